@@ -1,0 +1,134 @@
+"""Numeric gradients to hold a backward against: the complex step, and central differences.
+
+Both differentiate sum(dy * forward(...)) for a cotangent dy. Draw dy at random: with dy = 1 the gradient of a
+normalization is zero and any wrong backward passes.
+
+    from gradients import assert_gradients, central_difference, complex_step
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Forward = Callable[..., Array]
+Method = Callable[[Forward, Mapping[str, Array], Array], dict[str, Array]]
+
+
+class VacuousCheckError(AssertionError):
+    """The numeric gradient is about zero, so the check would pass for a backward that is wrong."""
+
+
+def complex_step(forward: Forward, inputs: Mapping[str, Array], dy: Array, step: float = 1e-30) -> dict[str, Array]:
+    """Return Im(sum(dy * forward(x + i·step·e))) / step for each element e of each input: exact to rounding.
+
+    It needs a forward that takes complex numbers and is analytic.
+
+    >>> complex_step(lambda x: x**3, {"x": np.array([2.0])}, dy=np.array([10.0]))
+    {'x': array([120.])}
+    """
+
+    def slope(name: str, index: tuple[int, ...]) -> Any:
+        x = inputs[name].astype(np.result_type(inputs[name], np.complex128))
+        x[index] += 1j * step
+        return (dy * forward(**{**inputs, name: x})).sum().imag / step
+
+    return _each_element(slope, inputs)
+
+
+def central_difference(
+    forward: Forward, inputs: Mapping[str, Array], dy: Array, step: float = 1e-3
+) -> dict[str, Array]:
+    """Return the five-point central difference of sum(dy * forward): about ten digits in float64.
+
+    Keep the inputs further than 2·step from every kink (a tie in a max pool, ReLU at 0).
+
+    >>> central_difference(lambda x: x**3, {"x": np.array([2.0])}, dy=np.array([10.0]))["x"].round(6)
+    array([120.])
+    """
+
+    def slope(name: str, index: tuple[int, ...]) -> Any:
+        def f(shift: float) -> Any:
+            x = inputs[name].copy()
+            x[index] += shift
+            return (dy * forward(**{**inputs, name: x})).sum()
+
+        return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
+
+    return _each_element(slope, inputs)
+
+
+def _each_element(slope: Callable[[str, tuple[int, ...]], Any], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the slope at every element of every input."""
+    gradients = {name: np.empty_like(x) for name, x in inputs.items()}
+    for name, gradient in gradients.items():
+        for index in np.ndindex(gradient.shape):
+            gradient[index] = slope(name, index)
+    return gradients
+
+
+def relative_error(got: Array, want: Array) -> float:
+    """Return max |got − want| / max |want|.
+
+    >>> relative_error(np.array([1.0, 2.5]), np.array([1.0, 2.0]))
+    0.25
+    """
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def assert_gradients(
+    forward: Forward,
+    got: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    dy: Array,
+    method: Method = complex_step,
+    tolerance: float = 1e-12,
+    zero: Collection[str] = (),
+) -> None:
+    """Fail unless got["d" + name] is the gradient of sum(dy * forward(**inputs)) for each name of inputs.
+
+    Parameters
+    ----------
+    forward : callable
+        Takes the inputs by name and returns y. For a layer, a closure that sets its parameters.
+    got : mapping
+        What the backward under test returned: "dx", "dweight", ...
+    inputs : mapping
+        The arrays to differentiate by.
+    dy : array
+        The cotangent that the backward was given.
+    method : callable
+        `complex_step` or `central_difference`.
+    tolerance : float
+        For `relative_error`.
+    zero : collection of str
+        Inputs whose gradient must vanish. For all others a vanishing one raises VacuousCheckError.
+
+    >>> assert_gradients(lambda x: x**2, {"dx": np.array([8.0])}, {"x": np.array([2.0])}, dy=np.array([2.0]))
+    >>> assert_gradients(lambda x: x**2, {"dx": np.array([7.0])}, {"x": np.array([2.0])}, dy=np.array([2.0]))
+    Traceback (most recent call last):
+    AssertionError: dx is off by 0.125 of its largest element; at (0,) got 7.0, want 8.0
+    """
+    missing = {"d" + name for name in inputs} - set(got)
+    assert not missing, f"backward returned no {', '.join(sorted(missing))}"
+    for name, want in method(forward, inputs, dy).items():
+        gradient = np.asarray(got["d" + name])
+        assert gradient.shape == want.shape, f"d{name} has shape {gradient.shape}, want {want.shape}"
+        assert np.isfinite(want).all(), f"the numeric d{name} is not finite"
+        assert np.isfinite(gradient).all(), f"d{name} is not finite"
+        negligible = 1e-8 * np.abs(dy).max()
+        if name in zero:
+            assert np.abs(want).max() < negligible, f"the numeric d{name} is not zero"
+            assert np.abs(gradient).max() < negligible, f"d{name} must be zero, got {np.abs(gradient).max()}"
+            continue
+        if np.abs(want).max() < negligible:
+            raise VacuousCheckError(f"the numeric d{name} is about zero, so the check is vacuous; draw dy at random")
+        error = relative_error(gradient, want)
+        worst = np.unravel_index(np.argmax(np.abs(gradient - want)), want.shape)
+        where = tuple(int(i) for i in worst)
+        assert error <= tolerance, (
+            f"d{name} is off by {error:.3g} of its largest element; "
+            f"at {where} got {gradient[worst]}, want {want[worst]}"
+        )
