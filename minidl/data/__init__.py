@@ -1,0 +1,20 @@
+"""Data: readers by format, the catalog, tasks, augmentation and the loader."""
+
+from minidl.data.augment import Compose, PadCrop, RandomFlip
+from minidl.data.dataset import Dataset, Task, channel_statistics
+from minidl.data.errors import DataError
+from minidl.data.loader import Loader
+from minidl.data.multitask import TASKS, load_task
+
+__all__ = [
+    "TASKS",
+    "Compose",
+    "DataError",
+    "Dataset",
+    "Loader",
+    "PadCrop",
+    "RandomFlip",
+    "Task",
+    "channel_statistics",
+    "load_task",
+]

@@ -1,0 +1,122 @@
+"""Decoded arrays kept on disk, so that a second start maps them instead of decoding again.
+
+An entry is a folder with ``meta.json`` and one .npy file an array.  ``meta.json`` holds the stamp of the files the
+arrays came from (paths, sizes, times) and each array's shape, dtype and CRC-32.  An entry that fails any of these
+is not used.  It is written under another name and then renamed, so it is there whole or not at all.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+"""Raised whenever what is stored, or how it is decoded, changes."""
+
+_ABANDONED = 3600.0  # seconds after which a half-written entry belongs to no living process
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An array that is written block by block and is never in memory as a whole."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    blocks: Iterable[NDArray[Any]]
+
+    def gathered(self) -> NDArray[Any]:
+        """Return the array whole, in memory."""
+        whole = np.empty(self.shape, self.dtype)
+        start = 0
+        for block in self.blocks:
+            whole[start : start + len(block)] = block
+            start += len(block)
+        return whole
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder for downloads and decoded arrays: the argument, else ``MINIDL_DATA``, else the platform's."""
+    chosen = cache_dir or os.environ.get("MINIDL_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "minidl"
+
+
+def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
+    """Return what tells whether the files are still the ones that were decoded."""
+    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+
+
+def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    """Return the arrays of an entry, mapped read-only, and its facts; None when it is missing, stale or damaged."""
+    try:
+        meta = json.loads((entry / "meta.json").read_text("utf-8"))
+        if meta["format"] != FORMAT or meta["stamp"] != stamp:
+            return None
+        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in meta["arrays"]}
+        for name, array in arrays.items():
+            got = {"shape": list(array.shape), "dtype": str(array.dtype), "crc32": zlib.crc32(array.data)}
+            if got != meta["arrays"][name]:
+                return None
+        return arrays, meta["facts"]
+    except Exception:  # whatever is wrong with it, the cure is to build the entry again
+        return None
+
+
+def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Mapping[str, Any]) -> None:
+    """Write an entry, in place of the one there may be.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, or the disk is full.  Nothing is left behind then.
+    """
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(entry)
+    building = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    try:
+        described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
+        meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts)}
+        (building / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+        if entry.exists():
+            entry.rename(Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent)) / "old")
+        building.rename(entry)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        for old in entry.parent.glob(f".{entry.name}.*/old"):
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _write(path: Path, stream: Stream) -> dict[str, Any]:
+    crc = 0
+    with open(path, "wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(stream.dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, header | {"shape": stream.shape})
+        for block in stream.blocks:
+            contiguous = np.ascontiguousarray(block, stream.dtype)
+            crc = zlib.crc32(contiguous.data, crc)
+            contiguous.tofile(file)
+    return {"shape": list(stream.shape), "dtype": stream.dtype, "crc32": crc}
+
+
+def _sweep(entry: Path) -> None:
+    """Remove what processes that died while writing this entry left behind."""
+    for left in entry.parent.glob(f".{entry.name}.*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)

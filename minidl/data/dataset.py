@@ -1,0 +1,89 @@
+"""What a task holds: images with labels, and the statistics that normalise them."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their labels, in the order of their files.
+
+    Attributes
+    ----------
+    images : uint8 (M, 3, 32, 32), read-only, in memory or mapped from the cache
+    labels : int64 (M,), in 0..num_classes-1
+    source : int64 (M,), index into ``sources``: the set an image comes from
+    sources : tuple of str
+    num_classes : int
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    source: NDArray[np.int64]
+    sources: tuple[str, ...]
+    num_classes: int
+    statistics: tuple[Float, Float] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} images of {', '.join(self.sources)}; {self.num_classes} classes)"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A classification task: a training set, a test set and the names of the classes."""
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    train: Dataset
+    test: Dataset
+    description: tuple[str, ...]
+
+    def describe(self) -> list[str]:
+        """Return one line a source (images found of the official count, and where from), then what else to know."""
+        return list(self.description)
+
+
+def channel_statistics(dataset: Dataset) -> tuple[Float, Float]:
+    r"""Return mean and standard deviation of each channel over a data set, for pixels scaled to [0, 1].
+
+    .. math:: \mu_c = \frac{S_1}{255 n}, \qquad \sigma_c = \frac{\sqrt{n S_2 - S_1^2}}{255 n}
+
+    with S1 and S2 the sums of the channel's n pixels and of their squares, exact integers.  A task read through the
+    cache brings them along.
+
+    Shape
+    -----
+    mean, std : float64 (3,)
+    """
+    if dataset.statistics is not None:
+        return dataset.statistics
+    return statistics(dataset.images[start : start + 512] for start in range(0, len(dataset), 512))
+
+
+def statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[Float, Float]:
+    """Compute ``channel_statistics`` of images that come in blocks (m, 3, H, W), exactly.
+
+    >>> blocks = [np.full((2, 3, 1, 1), value, np.uint8) for value in (0, 255)]
+    >>> statistics(blocks)
+    (array([0.5, 0.5, 0.5]), array([0.5, 0.5, 0.5]))
+    """
+    n, first, second = 0, [0] * 3, [0] * 3
+    for block in blocks:
+        n += block.size // 3
+        for c in range(3):
+            pixels = block[:, c].astype(np.float64).ravel()
+            first[c] += int(pixels.sum())  # whole numbers far below 2^53: no rounding
+            second[c] += int(pixels @ pixels)
+    mean = np.array([s1 / (255 * n) for s1 in first])
+    std = np.array([math.sqrt(n * s2 - s1 * s1) / (255 * n) for s1, s2 in zip(first, second, strict=True)])
+    return mean, std

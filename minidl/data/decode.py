@@ -1,0 +1,104 @@
+"""From the files of a task to its arrays, file by file on threads and block by block to the cache."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl.data.cache import Stream
+from minidl.data.catalog import Source
+from minidl.data.dataset import statistics
+from minidl.data.locate import Files, as_colour, read
+
+SPLITS = ("train", "test")
+_BLOCK = 1024  # images
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source with the files found for it: ``files["train"]``, ``files["test"]``."""
+
+    source: Source
+    folder: Path
+    files: dict[str, list[Files]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one file holds: images as they are stored there, and labels of the task."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    source: int
+
+
+Parts = Mapping[str, Sequence[Part]]
+
+
+def decode(found: Sequence[Found], progress: bool) -> Parts:
+    """Read all files of a task; the labels of each source start where those of the one before end."""
+    from tqdm import tqdm
+
+    offsets = np.cumsum([0] + [len(f.source.class_names) for f in found])
+    jobs = [(split, s, files) for s, f in enumerate(found) for split in SPLITS for files in f.files[split]]
+
+    def work(job: tuple[str, int, Files]) -> Part:
+        _, s, files = job
+        images, labels = read(found[s].source, files)
+        return Part(images, labels.astype(np.int64) + offsets[s], s)
+
+    parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
+    bar = tqdm(_threaded(work, jobs), "decoding", len(jobs), unit="file", leave=False, disable=not progress)
+    for (split, _, _), part in zip(jobs, bar, strict=True):
+        parts[split].append(part)
+    return parts
+
+
+def _threaded(work: Any, jobs: Sequence[Any]) -> Iterator[Any]:
+    """Map on threads, which unpacking gains from, or without where none can be started."""
+    try:
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            pool.submit(int)
+            yield from pool.map(work, jobs)
+    except RuntimeError:
+        yield from map(work, jobs)
+
+
+def streams(parts: Parts) -> dict[str, Stream]:
+    """Return the arrays of a task, named ``<split>.images``, ``.labels`` and ``.source``, as streams."""
+    made = {}
+    for split in SPLITS:
+        count = sum(len(part.labels) for part in parts[split])
+        made[f"{split}.images"] = Stream((count, 3, 32, 32), "uint8", _Blocks(parts[split]))
+        made[f"{split}.labels"] = Stream((count,), "int64", [part.labels for part in parts[split]])
+        made[f"{split}.source"] = Stream(
+            (count,), "int64", [np.full(len(part.labels), part.source) for part in parts[split]]
+        )
+    return made
+
+
+def facts(found: Sequence[Found], parts: Parts) -> dict[str, Any]:
+    """Return what is worth keeping beside the arrays: images found of each source, statistics of the training set."""
+    mean, std = statistics(_Blocks(parts["train"]))
+    counts = {
+        split: [sum(len(part.labels) for part in parts[split] if part.source == s) for s in range(len(found))]
+        for split in SPLITS
+    }
+    return {"counts": counts, "mean": mean.tolist(), "std": std.tolist()}
+
+
+class _Blocks:
+    """The images of some parts as (m, 3, 32, 32) blocks; can be gone through again."""
+
+    def __init__(self, parts: Sequence[Part]):
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for part in self.parts:
+            for start in range(0, len(part.images), _BLOCK):
+                yield as_colour(part.images[start : start + _BLOCK])

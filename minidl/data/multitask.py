@@ -1,0 +1,146 @@
+"""Tasks: one data set, or the paper's union of four with mutually exclusive labels."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl.data import cache
+from minidl.data.catalog import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, SVHN, Source
+from minidl.data.dataset import Dataset, Task
+from minidl.data.decode import SPLITS, Found, decode, facts, streams
+from minidl.data.errors import DataError
+from minidl.data.locate import find
+
+TASKS: dict[str, tuple[Source, ...]] = {
+    "multitask": (MNIST, CIFAR10, SVHN, FASHION_MNIST),  # labels 0-9, 10-19, 20-29, 30-39
+    "mnist": (MNIST,),
+    "fashion-mnist": (FASHION_MNIST,),
+    "cifar10": (CIFAR10,),
+    "cifar100": (CIFAR100,),
+    "svhn": (SVHN,),
+}
+
+SAMPLE = Path(__file__).parent / "sample"
+
+PathLike = str | os.PathLike[str]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def load_task(
+    name: str,
+    data_dir: PathLike | None = None,
+    sample: bool = False,
+    cache_dir: PathLike | None = None,
+    progress: bool = True,
+) -> Task:
+    """Return a task, from ``data_dir``, from the bundled sample, or downloaded.
+
+    Parameters
+    ----------
+    name : str
+        "multitask", "mnist", "fashion-mnist", "cifar10", "cifar100" or "svhn".
+    data_dir : path, optional
+        A folder with the sets' files; nothing is downloaded then, and a part of a set is enough.
+    sample : bool
+        Take the bundled sample instead.
+    cache_dir : path, optional
+        Where downloads and decoded arrays are kept; else ``MINIDL_DATA``, else the platform's cache folder.
+    progress : bool
+        Whether downloads and decoding show a bar on stderr.
+
+    Raises
+    ------
+    DataError
+        An unknown name, files that are missing or damaged, or a download that failed.
+
+    >>> task = load_task("mnist", sample=True, progress=False)
+    >>> task.num_classes, task.train.images.shape[1:]
+    (10, (3, 32, 32))
+    """
+    if name not in TASKS:
+        raise DataError(f"load_task: name must be one of {', '.join(TASKS)}, got {name!r}; choose one of these")
+    if sample and data_dir is not None:
+        raise DataError(f"load_task: data_dir must be left out with sample, got {data_dir}; choose one of the two")
+    kept = cache.cache_folder(cache_dir)
+    if sample:
+        found = _find(name, SAMPLE)
+        arrays, known = _in_memory(found, progress)
+        return _task(name, found, arrays, known)
+    if data_dir is not None:
+        found = _find(name, Path(data_dir).expanduser())
+    else:
+        from minidl.data.download import fetch
+
+        for source in TASKS[name]:
+            fetch(source, kept / "downloads", progress)
+        found = _find(name, kept / "downloads")
+    return _cached(name, found, kept / "decoded", progress)
+
+
+def _find(name: str, folder: Path) -> list[Found]:
+    found = []
+    for source in TASKS[name]:
+        if folder is SAMPLE and not (SAMPLE / source.name).is_dir():
+            raise DataError(f"{source.name}: not in the bundled sample; give --data-dir DIR, or leave --sample out")
+        train, test = find(source, folder, alone=len(TASKS[name]) == 1)
+        found.append(Found(source, train[0][0].parent, {"train": train, "test": test}))
+    return found
+
+
+def _cached(name: str, found: Sequence[Found], folder: Path, progress: bool) -> Task:
+    """Return the task from the cache, decoding its files into it first where they are new or it is damaged."""
+    paths = [path.resolve() for f in found for split in SPLITS for files in f.files[split] for path in files]
+    stamp = cache.file_stamp(paths)
+    entry = folder / f"{name}-{hashlib.sha256(repr(paths).encode()).hexdigest()[:16]}"
+    loaded = cache.load(entry, stamp)
+    if loaded is not None:
+        return _task(name, found, *loaded)
+    parts = decode(found, progress)
+    made, known = streams(parts), facts(found, parts)
+    try:
+        cache.store(entry, stamp, made, known)
+        loaded = cache.load(entry, stamp)
+        why = "it cannot be read back"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if loaded is not None:
+        return _task(name, found, *loaded)
+    note = f"cache: {folder} could not be used ({why}); the data is kept in memory and decoded again next time"
+    return _task(name, found, {key: stream.gathered() for key, stream in made.items()}, known, note)
+
+
+def _in_memory(found: Sequence[Found], progress: bool) -> tuple[Arrays, dict[str, Any]]:
+    parts = decode(found, progress)
+    return {key: stream.gathered() for key, stream in streams(parts).items()}, facts(found, parts)
+
+
+def _task(name: str, found: Sequence[Found], arrays: Arrays, known: Mapping[str, Any], *notes: str) -> Task:
+    sources = tuple(f.source.name for f in found)
+    class_names = tuple(
+        cls if len(found) == 1 else f"{f.source.name} {cls}" for f in found for cls in f.source.class_names
+    )
+    statistics = (np.array(known["mean"]), np.array(known["std"]))
+
+    def dataset(split: str) -> Dataset:
+        parts = [arrays[f"{split}.{part}"] for part in ("images", "labels", "source")]
+        for part in parts:
+            part.flags.writeable = False
+        images, labels, source = parts
+        return Dataset(images, labels, source, sources, len(class_names), statistics if split == "train" else None)
+
+    lines = [_line(f, *counts) for f, *counts in zip(found, *(known["counts"][split] for split in SPLITS), strict=True)]
+    return Task(name, len(class_names), class_names, dataset("train"), dataset("test"), (*lines, *notes))
+
+
+def _line(found: Found, train: int, test: int) -> str:
+    source = found.source
+    return (
+        f"{source.name}: {train} of {source.train.count} training images, "
+        f"{test} of {source.test.count} test images, from {found.folder}"
+    )
+
