@@ -112,23 +112,29 @@ def assert_gradients(
     AssertionError: dx is off by 0.125 of its largest element; at (0,) got 7.0, want 8.0
     """
     missing = {"d" + name for name in inputs} - set(got)
-    assert not missing, f"backward returned no {', '.join(sorted(missing))}"
+    _require(not missing, f"backward returned no {', '.join(sorted(missing))}")
     for name, want in method(forward, inputs, dy).items():
         gradient = np.asarray(got["d" + name])
-        assert gradient.shape == want.shape, f"d{name} has shape {gradient.shape}, want {want.shape}"
-        assert np.isfinite(want).all(), f"the numeric d{name} is not finite"
-        assert np.isfinite(gradient).all(), f"d{name} is not finite"
+        _require(gradient.shape == want.shape, f"d{name} has shape {gradient.shape}, want {want.shape}")
+        _require(bool(np.isfinite(want).all()), f"the numeric d{name} is not finite")
+        _require(bool(np.isfinite(gradient).all()), f"d{name} is not finite")
         negligible = 1e-8 * np.abs(dy).max()
         if name in zero:
-            assert np.abs(want).max() < negligible, f"the numeric d{name} is not zero"
-            assert np.abs(gradient).max() < negligible, f"d{name} must be zero, got {np.abs(gradient).max()}"
+            _require(np.abs(want).max() < negligible, f"the numeric d{name} is not zero")
+            _require(np.abs(gradient).max() < negligible, f"d{name} must be zero, got {np.abs(gradient).max()}")
             continue
         if np.abs(want).max() < negligible:
             raise VacuousCheckError(f"the numeric d{name} is about zero, so the check is vacuous; draw dy at random")
         error = relative_error(gradient, want)
-        worst = np.unravel_index(np.argmax(np.abs(gradient - want)), want.shape)
-        where = tuple(int(i) for i in worst)
-        assert error <= tolerance, (
+        worst = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(gradient - want)), want.shape))
+        _require(
+            error <= tolerance,
             f"d{name} is off by {error:.3g} of its largest element; "
-            f"at {where} got {gradient[worst]}, want {want[worst]}"
+            f"at {worst} got {gradient[worst]}, want {want[worst]}",
         )
+
+
+def _require(condition: bool, message: str) -> None:
+    """Raise an AssertionError that says the message and nothing else."""
+    if not condition:
+        raise AssertionError(message)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case
 from gradients import assert_gradients, central_difference, complex_step
+from reference_cases import CASES, Case
 
 from minidl import reference
 from minidl.reference import gating, standardize
