@@ -7,9 +7,9 @@ is not used.  It is written under another name and then renamed, so it is there 
 
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -89,18 +89,18 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Mappi
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
     _sweep(entry)
-    building = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    building, old = _beside(entry, "new"), _beside(entry, "old")
+    building.mkdir()
     try:
         described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
         meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts)}
         (building / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
         if entry.exists():
-            entry.rename(Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent)) / "old")
+            entry.rename(old)
         building.rename(entry)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        for old in entry.parent.glob(f".{entry.name}.*/old"):
-            shutil.rmtree(old.parent, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(path: Path, stream: Stream) -> dict[str, Any]:
@@ -113,6 +113,10 @@ def _write(path: Path, stream: Stream) -> dict[str, Any]:
             crc = zlib.crc32(contiguous.data, crc)
             contiguous.tofile(file)
     return {"shape": list(stream.shape), "dtype": stream.dtype, "crc32": crc}
+
+
+def _beside(entry: Path, what: str) -> Path:
+    return entry.with_name(f".{entry.name}.{secrets.token_hex(8)}.{what}")
 
 
 def _sweep(entry: Path) -> None:

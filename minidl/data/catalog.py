@@ -2,20 +2,11 @@
 
 Every download is pinned by size and sha256.  The sums of MNIST and Fashion-MNIST were taken of files whose md5 equal
 the ones their publishers print; those of the CIFAR archives and of SVHN are the ones several public data libraries
-pin for the same addresses.  The CIFAR-10 files inside the archive have the sums in ``CIFAR10_BIN``.
+pin for the same addresses.
 """
 
 from dataclasses import dataclass
 from typing import Literal
-
-CIFAR10_BIN = {
-    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Each file is written under a temporary name, checked against its sha256 and then
 always holds a whole file.  Two processes may download the same set at once.
 """
 
-import logging
 import os
 import shutil
 import tarfile
@@ -13,70 +12,129 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from minidl.data.catalog import CIFAR10_BIN, Remote, Source
+from minidl.data.catalog import Remote, Source
 from minidl.data.errors import DataError
 
-RETRIES = 3
-TIMEOUT = 30.0  # seconds without a byte
-PAUSE = 1.0  # seconds before the second try; each further one waits that much longer
+ROUNDS = 3  # times that every address is tried
+PAUSE = 1.0  # seconds before the second round; the third waits twice that
+TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds without a byte
 
 
-def fetch(source: Source, folder: Path, progress: bool) -> Path:
-    """Return ``folder/<name of the set>`` holding the set's files, downloading those that are not there.
+def fetch(source: Source, folder: Path, progress: bool) -> None:
+    """Make ``folder/<name of the set>`` hold the set's files, downloading those that are not there.
 
     Raises
     ------
     DataError
-        No address gave the file.  The message says where to put it by hand, its sha256, and what runs without it.
+        No address gave the file, or the folder cannot be written.  The message says where to put the file by hand,
+        its sha256, and what runs without it.
     """
     place = folder / source.name
-    names = [name for split in (source.train, source.test) for files in split.files for name in files]
-    if source.format == "cifar":
-        if not all((place / name).is_file() for name in names):
-            archive = _fetch_file(source, source.remote[0], place, progress)
-            _extract(archive, set(names))
-            archive.unlink(missing_ok=True)
-        return place
-    for remote in source.remote:
-        _fetch_file(source, remote, place, progress)
-    return place
+    try:
+        if source.format == "cifar":
+            names = {name for split in (source.train, source.test) for files in split.files for name in files}
+            if not all((place / name).is_file() for name in names):
+                _fetch_archive(source, source.remote[0], place, names, progress)
+        else:
+            for remote in source.remote:
+                if not _whole(place / remote.name, remote):
+                    _fetch_file(source, remote, place, place / remote.name, progress)
+    except OSError as error:
+        raise DataError(
+            f"{place}: cannot be written ({error.strerror or error}); set MINIDL_DATA to a folder that can, with room "
+            f"for {sum(remote.size for remote in source.remote) >> 20} MiB; --sample runs now without one"
+        ) from error
 
 
-def _fetch_file(source: Source, remote: Remote, place: Path, progress: bool) -> Path:
-    path = place / remote.name
-    if path.is_file() and path.stat().st_size == remote.size:
-        return path  # its sha256 was checked before it got this name
+def _whole(path: Path, remote: Remote) -> bool:
+    """Whether a file is there; its sha256 was checked before it got this name."""
+    return path.is_file() and path.stat().st_size == remote.size
+
+
+def _fetch_archive(source: Source, remote: Remote, place: Path, names: set[str], progress: bool) -> None:
+    """Download a tar.gz and keep the named members, whatever folder of the archive they are in, and nothing else."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download.", dir=place) as own:
+        by_hand = place / remote.name
+        archive = by_hand if _whole(by_hand, remote) else Path(own, remote.name)
+        _fetch_file(source, remote, archive.parent, by_hand, progress)
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name).name
+                content = tar.extractfile(member) if member.isfile() and name in names else None
+                if content is not None:
+                    with open(Path(own, name), "wb") as file:
+                        shutil.copyfileobj(content, file, 1 << 20)
+                    os.replace(Path(own, name), place / name)
+
+
+def _fetch_file(source: Source, remote: Remote, place: Path, by_hand: Path, progress: bool) -> None:
+    """Download one file to ``place``; ``by_hand`` is where the error asks the user to put it."""
     reason = ""
-    for attempt in range(RETRIES):
-        time.sleep(attempt * PAUSE)
+    for round_ in range(ROUNDS):
+        time.sleep(round_ * PAUSE)
         for url in remote.urls:
             try:
                 return _retrieve(url, remote, place, progress)
-            except _Failed as error:
+            except _FailedError as error:
                 reason = str(error)
     raise DataError(
         f"{source.name}: {remote.urls[0]} could not be downloaded ({reason}); put the file (sha256 {remote.sha256}) at "
-        f"{path}, or give --data-dir a folder that has it; --sample runs now without a download"
+        f"{by_hand}, or give --data-dir a folder that has it; --sample runs now without a download"
     )
 
 
-class _Failed(Exception):
+class _FailedError(Exception):
     """One address did not give the file."""
 
 
-def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> Path:
+def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> None:
     import pooch
     import requests
+    from tqdm import tqdm
 
-    logging.getLogger(pooch.get_logger().name).setLevel(logging.WARNING)
+    pooch.get_logger().setLevel("WARNING")  # the bar says what it would
 
     def download(url: str, output: str, _: Any) -> None:
-        with open(output, "wb") as file:
-            pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT, chunk_size=1 << 16)(
-                url, _Bounded(file, remote.size), None
+        with (
+            open(output, "wb") as file,
+            tqdm(
+                desc=remote.name, total=remote.size, unit="B", unit_scale=True, leave=False, disable=not progress
+            ) as bar,
+        ):
+            get = pooch.HTTPDownloader(
+                progressbar=bar if progress else False,
+                chunk_size=1 << 16,
+                timeout=TIMEOUT,
+                headers={"Accept-Encoding": "identity"},  # else a .gz may arrive unpacked
             )
+            get(url, _Bounded(file, remote.size), None)
 
     try:
-        return Path(pooch.retrieve(url, remote.sha256, remote.name, place, downloader=download))
-    except (requests.RequestException, ValueError, OSError) as error:
-        raise _Failed(_reason(error)) from error
+        pooch.retrieve(url, remote.sha256, remote.name, place, downloader=download)
+    except requests.Timeout as error:
+        raise _FailedError("no answer in time") from error
+    except requests.HTTPError as error:
+        raise _FailedError(str(error).split(" for url")[0]) from error
+    except requests.ConnectionError as error:
+        raise _FailedError("no connection, or it broke off") from error
+    except requests.RequestException as error:
+        raise _FailedError(type(error).__name__) from error
+    except ValueError as error:
+        raise _FailedError("what came is not the file: its size or sha256 differs") from error
+
+
+class _Bounded:
+    """A file to write to that refuses more bytes than are due: a wrong answer cannot fill the disk."""
+
+    def __init__(self, file: IO[bytes], limit: int):
+        self.file, self.left = file, limit
+
+    def write(self, chunk: bytes) -> None:
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise ValueError("more bytes than expected")
+        self.file.write(chunk)
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -102,12 +102,12 @@ def _cached(name: str, found: Sequence[Found], folder: Path, progress: bool) -> 
         return _task(name, found, *loaded)
     parts = decode(found, progress)
     made, known = streams(parts), facts(found, parts)
+    why = "what was written cannot be read back"
     try:
         cache.store(entry, stamp, made, known)
-        loaded = cache.load(entry, stamp)
-        why = "it cannot be read back"
     except OSError as error:
         why = error.strerror or str(error)
+    loaded = cache.load(entry, stamp)
     if loaded is not None:
         return _task(name, found, *loaded)
     note = f"cache: {folder} could not be used ({why}); the data is kept in memory and decoded again next time"
