@@ -1,0 +1,50 @@
+"""minidl: deep learning in NumPy, every backward pass derived by hand, built around Mode Normalization (ICLR 2019).
+
+Importing this package imports NumPy alone.
+"""
+
+from minidl.backend import BackendError, array_module, to_device, to_host, use_backend
+from minidl.layers.activation import ReLU
+from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.conv import Conv2d
+from minidl.layers.dropout import Dropout
+from minidl.layers.flatten import Flatten
+from minidl.layers.linear import Linear
+from minidl.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from minidl.losses import SoftmaxCrossEntropy
+from minidl.models import LeNet
+from minidl.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, norm_factory
+from minidl.optim import SGD
+from minidl.parallel import threads
+
+__all__ = [
+    "SGD",
+    "AvgPool2d",
+    "BackendError",
+    "BatchNorm",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "GroupNorm",
+    "InstanceNorm",
+    "Layer",
+    "LayerNorm",
+    "LeNet",
+    "Linear",
+    "MaxPool2d",
+    "ModeGroupNorm",
+    "ModeNorm",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SoftmaxCrossEntropy",
+    "array_module",
+    "norm_factory",
+    "threads",
+    "to_device",
+    "to_host",
+    "use_backend",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,148 @@
+"""Which array library an array belongs to, and moving arrays between host and device.
+
+Every difference between NumPy and CuPy that a layer could meet lives in this file. A pure function starts with
+``xp = array_module(x=x, weight=weight)`` and calls ``xp`` from there on; cupy is never imported by doing so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
+
+NAMES = ("numpy", "cupy", "auto")
+
+_library_of: dict[type, ModuleType] = {np.ndarray: np}
+_default: str | None = None
+
+
+class BackendError(RuntimeError):
+    """The backend asked for cannot be used here; the message says why and what to install."""
+
+
+def array_module(*arrays: Array, **named: Array) -> ModuleType:
+    """Return the library (numpy or cupy) that all the given arrays belong to; None is passed over.
+
+    Raises
+    ------
+    TypeError
+        If arrays of both libraries are mixed, or something is not an array.
+
+    Examples
+    --------
+    >>> array_module(np.zeros(3)) is np
+    True
+    """
+    found: ModuleType | None = None
+    first = ""
+    for name, array in [*((f"argument {i}", a) for i, a in enumerate(arrays)), *named.items()]:
+        if array is None:
+            continue
+        library = _library_of.get(type(array)) or _find_library(name, array)
+        if found is None:
+            found, first = library, name
+        elif library is not found:
+            raise TypeError(
+                f"array_module: {first} is a {found.__name__} array and {name} a {library.__name__} array; "
+                f"move one with minidl.to_device(...) or minidl.to_host(...)"
+            )
+    return found or np
+
+
+def _find_library(name: str, array: Array) -> ModuleType:
+    """Look along the classes of `array`, for subclasses and for a cupy imported since the last look."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and hasattr(cupy, "ndarray"):
+        _library_of[cupy.ndarray] = cupy
+    for cls in type(array).__mro__:
+        if cls in _library_of:
+            return _library_of[cls]
+    raise TypeError(
+        f"array_module: {name} must be a numpy or cupy array, got {type(array).__name__}; convert it with numpy.asarray"
+    )
+
+
+def register_library(array_type: type, library: ModuleType) -> None:
+    """Let arrays of `array_type` be computed by `library` (how another NumPy-like library is plugged in)."""
+    _library_of[array_type] = library
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[ModuleType]:
+    """Create the parameters of layers with this backend inside the ``with`` block.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "auto"}
+        "auto" takes cupy where a GPU is usable, and says so on standard error where it is not.
+
+    Raises
+    ------
+    BackendError
+        If the backend cannot be used; the message holds the reason and the pip line.
+    """
+    global _default
+    before, _default = _default, resolve(name)
+    try:
+        yield default_module()
+    finally:
+        _default = before
+
+
+def resolve(name: str | None = None) -> str:
+    """Return "numpy" or "cupy" for a name or "auto"; None asks the ``MINIDL_BACKEND`` variable, then numpy."""
+    name = name or os.environ.get("MINIDL_BACKEND") or "numpy"
+    if name not in NAMES:
+        raise BackendError(f"backend must be one of {', '.join(NAMES)}, got {name!r}; choose one of them")
+    if name == "numpy":
+        return name
+    reason = why_no_cupy()
+    if reason is None:
+        return "cupy"
+    if name == "auto":
+        print(f"minidl: backend auto: numpy, since {reason}", file=sys.stderr)
+        return "numpy"
+    raise BackendError(f"backend cupy cannot be used: {reason}")
+
+
+def why_no_cupy() -> str | None:
+    """Return None where CuPy works, else the reason and the cure in one line."""
+    pip = "pip install 'minidl[cuda12x]' (or cuda13x, to match the driver)"
+    try:
+        import cupy
+    except ImportError as error:
+        return f"cupy is not installed ({error}); {pip}"
+    try:
+        if not cupy.is_available():
+            return "cupy finds no CUDA device; install the NVIDIA driver or run on a machine with a GPU"
+        float((cupy.arange(1) + 1).sum())  # a driver without NVRTC passes both steps before
+    except Exception as error:  # cupy raises many kinds here; every one of them means "cannot be used"
+        return f"cupy cannot run a kernel ({type(error).__name__}: {str(error).splitlines()[0]}); {pip}"
+    return None
+
+
+def default_module() -> ModuleType:
+    """Return the library that new parameters are made with."""
+    if (_default or resolve()) == "numpy":
+        return np
+    import cupy
+
+    return cupy  # type: ignore[no-any-return]
+
+
+def to_device(array: Array, like: Array | None = None) -> Array:
+    """Move an array to the library of `like`, or to the default backend."""
+    xp = array_module(like) if like is not None else default_module()
+    return xp.asarray(array)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """Return the array as a NumPy array, copied from the device if it lives there."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)

@@ -1,0 +1,1 @@
+"""Layers: a forward, and right below it its backward."""

@@ -1,0 +1,39 @@
+"""The rectifier."""
+
+from __future__ import annotations
+
+from minidl.backend import Array, array_module
+from minidl.layers.base import Layer
+
+
+def relu(x: Array) -> Array:
+    """Y = max(x, 0); NaN stays NaN."""
+    xp = array_module(x=x)
+    return xp.clip(x, x.dtype.type(0), x.dtype.type(xp.inf))  # vectorised in NumPy, where maximum(x, 0) is not
+
+
+def relu_backward(dy: Array, y: Array) -> Array:
+    """Dx = dy where y > 0, else 0."""
+    return dy * (y > 0)
+
+
+class ReLU(Layer):
+    """y = max(x, 0); backward: dx = dy where x > 0, else 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return max(x, 0)."""
+        y = relu(x)
+        self.keep(y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy where the output was positive, else 0."""
+        _, (y,) = self.kept()
+        return relu_backward(dy, y)

@@ -1,0 +1,203 @@
+"""The silhouette every layer shares, and the two ways of composing layers: in a row, and around a shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from minidl.backend import Array, to_device, to_host
+
+
+class Layer:
+    """A differentiable function with its parameters: ``y = forward(x)``, then ``dx = backward(dy)``.
+
+    Attributes
+    ----------
+    params, grads : dict of arrays, same keys
+        `backward` **adds** to `grads`; `zero_grad` sets them to zero.
+    buffers : dict of arrays
+        State that is not trained: running statistics.
+    training : bool
+        The mode of the next forward; backward always fits the forward it follows.
+    needs_dx : bool
+        Where False, backward returns None instead of dx: the first layer of a network.
+    """
+
+    def __init__(self) -> None:
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.buffers: dict[str, Array] = {}
+        self.training = True
+        self.needs_dx = True
+        self._kept: Any = None
+
+    def forward(self, x: Array) -> Array:
+        """Return y and keep what backward needs."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> Array:
+        """Return dL/dx for dy = dL/dy, and add dL/dparams to `grads`; it uses up what forward kept."""
+        raise NotImplementedError
+
+    def __call__(self, x: Array) -> Array:
+        """Return ``forward(x)``."""
+        return self.forward(x)
+
+    # -- what a subclass uses ------------------------------------------------------------------------------------
+
+    def add_param(self, name: str, value: np.ndarray) -> None:
+        """Make a parameter and its gradient from a host array."""
+        self.params[name] = to_device(value)
+        self.grads[name] = to_device(np.zeros_like(value))
+
+    def keep(self, *values: Any) -> None:
+        """Keep the values for backward, with the mode this forward ran in."""
+        self._kept = (self.training, values)
+
+    def kept(self) -> tuple[bool, Any]:
+        """Return ``(training, values)`` of the forward that comes before, and forget them."""
+        if self._kept is None:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
+        kept, self._kept = self._kept, None
+        return kept  # type: ignore[no-any-return]
+
+    # -- the tree of layers --------------------------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield (name, layer) for each attribute that is a layer, in the order of assignment."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield (path, layer) for this layer (path "") and all below it, parents first."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the whole tree into training mode; return self."""
+        for _, layer in self.named_layers():
+            layer.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Put the whole tree into inference mode; return self."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Set every gradient of the tree to zero."""
+        for _, layer in self.named_layers():
+            for grad in layer.grads.values():
+                grad[...] = 0
+
+    def num_params(self) -> int:
+        """Return the number of trained values in the tree."""
+        return sum(int(p.size) for _, layer in self.named_layers() for p in layer.params.values())
+
+    # -- saving and loading --------------------------------------------------------------------------------------
+
+    def _named_arrays(self) -> dict[str, Array]:
+        """Return {"path.name": the array itself} for every parameter and buffer of the tree."""
+        return {
+            f"{path}.{name}" if path else name: array
+            for path, layer in self.named_layers()
+            for arrays in (layer.params, layer.buffers)
+            for name, array in arrays.items()
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return {"path.name": array}: host copies of all parameters and buffers of the tree."""
+        return {name: np.array(to_host(array)) for name, array in self._named_arrays().items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Write a state's values into the parameters and buffers, in place; values are cast to their dtypes.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unexpected, or a shape differs; nothing is changed then.
+        """
+        own = self._named_arrays()
+        wrong = [f"missing {name}" for name in own if name not in state]
+        wrong += [f"unexpected {name}" for name in state if name not in own]
+        wrong += [
+            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(array.shape)}"
+            for name, array in own.items()
+            if name in state and tuple(state[name].shape) != tuple(array.shape)
+        ]
+        if wrong:
+            raise ValueError(
+                f"{type(self).__name__}.load_state: state must fit the layer, got {'; '.join(wrong)}; "
+                f"build the same network as the one that was saved"
+            )
+        for name, array in own.items():
+            array[...] = to_device(to_host(state[name]), like=array)
+
+
+class Sequential(Layer):
+    """Layers one after the other: y = f_n(... f_1(x)).
+
+    Examples
+    --------
+    >>> from minidl import Linear, ReLU
+    >>> rng = np.random.default_rng(0)
+    >>> net = Sequential(Linear(3, 5, rng=rng), ReLU(), Linear(5, 2, rng=rng))
+    >>> net(np.ones((4, 3), np.float32)).shape
+    (4, 2)
+    >>> list(net.state())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        super().__init__()
+        self.layers = list(layers)
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield ("0", first layer), ("1", second layer), ..."""
+        for i, layer in enumerate(self.layers):
+            yield str(i), layer
+
+    def forward(self, x: Array) -> Array:
+        """Return the last layer's output."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx, the layers taken in reverse."""
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        return dy
+
+
+class Residual(Layer):
+    """A branch beside a shortcut (He et al. 2016): y = branch(x) + shortcut(x), the identity by default.
+
+    dx = branch.backward(dy) + shortcut.backward(dy).
+    """
+
+    def __init__(self, branch: Layer, shortcut: Layer | None = None) -> None:
+        super().__init__()
+        self.branch = branch
+        if shortcut is not None:
+            self.shortcut = shortcut
+
+    def forward(self, x: Array) -> Array:
+        """Return branch(x) + shortcut(x)."""
+        shortcut = self.shortcut.forward(x) if hasattr(self, "shortcut") else x
+        branch = self.branch.forward(x)
+        if branch.shape != shortcut.shape:
+            raise ValueError(
+                f"Residual.forward: branch and shortcut must give one shape, got {branch.shape} and {shortcut.shape}; "
+                f"pass a shortcut that changes the shape as the branch does"
+            )
+        return branch + shortcut
+
+    def backward(self, dy: Array) -> Array:
+        """Return the sum of both paths' dx."""
+        shortcut = self.shortcut.backward(dy) if hasattr(self, "shortcut") else dy
+        return self.branch.backward(dy) + shortcut

@@ -1,0 +1,176 @@
+"""Convolution: the im2col pair that says what it is, and the layer.
+
+`conv2d` and `conv2d_backward` run on any array library with one two-dimensional GEMM each way; on the CPU the layer
+takes the pair of the same names in `mec.py` instead, which gives the same numbers several times faster.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl import init
+from minidl.backend import Array, array_module
+from minidl.layers import mec
+from minidl.layers.base import Layer
+
+Pair = tuple[int, int]
+
+
+def pair(value: int | Pair, what: str, least: int) -> Pair:
+    """Return (value, value) for an int, the pair itself otherwise; `what` names it in the error."""
+    h, w = (value, value) if isinstance(value, int) else value
+    if h < least or w < least:
+        raise ValueError(f"{what} must be >= {least}, got {value}; pass an int or a pair (height, width)")
+    return int(h), int(w)
+
+
+def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    """Return (size + 2·padding − kernel) // stride + 1."""
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def im2col(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Return the windows of x (N, C, H, W) as the columns of a (C·kh·kw, N·Ho·Wo) matrix."""
+    xp = array_module(x=x)
+    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
+    x = xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = xp.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+    return windows.transpose(1, 4, 5, 0, 2, 3).reshape(x.shape[1] * kh * kw, -1)  # (C, kh, kw, N, Ho, Wo)
+
+
+def col2im(cols: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Add the columns back to the pixels they came from: the adjoint of `im2col`, for x of this shape."""
+    xp = array_module(cols=cols)
+    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
+    n, c, h, w = shape
+    ho, wo = output_size(h, kh, sh, ph), output_size(w, kw, sw, pw)
+    cols = cols.reshape(c, kh, kw, n, ho, wo)
+    x = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            x[:, :, i : i + sh * ho : sh, j : j + sw * wo : sw] += cols[:, i, j].transpose(1, 0, 2, 3)
+    return x[:, :, ph : ph + h, pw : pw + w]
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair) -> Array:
+    """Y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], as W2 @ cols."""
+    o, _, kh, kw = weight.shape
+    n, _, h, w = x.shape
+    ho, wo = output_size(h, kh, stride[0], padding[0]), output_size(w, kw, stride[1], padding[1])
+    y = weight.reshape(o, -1) @ im2col(x, (kh, kw), stride, padding)  # (O, N·Ho·Wo)
+    if bias is not None:
+        y += bias[:, None]
+    return y.reshape(o, n, ho, wo).transpose(1, 0, 2, 3)
+
+
+def conv2d_backward(
+    dy: Array, x: Array, weight: Array, stride: Pair, padding: Pair, needs_dx: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """DW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy."""
+    o, _, kh, kw = weight.shape
+    dy2 = dy.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N·Ho·Wo)
+    dweight = (dy2 @ im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
+    dbias = dy2.sum(axis=1)
+    if not needs_dx:
+        return None, dweight, dbias
+    dcols = weight.reshape(o, -1).T @ dy2  # (C·kh·kw, N·Ho·Wo)
+    return col2im(dcols, x.shape, (kh, kw), stride, padding), dweight, dbias
+
+
+def _engine(xp: ModuleType) -> tuple[Any, Any]:
+    """Return the forward and backward functions for arrays of this library."""
+    return (mec.conv2d, mec.conv2d_backward) if xp is np else (conv2d, conv2d_backward)
+
+
+class Conv2d(Layer):
+    """A two-dimensional convolution (cross-correlation, as everywhere in deep learning).
+
+    y[n,o,h,w] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], x being zero outside.
+    Backward: dweight[o,c,i,j] = sum_nhw dy[n,o,h,w] · x[n, c, sh·h + i − ph, sw·w + j − pw];
+    dx[n,c,a,b] = sum of dy[n,o,h,w] · weight[o,c,i,j] over all o and all (h,i), (w,j) that meet (a,b); dbias = sum_nhw dy.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding : int or pair (height, width)
+    bias : bool
+    needs_dx : bool
+        False for the first layer of a network, whose dx nobody reads: backward then returns None.
+    rng : numpy.random.Generator, optional
+    dtype : dtype of the parameters
+
+    Shape
+    -----
+    x (N, C, H, W) -> y (N, O, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1; weight (O, C, kh, kw), bias (O,).
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range, x is not (N, in_channels, H, W), or the kernel is larger than the padded image.
+
+    Notes
+    -----
+    Weight and bias start uniform in ±1/sqrt(C·kh·kw), as in PyTorch. docs/convolution.md explains the fast path.
+
+    Examples
+    --------
+    >>> layer = Conv2d(1, 1, 2, bias=False)
+    >>> layer.params["weight"][...] = 1
+    >>> layer(np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3))
+    array([[[[ 8., 12.]]]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        bias: bool = True,
+        needs_dx: bool = True,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        rng = rng or np.random.default_rng()
+        self.kernel_size = pair(kernel_size, "Conv2d: kernel_size", 1)
+        self.stride = pair(stride, "Conv2d: stride", 1)
+        self.padding = pair(padding, "Conv2d: padding", 0)
+        self.needs_dx = needs_dx
+        shape = (out_channels, in_channels, *self.kernel_size)
+        self.add_param("weight", init.uniform_fan_in(shape, rng, dtype))
+        if bias:
+            self.add_param("bias", init.uniform_fan_in(shape, rng, dtype, size=(out_channels,)))
+
+    def forward(self, x: Array) -> Array:
+        """Return the convolution of x."""
+        weight, bias = self.params["weight"], self.params.get("bias")
+        xp = array_module(x=x, weight=weight)
+        self._check(x.shape, weight.shape)
+        self.keep(x)
+        return _engine(xp)[0](x, weight, bias, self.stride, self.padding)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
+        _, (x,) = self.kept()
+        weight = self.params["weight"]
+        xp = array_module(dy=dy, x=x)
+        dx, dweight, dbias = _engine(xp)[1](dy, x, weight, self.stride, self.padding, self.needs_dx)
+        self.grads["weight"] += dweight
+        if "bias" in self.grads:
+            self.grads["bias"] += dbias
+        return dx
+
+    def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
+        if len(x) != 4 or x[1] != weight[1]:
+            raise ValueError(f"Conv2d.forward: x must be (N, {weight[1]}, H, W), got {x}; give it that many channels")
+        padded = tuple(size + 2 * pad for size, pad in zip(x[2:], self.padding, strict=True))
+        if any(size < k for size, k in zip(padded, self.kernel_size, strict=True)):
+            raise ValueError(
+                f"Conv2d.forward: the padded image must be at least the kernel {self.kernel_size}, got {padded}; "
+                f"use a larger image or more padding"
+            )

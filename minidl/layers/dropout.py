@@ -1,0 +1,53 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.backend import Array, to_device
+from minidl.layers.base import Layer
+
+
+class Dropout(Layer):
+    """Zero each value with probability p in training (Srivastava et al. 2014): y = x·mask/(1 − p).
+
+    Backward: dx = dy·mask/(1 − p). In inference y = x.
+
+    Parameters
+    ----------
+    p : float in [0, 1)
+    rng : numpy.random.Generator, optional
+        Draws the masks on the host, so that one seed gives the same masks on every backend.
+
+    Raises
+    ------
+    ValueError
+        If p is outside [0, 1).
+
+    Examples
+    --------
+    >>> Dropout(0.5).eval()(np.ones(3))
+    array([1., 1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p}; it is the probability of zeroing")
+        self.p = p
+        self.rng = rng or np.random.default_rng()
+
+    def forward(self, x: Array) -> Array:
+        """Return x·mask/(1 − p) in training, x in inference."""
+        if not self.training or self.p == 0:
+            self.keep(None)
+            return x
+        mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
+        mask = to_device(mask.astype(x.dtype), like=x)
+        self.keep(mask)
+        return x * mask
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy·mask/(1 − p), with the mask of the forward."""
+        _, (mask,) = self.kept()
+        return dy if mask is None else dy * mask

@@ -1,0 +1,96 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl import init
+from minidl.backend import Array, array_module
+from minidl.layers.base import Layer
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    """Y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
+    y = (weight @ x.T).T  # the batch stays innermost in memory
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    """Dx = dy W, dW = dyᵀ x, db = sum_n dy."""
+    dx = (weight.T @ dy.T).T if needs_dx else None
+    return dx, dy.T @ x, dy.sum(axis=0)
+
+
+class Linear(Layer):
+    """A fully connected layer: y = x Wᵀ + b.
+
+    Backward: dx = dy W, dW = dyᵀ x, db = sum_n dy.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    rng : numpy.random.Generator, optional
+        Draws the initial weights; a fresh unseeded one by default.
+    dtype : dtype of the parameters
+
+    Shape
+    -----
+    x (N, in_features) -> y (N, out_features); weight (out_features, in_features), bias (out_features,).
+
+    Raises
+    ------
+    ValueError
+        If x is not (N, in_features).
+
+    Notes
+    -----
+    Weight and bias start uniform in ±1/sqrt(in_features), as in PyTorch.
+
+    Examples
+    --------
+    >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
+    >>> layer.params["weight"][...] = [[1, 2, 3], [4, 5, 6]]
+    >>> layer.params["bias"][...] = [10, 20]
+    >>> layer(np.ones((1, 3), np.float32))
+    array([[16., 35.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        rng: np.random.Generator | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__()
+        rng = rng or np.random.default_rng()
+        self.add_param("weight", init.uniform_fan_in((out_features, in_features), rng, dtype))
+        if bias:
+            self.add_param("bias", init.uniform_fan_in((out_features, in_features), rng, dtype, size=(out_features,)))
+
+    def forward(self, x: Array) -> Array:
+        """Return x Wᵀ + b."""
+        weight, bias = self.params["weight"], self.params.get("bias")
+        array_module(x=x, weight=weight)
+        if x.ndim != 2 or x.shape[1] != weight.shape[1]:
+            raise ValueError(
+                f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
+                f"or build it with in_features={x.shape[-1]}"
+            )
+        self.keep(x)
+        return linear(x, weight, bias)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
+        _, (x,) = self.kept()
+        dx, dweight, dbias = linear_backward(dy, x, self.params["weight"], self.needs_dx)
+        self.grads["weight"] += dweight
+        if "bias" in self.grads:
+            self.grads["bias"] += dbias
+        return dx

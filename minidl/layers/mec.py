@@ -1,0 +1,197 @@
+"""Convolution on the CPU by memory-efficient lowering (MEC, Cho & Brand 2017), in the batch-innermost format.
+
+Forward. x is lowered along its width alone: L[h, c, j, w, n] = x[c, h, sw·w + j − pw, n], kw times the input where
+im2col takes kh·kw times. Flattened to rows (H, C·kw, Wo·N), the im2col matrix of output row h is the contiguous view
+L[sh·h : sh·h + kh], since the windows of neighbouring rows overlap: one GEMM a row and no further copy.
+
+Backward uses the same views: dweight is the sum over rows of dy_h · viewᵀ. For dx the roles change: the rows of dL that
+meet input row a are gathered by one GEMM over the contiguous view of the output rows that touched it, and kw shifted
+adds undo the lowering. With stride sh the input rows fall into sh phases, each with its own rows of the kernel.
+
+Two output rows share one GEMM where there are few output channels (`_rows_per_gemm`): OpenBLAS computes 12 rows at a
+time, and LeNet's 6 would leave half of them idle. docs/convolution.md shows all of this in pictures and figures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minidl import memory, parallel
+from minidl.parallel import scratch
+
+Pair = tuple[int, int]
+
+_COLUMNS = 1024  # columns of a GEMM, about: its lowered tile then stays near the core's cache
+_BAND = 1 << 16  # values of dL worked on at a time
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
+    """Y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
+    (o, c, kh, kw), n = weight.shape, x.shape[0]
+    xt = memory.batch_last(np, x, weight.dtype)  # (C, H, W, N)
+    ho, wo = _output(xt, weight, stride, padding)
+    y = memory.images(np, (n, o, ho, wo), weight.dtype)
+    yt = memory.batch_last(np, y)  # (O, Ho, Wo, N)
+    r = _rows_per_gemm(o, ho)
+    w2 = _spread_rows(weight, r, stride[0])  # (r·O, k·C·kw)
+    tiles = parallel.partition(wo, _COLUMNS // n)
+
+    def tile(i: int) -> None:
+        a, b = tiles[i]
+        rows = _lower(xt, weight.shape, stride, padding, a, b, ho, r)  # (Ho/r, k·C·kw, columns)
+        out = scratch("out", (ho // r, r * o, (b - a) * n), weight.dtype)
+        np.matmul(w2, rows, out=out)
+        out = out.reshape(ho // r, r, o, b - a, n).transpose(2, 0, 1, 3, 4)
+        target = yt.reshape(o, ho // r, r, wo, n)[:, :, :, a:b]
+        if bias is None:
+            target[...] = out
+        else:
+            np.add(out, bias[:, None, None, None, None], out=target)
+
+    parallel.run(tile, len(tiles))
+    return y
+
+
+def conv2d_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, needs_dx: bool = True
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return dx (None unless needed), dweight and dbias of `conv2d`."""
+    dyt = memory.batch_last(np, dy, weight.dtype)  # (O, Ho, Wo, N)
+    xt = memory.batch_last(np, x, weight.dtype)
+    dweight = _weight_gradient(dyt, xt, weight, stride, padding)
+    dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype)
+    dx = _input_gradient(dyt, xt, weight, stride, padding) if needs_dx else None
+    return dx, dweight, dbias
+
+
+def _weight_gradient(
+    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """Dweight2 = sum over rows h of dy_h · viewᵀ; the tiles' sums are added in their order."""
+    (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
+    r = _rows_per_gemm(o, ho)
+    k = kh + (r - 1) * stride[0]
+    tiles = parallel.partition(wo, _COLUMNS // n)
+    sums = np.empty((len(tiles), r * o, k * c * kw), weight.dtype)
+    rows_at_once = max(1, (1 << 20) // sums[0].size)
+
+    def tile(i: int) -> None:
+        a, b = tiles[i]
+        rows = _lower(xt, weight.shape, stride, padding, a, b, ho, r).transpose(0, 2, 1)
+        dout = scratch("out", (ho // r, r, o, b - a, n), weight.dtype)
+        dout[...] = dyt.reshape(o, ho // r, r, wo, n)[:, :, :, a:b].transpose(1, 2, 0, 3, 4)
+        dout = dout.reshape(ho // r, r * o, (b - a) * n)
+        total = sums[i]
+        for start in range(0, ho // r, rows_at_once):
+            some = slice(start, start + rows_at_once)
+            products = scratch("products", (len(dout[some]), *total.shape), weight.dtype)
+            np.matmul(dout[some], rows[some], out=products)
+            if start == 0:
+                np.add.reduce(products, axis=0, out=total)
+            else:
+                total += np.add.reduce(products, axis=0)
+
+    parallel.run(tile, len(tiles))
+    return _gather_rows(np.add.reduce(sums, axis=0), weight.shape, r, stride[0])
+
+
+def _input_gradient(
+    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+) -> np.ndarray:
+    """Dx, row by row: dL_a = W_phaseᵀ · (the rows of dy that met input row a), then kw shifted adds."""
+    (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
+    (sh, sw), (ph, pw) = stride, padding
+    h, w = xt.shape[1:3]
+    taps = -(-kh // sh)  # kernel rows in the longest phase: so many output rows meet an input row
+    last = (h - 1 + ph) // sh  # the largest output row, real or not, that an input row asks for
+    padded = memory.empty(np, (taps - 1 + max(ho, last + 1), o, wo * n), weight.dtype)
+    padded[: taps - 1] = 0
+    padded[taps - 1 + ho :] = 0
+    padded[taps - 1 : taps - 1 + ho] = dyt.reshape(o, ho, wo * n).transpose(1, 0, 2)
+
+    dx = memory.images(np, (n, c, h, w), weight.dtype)
+    dxt = memory.batch_last(np, dx)  # (C, H, W, N)
+    band = max(1, _BAND // (c * kw * wo * n))
+    work = []  # (kernel rows of the phase as a matrix, first input row, input rows, first row of `padded`)
+    for phase in range(min(sh, h)):
+        kernel_rows = list(range((phase + ph) % sh, kh, sh))[::-1]  # ascending output rows
+        w_phase = weight[:, :, kernel_rows].transpose(1, 3, 2, 0).reshape(c * kw, -1)  # (C·kw, taps·O)
+        rows = range(phase, h, sh)
+        for start in range(0, len(rows), band):
+            some = rows[start : start + band]
+            work.append((w_phase, some, taps - 1 + (some[0] + ph) // sh - (len(kernel_rows) - 1)))
+
+    def task(i: int) -> None:
+        w_phase, some, top = work[i]
+        target = dxt[:, some.start : some.stop : sh]  # (C, rows, W, N)
+        target[...] = 0
+        if w_phase.shape[1] == 0:
+            return
+        size = padded.strides[0]
+        met = as_strided(padded[top:], (len(some), w_phase.shape[1], wo * n), (size, padded.strides[1], padded.itemsize))
+        lowered = scratch("lowered", (len(some), c, kw, wo, n), weight.dtype)
+        np.matmul(w_phase, met, out=lowered.reshape(len(some), c * kw, wo * n))
+        for j in range(kw):
+            lo, hi, at = _valid(j - pw, sw, wo, w)
+            target[:, :, at : at + sw * (hi - lo) : sw] += lowered[:, :, j, lo:hi].transpose(1, 0, 2, 3)
+
+    parallel.run(task, len(work))
+    return dx
+
+
+def _lower(
+    xt: np.ndarray, weight: tuple[int, ...], stride: Pair, padding: Pair, a: int, b: int, ho: int, r: int
+) -> np.ndarray:
+    """Lower the columns that outputs a:b meet; return the (Ho/r, k·C·kw, (b−a)·N) view of overlapping rows."""
+    (_, c, kh, kw), (_, h, w, n) = weight, xt.shape
+    (sh, sw), (ph, pw) = stride, padding
+    lowered = scratch("lowered", (h + 2 * ph, c, kw, b - a, n), xt.dtype)
+    lowered[:ph] = 0
+    lowered[ph + h :] = 0
+    for j in range(kw):
+        lo, hi, at = _valid(sw * a + j - pw, sw, b - a, w)
+        plane = lowered[ph : ph + h, :, j]
+        plane[:, :, :lo] = 0
+        plane[:, :, hi:] = 0
+        plane[:, :, lo:hi] = xt[:, :, at : at + sw * (hi - lo) : sw].transpose(1, 0, 2, 3)
+    row = lowered.strides[0]
+    k = kh + (r - 1) * sh
+    return as_strided(lowered, (ho // r, k * c * kw, (b - a) * n), (r * sh * row, (b - a) * n * xt.itemsize, xt.itemsize))
+
+
+def _valid(first: int, step: int, count: int, size: int) -> tuple[int, int, int]:
+    """For positions first + step·i, i < count: the range lo:hi of i inside range(size), and the position of lo."""
+    lo = min(count, max(0, -(first // step)))
+    hi = max(lo, min(count, (size - 1 - first) // step + 1))
+    return lo, hi, max(0, first + step * lo)
+
+
+def _output(xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> Pair:
+    ho, wo = (
+        (size + 2 * pad - k) // step + 1
+        for size, k, step, pad in zip(xt.shape[1:3], weight.shape[2:], stride, padding, strict=True)
+    )
+    return ho, wo
+
+
+def _rows_per_gemm(out_channels: int, ho: int) -> int:
+    """2 where one row would leave the GEMM's micro-kernel half empty, else 1."""
+    return 2 if out_channels <= 8 and ho % 2 == 0 else 1
+
+
+def _spread_rows(weight: np.ndarray, r: int, sh: int) -> np.ndarray:
+    """Return the matrix (r·O, k·C·kw) that computes r output rows at once: shifted copies of W2, zeros around them."""
+    o, c, kh, kw = weight.shape
+    spread = np.zeros((r, o, kh + (r - 1) * sh, c, kw), weight.dtype)
+    for p in range(r):
+        spread[p, :, p * sh : p * sh + kh] = weight.transpose(0, 2, 1, 3)
+    return spread.reshape(r * o, -1)
+
+
+def _gather_rows(dspread: np.ndarray, shape: tuple[int, ...], r: int, sh: int) -> np.ndarray:
+    """Add the shifted copies up again: the adjoint of `_spread_rows`."""
+    o, c, kh, kw = shape
+    spread = dspread.reshape(r, o, kh + (r - 1) * sh, c, kw)
+    total = sum(spread[p, :, p * sh : p * sh + kh] for p in range(r))
+    return np.asarray(total).transpose(0, 2, 1, 3)  # (O, kh, C, kw) -> (O, C, kh, kw)

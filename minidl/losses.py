@@ -1,0 +1,82 @@
+"""Losses: the end of the forward pass and the start of the backward one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, array_module, to_device
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p."""
+    xp = array_module(logits=logits)
+    n = xp.arange(len(labels))
+    z = logits - logits.max(axis=1, keepdims=True)
+    p = xp.exp(z)
+    total = p.sum(axis=1, keepdims=True)
+    loss = (xp.log(total[:, 0]) - z[n, labels]).mean()
+    p /= total
+    return loss, p
+
+
+def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
+    """Dlogits = (p − onehot(labels)) / N."""
+    xp = array_module(p=p)
+    dlogits = p / p.dtype.type(len(labels))
+    dlogits[xp.arange(len(labels)), labels] -= 1 / len(labels)
+    return dlogits
+
+
+class SoftmaxCrossEntropy:
+    """Cross-entropy of softmax(logits) against class labels, averaged over the batch.
+
+    loss = −(1/N) sum_n log softmax(logits_n)[labels_n]; backward: dlogits = (softmax(logits) − onehot(labels)) / N.
+
+    Shape
+    -----
+    logits (N, K), labels (N,) integers in [0, K) -> a 0-d array of the logits' library: reading it with float()
+    waits for a GPU, so the training loop does that only now and then.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or (on the host) a label is outside [0, K).
+
+    Examples
+    --------
+    >>> loss = SoftmaxCrossEntropy()
+    >>> float(loss.forward(np.zeros((1, 4)), np.array([2])))  # log 4
+    1.3862943611198906
+    >>> loss.backward()
+    array([[ 0.25,  0.25, -0.75,  0.25]])
+    """
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+
+    def forward(self, logits: Array, labels: Array) -> Array:
+        """Return the mean loss of the batch."""
+        if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+            raise ValueError(
+                f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
+                f"{labels.shape}; flatten the logits to one row a sample"
+            )
+        if isinstance(labels, np.ndarray):
+            if labels.min() < 0 or labels.max() >= logits.shape[1]:
+                raise ValueError(
+                    f"SoftmaxCrossEntropy.forward: labels must be in [0, {logits.shape[1]}), got "
+                    f"{labels.min()} to {labels.max()}; give the network that many classes"
+                )
+            labels = to_device(labels, like=logits)
+        loss, p = softmax_cross_entropy(logits, labels)
+        self._kept = p, labels
+        return loss
+
+    def backward(self) -> Array:
+        """Return dlogits."""
+        if self._kept is None:
+            raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
+        kept, self._kept = self._kept, None
+        return softmax_cross_entropy_backward(*kept)

@@ -1,0 +1,111 @@
+"""The silhouette of a norm: moments, the small function of the norm, scale and shift; and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, array_module
+from minidl.layers.base import Layer
+from minidl.norm.moments import moments, scale_shift, scale_shift_backward, scale_shift_sums
+
+
+class Norm(Layer):
+    """A layer y = (x − m)·s + u whose scale s and shift u (N, C) depend on x through its moments m and v alone.
+
+    A subclass gives the small function and its backward: `_scale_shift(m, v) -> (s, u, cache)` and
+    `_scale_shift_backward(ds, du, training, cache) -> (dm, dv, {param: gradient})`.
+
+    Parameters
+    ----------
+    num_features : int, the number C of channels
+    eps : float > 0, added to a variance before its root
+    dtype : dtype of weight (ones) and bias (zeros), one value a channel
+    """
+
+    _features = "num_features"  # the constructor's name for C, for messages
+
+    def __init__(self, num_features: int, eps: float, dtype: Any) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if num_features < 1:
+            raise ValueError(f"{name}: {self._features} must be >= 1, got {num_features}; pass the number of channels")
+        if not eps > 0:
+            raise ValueError(f"{name}: eps must be > 0, got {eps}; 1e-5 is usual")
+        self.num_features = num_features
+        self.eps = eps
+        self.add_param("weight", np.ones(num_features, dtype))
+        self.add_param("bias", np.zeros(num_features, dtype))
+
+    def forward(self, x: Array) -> Array:
+        """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
+        self._check(x)
+        m, v, centred = moments(x)
+        s, u, cache = self._scale_shift(m, v, values=x.size // self.num_features)
+        self.keep(centred, s, cache)
+        return scale_shift(centred, s, u, x.dtype)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx; add the parameters' gradients."""
+        training, (centred, s, cache) = self.kept()
+        ds, du = scale_shift_sums(dy, centred)
+        dm, dv, dparams = self._scale_shift_backward(ds, du, training, cache)
+        for name, gradient in dparams.items():
+            self.grads[name] += gradient
+        return scale_shift_backward(dy, centred, s, du, dm, dv)
+
+    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+        raise NotImplementedError
+
+    def _scale_shift_backward(
+        self, ds: Array, du: Array, training: bool, cache: Any
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        raise NotImplementedError
+
+    def _affine(self) -> tuple[Array, Array]:
+        """Return weight and bias in float64, the precision of the small arrays."""
+        return self.params["weight"].astype("float64"), self.params["bias"].astype("float64")
+
+    def _check(self, x: Array) -> None:
+        array_module(x=x, weight=self.params["weight"])
+        name = type(self).__name__
+        if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or x.size == 0:
+            c = self.num_features
+            raise ValueError(
+                f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) and not empty, got {x.shape}; "
+                f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
+            )
+        if x.dtype.kind != "f":
+            raise ValueError(f"{name}.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
+
+
+class BatchStatistics(Norm):
+    """What the two norms with running statistics share: momentum, and the check that a batch has a variance."""
+
+    def __init__(self, num_features: int, eps: float, momentum: float, dtype: Any) -> None:
+        super().__init__(num_features, eps, dtype)
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                f"{type(self).__name__}: momentum must be in [0, 1], got {momentum}; it is the weight of the new batch"
+            )
+        self.momentum = momentum
+
+    def _add_buffer(self, name: str, value: np.ndarray) -> None:
+        """Make a running statistic: float64, in the library of the parameters."""
+        xp = array_module(weight=self.params["weight"])
+        self.buffers[name] = xp.asarray(value.astype("float64"))
+
+    def _update(self, name: str, batch: Array) -> None:
+        """Running ← momentum·batch + (1 − momentum)·running, in place."""
+        running = self.buffers[name]
+        running *= 1 - self.momentum
+        running += self.momentum * batch
+
+    def _check(self, x: Array) -> None:
+        super()._check(x)
+        if self.training and x.size == self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}.forward: x must hold more than one value a channel in training, got {x.shape}; "
+                f"use a larger batch, or eval()"
+            )

@@ -1,0 +1,130 @@
+"""Batch normalization (Ioffe & Szegedy 2015; eq. 1 of the Mode Normalization paper)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, array_module
+from minidl.norm.base import BatchStatistics
+
+RUNNING = ("unbiased", "biased", "second_moment")
+
+
+def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
+    """Mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
+    mu = m.mean(axis=0)
+    return mu, (v + (m - mu) ** 2).mean(axis=0)
+
+
+def batch_norm(
+    m: Array, v: Array, weight: Array, bias: Array, mu: Array, var: Array, eps: float
+) -> tuple[Array, Array, Any]:
+    """S = weight·rstd and u = bias + s·(m − mu), rstd = 1/sqrt(var + eps); all per channel but m, v, s, u (N, C)."""
+    xp = array_module(m=m)
+    rstd = 1 / xp.sqrt(var + eps)
+    s = xp.broadcast_to(weight * rstd, m.shape)
+    d = m - mu
+    return s, bias + s * d, (d, s, rstd, weight)
+
+
+def batch_norm_backward(ds: Array, du: Array, training: bool, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """Return dm, dv and the gradients of weight and bias; in inference mu and var are constants."""
+    d, s, rstd, weight = cache
+    n = len(d)
+    dscale = (ds + du * d).sum(axis=0)  # of weight·rstd, which s and u share; (C,)
+    grads = {"weight": rstd * dscale, "bias": du.sum(axis=0)}
+    dm = s * du
+    if not training:
+        return dm, 0 * dm, grads
+    dvar = -(rstd**3) / 2 * weight * dscale
+    dmu = -dm.sum(axis=0)
+    dm += dmu / n + (2 / n) * dvar * d
+    return dm, dm * 0 + dvar / n, grads
+
+
+class BatchNorm(BatchStatistics):
+    """Batch normalization: y = weight·(x − mu_c)/sqrt(var_c + eps) + bias.
+
+    In training mu_c and var_c (biased) are the mean and variance over N, H, W of the batch; in inference they are the
+    running estimates. Backward in training, with xh = (x − mu)·rstd and M = N·H·W:
+    dx = weight·rstd·(dy − mean(dy) − xh·mean(dy·xh)), the means over N, H, W; dweight = sum dy·xh, dbias = sum dy.
+    In inference dx = weight·rstd·dy.
+
+    Parameters
+    ----------
+    num_features : int
+        The number C of channels.
+    eps : float
+    momentum : float
+        The weight of the **new** batch: running ← momentum·batch + (1 − momentum)·running.
+    running : {"unbiased", "biased", "second_moment"}
+        What is stored: the variance with divisor M − 1 (PyTorch's convention), with divisor M, or the mean of squares,
+        so that running_mean_square − running_mean² also holds the spread of the batch means, as in ModeNorm.
+    dtype : dtype of the parameters
+
+    Attributes
+    ----------
+    params : weight (C,), bias (C,)
+    buffers : running_mean, and running_var or running_mean_square, (C,) in float64
+
+    Shape
+    -----
+    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, x has another shape, or training sees a single value a channel.
+
+    Notes
+    -----
+    The biased variance normalises, whatever is stored. Evaluation before any training is the identity.
+
+    Examples
+    --------
+    >>> y = BatchNorm(1)(np.array([[1.0], [3.0]]))
+    >>> np.round(y, 4)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        running: str = "unbiased",
+        dtype: Any = "float32",
+    ) -> None:
+        super().__init__(num_features, eps, momentum, dtype)
+        if running not in RUNNING:
+            raise ValueError(f"BatchNorm: running must be one of {', '.join(RUNNING)}, got {running!r}; choose one")
+        self.running = running
+        self._add_buffer("running_mean", np.zeros(num_features))
+        self._add_buffer("running_mean_square" if running == "second_moment" else "running_var", np.ones(num_features))
+
+    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+        if self.training:
+            mu, var = batch_moments(m, v)
+            self._update("running_mean", mu)
+            if self.running == "second_moment":
+                self._update("running_mean_square", var + mu**2)
+            else:
+                self._update("running_var", var * (values / (values - 1)) if self.running == "unbiased" else var)
+        else:
+            mu, var = self._running_moments()
+        return batch_norm(m, v, *self._affine(), mu, var, self.eps)
+
+    def _scale_shift_backward(
+        self, ds: Array, du: Array, training: bool, cache: Any
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        return batch_norm_backward(ds, du, training, cache)
+
+    def _running_moments(self) -> tuple[Array, Array]:
+        mean = self.buffers["running_mean"]
+        if self.running != "second_moment":
+            return mean, self.buffers["running_var"]
+        xp = array_module(mean=mean)
+        return mean, xp.maximum(self.buffers["running_mean_square"] - mean**2, 0)

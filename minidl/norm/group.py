@@ -1,0 +1,95 @@
+"""Group normalization (Wu & He 2018), and the function that layer and instance normalization share with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.backend import Array, array_module
+from minidl.norm.base import Norm
+
+
+def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
+    """S = weight·rstd and u = bias + s·(m − mu), with mu and var of each sample over the channels of each group.
+
+    Mu_ng = mean_{c in g} m and var_ng = mean_{c in g} [v + (m − mu)²]; m, v, s, u are (N, C).
+    """
+    xp = array_module(m=m)
+    n, c = m.shape
+    m, v = m.reshape(n, groups, -1), v.reshape(n, groups, -1)  # (N, G, C/G)
+    d = m - m.mean(axis=2, keepdims=True)
+    rstd = 1 / xp.sqrt((v + d**2).mean(axis=2, keepdims=True) + eps)  # (N, G, 1)
+    weight = weight.reshape(groups, -1)
+    s = weight * rstd
+    u = bias.reshape(groups, -1) + s * d
+    return s.reshape(n, c), u.reshape(n, c), (d, s, rstd, weight)
+
+
+def group_norm_backward(ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """Return dm, dv and the gradients of weight and bias."""
+    d, s, rstd, weight = cache
+    n, c = ds.shape
+    ds, du = ds.reshape(d.shape), du.reshape(d.shape)
+    size = d.shape[2]
+    dscale = ds + du * d  # of weight·rstd, which s and u share; (N, G, C/G)
+    grads = {"weight": (rstd * dscale).sum(axis=0).reshape(c), "bias": du.sum(axis=0).reshape(c)}
+    dvar = -(rstd**3) / 2 * (weight * dscale).sum(axis=2, keepdims=True)  # (N, G, 1)
+    dm = s * du
+    dmu = -dm.sum(axis=2, keepdims=True)
+    dm += dmu / size + (2 / size) * dvar * d
+    dv = dm * 0 + dvar / size
+    return dm.reshape(n, c), dv.reshape(n, c), grads
+
+
+class GroupNorm(Norm):
+    """Group normalization: y = weight·(x − mu_ng)/sqrt(var_ng + eps) + bias, the same in training and inference.
+
+    The mean and the (biased) variance of each sample are taken over H, W and the C/G neighbouring channels of a group.
+    Backward, with xh = (x − mu)·rstd and dyh = weight·dy: dx = rstd·(dyh − mean(dyh) − xh·mean(dyh·xh)), the means
+    over the group; dweight_c = sum_nhw dy·xh, dbias_c = sum_nhw dy.
+
+    Parameters
+    ----------
+    num_groups : int, a divisor of num_channels
+    num_channels : int
+    eps : float
+    dtype : dtype of the parameters
+
+    Attributes
+    ----------
+    params : weight (C,), bias (C,), one value a channel (not a group)
+
+    Shape
+    -----
+    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        If num_groups does not divide num_channels, an argument is out of range, or x has another shape.
+
+    Examples
+    --------
+    >>> y = GroupNorm(1, 2)(np.array([[1.0, 3.0]]))
+    >>> np.round(y, 4)
+    array([[-1.,  1.]])
+    """
+
+    _features = "num_channels"
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, dtype: Any = "float32") -> None:
+        super().__init__(num_channels, eps, dtype)
+        if num_groups < 1 or num_channels % num_groups:
+            divisors = [g for g in range(1, num_channels + 1) if num_channels % g == 0]
+            raise ValueError(
+                f"{type(self).__name__}: num_groups must divide num_channels {num_channels}, got {num_groups}; "
+                f"use one of {', '.join(map(str, divisors))}"
+            )
+        self.num_groups = num_groups
+
+    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+        return group_norm(m, v, *self._affine(), self.num_groups, self.eps)
+
+    def _scale_shift_backward(
+        self, ds: Array, du: Array, training: bool, cache: Any
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        return group_norm_backward(ds, du, cache)

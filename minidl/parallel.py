@@ -1,0 +1,160 @@
+"""CPU threads over independent blocks of work, with BLAS kept to one thread inside them.
+
+The partition into blocks is the caller's, and must depend on shapes alone: then the results are the same to the last
+bit for every number of threads. NumPy releases the GIL inside its loops and inside BLAS, so plain threads are enough.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+Task = Callable[[int], None]
+
+_num_threads = 1
+_jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
+_started = 0
+_here = threading.local()
+
+
+def available_threads() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that layers use."""
+    return _num_threads
+
+
+@contextmanager
+def threads(n: int | None = None) -> Iterator[None]:
+    """Let layers use `n` threads (every available core by default) inside the ``with`` block, and BLAS one.
+
+    The numbers a layer gives do not depend on `n`. BLAS is held by threadpoolctl; where that is not installed,
+    set ``OPENBLAS_NUM_THREADS=1`` before Python starts.
+
+    Raises
+    ------
+    ValueError
+        If n < 1.
+
+    Examples
+    --------
+    >>> with threads(2):
+    ...     get_num_threads()
+    2
+    """
+    global _num_threads
+    if n is not None and n < 1:
+        raise ValueError(f"threads: n must be >= 1, got {n}; leave it out to use every core")
+    before, _num_threads = _num_threads, n or available_threads()
+    try:
+        with _one_blas_thread():
+            yield
+    finally:
+        _num_threads = before
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def run(task: Task, blocks: int) -> None:
+    """Call ``task(0) ... task(blocks - 1)``, in any order, on the threads; return when all are done.
+
+    The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone.
+    """
+    helpers = min(_num_threads, blocks) - 1
+    if helpers <= 0 or getattr(_here, "busy", False) or not _start(helpers):
+        for i in range(blocks):
+            task(i)
+        return
+    todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for _ in range(helpers):
+        _jobs.put((task, todo, done))
+    _here.busy = True
+    try:
+        _work(task, todo, done)
+    finally:
+        _here.busy = False
+    errors = [error for error in (done.get() for _ in range(blocks)) if error is not None]
+    if errors:
+        raise errors[0]
+
+
+def _work(task: Task, todo: Iterator[int], done: SimpleQueue[BaseException | None]) -> None:
+    for i in todo:
+        try:
+            task(i)
+        except BaseException as error:  # handed to the thread that called run
+            done.put(error)
+        else:
+            done.put(None)
+
+
+def _loop() -> None:
+    _here.busy = True
+    while True:
+        _work(*_jobs.get())
+
+
+def _start(helpers: int) -> bool:
+    """Have at least `helpers` worker threads; False where threads cannot start (a browser)."""
+    global _started
+    try:
+        while _started < helpers:
+            threading.Thread(target=_loop, name=f"minidl-{_started}", daemon=True).start()
+            _started += 1
+    except RuntimeError:
+        return _started > 0
+    return True
+
+
+def _after_fork() -> None:
+    global _started, _jobs
+    _started, _jobs = 0, SimpleQueue()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def partition(length: int, size: int) -> list[tuple[int, int]]:
+    """Cut range(length) into near-equal pieces of at most about `size`, an even number of them where more than one.
+
+    >>> partition(10, 7), partition(3, 100)
+    ([(0, 5), (5, 10)], [(0, 3)])
+    """
+    pieces = max(1, -(-length // max(1, size)))
+    if pieces > 1:
+        pieces = min(length, pieces + pieces % 2)
+    edges = [i * length // pieces for i in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return an uninitialised array in this thread's own workspace, the same memory at each call with this name.
+
+    It is for a task's temporaries: nothing that outlives the task may be kept in it.
+    """
+    buffers: dict[str, np.ndarray] = _here.__dict__.setdefault("buffers", {})
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = buffers.get(name)
+    if buffer is None or buffer.size < size:
+        buffer = buffers[name] = np.empty(size, np.uint8)
+    return np.ndarray(shape, dtype, buffer)
