@@ -10,7 +10,7 @@ from minidl.backend import Array, array_module, to_device
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p."""
+    """loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p."""
     xp = array_module(logits=logits)
     n = xp.arange(len(labels))
     z = logits - logits.max(axis=1, keepdims=True)
@@ -22,7 +22,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
-    """Dlogits = (p − onehot(labels)) / N."""
+    """dlogits = (p − onehot(labels)) / N."""
     xp = array_module(p=p)
     dlogits = p / p.dtype.type(len(labels))
     dlogits[xp.arange(len(labels)), labels] -= 1 / len(labels)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
@@ -144,7 +145,7 @@ def partition(length: int, size: int) -> list[tuple[int, int]]:
     if pieces > 1:
         pieces = min(length, pieces + pieces % 2)
     edges = [i * length // pieces for i in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

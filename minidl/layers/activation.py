@@ -7,13 +7,13 @@ from minidl.layers.base import Layer
 
 
 def relu(x: Array) -> Array:
-    """Y = max(x, 0); NaN stays NaN."""
+    """y = max(x, 0); NaN stays NaN."""
     xp = array_module(x=x)
     return xp.clip(x, x.dtype.type(0), x.dtype.type(xp.inf))  # vectorised in NumPy, where maximum(x, 0) is not
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
-    """Dx = dy where y > 0, else 0."""
+    """dx = dy where y > 0, else 0."""
     return dy * (y > 0)
 
 

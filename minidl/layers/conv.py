@@ -56,7 +56,7 @@ def col2im(cols: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padd
 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair) -> Array:
-    """Y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], as W2 @ cols."""
+    """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], as W2 @ cols."""
     o, _, kh, kw = weight.shape
     n, _, h, w = x.shape
     ho, wo = output_size(h, kh, stride[0], padding[0]), output_size(w, kw, stride[1], padding[1])
@@ -69,7 +69,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: P
 def conv2d_backward(
     dy: Array, x: Array, weight: Array, stride: Pair, padding: Pair, needs_dx: bool = True
 ) -> tuple[Array | None, Array, Array]:
-    """DW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy."""
+    """dW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy."""
     o, _, kh, kw = weight.shape
     dy2 = dy.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N·Ho·Wo)
     dweight = (dy2 @ im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
@@ -90,7 +90,8 @@ class Conv2d(Layer):
 
     y[n,o,h,w] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], x being zero outside.
     Backward: dweight[o,c,i,j] = sum_nhw dy[n,o,h,w] · x[n, c, sh·h + i − ph, sw·w + j − pw];
-    dx[n,c,a,b] = sum of dy[n,o,h,w] · weight[o,c,i,j] over all o and all (h,i), (w,j) that meet (a,b); dbias = sum_nhw dy.
+    dx[n,c,a,b] = sum of dy[n,o,h,w] · weight[o,c,i,j] over all o and all (h,i), (w,j) that meet (a,b);
+    dbias = sum_nhw dy.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from minidl.layers.base import Layer
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    """Y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
+    """y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
     y = (weight @ x.T).T  # the batch stays innermost in memory
     if bias is not None:
         y += bias
@@ -20,7 +20,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
-    """Dx = dy W, dW = dyᵀ x, db = sum_n dy."""
+    """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
     dx = (weight.T @ dy.T).T if needs_dx else None
     return dx, dy.T @ x, dy.sum(axis=0)
 

@@ -27,11 +27,11 @@ _BAND = 1 << 16  # values of dL worked on at a time
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
-    """Y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
-    (o, c, kh, kw), n = weight.shape, x.shape[0]
+    """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
+    o, n = len(weight), len(x)
     xt = memory.batch_last(np, x, weight.dtype)  # (C, H, W, N)
     ho, wo = _output(xt, weight, stride, padding)
-    y = memory.images(np, (n, o, ho, wo), weight.dtype)
+    y: np.ndarray = memory.images(np, (n, o, ho, wo), weight.dtype)
     yt = memory.batch_last(np, y)  # (O, Ho, Wo, N)
     r = _rows_per_gemm(o, ho)
     w2 = _spread_rows(weight, r, stride[0])  # (r·O, k·C·kw)
@@ -65,10 +65,8 @@ def conv2d_backward(
     return dx, dweight, dbias
 
 
-def _weight_gradient(
-    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
-) -> np.ndarray:
-    """Dweight2 = sum over rows h of dy_h · viewᵀ; the tiles' sums are added in their order."""
+def _weight_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
+    """dweight2 = sum over rows h of dy_h · viewᵀ; the tiles' sums are added in their order."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     r = _rows_per_gemm(o, ho)
     k = kh + (r - 1) * stride[0]
@@ -96,10 +94,8 @@ def _weight_gradient(
     return _gather_rows(np.add.reduce(sums, axis=0), weight.shape, r, stride[0])
 
 
-def _input_gradient(
-    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
-) -> np.ndarray:
-    """Dx, row by row: dL_a = W_phaseᵀ · (the rows of dy that met input row a), then kw shifted adds."""
+def _input_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
+    """dx, row by row: dL_a = W_phaseᵀ · (the rows of dy that met input row a), then kw shifted adds."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     (sh, sw), (ph, pw) = stride, padding
     h, w = xt.shape[1:3]
@@ -110,7 +106,7 @@ def _input_gradient(
     padded[taps - 1 + ho :] = 0
     padded[taps - 1 : taps - 1 + ho] = dyt.reshape(o, ho, wo * n).transpose(1, 0, 2)
 
-    dx = memory.images(np, (n, c, h, w), weight.dtype)
+    dx: np.ndarray = memory.images(np, (n, c, h, w), weight.dtype)
     dxt = memory.batch_last(np, dx)  # (C, H, W, N)
     band = max(1, _BAND // (c * kw * wo * n))
     work = []  # (kernel rows of the phase as a matrix, first input row, input rows, first row of `padded`)
@@ -128,8 +124,7 @@ def _input_gradient(
         target[...] = 0
         if w_phase.shape[1] == 0:
             return
-        size = padded.strides[0]
-        met = as_strided(padded[top:], (len(some), w_phase.shape[1], wo * n), (size, padded.strides[1], padded.itemsize))
+        met = as_strided(padded[top:], (len(some), w_phase.shape[1], wo * n), padded.strides)  # overlapping rows
         lowered = scratch("lowered", (len(some), c, kw, wo, n), weight.dtype)
         np.matmul(w_phase, met, out=lowered.reshape(len(some), c * kw, wo * n))
         for j in range(kw):
@@ -155,9 +150,8 @@ def _lower(
         plane[:, :, :lo] = 0
         plane[:, :, hi:] = 0
         plane[:, :, lo:hi] = xt[:, :, at : at + sw * (hi - lo) : sw].transpose(1, 0, 2, 3)
-    row = lowered.strides[0]
-    k = kh + (r - 1) * sh
-    return as_strided(lowered, (ho // r, k * c * kw, (b - a) * n), (r * sh * row, (b - a) * n * xt.itemsize, xt.itemsize))
+    rows, taps, columns = ho // r, (kh + (r - 1) * sh) * c * kw, (b - a) * n
+    return as_strided(lowered, (rows, taps, columns), (r * sh * lowered.strides[0], columns * xt.itemsize, xt.itemsize))
 
 
 def _valid(first: int, step: int, count: int, size: int) -> tuple[int, int, int]:

@@ -97,7 +97,7 @@ class BatchStatistics(Norm):
         self.buffers[name] = xp.asarray(value.astype("float64"))
 
     def _update(self, name: str, batch: Array) -> None:
-        """Running ← momentum·batch + (1 − momentum)·running, in place."""
+        """running ← momentum·batch + (1 − momentum)·running, in place."""
         running = self.buffers[name]
         running *= 1 - self.momentum
         running += self.momentum * batch

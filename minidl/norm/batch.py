@@ -13,7 +13,7 @@ RUNNING = ("unbiased", "biased", "second_moment")
 
 
 def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
-    """Mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
+    """mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
     mu = m.mean(axis=0)
     return mu, (v + (m - mu) ** 2).mean(axis=0)
 
@@ -21,7 +21,7 @@ def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
 def batch_norm(
     m: Array, v: Array, weight: Array, bias: Array, mu: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Any]:
-    """S = weight·rstd and u = bias + s·(m − mu), rstd = 1/sqrt(var + eps); all per channel but m, v, s, u (N, C)."""
+    """s = weight·rstd and u = bias + s·(m − mu), rstd = 1/sqrt(var + eps); all per channel but m, v, s, u (N, C)."""
     xp = array_module(m=m)
     rstd = 1 / xp.sqrt(var + eps)
     s = xp.broadcast_to(weight * rstd, m.shape)

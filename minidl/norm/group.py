@@ -9,9 +9,9 @@ from minidl.norm.base import Norm
 
 
 def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
-    """S = weight·rstd and u = bias + s·(m − mu), with mu and var of each sample over the channels of each group.
+    """s = weight·rstd and u = bias + s·(m − mu), with mu and var of each sample over the channels of each group.
 
-    Mu_ng = mean_{c in g} m and var_ng = mean_{c in g} [v + (m − mu)²]; m, v, s, u are (N, C).
+    mu_ng = mean_{c in g} m and var_ng = mean_{c in g} [v + (m − mu)²]; m, v, s, u are (N, C).
     """
     xp = array_module(m=m)
     n, c = m.shape

@@ -12,7 +12,7 @@ from minidl.norm.base import BatchStatistics
 
 
 def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]:
-    """G_n = softmax(Psi(m_n)), Psi affine: return g (N, K) and log g, for m (N, C), weight (K, C), bias (K,)."""
+    """g_n = softmax(Psi(m_n)), Psi affine: return g (N, K) and log g, for m (N, C), weight (K, C), bias (K,)."""
     xp = array_module(m=m)
     z = m @ gate_weight.T + gate_bias
     z -= z.max(axis=1, keepdims=True)
@@ -21,7 +21,7 @@ def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]
 
 
 def mode_weights(log_g: Array) -> Array:
-    """W_nk = g_nk / N_k, N_k = sum_n g_nk: a softmax over the batch, finite for modes that hardly any sample takes."""
+    """w_nk = g_nk / N_k, N_k = sum_n g_nk: a softmax over the batch, finite for modes that hardly any sample takes."""
     xp = array_module(log_g=log_g)
     w = xp.exp(log_g - log_g.max(axis=0))
     w /= w.sum(axis=0)
@@ -29,7 +29,7 @@ def mode_weights(log_g: Array) -> Array:
 
 
 def mode_moments(m: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
-    """Mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also d_knc = m_nc − mu_kc."""
+    """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also d_knc = m_nc − mu_kc."""
     mu = w.T @ m
     d = m[None] - mu[:, None]  # (K, N, C)
     var = w.T @ v + (w.T[:, :, None] * d**2).sum(axis=1)
@@ -42,7 +42,7 @@ def mode_norm(
     """Scale and shift of eq. 2: s = sum_k g_k weight_k rstd_k, u = sum_k g_k [weight_k rstd_k (m − mu_k) + bias_k].
 
     Weight and bias are (K, C), or (1, C) where the modes share them; w is None in inference, where mu and var are
-    constants. S, u, m, v are (N, C), g and w (N, K), var and rstd (K, C), d = m − mu_k (K, N, C).
+    constants. s, u, m, v are (N, C), g and w (N, K), var and rstd (K, C), d = m − mu_k (K, N, C).
     """
     xp = array_module(m=m)
     rstd = 1 / xp.sqrt(var + eps)
@@ -105,7 +105,7 @@ class ModeNorm(BatchStatistics):
     Each sample has one gate vector g_n = softmax(Psi(mean_hw x_n)) over K modes, Psi affine and learned. In training
     N_k = sum_n g_nk, mu_k = (1/N_k) sum_n g_nk mean_hw x_n (eq. 3), var_k = (1/N_k) sum_n g_nk mean_hw (x_n − mu_k)².
     In inference mu_k and var_k come from running estimates of the two moments (Algorithm 2).
-    Backward goes through the gates, N_k, mu_k and var_k, and through Psi into x: see `mode_norm_backward`, line by line.
+    Backward goes through the gates, N_k, mu_k and var_k, and through Psi into x: `mode_norm_backward`, line by line.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ MOMENTS = ("spatial", "pooled")
 
 
 def channel_gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]:
-    """G_nc = softmax(psi(m_nc)), psi: R -> R^K affine: return g (N, C, K) and log g, for weight (K, 1), bias (K,)."""
+    """g_nc = softmax(psi(m_nc)), psi: R -> R^K affine: return g (N, C, K) and log g, for weight (K, 1), bias (K,)."""
     xp = array_module(m=m)
     z = m[:, :, None] * gate_weight[:, 0] + gate_bias
     z -= z.max(axis=2, keepdims=True)
@@ -23,19 +23,17 @@ def channel_gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array
 
 
 def channel_weights(log_g: Array) -> Array:
-    """W_nck = g_nck / C_nk, C_nk = sum_c g_nck: a softmax over the channels."""
+    """w_nck = g_nck / C_nk, C_nk = sum_c g_nck: a softmax over the channels."""
     xp = array_module(log_g=log_g)
     w = xp.exp(log_g - log_g.max(axis=1, keepdims=True))
     w /= w.sum(axis=1, keepdims=True)
     return w
 
 
-def mode_group_norm(
-    m: Array, v: Array, w: Array, weight: Array, bias: Array, eps: float
-) -> tuple[Array, Array, Any]:
+def mode_group_norm(m: Array, v: Array, w: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Any]:
     """Scale and shift of eq. 5: s = (weight/K) sum_k rstd_k, u = (weight/K) sum_k rstd_k (m − mu_k) + bias.
 
-    Mu_nk = sum_c w_nck m_nc and var_nk = sum_c w_nck [v_nc + (m_nc − mu_nk)²]; m, v, s, u (N, C), w (N, C, K).
+    mu_nk = sum_c w_nck m_nc and var_nk = sum_c w_nck [v_nc + (m_nc − mu_nk)²]; m, v, s, u (N, C), w (N, C, K).
     """
     xp = array_module(m=m)
     mu = (w * m[:, :, None]).sum(axis=1, keepdims=True)  # (N, 1, K)

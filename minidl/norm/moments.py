@@ -72,10 +72,10 @@ def moments(x: Array) -> tuple[Array, Array, Centred]:
 
 
 def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
-    """Y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
+    """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     xc, delta = centred
     xp = array_module(xc=xc)
-    c, a, r, n = _rows(xc.shape)
+    c, a, r, _ = _rows(xc.shape)
     y = memory.empty(xp, xc.shape, xc.dtype)
     xc3, y3 = xc.reshape(c, a, r), y.reshape(c, a, r)
     shift = (u - delta * s).T.astype(xc.dtype)
@@ -110,7 +110,7 @@ def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
 
 
 def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
-    """Dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
+    """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     xc, delta = centred
     xp = array_module(dy=dy, x=xc)
     dyt = memory.batch_last(xp, dy, xc.dtype)
@@ -138,7 +138,7 @@ def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: A
 
 
 def _rows(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return C, A, R, N for a (C, ..., N) array: R = B·N with B from the innermost axes, at least _ROW if they allow."""
+    """Return C, A, R, N for a (C, ..., N) array: R = B·N, B from the innermost axes, at least _ROW if they allow."""
     c, *inner, n = shape
     b = 1
     while inner and b * n < _ROW:
