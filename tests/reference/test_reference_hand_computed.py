@@ -170,6 +170,16 @@ def test_max_pool2d_pads_with_minus_infinity_and_avg_pool2d_counts_zeros():
     close(R.avg_pool2d(x, 2, stride=2, padding=1), [[[[-1, -0.5], [-2, -1.5]]]])
 
 
+def test_pooling_with_a_kernel_that_is_not_square():
+    # kernel 1 × 3, stride 1 × 2: columns 0 to 2 and 2 to 4
+    x = np.array([[[[1.0, 2.0, 6.0, 3.0, 9.0]]]])
+    close(R.max_pool2d(x, (1, 3), (1, 2)), [[[[6, 9]]]])
+    close(R.avg_pool2d(x, (1, 3), (1, 2)), [[[[3, 6]]]])
+    dy = np.array([[[[30.0, 60.0]]]])
+    close(R.max_pool2d_backward(dy, x, (1, 3), (1, 2))["dx"], [[[[0, 0, 30, 0, 60]]]])
+    close(R.avg_pool2d_backward(dy, x, (1, 3), (1, 2))["dx"], [[[[10, 10, 30, 20, 20]]]])
+
+
 def test_linear_of_one_sample():
     y = R.linear(np.array([[1.0, 2.0, 3.0]]), np.array([[100.0, 10.0, 1.0], [0.0, 1.0, 0.0]]), np.array([0.5, 0.25]))
     close(y, [[123.5, 2.25]])
