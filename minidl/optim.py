@@ -1,8 +1,8 @@
 """Stochastic gradient descent on flat buffers.
 
-A network has dozens of small arrays, and a NumPy call costs about as much on ten numbers as on a thousand. So the optimiser
-lays all parameters side by side in one buffer and all gradients in another, and gives the layers views into them: a step is
-then a handful of calls, however many layers there are.
+A network has dozens of small arrays, and a NumPy call costs about as much on ten numbers as on a thousand. So the
+optimiser lays all parameters side by side in one buffer and all gradients in another, and gives the layers views into
+them: a step is then a handful of calls, however many layers there are.
 """
 
 import math
@@ -38,8 +38,8 @@ class SGD:
     Parameters
     ----------
     model : Layer
-        Its parameters and gradients move into flat buffers (one a dtype), and `layer.params[...]`, `layer.grads[...]` become
-        views of them: arrays taken from the model earlier are no longer its parameters.
+        Its parameters and gradients move into flat buffers (one a dtype), and `layer.params[...]`, `layer.grads[...]`
+        become views of them: arrays taken from the model earlier are no longer its parameters.
     lr : float
         The learning rate. The attribute `lr` may be set before any step.
     momentum : float
@@ -160,7 +160,8 @@ def _flatten(model: Layer) -> list[_Flat]:
     for dtype, members in by_dtype.items():
         xp = array_module(*(layer.params[name] for _, layer, name in members))
         size = sum(layer.params[name].size for _, layer, name in members)
-        flat = _Flat(*(xp.zeros(size, dtype) for _ in range(4)), places={})
+        params, grads, velocity, scratch = (xp.zeros(size, dtype) for _ in range(4))
+        flat = _Flat(params, grads, velocity, scratch, places={})
         start = 0
         for full, layer, name in members:
             shape = layer.params[name].shape

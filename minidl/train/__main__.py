@@ -1,0 +1,189 @@
+"""The command: `python -m minidl.train lenet multitask --sample`."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..backend import NAMES as BACKENDS
+from ..backend import BackendError
+from ..data import TASKS
+from ..models import MODELS
+from ..norm import NORMS
+from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
+
+NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
+EPILOG = """\
+examples:
+  python -m minidl.train lenet multitask --sample
+  python -m minidl.train lenet multitask --data-dir DIR --norm bn --out runs/bn
+  python -m minidl.train --out runs/bn --resume
+
+The defaults are the recipe of the model and task, which --list prints. Spans of training are written 15e (epochs),
+50000u (updates), 2.5M or 900k or 2500000 (touches: training images seen) or 5/7 (share of the run).
+Exit status: 0 done, 1 the data or the run's folder cannot be used, 2 wrong arguments, 3 the loss is not finite,
+130 or 143 stopped by SIGINT or SIGTERM, saved.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minidl.train: {message} (--help lists the arguments)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    parser = _make_parser()
+    args = parser.parse_args(argv)
+    if args.list:
+        print(_listing())
+        return 0
+    try:
+        return _train(args)
+    except ConfigError as error:
+        return _complain(2, error)
+    except BackendError as error:
+        return _complain(1, error)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted at once; what was saved before is whole")
+    except MemoryError:
+        return _complain(1, "the memory does not suffice; lower --batch-size")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free some space, then --resume" if full else "choose another --out or make it writable"
+        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from ..data import DataError
+    from .checkpoint import CheckpointError
+    from .record import RunError, describe_evaluation
+    from .running import DivergedError
+    from .signals import StoppedError
+    from .trainer import Trainer
+
+    try:
+        config = _configuration(args)
+        out = Path(args.out) if args.out else Path("runs") / config.name()
+        summary = Trainer(config, out, resume=args.resume, quiet=args.quiet).run()
+    except (DataError, RunError, CheckpointError) as error:
+        return _complain(1, error)
+    except DivergedError as error:
+        return _complain(3, error)
+    except StoppedError as error:
+        return _complain(128 + error.signum, error)
+    print(f"last: {describe_evaluation(summary['last'])}")
+    print(f"best: {describe_evaluation(summary['best'])}")
+    print(f"{summary['seconds']:.1f} s, {out}")
+    return 0
+
+
+def _configuration(args: argparse.Namespace) -> Config:
+    """Return the recipe (or, to resume, the run's configuration) with what was given on the command line."""
+    from .record import RunFolder
+
+    given = {
+        name: value for name, value in vars(args).items() if name in Config.__dataclass_fields__ and value is not None
+    }
+    if args.length:
+        given["length"] = args.length
+    if args.resume and args.out:
+        there = Config.from_json(RunFolder(args.out, resume=True).read_config()["config"])
+        there = replace(there, threads=None, checkpoint_every=None)
+        if "sample" in given or "data_dir" in given:
+            there = replace(there, sample=False, data_dir=None)
+        return replace(there, **given)
+    if "model" not in given or "task" not in given:
+        raise ConfigError("give a model and a task, such as: python -m minidl.train lenet multitask --sample")
+    return replace(recipe(given["model"], given["task"]), **given)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m minidl.train",
+        description="Train a network with a normalization of your choice; the defaults are the paper's recipe.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", nargs="?", help=f"one of: {', '.join(MODELS)}")
+    add("task", nargs="?", help=f"one of: {', '.join(TASKS)}")
+    add("--list", action="store_true", help="print models, tasks, norms and recipes")
+
+    add = parser.add_argument_group("network").add_argument
+    add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn)")
+    add("--modes", type=int, metavar="K", help="modes of mn and mgn (2)")
+    add("--groups", type=int, metavar="G", help="groups of gn (2)")
+    add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
+
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--batch-size", type=int, metavar="N", help="images an update (128)")
+    add("--lr", type=float, help="learning rate (0.1)")
+    add("--momentum", type=float, help="SGD's momentum (0.9)")
+    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0)")
+    add(
+        "--lr-drops", type=_spans, metavar="SPANS", help="when to drop lr, such as 2.5M,3M or 10e,12e or none (5/7,6/7)"
+    )
+    add("--drop-factor", type=float, metavar="F", help="what a drop multiplies lr by (0.1)")
+    add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (none)")
+    add("--seed", type=int, help="one seed gives weights, order, augmentation and dropout (0)")
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_length("e"), dest="length", metavar="E", help="length of the run (15)")
+    length.add_argument("--updates", type=_length("u"), dest="length", metavar="U", help="the same in updates")
+    length.add_argument(
+        "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
+    )
+
+    add = parser.add_argument_group("machine").add_argument
+    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (numpy)")
+    add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")
+    add("--dtype", metavar="NAME", help="float32 or float64 (float32)")
+
+    group = parser.add_argument_group("data and results")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are")
+    where.add_argument("--sample", action="store_const", const=True, help="train on the bundled sample")
+    add = group.add_argument
+    add("--out", metavar="DIR", help="the run's folder (runs/NAME)")
+    add("--resume", action="store_true", help="continue the run in --out; its settings need not be given again")
+    add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
+    add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
+    add("--quiet", action="store_true", help="print the result alone")
+    return parser
+
+
+def _length(suffix: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if suffix and text[-1:].isalpha():
+            raise argparse.ArgumentTypeError(f"must be a plain number, got {text!r}")
+        return text + suffix
+
+    return read
+
+
+def _spans(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(text.split(","))
+
+
+def _listing() -> str:
+    rows: list[tuple[str, Any]] = [
+        ("models", MODELS),
+        ("tasks", TASKS),
+        ("norms", [f"{name:4} {text}{NORM_FLAGS.get(name, '')}" for name, text in NORMS.items()]),
+        ("recipes", [known.describe() for known in recipes()]),
+    ]
+    return "\n".join(f"{title}:\n" + "\n".join(f"  {each}" for each in content) for title, content in rows)
+
+
+def _complain(status: int, what: object) -> int:
+    print(f"minidl.train: {' '.join(str(what).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The test error of a model, in all and per dataset, and how its mode norms used their modes meanwhile."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, array_module, to_device, to_host
+from ..layers.base import Layer
+from ..losses import SoftmaxCrossEntropy
+
+
+class GateUsage:
+    """How the norms with gates spread a dataset over their modes.
+
+    For each such layer, with g_nk the gates (for mode group norm g_nck, whose channels count as samples):
+
+        usage_k = mean_n g_nk,   entropy = −Σ_k usage_k ln usage_k,   sample entropy = mean_n −Σ_k g_nk ln g_nk.
+
+    An entropy of ln K means that all modes are used alike, 0 that one takes everything. A sample entropy near 0 means
+    that each sample chooses one mode; if it is as large as the entropy, the modes do not tell samples apart.
+
+    Parameters
+    ----------
+    model : Layer
+        The layers of its tree that have an attribute `gates` are watched.
+    """
+
+    def __init__(self, model: Layer) -> None:
+        self._layers = {path: layer for path, layer in model.named_layers() if _has_gates(layer)}
+        self._sums: dict[str, tuple[Array, Array, int]] = {}
+
+    def add(self) -> None:
+        """Count the gates of the last forward."""
+        for path, layer in self._layers.items():
+            gates = layer.gates.reshape(-1, layer.gates.shape[-1]).astype(np.float64)  # type: ignore[attr-defined]
+            xp = array_module(gates)
+            entropies = -(gates * xp.log(xp.maximum(gates, np.finfo(np.float64).tiny))).sum()
+            usage, entropy, count = self._sums.get(path, (0, 0, 0))
+            self._sums[path] = (usage + gates.sum(axis=0), entropy + entropies, count + len(gates))
+
+    def result(self) -> dict[str, dict[str, Any]]:
+        """Return {path: {"usage": [K numbers], "entropy": ..., "sample_entropy": ...}}, entropies in nats."""
+        found = {}
+        for path, (usage_sum, entropy_sum, count) in self._sums.items():
+            usage = to_host(usage_sum) / count
+            entropy = -float((usage * np.log(np.maximum(usage, np.finfo(np.float64).tiny))).sum())
+            found[path] = {
+                "usage": usage.tolist(),
+                "entropy": entropy,
+                "sample_entropy": float(to_host(entropy_sum)) / count,
+            }
+        return found
+
+
+def evaluate(
+    model: Layer,
+    batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    sources: tuple[str, ...],
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Return the model's loss and error in eval mode; the model is in training mode afterwards.
+
+    Parameters
+    ----------
+    model : Layer
+        Any network from images to logits.
+    batches : iterable of (x, labels, source)
+        The test set; `source` indexes `sources`.
+    sources : tuple of str
+        The names of the datasets.
+    stop : callable
+        Asked before every batch; True ends the evaluation without a result.
+
+    Returns
+    -------
+    dict or None
+        "test_loss", "test_error" (percent), "test_errors" {name: percent}, and "gates" if the model has any.
+    """
+    criterion = SoftmaxCrossEntropy()
+    gates = GateUsage(model)
+    loss = 0.0
+    wrong = np.zeros(len(sources), np.int64)
+    seen = np.zeros(len(sources), np.int64)
+    model.eval()
+    try:
+        for x, labels, source in batches:
+            if stop():
+                return None
+            logits = model.forward(to_device(x))
+            loss += float(criterion.forward(logits, labels)) * len(labels)
+            mistaken = to_host(logits.argmax(axis=1)) != labels
+            wrong += np.bincount(source[mistaken], minlength=len(sources))
+            seen += np.bincount(source, minlength=len(sources))
+            gates.add()
+    finally:
+        model.train()
+    result: dict[str, Any] = {
+        "test_loss": loss / int(seen.sum()),
+        "test_error": 100 * int(wrong.sum()) / int(seen.sum()),
+        "test_errors": {name: 100 * int(w) / int(n) for name, w, n in zip(sources, wrong, seen, strict=True) if n},
+    }
+    if usage := gates.result():
+        result["gates"] = usage
+    return result
+
+
+def _has_gates(layer: Layer) -> bool:
+    return "gates" in vars(layer) or hasattr(type(layer), "gates")

@@ -1,0 +1,108 @@
+"""The curves of a run, and of several runs beside each other."""
+
+import io
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import write_atomic
+from .record import read_metrics
+
+
+def draw_run(history: list[dict[str, Any]], plan: dict[str, Any], title: str, path: Path) -> None:
+    """Draw error, loss and (where there are gates) the use of the modes against epochs, as a PNG.
+
+    Parameters
+    ----------
+    history : list of dict
+        Evaluations, as metrics.jsonl holds them.
+    plan : dict
+        The "plan" of config.json; dotted lines mark its drops of the learning rate.
+    title : str
+        Above the panels.
+    path : Path
+        The file to write.
+    """
+    gates = history[-1].get("gates", {})
+    figure, axes = _figure(3 if gates else 2)
+    epochs = [line["epoch"] for line in history]
+    error, loss = axes[0], axes[1]
+
+    for name in history[-1]["test_errors"]:
+        error.plot(epochs, [line["test_errors"][name] for line in history], "-", lw=1, alpha=0.8, label=name)
+    error.plot(epochs, [line["train_error"] for line in history], "k--", lw=1, label="training, all")
+    error.plot(epochs, [line["test_error"] for line in history], "k-", lw=2, label="test, all")
+    error.set(title="error", ylabel="%", ylim=(0, None))
+
+    loss.plot(epochs, [line["train_loss"] for line in history], "k--", lw=1, label="training")
+    loss.plot(epochs, [line["test_loss"] for line in history], "k-", lw=2, label="test")
+    loss.set(title="loss", ylabel="nats", ylim=(0, None))
+
+    for style, layer in zip(itertools.cycle(("-", "--", ":", "-.")), gates):
+        for k in range(len(gates[layer]["usage"])):
+            usage = [line["gates"][layer]["usage"][k] for line in history]
+            axes[2].plot(epochs, usage, style, color=f"C{k}", label=f"{layer}, mode {k + 1}")
+    if gates:
+        axes[2].set(title="mean gate of each mode on the test set", ylim=(0, 1))
+
+    for ax in axes:
+        for drop in plan["lr_drops_after_updates"]:
+            ax.axvline(drop / plan["updates_per_epoch"], color="grey", ls=":", lw=1)
+        _finish(ax, len(history))
+    figure.suptitle(title)
+    write_atomic(path, _png(figure))
+
+
+def draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
+    """Draw the test error and loss of several runs into one PNG.
+
+    Parameters
+    ----------
+    runs : {label: folder}
+        Folders of runs, as `python -m minidl.train --out` made them.
+    path : path
+        The file to write.
+    """
+    figure, axes = _figure(2)
+    for i, (label, folder) in enumerate(runs.items()):
+        history = read_metrics(Path(folder) / "metrics.jsonl")
+        epochs = [line["epoch"] for line in history]
+        best = min(line["test_error"] for line in history)
+        axes[0].plot(
+            epochs, [line["test_error"] for line in history], color=f"C{i}", label=f"{label}: best {best:.2f} %"
+        )
+        axes[1].plot(
+            epochs, [line["train_loss"] for line in history], "--", color=f"C{i}", lw=1, label=f"{label}, training"
+        )
+        axes[1].plot(epochs, [line["test_loss"] for line in history], "-", color=f"C{i}", label=f"{label}, test")
+    axes[0].set(title="test error", ylabel="%")
+    axes[1].set(title="loss", ylabel="nats")
+    for ax in axes:
+        _finish(ax, 2)
+    write_atomic(Path(path), _png(figure))
+
+
+def _figure(columns: int) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * columns, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns)
+
+
+def _finish(ax: Any, points: int) -> None:
+    ax.set_xlabel("epoch")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    if points == 1:  # a line through one point shows nothing
+        for line in ax.lines:
+            line.set_marker("o")
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,55 @@
+"""What a run says while it goes: lines on standard output, a progress bar on standard error."""
+
+import sys
+from typing import Any
+
+from .running import Running
+
+
+class Progress:
+    """A progress bar over the images of a run, with loss, error, images/s and time left.
+
+    The bar appears on a terminal alone; `quiet` silences both the bar and the lines.
+
+    Parameters
+    ----------
+    quiet : bool
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._bar: Any = None
+
+    def start(self, images: int, total: int) -> None:
+        """Show the bar, `images` of `total` done."""
+        if not self.quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, initial=images, unit="img", unit_scale=True, disable=None, dynamic_ncols=True, leave=False
+            )
+
+    def update(self, images: int, running: Running) -> None:
+        """Move the bar on by `images`, and show the training loss and error since the last evaluation."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {running.loss:.3f}, error {running.error:.1f} %", refresh=False)
+            self._bar.update(images)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self.quiet:
+            return
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.write(line)
+
+    def warn(self, line: str) -> None:
+        """Print a line on standard error, quiet or not."""
+        print(f"minidl.train: {line}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

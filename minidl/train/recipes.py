@@ -1,0 +1,265 @@
+"""What a training run is made of: its configuration, spans of training, and the recipes that fill it in."""
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from ..backend import NAMES as BACKENDS
+from ..data import TASKS
+from ..models import MODELS
+from ..norm import NORMS
+
+AUGMENTATIONS = ("none", "flip-crop")
+
+# Fields that change neither the numbers nor the log: a run may be resumed with others.
+FREE_FIELDS = ("data_dir", "sample", "threads", "checkpoint_every")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; its message is one line that names the cure."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of training, in epochs, updates, data touches or as a share of the run.
+
+    Written `15e` (epochs), `50000u` (updates), `3500000` or `3.5M` or `900k` (touches: training images seen, repeats
+    counted) or `5/7` (that share of the run).
+
+    Examples
+    --------
+    >>> Span.parse("15e").updates(batches=10, batch_size=32)
+    150
+    >>> Span.parse("2.5k").updates(batches=10, batch_size=32)
+    79
+    >>> Span.parse("5/7").updates(batches=10, batch_size=32, total=700)
+    500
+    """
+
+    amount: Fraction
+    unit: str  # "epochs", "updates", "touches" or "share"
+
+    @classmethod
+    def parse(cls, text: str) -> "Span":
+        """Read a span from its text form."""
+        number = r"(?:\d+\.?\d*|\.\d+)(?:[eE]\+?\d{1,2})?"
+        if match := re.fullmatch(rf"({number})([eukM]?)", text.strip()):
+            amount = Fraction(match[1])
+            unit = {"e": "epochs", "u": "updates"}.get(match[2], "touches")
+            return cls(amount * {"k": 1000, "M": 1000_000}.get(match[2], 1), unit)
+        if (match := re.fullmatch(r"(\d+)/(\d+)", text.strip())) and int(match[2]):
+            return cls(Fraction(int(match[1]), int(match[2])), "share")
+        raise ConfigError(
+            f"{text!r} is no span of training; write 15e (epochs), 50000u (updates), 2.5M (touches) or 5/7 (of the run)"
+        )
+
+    def updates(self, batches: int, batch_size: int, total: int = 0) -> int:
+        """Return the number of updates until this span has passed.
+
+        Parameters
+        ----------
+        batches : int
+            Batches in an epoch.
+        batch_size : int
+            Images in a batch.
+        total : int
+            Updates in the run; only a share needs it.
+        """
+        scale = {
+            "epochs": Fraction(batches),
+            "updates": Fraction(1),
+            "touches": Fraction(1, batch_size),
+            "share": Fraction(total),
+        }
+        return math.ceil(self.amount * scale[self.unit])
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a training run (the FREE_FIELDS do not).
+
+    Defaults are the recipe of the paper's Table 1 with Mode Normalization, K = 2. Fields are checked when it is made.
+
+    Parameters
+    ----------
+    model, task, norm : str
+        Names, as `python -m minidl.train --list` prints them.
+    modes, groups : int
+        K of mn and mgn; G of gn.
+    norm_momentum : float
+        Lambda, the weight of the newest batch in the running statistics.
+    batch_size : int
+        N. A last batch that would be smaller is left out, so every update sees N images.
+    lr, momentum, weight_decay : float
+        Those of SGD.
+    length : str
+        How long to train: a Span in epochs, updates or touches.
+    lr_drops : tuple of str
+        When lr is multiplied by `drop_factor`: Spans in any unit.
+    drop_factor : float
+        What a drop multiplies lr by.
+    augment : str
+        "none" or "flip-crop" (random horizontal flip; pad by 4 and crop).
+    seed : int
+        One seed gives the weights, the order of the data, augmentation and dropout.
+    dtype : str
+        "float32" or "float64".
+    backend : str, optional
+        "numpy", "cupy" or "auto"; by default what MINIDL_BACKEND says, else numpy.
+    eval_every, checkpoint_every : int, optional
+        In updates; an epoch by default.
+    threads : int, optional
+        All usable cores by default.
+    data_dir : path, optional
+        Where the datasets' files are.
+    sample : bool
+        Train on the bundled sample.
+
+    Raises
+    ------
+    ConfigError
+        Naming the field, the rule and the value.
+    """
+
+    model: str = "lenet"
+    task: str = "multitask"
+    norm: str = "mn"
+    modes: int = 2
+    groups: int = 2
+    norm_momentum: float = 0.1
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    length: str = "15e"
+    lr_drops: tuple[str, ...] = ("5/7", "6/7")
+    drop_factor: float = 0.1
+    augment: str = "none"
+    seed: int = 0
+    dtype: str = "float32"
+    backend: str | None = None
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    threads: int | None = None
+    data_dir: str | os.PathLike[str] | None = None
+    sample: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr_drops", tuple(self.lr_drops))
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
+        choices: tuple[tuple[str, Any, Iterable[str | None]], ...] = (
+            ("model", self.model, MODELS),
+            ("task", self.task, TASKS),
+            ("norm", self.norm, NORMS),
+            ("augment", self.augment, AUGMENTATIONS),
+            ("dtype", self.dtype, ("float32", "float64")),
+            ("backend", self.backend, (None, *BACKENDS)),
+        )
+        for field, value, known in choices:
+            if value not in known:
+                raise ConfigError(_unknown(field, value, known))
+        for field in ("modes", "groups", "batch_size", "eval_every", "checkpoint_every", "threads"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ConfigError(f"{_flag(field)} must be at least 1, got {value}; give a whole number from 1 up")
+        if self.seed < 0:
+            raise ConfigError(f"--seed must be at least 0, got {self.seed}; give a whole number from 0 up")
+        for field, holds, rule, cure in (
+            ("lr", 0 < self.lr < math.inf, "be positive and finite", "try 0.1"),
+            ("momentum", 0 <= self.momentum < 1, "lie in [0, 1)", "try 0.9"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "be at least 0 and finite", "try 1e-4"),
+            ("norm_momentum", 0 < self.norm_momentum <= 1, "lie in (0, 1]", "try 0.1"),
+            ("drop_factor", 0 < self.drop_factor < math.inf, "be positive and finite", "try 0.1"),
+        ):
+            if not holds:
+                raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(self, field)}; {cure}")
+        if self.data_dir is not None and self.sample:
+            raise ConfigError("--data-dir and --sample exclude each other; give one of them")
+        length = Span.parse(self.length)
+        if length.unit == "share" or length.amount <= 0:
+            raise ConfigError(
+                f"the length of a run must be positive and in epochs, updates or touches, got {self.length}; "
+                "give --epochs, --updates or --touches"
+            )
+        for drop in self.lr_drops:
+            Span.parse(drop)
+
+    def name(self) -> str:
+        """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
+        norm = self.norm + {"mn": str(self.modes), "mgn": str(self.modes), "gn": str(self.groups)}.get(self.norm, "")
+        sample = ["sample"] if self.sample else []
+        return "-".join([self.model, self.task, *sample, norm, f"n{self.batch_size}", f"seed{self.seed}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return asdict(self) | {"lr_drops": list(self.lr_drops)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Config":
+        """Make a configuration from what `to_json` returned."""
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise ConfigError(f"unknown configuration fields {sorted(unknown)}; was it written by another version?")
+        return cls(**values)
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Return the sha256 of a JSON object in its canonical text form."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration worth naming, and where it comes from."""
+
+    config: Config
+    source: str
+
+    def describe(self) -> str:
+        """Return the recipe in one line."""
+        c = self.config
+        drops = ", ".join(c.lr_drops)
+        return (
+            f"{c.model} {c.task}: norm {c.norm} K={c.modes}, N={c.batch_size}, {c.length}, lr {c.lr} "
+            f"x{c.drop_factor} at {drops}, momentum {c.momentum}, weight decay {c.weight_decay} ({self.source})"
+        )
+
+
+def recipes() -> list[Recipe]:
+    """Return every recipe, the paper's first."""
+    table1 = Recipe(Config(), "paper, Table 1; momentum and weight decay ours")
+    single = [Recipe(Config(task=task), "ours: Table 1's on one dataset") for task in TASKS if task != "multitask"]
+    return [table1, *single]
+
+
+def recipe(model: str = "lenet", task: str = "multitask") -> Config:
+    """Return the configuration of the recipe for this model and task.
+
+    Examples
+    --------
+    >>> recipe("lenet", "multitask").length
+    '15e'
+    """
+    config = Config(model=model, task=task)  # names the unknown one
+    for known in recipes():
+        if (known.config.model, known.config.task) == (model, task):
+            return known.config
+    return config
+
+
+def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:
+    names = [each for each in known if each is not None]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what} {name!r}; {hint}Choose from {', '.join(names)}"
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")

@@ -1,0 +1,319 @@
+"""The training loop, and everything around it that makes a run repeatable: streams, evaluations, checkpoints."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..backend import resolve, to_device, use_backend
+from ..data import Task, load_task
+from ..data.loader import Batch
+from ..losses import SoftmaxCrossEntropy
+from ..optim import SGD
+from ..parallel import available_threads, threads
+from ..schedule import StepSchedule
+from . import build, checkpoint
+from .evaluate import evaluate
+from .progress import Progress
+from .recipes import Config, digest
+from .record import TIME_FIELDS, RunError, RunFolder, check_same_run, describe_evaluation
+from .running import DivergedError, Running
+from .signals import StoppedError, StopSignal
+
+
+class Trainer:
+    """Trains one network on one task as a configuration says.
+
+    Everything random comes from `SeedSequence(seed).spawn`: one generator for the weights, one for the order of the
+    data and its augmentation, one for dropout. The same configuration gives the same bytes, for any number of threads.
+
+    Parameters
+    ----------
+    config : Config
+    out : path, optional
+        Where to keep the run; nothing is written without it.
+    resume : bool
+        Continue the run in `out` where its newest whole checkpoint stands.
+    quiet : bool
+        Print nothing and show no bar.
+    task : Task, optional
+        Data to train on instead of the task that `config` names.
+
+    Attributes
+    ----------
+    model, optimiser, task
+        Ready to use before, between and after calls of `run`.
+    step : int
+        Updates done; `total` are to be done.
+    history : list of dict
+        The evaluations, as metrics.jsonl holds them.
+    best : dict or None
+        The evaluation with the lowest test error.
+
+    Raises
+    ------
+    ConfigError, RunError, CheckpointError, DataError, BackendError
+        With one line that names the cure.
+
+    Examples
+    --------
+    >>> from minidl.train import Trainer, recipe
+    >>> from dataclasses import replace
+    >>> config = replace(recipe("lenet", "multitask"), sample=True, length="2u", batch_size=8, norm="bn")
+    >>> trainer = Trainer(config, quiet=True)
+    >>> trainer.run()["last"]["step"]
+    2
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        quiet: bool = False,
+        task: Task | None = None,
+    ) -> None:
+        config = replace(config, backend=resolve(config.backend), threads=config.threads or available_threads())
+        self.config = config
+        self.folder = None if out is None else RunFolder(out, resume)
+        if self.folder is not None and resume:  # before the data is read, which may take a while
+            asked = build.settings({"config": config.to_json()})
+            check_same_run(build.settings(self.folder.read_config()), asked, self.folder.path)
+        self.progress = Progress(quiet)
+        self.task = task or load_task(config.task, data_dir=config.data_dir, sample=config.sample, progress=not quiet)
+        streams = np.random.SeedSequence(config.seed).spawn(3)
+        init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
+        self._loader, self._test_loader = build.make_loaders(config, self.task, data)
+        with use_backend(self._backend):
+            self.model = build.make_model(config, self.task, init, self._dropout)
+        self.optimiser = SGD(self.model, config.lr, config.momentum, config.weight_decay)
+        self._plan = build.make_plan(config, len(self._loader))
+        self.total = int(self._plan["updates"])
+        self._schedule = StepSchedule(config.lr, self._plan["lr_drops_after_updates"], config.drop_factor)
+
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self._criterion = SoftmaxCrossEntropy()
+        self._running = Running()
+        self._evaluated = 0  # the step of the last evaluation
+        self._saved = (0, 0)  # step and _evaluated of the last checkpoint
+        self._unshown = 0  # batches the progress bar has not counted
+        self._seconds = 0.0  # spent in earlier calls of run
+        self._open(resume)
+
+    @property
+    def _backend(self) -> str:
+        return self.config.backend or "numpy"
+
+    def _open(self, resume: bool) -> None:
+        """Start or continue the run's folder, and say what is about to happen."""
+        content = {
+            "minidl": __version__,
+            "config": self.config.to_json(),
+            "data": build.describe_data(self.task),
+            "plan": self._plan,
+            "note": build.NOTE,
+        }
+        self._identity = build.identity(content)
+        for line in self.task.describe():
+            self.progress.say(line)
+        if self.folder is not None and resume:
+            self._resume(self.folder)
+        elif self.folder is not None:
+            self.folder.write_config(content)
+        self.progress.say(build.describe_run(self.config, self._plan, self.model))
+
+    def _resume(self, folder: RunFolder) -> None:
+        check_same_run(build.identity(folder.read_config()), self._identity, folder.path)
+        found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
+        if found is None:
+            folder.forget_after(0)
+            self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
+            return
+        tensors, meta = found
+        if meta["identity_sha256"] != digest(self._identity):
+            raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
+        self.model.load_state(_under(tensors, "model."))
+        self.optimiser.load_state(_under(tensors, "optimiser."))
+        self._loader.load_state(meta["loader"])
+        self._dropout.bit_generator.state = meta["random"]["dropout"]
+        self._running.load_state(meta["running"])
+        self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
+        self._saved = (self.step, self._evaluated)
+        self.history = folder.forget_after(self._evaluated)
+        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+
+    def run(
+        self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """Train until the end, or until update `until`; evaluate, log and save on the way.
+
+        Parameters
+        ----------
+        until : int, optional
+            Stop after this update, saved; another `run`, here or in a resumed Trainer, goes on bit for bit.
+        on_evaluation : callable, optional
+            Called with each evaluation.
+
+        Returns
+        -------
+        dict
+            The summary: "status", the "last" and the "best" evaluation, and what the run cost.
+
+        Raises
+        ------
+        StoppedError
+            After SIGINT or SIGTERM, with the state saved.
+        DivergedError
+            If the loss is not finite; the checkpoints from before stay.
+        """
+        until = self.total if until is None else min(until, self.total)
+        self._loader.load_state(self._loader.state())  # go on within the epoch
+        batches = self._batches()
+        self._started = self._lap = time.perf_counter()
+        self._lap_step = self.step
+        with use_backend(self._backend), threads(self.config.threads), warnings.catch_warnings(), StopSignal() as stop:
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
+            self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
+            try:
+                while True:
+                    if self._evaluation_due() and (evaluation := self._evaluate(stop)) and on_evaluation:
+                        on_evaluation(evaluation)
+                    if self._checkpoint_due():
+                        self.save()
+                    if stop.received is not None and not self._finished():
+                        raise self._interrupted(stop.received)
+                    if self.step >= until:
+                        break
+                    self._update(*next(batches))
+                self.save()
+            finally:
+                batches.close()
+                self.progress.close()
+                self._seconds += time.perf_counter() - self._started
+        return self._finish()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        while True:
+            yield from self._loader
+
+    def _update(self, x: np.ndarray, labels: np.ndarray, source: np.ndarray) -> None:
+        """Take one step of gradient descent on one batch."""
+        logits = self.model.forward(to_device(x))
+        loss = self._criterion.forward(logits, labels)
+        self.optimiser.zero_grad()
+        self.model.backward(self._criterion.backward())
+        self.optimiser.lr = self._schedule(self.step)
+        self.optimiser.step()
+        self.step += 1
+        self._unshown += len(labels)
+        if self._running.add(self.step, self.optimiser.lr, loss, logits, labels):
+            self.progress.update(self._unshown, self._running)
+            self._unshown = 0
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.eval_every or len(self._loader)
+        return self._evaluated < self.step and (self.step % every == 0 or self.step == self.total)
+
+    def _checkpoint_due(self) -> bool:
+        every = self.config.checkpoint_every or len(self._loader)
+        return self._saved != (self.step, self._evaluated) and (self.step % every == 0 or self.step == self.total)
+
+    def _finished(self) -> bool:
+        return self._evaluated == self.total
+
+    def _evaluate(self, stop: StopSignal) -> dict[str, Any] | None:
+        """Measure the test error and log it; None if a signal came meanwhile."""
+        self._running.read()
+        now = time.perf_counter()
+        rate = (self.step - self._lap_step) * self.config.batch_size / (now - self._lap)
+        sources = self.task.test.sources
+        result = evaluate(self.model, self._test_loader, sources, stop=lambda: stop.received is not None)
+        if result is None:
+            return None
+        self._lap, self._lap_step = time.perf_counter(), self.step
+        evaluation = {
+            "step": self.step,
+            "epoch": self.step / len(self._loader),
+            "touches": self.step * self.config.batch_size,
+            "lr": self._schedule(self.step - 1),
+            "train_loss": self._running.loss,
+            "train_error": self._running.error,
+            **result,
+            "seconds": round(self._seconds + self._lap - self._started, 3),
+            "images_per_second": round(rate, 1),
+        }
+        self._running.reset()
+        self._evaluated = self.step
+        self.history.append(evaluation)
+        timeless = {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}
+        if self.best is None or timeless["test_error"] < self.best["test_error"]:
+            self.best = timeless
+        if self.folder is not None:
+            self.folder.append(evaluation)
+        loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
+        self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
+        return evaluation
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is a folder and this state is not in it yet.
+
+        Raises
+        ------
+        DivergedError
+            If the loss or an array of the model is not finite: nothing is written then.
+        """
+        self._running.read()
+        if self.folder is None or self._saved == (self.step, self._evaluated):
+            return
+        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
+        tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
+        for name, array in tensors.items():
+            if not np.isfinite(array).all():
+                raise DivergedError(
+                    f"{name} is not finite after update {self.step}; lower --lr and start anew with another --out"
+                )
+        meta = {
+            "identity_sha256": digest(self._identity),
+            "evaluated": self._evaluated,
+            "best": self.best,
+            "running": self._running.state(),
+            "loader": self._loader.state(),
+            "random": {"dropout": self._dropout.bit_generator.state},
+        }
+        checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
+        self._saved = (self.step, self._evaluated)
+
+    def _interrupted(self, signum: int) -> StoppedError:
+        self.save()
+        kept = f", saved in {self.folder.path}; --resume goes on from there" if self.folder is not None else ""
+        return StoppedError(signum, f"stopped after update {self.step} of {self.total}{kept}")
+
+    def _finish(self) -> dict[str, Any]:
+        """Return the summary; at the end of the run also write it, with the curves."""
+        summary = {
+            "status": "finished" if self._finished() else "partial",
+            "step": self.step,
+            "last": self.history[-1] if self.history else None,
+            "best": self.best,
+            "parameters": self.model.num_params(),
+            "seconds": round(self._seconds, 1),
+            "machine": build.describe_machine(self.config),
+        }
+        if self.folder is not None and self._finished():
+            from .plots import draw_run
+
+            self.folder.write_summary(summary)
+            draw_run(self.history, self._plan, self.config.name(), self.folder.curves_file)
+        return summary
+
+
+def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

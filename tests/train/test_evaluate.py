@@ -1,0 +1,70 @@
+"""The error in all and per dataset, and the use of the modes, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minidl.layers.base import Layer
+from minidl.train.evaluate import GateUsage, evaluate
+
+
+class Gated(Layer):
+    """Passes x on and takes gates from a list."""
+
+    def __init__(self, gates):
+        super().__init__()
+        self.queue = list(gates)
+        self.gates = None
+        self.modes = []
+
+    def forward(self, x):
+        self.gates = self.queue.pop(0)
+        self.modes.append(self.training)
+        return x
+
+
+LOGITS = np.eye(3)[[0, 1, 2, 0, 1]] * 4.0
+LABELS = np.array([0, 1, 0, 0, 2])  # the third and the fifth are wrong
+SOURCE = np.array([0, 2, 2, 0, 0])
+BATCHES = [(LOGITS[:2], LABELS[:2], SOURCE[:2]), (LOGITS[2:], LABELS[2:], SOURCE[2:])]
+GATES = [np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])]
+
+
+def test_errors_are_counted_in_all_and_per_dataset():
+    result = evaluate(Gated(GATES), BATCHES, ("a", "none of it", "b"))
+    assert result["test_error"] == pytest.approx(40)
+    assert result["test_errors"] == {"a": pytest.approx(100 / 3), "b": 50}
+    right, wrong = math.log(1 + 2 * math.exp(-4)), math.log(2 + math.exp(4))
+    assert result["test_loss"] == pytest.approx((3 * right + 2 * wrong) / 5, rel=1e-12)
+
+
+def test_evaluation_runs_in_eval_mode_and_returns_to_training():
+    model = Gated(GATES)
+    evaluate(model, BATCHES, ("a", "b", "c"))
+    assert model.modes == [False, False]
+    assert model.training
+
+
+def test_a_stopped_evaluation_has_no_result_and_returns_to_training():
+    answers = iter([False, True])
+    model = Gated(GATES)
+    assert evaluate(model, BATCHES, ("a", "b", "c"), stop=lambda: next(answers)) is None
+    assert model.modes == [False]
+    assert model.training
+
+
+def test_gate_usage_is_the_mean_gate_with_its_entropy_and_that_of_the_samples():
+    gates = evaluate(Gated(GATES), BATCHES, ("a", "b", "c"))["gates"][""]
+    assert gates["usage"] == pytest.approx([0.6, 0.4])
+    assert gates["entropy"] == pytest.approx(-0.6 * math.log(0.6) - 0.4 * math.log(0.4))
+    assert gates["sample_entropy"] == pytest.approx(2 / 5 * math.log(2))
+
+
+def test_gates_of_channels_count_as_samples():
+    model = Gated([np.stack([GATES[1], GATES[1][::-1]])])  # (N, C, K)
+    usage = GateUsage(model)
+    model.forward(None)
+    usage.add()
+    assert usage.result()[""]["usage"] == pytest.approx([0.5, 0.5])
+    assert usage.result()[""]["sample_entropy"] == pytest.approx(math.log(2) / 3)

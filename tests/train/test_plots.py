@@ -1,0 +1,29 @@
+"""Curves are drawn for runs of every kind; what they show is looked at by people."""
+
+import pytest
+from tiny_run import train
+
+from minidl.train.plots import draw_comparison
+
+
+def size(path):
+    """Return width and height of a PNG."""
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+@pytest.mark.parametrize(("changes", "panels"), [({}, 3), ({"norm": "bn"}, 2), ({"eval_every": 14, "norm": "none"}, 2)])
+def test_a_finished_run_has_curves_with_a_panel_for_gates_where_there_are_some(tmp_path, changes, panels):
+    train(tmp_path / "run", **changes)
+    width, height = size(tmp_path / "run" / "curves.png")
+    assert width == pytest.approx(panels * 4.8 * 110, abs=1)
+    assert height > 300
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_runs_are_drawn_beside_each_other(tmp_path):
+    train(tmp_path / "bn", norm="bn")
+    train(tmp_path / "mn")
+    draw_comparison({"BN": tmp_path / "bn", "MN": tmp_path / "mn"}, tmp_path / "both.png")
+    assert size(tmp_path / "both.png")[0] == pytest.approx(2 * 4.8 * 110, abs=1)
