@@ -42,8 +42,6 @@ Parts = Mapping[str, Sequence[Part]]
 
 def decode(found: Sequence[Found], progress: bool) -> Parts:
     """Read all files of a task; the labels of each source start where those of the one before end."""
-    from tqdm import tqdm
-
     offsets = np.cumsum([0] + [len(f.source.class_names) for f in found])
     jobs = [(split, s, files) for s, f in enumerate(found) for split in SPLITS for files in f.files[split]]
 
@@ -53,20 +51,26 @@ def decode(found: Sequence[Found], progress: bool) -> Parts:
         return Part(images, labels.astype(np.int64) + offsets[s], s)
 
     parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
-    bar = tqdm(_threaded(work, jobs), "decoding", len(jobs), unit="file", leave=False, disable=not progress)
-    for (split, _, _), part in zip(jobs, bar, strict=True):
+    decoded = _threaded(work, jobs)
+    if progress:
+        from tqdm import tqdm
+
+        decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False)
+    for (split, _, _), part in zip(jobs, decoded, strict=True):
         parts[split].append(part)
     return parts
 
 
 def _threaded(work: Any, jobs: Sequence[Any]) -> Iterator[Any]:
     """Map on threads, which unpacking gains from, or without where none can be started."""
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            pool.submit(int)
-            yield from pool.map(work, jobs)
+        pool.submit(int)
     except RuntimeError:
         yield from map(work, jobs)
+        return
+    with pool:
+        yield from pool.map(work, jobs)
 
 
 def streams(parts: Parts) -> dict[str, Stream]:

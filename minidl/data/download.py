@@ -116,10 +116,8 @@ def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> None:
         raise _FailedError("no answer in time") from error
     except requests.HTTPError as error:
         raise _FailedError(str(error).split(" for url")[0]) from error
-    except requests.ConnectionError as error:
-        raise _FailedError("no connection, or it broke off") from error
     except requests.RequestException as error:
-        raise _FailedError(type(error).__name__) from error
+        raise _FailedError("no connection, or it broke off") from error
     except ValueError as error:
         raise _FailedError("what came is not the file: its size or sha256 differs") from error
 
