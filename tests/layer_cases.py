@@ -1,0 +1,380 @@
+"""One table of layers, which the tests of every layer run through.
+
+Sizes are 3, 4, 5, 7; no affine value, statistic, momentum or eps is 0 or 1; images tell height from width.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    GroupNorm,
+    InstanceNorm,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ModeGroupNorm,
+    ModeNorm,
+    ReLU,
+    Residual,
+    Sequential,
+    reference,
+)
+
+Array = NDArray[Any]
+
+
+def draw(seed: int, *shape: int, mean: float = 0.5, std: float = 1.5) -> Array:
+    """Return normal numbers about a mean."""
+    return np.random.default_rng(seed).normal(mean, std, size=shape)
+
+
+def distinct(seed: int, *shape: int) -> Array:
+    """Return numbers that differ from each other and from 0 by 0.1 or more, in random order: no kink is near."""
+    size = int(np.prod(shape))
+    return (0.1 * (np.random.default_rng(seed).permutation(size) - size // 3) + 0.05).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a layer, the shape it takes, and the reference functions it must agree with."""
+
+    make: Callable[..., Layer]
+    shape: tuple[int, ...]
+    forward: Callable[..., Array]
+    backward: Callable[..., dict[str, Array]]
+    constants: dict[str, Any] = field(default_factory=dict)
+    in_eval: tuple[Callable[..., Array], Callable[..., dict[str, Array]]] | None = None
+    x: Callable[..., Array] = draw
+    zero: tuple[str, ...] = ()  # gradients that vanish in training
+    zero_in_eval: tuple[str, ...] = ()
+
+    def layer(self, dtype: Any = "float64", training: bool = True) -> Layer:
+        """Return the layer, every parameter and statistic drawn."""
+        layer = self.make(dtype=dtype).train(training)
+        for seed, (name, array) in enumerate(layer._named_arrays().items()):
+            array[...] = _value(layer, name, 100 + seed)
+        return layer
+
+    def arrays(self, dtype: Any = "float64") -> tuple[Array, Array]:
+        """Return x and a cotangent dy."""
+        x = self.x(1, *self.shape).astype(dtype)
+        return x, draw(2, *self.layer(dtype)(x).shape, mean=0.0).astype(dtype)
+
+    def wanted(self, layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """Return y and the gradients that the reference gives for the layer's parameters and statistics."""
+        forward, backward = self.forward, self.backward
+        arguments = {"x": x} | {name.replace(".", "_"): p.copy() for name, p in parameters(layer).items()}
+        if not layer.training and self.in_eval:
+            forward, backward = self.in_eval
+            arguments |= {name: b.copy() for name, b in layer.buffers.items()}
+        return forward(**arguments, **self.constants), backward(dy, **arguments, **self.constants)
+
+    def modes(self) -> tuple[bool, ...]:
+        """Return the values of `training` in which the layer differs."""
+        return (True, False) if self.in_eval else (True,)
+
+
+def parameters(layer: Layer) -> dict[str, Array]:
+    """Return every parameter of the tree by its path."""
+    return {f"{p}.{n}" if p else n: a for p, one in layer.named_layers() for n, a in one.params.items()}
+
+
+def gradients(layer: Layer) -> dict[str, Array]:
+    """Return every gradient of the tree, {"dgate_weight": ...}."""
+    return {f"d{path.replace('.', '_')}": g for path, g in _gradients(layer)}
+
+
+def run(layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
+    """Return y and all gradients of one forward and one backward."""
+    layer.zero_grad()
+    y = layer.forward(x)
+    dx = layer.backward(dy)
+    return y, {"dx": dx} | {name: g.copy() for name, g in gradients(layer).items()}
+
+
+def _gradients(layer: Layer) -> Iterator[tuple[str, Array]]:
+    for path, one in layer.named_layers():
+        for name, gradient in one.grads.items():
+            yield (f"{path}.{name}" if path else name), gradient
+
+
+def _value(layer: Layer, name: str, seed: int) -> Array:
+    shape = layer._named_arrays()[name].shape
+    kind = name.rsplit(".", 1)[-1]
+    if kind == "running_var":
+        return 0.3 + np.abs(draw(seed, *shape))
+    if kind == "running_mean_square":
+        return layer.buffers["running_mean"] ** 2 + 0.4 + np.abs(draw(seed, *shape))
+    if "gate" in name:
+        return draw(seed, *shape, mean=0.0, std=0.7)
+    if kind == "running_mean":
+        return draw(seed, *shape, mean=0.0)
+    return draw(seed, *shape, mean=-0.7 if kind == "bias" else 0.8, std=0.5)
+
+
+# -- reference functions of what is too small to be in minidl.reference ------------------------------------------------
+
+
+def _shaped_like(y: Array, x: Array) -> Array:
+    return y.reshape(x.shape)
+
+
+def _flatten(x: Array) -> Array:
+    return np.array([list(x_n.flat) for x_n in x])
+
+
+def _relu(x: Array) -> Array:
+    return np.array([max(value, 0.0) for value in x.flat]).reshape(x.shape)
+
+
+def _relu_backward(dy: Array, x: Array) -> dict[str, Array]:
+    return {
+        "dx": np.array([d if value > 0 else 0.0 for d, value in zip(dy.flat, x.flat, strict=True)]).reshape(x.shape)
+    }
+
+
+def _global_avg_pool(x: Array) -> Array:
+    return reference.avg_pool2d(x, x.shape[2:])[:, :, 0, 0]
+
+
+def _global_avg_pool_backward(dy: Array, x: Array) -> dict[str, Array]:
+    return reference.avg_pool2d_backward(dy[:, :, None, None], x, x.shape[2:])
+
+
+_MASK = (np.random.default_rng(11).random((3, 4, 5, 7)) >= 0.3) / 0.7
+
+
+def _residual(
+    x: Array, branch_weight: Array, branch_bias: Array, shortcut_weight: Array, shortcut_bias: Array
+) -> Array:
+    branch = reference.linear(x, branch_weight, branch_bias)
+    return branch + reference.linear(x, shortcut_weight, shortcut_bias)
+
+
+def _residual_backward(
+    dy: Array, x: Array, branch_weight: Array, branch_bias: Array, shortcut_weight: Array, shortcut_bias: Array
+) -> dict[str, Array]:
+    a = reference.linear_backward(dy, x, branch_weight, branch_bias)
+    b = reference.linear_backward(dy, x, shortcut_weight, shortcut_bias)
+    grads = {f"dbranch_{k}": a[f"d{k}"] for k in ("weight", "bias")}
+    grads |= {f"dshortcut_{k}": b[f"d{k}"] for k in ("weight", "bias")}
+    return grads | {"dx": a["dx"] + b["dx"]}
+
+
+def _identity_residual(x: Array, **branch: Array) -> Array:
+    return x + reference.batch_norm(x, branch["branch_weight"], branch["branch_bias"], 0.01)
+
+
+def _identity_residual_backward(dy: Array, x: Array, **branch: Array) -> dict[str, Array]:
+    grads = reference.batch_norm_backward(dy, x, branch["branch_weight"], branch["branch_bias"], 0.01)
+    return {"dx": dy + grads["dx"], "dbranch_weight": grads["dweight"], "dbranch_bias": grads["dbias"]}
+
+
+def _row(x: Array, **p: Array) -> Array:
+    return reference.linear(_relu(reference.linear(x, p["0_weight"], p["0_bias"])), p["2_weight"], p["2_bias"])
+
+
+def _row_backward(dy: Array, x: Array, **p: Array) -> dict[str, Array]:
+    hidden = reference.linear(x, p["0_weight"], p["0_bias"])
+    last = reference.linear_backward(dy, _relu(hidden), p["2_weight"], p["2_bias"])
+    first = reference.linear_backward(_relu_backward(last["dx"], hidden)["dx"], x, p["0_weight"], p["0_bias"])
+    grads = {f"d{i}_{k}": g[f"d{k}"] for i, g in ((0, first), (2, last)) for k in ("weight", "bias")}
+    return grads | {"dx": first["dx"]}
+
+
+def _second_moment(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a function of the running variance into one of the running second moment."""
+
+    def of_moments(*args: Array, running_mean: Array, running_mean_square: Array, **rest: Any) -> Any:
+        var = np.maximum(running_mean_square - running_mean**2, 0)
+        return function(*args, running_mean=running_mean, running_var=var, **rest)
+
+    return of_moments
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+_R = reference
+_EPS = 0.01
+_RNG = np.random.default_rng
+
+
+def _conv(
+    channels: int, out: int, kernel: Any, shape: tuple[int, ...], stride: Any = 1, padding: Any = 0, bias: bool = True
+) -> Case:
+    constants = {"stride": stride, "padding": padding} | ({} if bias else {"bias": None})
+    return Case(
+        lambda dtype: Conv2d(channels, out, kernel, stride, padding, bias=bias, rng=_RNG(0), dtype=dtype),
+        shape,
+        _R.conv2d,
+        _R.conv2d_backward,
+        constants,
+    )
+
+
+def _pool(
+    layer: Callable[..., Layer], name: str, shape: tuple[int, ...], kernel: Any, stride: Any = None, padding: Any = 0
+) -> Case:
+    return Case(
+        lambda dtype: layer(kernel, stride, padding),
+        shape,
+        getattr(_R, name),
+        getattr(_R, f"{name}_backward"),
+        {"kernel_size": kernel, "stride": stride, "padding": padding},
+        x=distinct,
+    )
+
+
+def _batch_norm(shape: tuple[int, ...], running: str = "unbiased") -> Case:
+    in_eval = (_R.batch_norm_eval, _R.batch_norm_eval_backward)
+    return Case(
+        lambda dtype: BatchNorm(shape[1], _EPS, 0.3, running, dtype),
+        shape,
+        _R.batch_norm,
+        _R.batch_norm_backward,
+        {"eps": _EPS},
+        tuple(map(_second_moment, in_eval)) if running == "second_moment" else in_eval,  # type: ignore[arg-type]
+    )
+
+
+def _norm(layer: Callable[..., Layer], name: str, shape: tuple[int, ...], **constants: Any) -> Case:
+    return Case(layer, shape, getattr(_R, name), getattr(_R, f"{name}_backward"), {"eps": _EPS} | constants)
+
+
+def _mode_norm(
+    shape: tuple[int, ...],
+    modes: int,
+    per_mode: bool = False,
+    zero: tuple[str, ...] = (),
+    zero_in_eval: tuple[str, ...] = (),
+) -> Case:
+    return Case(
+        lambda dtype: ModeNorm(shape[1], modes, _EPS, 0.3, per_mode, rng=_RNG(0), dtype=dtype),
+        shape,
+        _R.mode_norm,
+        _R.mode_norm_backward,
+        {"eps": _EPS},
+        (_R.mode_norm_eval, _R.mode_norm_eval_backward),
+        zero=zero,
+        zero_in_eval=zero_in_eval,
+    )
+
+
+def _mode_group_norm(shape: tuple[int, ...], modes: int, moments: str = "spatial", zero: tuple[str, ...] = ()) -> Case:
+    return Case(
+        lambda dtype: ModeGroupNorm(shape[1], modes, _EPS, moments, rng=_RNG(0), dtype=dtype),
+        shape,
+        _R.mode_group_norm,
+        _R.mode_group_norm_backward,
+        {"eps": _EPS, "moments": moments},
+        zero=zero,
+    )
+
+
+_IMAGES = (3, 4, 5, 7)
+_GATES = ("gate_weight", "gate_bias")
+
+NORMS: dict[str, Case] = {
+    "BatchNorm": _batch_norm(_IMAGES),
+    "BatchNorm (N, C)": _batch_norm((7, 4)),
+    "BatchNorm (N, C, L)": _batch_norm((3, 5, 7)),
+    "BatchNorm, biased": _batch_norm(_IMAGES, "biased"),
+    "BatchNorm, second moment": _batch_norm(_IMAGES, "second_moment"),
+    "BatchNorm, N = 1": _batch_norm((1, 3, 5, 4)),
+    "BatchNorm, rows in several parts": _batch_norm((37, 5, 12, 10)),
+    "BatchNorm, channels in several blocks": _batch_norm((130, 3, 24, 24)),
+    "InstanceNorm": _norm(lambda dtype: InstanceNorm(4, _EPS, dtype), "instance_norm", _IMAGES),
+    "InstanceNorm (N, C, L)": _norm(lambda dtype: InstanceNorm(5, _EPS, dtype), "instance_norm", (3, 5, 7)),
+    "LayerNorm": _norm(lambda dtype: LayerNorm(4, _EPS, dtype), "layer_norm", _IMAGES),
+    "LayerNorm (N, C)": _norm(lambda dtype: LayerNorm(7, _EPS, dtype), "layer_norm", (3, 7)),
+    "LayerNorm (N, C, L)": _norm(lambda dtype: LayerNorm(5, _EPS, dtype), "layer_norm", (4, 5, 3)),
+    "GroupNorm": _norm(lambda dtype: GroupNorm(2, 4, _EPS, dtype), "group_norm", _IMAGES, num_groups=2),
+    "GroupNorm (N, C)": _norm(lambda dtype: GroupNorm(3, 12, _EPS, dtype), "group_norm", (5, 12), num_groups=3),
+    "GroupNorm (N, C, L)": _norm(lambda dtype: GroupNorm(2, 6, _EPS, dtype), "group_norm", (3, 6, 5), num_groups=2),
+    "ModeNorm": _mode_norm((5, 4, 3, 7), 3),
+    "ModeNorm (N, C)": _mode_norm((7, 4), 3),
+    "ModeNorm (N, C, L)": _mode_norm((5, 3, 7), 2),
+    "ModeNorm, K = 1": _mode_norm((5, 4, 3, 7), 1, zero=_GATES, zero_in_eval=_GATES),
+    "ModeNorm, K > N": _mode_norm((3, 4, 5, 2), 7),
+    "ModeNorm, N = 1": _mode_norm((1, 4, 5, 3), 2, zero=_GATES),
+    "ModeNorm, an affine pair a mode": _mode_norm((5, 4, 3, 7), 3, per_mode=True),
+    "ModeNorm, rows in several parts": _mode_norm((37, 5, 12, 10), 4),
+    "ModeGroupNorm": _mode_group_norm((3, 5, 4, 7), 4),
+    "ModeGroupNorm (N, C)": _mode_group_norm((3, 7), 3),
+    "ModeGroupNorm (N, C, L)": _mode_group_norm((4, 5, 3), 2),
+    "ModeGroupNorm, K = 1": _mode_group_norm((3, 5, 4, 7), 1, zero=_GATES),
+    "ModeGroupNorm, K > C": _mode_group_norm((4, 3, 5), 7),
+    "ModeGroupNorm, pooled moments": _mode_group_norm((3, 5, 4, 7), 4, "pooled"),
+}
+
+CASES: dict[str, Case] = {
+    "Linear": Case(lambda dtype: Linear(5, 4, rng=_RNG(0), dtype=dtype), (7, 5), _R.linear, _R.linear_backward),
+    "Linear, no bias": Case(
+        lambda dtype: Linear(5, 4, bias=False, rng=_RNG(0), dtype=dtype), (3, 5), _R.linear, _R.linear_backward
+    ),
+    "Conv2d, two rows at once": _conv(3, 4, (2, 3), (3, 3, 5, 7)),
+    "Conv2d, odd output rows": _conv(3, 4, (3, 2), (3, 3, 5, 7)),
+    "Conv2d, many output channels": _conv(3, 11, (2, 3), (3, 3, 5, 7)),
+    "Conv2d, no bias": _conv(3, 5, 3, (4, 3, 7, 5), bias=False),
+    "Conv2d, pointwise": _conv(5, 7, 1, (3, 5, 4, 7)),
+    "Conv2d, stride and padding": _conv(3, 5, (2, 3), (3, 3, 5, 7), stride=(2, 3), padding=(1, 2)),
+    "Conv2d, two rows at once, stride and padding": _conv(2, 5, (4, 3), (3, 2, 7, 5), stride=(2, 1), padding=(1, 1)),
+    "Conv2d, stride beyond the kernel": _conv(3, 11, (2, 1), (3, 3, 7, 9), stride=(3, 4)),
+    "Conv2d, padding beyond the kernel": _conv(2, 3, (1, 2), (3, 2, 4, 3), stride=(1, 2), padding=(2, 3)),
+    "Conv2d, the kernel is the image": _conv(3, 5, (4, 7), (3, 3, 4, 7)),
+    "Conv2d, many samples": _conv(2, 3, (2, 3), (311, 2, 3, 7), padding=(0, 1)),
+    "Conv2d, wide": _conv(2, 9, 3, (3, 2, 4, 401), stride=(1, 1), padding=1),
+    "Conv2d, wide, stride": _conv(2, 3, 3, (5, 2, 5, 701), stride=(2, 3), padding=1),
+    "Conv2d, tall": _conv(3, 4, (5, 3), (67, 3, 16, 6)),
+    "MaxPool2d": _pool(MaxPool2d, "max_pool2d", (3, 4, 6, 8), 2),
+    "MaxPool2d, a rest": _pool(MaxPool2d, "max_pool2d", (3, 4, 5, 7), 2),
+    "MaxPool2d, overlapping": _pool(MaxPool2d, "max_pool2d", (3, 2, 5, 7), (3, 4), (2, 1), (1, 2)),
+    "MaxPool2d, gaps": _pool(MaxPool2d, "max_pool2d", (3, 2, 7, 5), (2, 1), (3, 2)),
+    "MaxPool2d, kernel 1": _pool(MaxPool2d, "max_pool2d", (3, 2, 5, 4), 1),
+    "AvgPool2d": _pool(AvgPool2d, "avg_pool2d", (3, 4, 6, 8), 2),
+    "AvgPool2d, a rest": _pool(AvgPool2d, "avg_pool2d", (3, 4, 5, 7), 2),
+    "AvgPool2d, overlapping": _pool(AvgPool2d, "avg_pool2d", (3, 2, 5, 7), (3, 4), (2, 1), (1, 2)),
+    "AvgPool2d, gaps": _pool(AvgPool2d, "avg_pool2d", (3, 2, 7, 5), (2, 1), (3, 2)),
+    "GlobalAvgPool2d": Case(lambda dtype: GlobalAvgPool2d(), _IMAGES, _global_avg_pool, _global_avg_pool_backward),
+    "ReLU": Case(lambda dtype: ReLU(), _IMAGES, _relu, _relu_backward, x=distinct),
+    "Flatten": Case(lambda dtype: Flatten(), _IMAGES, _flatten, lambda dy, x: {"dx": _shaped_like(dy, x)}),
+    "Dropout": Case(
+        lambda dtype: Dropout(0.3, rng=_RNG(11)),
+        _IMAGES,
+        lambda x: x * _MASK,
+        lambda dy, x: {"dx": dy * _MASK},
+        in_eval=(lambda x: x, lambda dy, x: {"dx": dy}),
+    ),
+    "Sequential": Case(
+        lambda dtype: Sequential(
+            Linear(5, 4, rng=_RNG(0), dtype=dtype), ReLU(), Linear(4, 3, rng=_RNG(1), dtype=dtype)
+        ),
+        (7, 5),
+        _row,
+        _row_backward,
+    ),
+    "Residual": Case(
+        lambda dtype: Residual(Linear(5, 4, rng=_RNG(0), dtype=dtype), Linear(5, 4, rng=_RNG(1), dtype=dtype)),
+        (7, 5),
+        _residual,
+        _residual_backward,
+    ),
+    "Residual, identity": Case(
+        lambda dtype: Residual(BatchNorm(4, _EPS, 0.3, dtype=dtype)),
+        _IMAGES,
+        _identity_residual,
+        _identity_residual_backward,
+    ),
+    **NORMS,
+}

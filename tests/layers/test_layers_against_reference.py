@@ -1,0 +1,56 @@
+"""Every layer gives the reference's output and gradients, in float64 to rounding and in float32 as well as it can."""
+
+import numpy as np
+import pytest
+from layer_cases import CASES, draw, run
+
+EACH = pytest.mark.parametrize(
+    ("name", "training"),
+    [(name, training) for name, case in CASES.items() for training in case.modes()],
+    ids=[f"{name}{'' if t else ', eval'}" for name, case in CASES.items() for t in case.modes()],
+)
+
+
+def error(got, want):
+    """Return max |got − want| in units of max |want|, at least 1 of them."""
+    assert got.shape == want.shape
+    return np.abs(got - want).max() / max(1.0, np.abs(want).max())
+
+
+@EACH
+def test_forward_and_every_gradient_are_the_reference(name, training):
+    case = CASES[name]
+    x, dy = case.arrays()
+    layer = case.layer(training=training)
+    want_y, want = case.wanted(layer, x, dy)
+    y, got = run(layer, x, dy)
+    assert got.keys() == want.keys()
+    assert error(y, want_y) < 1e-12
+    for key in want:
+        assert error(got[key], want[key]) < 1e-12, key
+
+
+@EACH
+def test_float32_is_as_near_to_float64_as_rounding_the_inputs_once(name, training):
+    case = CASES[name]
+    x, dy = case.arrays("float32")
+    layer = case.layer("float32", training)
+
+    def exact(*arrays):
+        wide = case.layer("float64", training)
+        for path, array in wide._named_arrays().items():
+            array[...] = layer._named_arrays()[path]
+        y, grads = run(wide, *arrays)
+        return {"y": y} | grads
+
+    want = exact(x.astype(float), dy.astype(float))
+    eps = np.finfo(np.float32).eps
+    rounding = {key: 4 * eps * np.abs(value).max() for key, value in want.items()}
+    for seed in range(3):
+        nudged = exact(*(a * (1 + eps * draw(seed, *a.shape, mean=0.0, std=1.0)) for a in (x, dy)))
+        for key, value in nudged.items():
+            rounding[key] = max(rounding[key], 10 * np.abs(value - want[key]).max())
+    y, grads = run(layer, x, dy)
+    for key, got in ({"y": y} | grads).items():
+        assert got.dtype == np.float32
+        assert np.abs(got - want[key]).max() <= rounding[key], key
