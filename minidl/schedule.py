@@ -1,12 +1,13 @@
 """Learning-rate schedules: small objects that map the time t spent training to a learning rate.
 
-The unit of t is the caller's: epochs, updates or data touches (images seen). A schedule only compares t with the numbers
-it was made with, so the two must be counted alike.
+The unit of t is the caller's: epochs, updates or data touches (images seen). A schedule only compares t with the
+numbers it was made with, so the two must be counted alike.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 Schedule = Callable[[float], float]
 
@@ -44,7 +45,7 @@ class StepSchedule:
     def __init__(self, lr: float, drops: Sequence[float] = (), factor: float = 0.1) -> None:
         _require_positive("StepSchedule", "lr", lr)
         _require_positive("StepSchedule", "factor", factor)
-        if any(b < a for a, b in zip(drops, drops[1:], strict=False)):
+        if any(b < a for a, b in pairwise(drops)):
             raise ValueError(f"StepSchedule.__init__: drops must ascend, got {list(drops)}; sort them")
         self.lr = lr
         self.drops = list(drops)
@@ -85,7 +86,9 @@ class CosineSchedule:
         _require_positive("CosineSchedule", "lr", lr)
         _require_positive("CosineSchedule", "total", total)
         if not 0 <= end < math.inf:
-            raise ValueError(f"CosineSchedule.__init__: end must be at least 0 and finite, got {end}; give the last learning rate")
+            raise ValueError(
+                f"CosineSchedule.__init__: end must be at least 0 and finite, got {end}; give the last learning rate"
+            )
         self.lr = lr
         self.total = total
         self.end = end

@@ -43,7 +43,7 @@ def draw_run(history: list[dict[str, Any]], plan: dict[str, Any], title: str, pa
     for style, layer in zip(itertools.cycle(("-", "--", ":", "-.")), gates):
         for k in range(len(gates[layer]["usage"])):
             usage = [line["gates"][layer]["usage"][k] for line in history]
-            axes[2].plot(epochs, usage, style, color=f"C{k}", label=f"{layer}, mode {k + 1}")
+            axes[2].plot(epochs, usage, style, color=f"C{k}", label=f"layer {layer}, mode {k + 1}")
     if gates:
         axes[2].set(title="mean gate of each mode on the test set", ylim=(0, 1))
 

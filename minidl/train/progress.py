@@ -18,16 +18,15 @@ class Progress:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.bars = not quiet and sys.stderr.isatty()
         self._bar: Any = None
 
     def start(self, images: int, total: int) -> None:
         """Show the bar, `images` of `total` done."""
-        if not self.quiet:
+        if self.bars:
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=total, initial=images, unit="img", unit_scale=True, disable=None, dynamic_ncols=True, leave=False
-            )
+            self._bar = tqdm(total=total, initial=images, unit="img", unit_scale=True, dynamic_ncols=True, leave=False)
 
     def update(self, images: int, running: Running) -> None:
         """Move the bar on by `images`, and show the training loss and error since the last evaluation."""

@@ -85,7 +85,9 @@ class Trainer:
             asked = build.settings({"config": config.to_json()})
             check_same_run(build.settings(self.folder.read_config()), asked, self.folder.path)
         self.progress = Progress(quiet)
-        self.task = task or load_task(config.task, data_dir=config.data_dir, sample=config.sample, progress=not quiet)
+        self.task = task or load_task(
+            config.task, data_dir=config.data_dir, sample=config.sample, progress=self.progress.bars
+        )
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
         self._loader, self._test_loader = build.make_loaders(config, self.task, data)
