@@ -41,22 +41,24 @@ def array_module(*arrays: Array, **named: Array) -> ModuleType:
     True
     """
     found: ModuleType | None = None
-    first = ""
-    for name, array in [*((f"argument {i}", a) for i, a in enumerate(arrays)), *named.items()]:
+    for array in (*arrays, *named.values()):
         if array is None:
             continue
-        library = _library_of.get(type(array)) or _find_library(name, array)
+        library = _library_of.get(type(array)) or _find_library(array)
         if found is None:
-            found, first = library, name
+            found = library
         elif library is not found:
+            names = [*(f"argument {i}" for i in range(len(arrays))), *named]
+            kinds = zip(names, (*arrays, *named.values()), strict=True)
+            mixed = ", ".join(f"{name} is {type(a).__module__}.{type(a).__name__}" for name, a in kinds)
             raise TypeError(
-                f"array_module: {first} is a {found.__name__} array and {name} a {library.__name__} array; "
-                f"move one with minidl.to_device(...) or minidl.to_host(...)"
+                f"array_module: all arrays must belong to one library, got {mixed}; "
+                f"move them with minidl.to_device(...) or minidl.to_host(...)"
             )
     return found or np
 
 
-def _find_library(name: str, array: Array) -> ModuleType:
+def _find_library(array: Array) -> ModuleType:
     """Look along the classes of `array`, for subclasses and for a cupy imported since the last look."""
     cupy = sys.modules.get("cupy")
     if cupy is not None and hasattr(cupy, "ndarray"):
@@ -65,7 +67,7 @@ def _find_library(name: str, array: Array) -> ModuleType:
         if cls in _library_of:
             return _library_of[cls]
     raise TypeError(
-        f"array_module: {name} must be a numpy or cupy array, got {type(array).__name__}; convert it with numpy.asarray"
+        f"array_module: every argument must be a numpy or cupy array, got {type(array).__name__}; use numpy.asarray"
     )
 
 

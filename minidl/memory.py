@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
+from minidl.parallel import aligned
 
 _SMALL = 1 << 15  # bytes; below this malloc is as fast
 _SWEEP = 2048  # requests between two sweeps of memory that was not asked for
@@ -25,7 +26,7 @@ _SWEEP = 2048  # requests between two sweeps of memory that was not asked for
 _pool: dict[int, list[np.ndarray]] = {}
 _asked: set[int] = set()
 _requests = 0
-_FREE = 3  # references to a buffer nobody uses: the pool's list, the loop variable, getrefcount's argument
+_FREE = 2  # references to the owner of memory that nobody uses: from the pool's view of it, and getrefcount's own
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -40,9 +41,9 @@ def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
     _asked.add(nbytes)
     buffers = _pool.setdefault(nbytes, [])
     for buffer in buffers:
-        if sys.getrefcount(buffer) == _FREE:
+        if sys.getrefcount(buffer.base) == _FREE:  # every view of it refers to its owner
             return np.ndarray(shape, dtype, buffer)
-    buffer = np.empty(nbytes, np.uint8)
+    buffer = aligned(nbytes)
     buffers.append(buffer)
     return np.ndarray(shape, dtype, buffer)
 
