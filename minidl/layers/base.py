@@ -10,6 +10,13 @@ import numpy as np
 from minidl.backend import Array, to_device, to_host
 
 
+def compute_dtype(x: Array, weight: Array) -> Any:
+    """Return the dtype that a layer with weights computes in: the wider of the two, and at least float32."""
+    if x.dtype == weight.dtype and x.dtype.itemsize > 2:
+        return x.dtype
+    return np.result_type(x.dtype, weight.dtype, np.float32)
+
+
 class Layer:
     """A differentiable function with its parameters: ``y = forward(x)``, then ``dx = backward(dy)``.
 

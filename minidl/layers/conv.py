@@ -14,7 +14,7 @@ import numpy as np
 from minidl import init
 from minidl.backend import Array, array_module
 from minidl.layers import mec
-from minidl.layers.base import Layer
+from minidl.layers.base import Layer, compute_dtype
 
 Pair = tuple[int, int]
 
@@ -105,12 +105,13 @@ class Conv2d(Layer):
 
     Shape
     -----
-    x (N, C, H, W) -> y (N, O, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1; weight (O, C, kh, kw), bias (O,).
+    x (N, C, H, W) -> y (N, O, Ho, Wo) of x's dtype, Ho = (H + 2·ph − kh) // sh + 1; weight (O, C, kh, kw), bias (O,).
 
     Raises
     ------
     ValueError
-        If a size is out of range, x is not (N, in_channels, H, W), or the kernel is larger than the padded image.
+        If a size is out of range, x is not a floating (N, in_channels, H, W), or the kernel is larger than the padded
+        image.
 
     Notes
     -----
@@ -152,19 +153,23 @@ class Conv2d(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         xp = array_module(x=x, weight=weight)
         self._check(x.shape, weight.shape)
+        if x.dtype.kind != "f":
+            raise ValueError(f"Conv2d.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         self.keep(x)
-        return _engine(xp)[0](x, weight, bias, self.stride, self.padding)
+        wide = (a.astype(compute_dtype(x, weight), copy=False) for a in (x, weight))
+        return _engine(xp)[0](*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
         _, (x,) = self.kept()
         weight = self.params["weight"]
         xp = array_module(dy=dy, x=x)
-        dx, dweight, dbias = _engine(xp)[1](dy, x, weight, self.stride, self.padding, self.needs_dx)
+        wide = (a.astype(compute_dtype(x, weight), copy=False) for a in (dy, x, weight))
+        dx, dweight, dbias = _engine(xp)[1](*wide, self.stride, self.padding, self.needs_dx)
         self.grads["weight"] += dweight
         if "bias" in self.grads:
             self.grads["bias"] += dbias
-        return dx
+        return None if dx is None else dx.astype(dy.dtype, copy=False)
 
     def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if len(x) != 4 or x[1] != weight[1]:

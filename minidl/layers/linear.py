@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module
-from minidl.layers.base import Layer
+from minidl.layers.base import Layer, compute_dtype
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -40,12 +40,12 @@ class Linear(Layer):
 
     Shape
     -----
-    x (N, in_features) -> y (N, out_features); weight (out_features, in_features), bias (out_features,).
+    x (N, in_features) -> y (N, out_features) of x's dtype; weight (out_features, in_features), bias (out_features,).
 
     Raises
     ------
     ValueError
-        If x is not (N, in_features).
+        If x is not (N, in_features), or not of a floating dtype.
 
     Notes
     -----
@@ -83,14 +83,21 @@ class Linear(Layer):
                 f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
                 f"or build it with in_features={x.shape[-1]}"
             )
+        if x.dtype.kind != "f":
+            raise ValueError(f"Linear.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         self.keep(x)
-        return linear(x, weight, bias)
+        dtype = compute_dtype(x, weight)
+        y = linear(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
+        return y.astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
         _, (x,) = self.kept()
-        dx, dweight, dbias = linear_backward(dy, x, self.params["weight"], self.needs_dx)
+        weight = self.params["weight"]
+        dtype = compute_dtype(x, weight)
+        d, x, weight = (a.astype(dtype, copy=False) for a in (dy, x, weight))
+        dx, dweight, dbias = linear_backward(d, x, weight, self.needs_dx)
         self.grads["weight"] += dweight
         if "bias" in self.grads:
             self.grads["bias"] += dbias
-        return dx
+        return None if dx is None else dx.astype(dy.dtype, copy=False)
