@@ -199,11 +199,11 @@ class AvgPool2d(_Pool2d):
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
         xp, t = self._enter(x)
-        wide = sum_along(xp, t, 2, *self._along(1))
+        wide = sum_along(xp, t.astype(xp.promote_types(x.dtype, xp.float32), copy=False), 2, *self._along(1))
         y = sum_along(xp, wide, 1, *self._along(0))
         y /= y.dtype.type(self.kernel_size[0] * self.kernel_size[1])
         self.keep(t.shape, wide.shape)
-        return memory.batch_first(y)
+        return memory.batch_first(y.astype(x.dtype, copy=False))
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
@@ -233,7 +233,9 @@ class GlobalAvgPool2d(Layer):
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; give it images")
         self.keep(x.shape)
-        return x.mean(axis=(2, 3), dtype=x.dtype)
+        xp = array_module(x=x)
+        y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
+        return y.astype(x.dtype, copy=False).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(H·W) at every pixel."""
