@@ -118,6 +118,20 @@ def test_a_state_taken_after_any_batch_resumes_bit_for_bit(k, epoch, prefetch, a
     assert taken(resumed) == following
 
 
+@given(first=st.integers(1, 5), prefetch=st.sampled_from([0, 2]))
+@settings(max_examples=10)
+def test_a_resumed_epoch_can_be_resumed_again(first, prefetch):
+    expected = taken(loader(7))
+    load, got = loader(7, prefetch=prefetch), []
+    for count in (first, 6 - first, 6):
+        batches = iter(load)
+        got += taken(itertools.islice(batches, count))
+        state = load.state()
+        load = loader(1, prefetch=prefetch)
+        load.load_state(state)
+    assert got == expected
+
+
 def test_a_state_taken_between_epochs_starts_the_next_one():
     whole = loader(7)
     list(whole)
@@ -251,6 +265,13 @@ def test_augmentation_is_a_flip_and_a_crop_and_nothing_else(seed, pad):
     for image, result in zip(DATA.images, got, strict=True):
         views = (image, image[..., ::-1])
         assert sum((cut == result).all() for view in views for _, cut in windows(view, pad)) == 1
+
+
+def test_each_batch_of_an_epoch_is_augmented_by_draws_of_its_own():
+    same = Dataset(np.repeat(DATA.images[:1], 8, axis=0), *(np.zeros(8, np.int64),) * 2, ("a",), 1)
+    load = Loader(same, 4, mean=MEAN, std=STD, augment=PadCrop(4), rng=np.random.default_rng(0))
+    one, two = (x.tobytes() for x, _, _ in load)
+    assert one != two
 
 
 def test_every_crop_and_both_orientations_are_drawn_evenly():
