@@ -6,92 +6,68 @@ the one that comes first row by row, as PyTorch does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
-from minidl import memory
+import numpy as np
+
+from minidl import memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
 from minidl.layers.conv import Pair, output_size, pair
 
 
-def max_along(xp: ModuleType, x: Array, axis: int, kernel: int, stride: int, padding: int) -> tuple[Array, list[Array]]:
-    """Return the running maximum over windows along an axis, and for each later tap the mask of where it won."""
-    length = output_size(x.shape[axis], kernel, stride, padding)
-    if padding:
-        pad = [(0, 0)] * x.ndim
-        pad[axis] = (padding, padding)
-        x = xp.pad(x, pad, constant_values=-xp.inf)
-    taps = [_tap(x, axis, j, stride, length) for j in range(kernel)]
-    if kernel == 1:
-        return taps[0], []
-    won = [taps[1] > taps[0]]
-    y = memory.empty(xp, taps[0].shape, x.dtype)
-    xp.maximum(taps[0], taps[1], out=y)
-    for tap in taps[2:]:
-        won.append(tap > y)
-        xp.maximum(y, tap, out=y)
-    return y, won
+def max_along(xp: ModuleType, x: Array, axis: int, stride: int, y: Array, won: Array) -> None:
+    """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it."""
+    y[...] = _tap(x, axis, 0, stride, y)
+    for j in range(1, len(won) + 1):
+        tap = _tap(x, axis, j, stride, y)
+        xp.greater(tap, y, out=won[j - 1])
+        xp.maximum(tap, y, out=y)
 
 
-def max_along_backward(
-    xp: ModuleType, dy: Array, won: list[Array], shape: tuple[int, ...], axis: int, stride: int, padding: int
-) -> Array:
-    """Hand each dy to the last tap that won its window: the adjoint of `max_along`, for x of this shape."""
-    kernel, length = len(won) + 1, dy.shape[axis]
-    padded = list(shape)
-    padded[axis] += 2 * padding
-    dx = memory.empty(xp, tuple(padded), dy.dtype)
-    if not (kernel == stride and kernel * length == padded[axis]):
+def max_along_backward(xp: ModuleType, dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
+    """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`."""
+    kernel = len(won) + 1
+    if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
         dx[...] = 0  # else the windows tile x, and every value is written once
-    rest = dy
-    for j in reversed(range(kernel)):
-        share = rest * won[j - 1] if j else rest
-        target = _tap(dx, axis, j, stride, length)
-        if kernel <= stride:
-            target[...] = share
-        else:
-            target += share
-        if j:
-            rest = rest - share
-    if padding:
-        dx = _cut(dx, axis, padding, shape[axis])
-    return dx
+    share = _temporary(xp, "share", dy)
+    for j in reversed(range(1, kernel)):
+        xp.multiply(dy, won[j - 1], out=share)
+        _give(_tap(dx, axis, j, stride, dy), share, kernel > stride)
+        dy = xp.subtract(dy, share, out=_temporary(xp, "rest", dy))
+    _give(_tap(dx, axis, 0, stride, dy), dy, kernel > stride)
 
 
-def sum_along(xp: ModuleType, x: Array, axis: int, kernel: int, stride: int, padding: int) -> Array:
-    """Return the sum over windows along an axis."""
-    length = output_size(x.shape[axis], kernel, stride, padding)
-    if padding:
-        pad = [(0, 0)] * x.ndim
-        pad[axis] = (padding, padding)
-        x = xp.pad(x, pad)
-    y = _tap(x, axis, 0, stride, length).copy()
+def sum_along(xp: ModuleType, x: Array, axis: int, stride: int, kernel: int, y: Array) -> None:
+    """Write the sum over windows along an axis into y."""
+    y[...] = _tap(x, axis, 0, stride, y)
     for j in range(1, kernel):
-        y += _tap(x, axis, j, stride, length)
-    return y
+        y += _tap(x, axis, j, stride, y)
 
 
-def sum_along_backward(
-    xp: ModuleType, dy: Array, shape: tuple[int, ...], axis: int, kernel: int, stride: int, padding: int
-) -> Array:
-    """Add each dy to all values of its window: the adjoint of `sum_along`."""
-    padded = list(shape)
-    padded[axis] += 2 * padding
-    dx = xp.zeros(tuple(padded), dy.dtype)
+def sum_along_backward(xp: ModuleType, dy: Array, axis: int, stride: int, kernel: int, dx: Array) -> None:
+    """Add each dy to all values of its window in dx: the adjoint of `sum_along`."""
+    dx[...] = 0
     for j in range(kernel):
-        target = _tap(dx, axis, j, stride, dy.shape[axis])
-        target += dy
-    return _cut(dx, axis, padding, shape[axis])
+        _give(_tap(dx, axis, j, stride, dy), dy, True)
 
 
-def _tap(x: Array, axis: int, j: int, stride: int, length: int) -> Array:
-    """View the j-th value of every window along an axis."""
-    return x[(slice(None),) * axis + (slice(j, j + stride * (length - 1) + 1, stride),)]
+def _tap(x: Array, axis: int, j: int, stride: int, y: Array) -> Array:
+    """View the j-th value of every window along an axis; y has one value a window."""
+    return x[(slice(None),) * axis + (slice(j, j + stride * (y.shape[axis] - 1) + 1, stride),)]
 
 
-def _cut(x: Array, axis: int, start: int, length: int) -> Array:
-    return x[(slice(None),) * axis + (slice(start, start + length),)]
+def _give(target: Array, share: Array, overlapping: bool) -> None:
+    if overlapping:
+        target += share
+    else:
+        target[...] = share
+
+
+def _temporary(xp: ModuleType, name: str, like: Array, shape: tuple[int, ...] | None = None) -> Array:
+    shape = shape or like.shape
+    return parallel.scratch(name, shape, like.dtype) if xp is np else xp.empty(shape, like.dtype)
 
 
 class _Pool2d(Layer):
@@ -109,21 +85,33 @@ class _Pool2d(Layer):
                 f"a window must hold a real pixel"
             )
 
-    def _along(self, i: int) -> tuple[int, int, int]:
-        """Return kernel, stride and padding along the height (0) or the width (1)."""
-        return self.kernel_size[i], self.stride[i], self.padding[i]
-
-    def _enter(self, x: Array) -> tuple[ModuleType, Array]:
-        """Return xp and x as (C, H, W, N)."""
-        xp = array_module(x=x)
+    def _enter(self, x: Array, fill: float) -> tuple[ModuleType, Array, tuple[int, ...]]:
+        """Return xp, the padded x as (C, H, W, N), and the shape (C, Ho, Wo, N) of y."""
+        xp = array_module(x)
+        (ph, pw), name = self.padding, type(self).__name__
         if x.ndim != 4 or any(
             size + 2 * p < k for size, p, k in zip(x.shape[2:], self.padding, self.kernel_size, strict=True)
         ):
             raise ValueError(
-                f"{type(self).__name__}.forward: x must be (N, C, H, W) with H, W at least the kernel "
-                f"{self.kernel_size}, got {x.shape}; use a larger image or a smaller kernel"
+                f"{name}.forward: x must be (N, C, H, W) with H, W at least the kernel {self.kernel_size}, "
+                f"got {x.shape}; use a larger image or a smaller kernel"
             )
-        return xp, memory.batch_last(xp, x)
+        t = memory.batch_last(xp, x)
+        if ph or pw:
+            t = xp.pad(t, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=fill)
+        ho, wo = (output_size(t.shape[i + 1], self.kernel_size[i], self.stride[i], 0) for i in (0, 1))
+        return xp, t, (t.shape[0], ho, wo, t.shape[3])
+
+    def _leave(self, dx: Array) -> Array:
+        """Return the padded dx (C, H, W, N) as (N, C, H, W) without its padding."""
+        (ph, pw), (_, h, w, _) = self.padding, dx.shape
+        return memory.batch_first(dx[:, ph : h - ph, pw : w - pw])
+
+
+def _over_channels(share: Callable[[slice], None], x: Array) -> None:
+    """Call share(channels) for each thread's channels of x (C, H, W, N)."""
+    pieces = parallel.shares(len(x), x.size)
+    parallel.run(lambda i: share(slice(*pieces[i])), len(pieces))
 
 
 class MaxPool2d(_Pool2d):
@@ -155,18 +143,36 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return the maximum of each window."""
-        xp, t = self._enter(x)
-        wide, won_w = max_along(xp, t, 2, *self._along(1))
-        y, won_h = max_along(xp, wide, 1, *self._along(0))
-        self.keep(t.shape, wide.shape, won_w, won_h)
+        xp, t, (c, ho, wo, n) = self._enter(x, -np.inf)
+        (kh, kw), (sh, sw), h = self.kernel_size, self.stride, t.shape[1]
+        y = memory.empty(xp, (c, ho, wo, n), t.dtype)
+        won_w = memory.empty(xp, (kw - 1, c, h, wo, n), bool)
+        won_h = memory.empty(xp, (kh - 1, c, ho, wo, n), bool)
+
+        def share(some: slice) -> None:
+            wide = _temporary(xp, "wide", t, t[some, :, :wo].shape)
+            max_along(xp, t[some], 2, sw, wide, won_w[:, some])
+            max_along(xp, wide, 1, sh, y[some], won_h[:, some])
+
+        _over_channels(share, t)
+        self.keep(t.shape, won_w, won_h)
         return memory.batch_first(y)
 
     def backward(self, dy: Array) -> Array:
         """Return dy at the place of each window's maximum."""
-        _, (shape, wide, won_w, won_h) = self.kept()
-        xp = array_module(dy=dy)
-        dwide = max_along_backward(xp, memory.batch_last(xp, dy), won_h, wide, 1, *self._along(0)[1:])
-        return memory.batch_first(max_along_backward(xp, dwide, won_w, shape, 2, *self._along(1)[1:]))
+        _, (shape, won_w, won_h) = self.kept()
+        xp = array_module(dy=dy, won=won_w)
+        dyt = memory.batch_last(xp, dy)
+        dx = memory.empty(xp, shape, dy.dtype)
+        sh, sw = self.stride
+
+        def share(some: slice) -> None:
+            dwide = _temporary(xp, "wide", dyt, dx[some, :, : dyt.shape[2]].shape)
+            max_along_backward(xp, dyt[some], won_h[:, some], 1, sh, dwide)
+            max_along_backward(xp, dwide, won_w[:, some], 2, sw, dx[some])
+
+        _over_channels(share, dx)
+        return self._leave(dx)
 
 
 class AvgPool2d(_Pool2d):
@@ -198,20 +204,36 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
-        xp, t = self._enter(x)
-        wide = sum_along(xp, t.astype(xp.promote_types(x.dtype, xp.float32), copy=False), 2, *self._along(1))
-        y = sum_along(xp, wide, 1, *self._along(0))
-        y /= y.dtype.type(self.kernel_size[0] * self.kernel_size[1])
-        self.keep(t.shape, wide.shape)
+        xp, t, (c, ho, wo, n) = self._enter(x, 0)
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
+        t = t.astype(xp.promote_types(x.dtype, xp.float32), copy=False)  # a sum of float16 may overflow
+        y = memory.empty(xp, (c, ho, wo, n), t.dtype)
+
+        def share(some: slice) -> None:
+            wide = _temporary(xp, "wide", t, t[some, :, :wo].shape)
+            sum_along(xp, t[some], 2, sw, kw, wide)
+            sum_along(xp, wide, 1, sh, kh, y[some])
+            y[some] /= t.dtype.type(kh * kw)
+
+        _over_channels(share, t)
+        self.keep(t.shape)
         return memory.batch_first(y.astype(x.dtype, copy=False))
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
-        _, (shape, wide) = self.kept()
-        xp = array_module(dy=dy)
-        dy = memory.batch_last(xp, dy) / dy.dtype.type(self.kernel_size[0] * self.kernel_size[1])
-        dwide = sum_along_backward(xp, dy, wide, 1, *self._along(0))
-        return memory.batch_first(sum_along_backward(xp, dwide, shape, 2, *self._along(1)))
+        _, (shape,) = self.kept()
+        xp = array_module(dy)
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
+        dyt = memory.batch_last(xp, dy) / dy.dtype.type(kh * kw)
+        dx = memory.empty(xp, shape, dy.dtype)
+
+        def share(some: slice) -> None:
+            dwide = _temporary(xp, "wide", dyt, dx[some, :, : dyt.shape[2]].shape)
+            sum_along_backward(xp, dyt[some], 1, sh, kh, dwide)
+            sum_along_backward(xp, dwide, 2, sw, kw, dx[some])
+
+        _over_channels(share, dx)
+        return self._leave(dx)
 
 
 class GlobalAvgPool2d(Layer):
@@ -241,6 +263,6 @@ class GlobalAvgPool2d(Layer):
         """Return dy/(H·W) at every pixel."""
         _, (shape,) = self.kept()
         xp = array_module(dy=dy)
-        dx: Any = memory.images(xp, shape, dy.dtype)
+        dx = memory.images(xp, shape, dy.dtype)
         dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]
         return dx
