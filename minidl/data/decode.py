@@ -55,7 +55,7 @@ def decode(found: Sequence[Found], progress: bool) -> Parts:
     if progress:
         from tqdm import tqdm
 
-        decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False)
+        decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False, disable=None)
     for (split, _, _), part in zip(jobs, decoded, strict=True):
         parts[split].append(part)
     return parts

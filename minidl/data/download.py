@@ -99,7 +99,7 @@ def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> None:
         with (
             open(output, "wb") as file,
             tqdm(
-                desc=remote.name, total=remote.size, unit="B", unit_scale=True, leave=False, disable=not progress
+                None, remote.name, remote.size, leave=False, unit="B", unit_scale=True, disable=_hidden(progress)
             ) as bar,
         ):
             get = pooch.HTTPDownloader(
@@ -120,6 +120,11 @@ def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> None:
         raise _FailedError("no connection, or it broke off") from error
     except ValueError as error:
         raise _FailedError("what came is not the file: its size or sha256 differs") from error
+
+
+def _hidden(progress: bool) -> bool | None:
+    """Return tqdm's ``disable``: None hides a bar where stderr is not a terminal."""
+    return None if progress else True
 
 
 class _Bounded:

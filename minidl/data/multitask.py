@@ -51,7 +51,7 @@ def load_task(
     cache_dir : path, optional
         Where downloads and decoded arrays are kept; else ``MINIDL_DATA``, else the platform's cache folder.
     progress : bool
-        Whether downloads and decoding show a bar on stderr.
+        Whether downloads and decoding show a bar on stderr, where that is a terminal.
 
     Raises
     ------

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import itertools
 import shutil
 import socket
+import sys
 import tarfile
 import threading
 from dataclasses import replace
@@ -160,13 +162,16 @@ def test_two_downloads_of_the_same_set_at_once_both_succeed(svhn, tmp_path):
     check_complete(tmp_path)
 
 
-def test_progress_is_shown_on_stderr_only_when_asked(svhn, tmp_path, capsys):
-    fetch(svhn, tmp_path / "quiet", progress=False)
-    assert capsys.readouterr() == ("", "")
-    fetch(svhn, tmp_path / "shown", progress=True)
+@pytest.mark.parametrize(("asked", "terminal"), [*itertools.product([False, True], repeat=2)])
+def test_progress_is_shown_on_stderr_only_when_asked_and_on_a_terminal(
+    svhn, tmp_path, capsys, monkeypatch, asked, terminal
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    fetch(svhn, tmp_path, progress=asked)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "train_32x32.mat" in err
+    assert ("train_32x32.mat" in err) == (asked and terminal)
+    assert (err == "") == (not (asked and terminal))
 
 
 def test_a_folder_that_cannot_be_written_is_named_in_one_line(svhn, tmp_path):
