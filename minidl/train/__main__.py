@@ -66,8 +66,7 @@ def _train(args: argparse.Namespace) -> int:
     from .trainer import Trainer
 
     try:
-        config = _configuration(args)
-        out = Path(args.out) if args.out else Path("runs") / config.name()
+        config, out = _configuration(args)
         summary = Trainer(config, out, resume=args.resume, quiet=args.quiet).run()
     except (DataError, RunError, CheckpointError) as error:
         return _complain(1, error)
@@ -81,24 +80,26 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _configuration(args: argparse.Namespace) -> Config:
-    """Return the recipe (or, to resume, the run's configuration) with what was given on the command line."""
+def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
+    """Return what to run and its folder: the recipe, or to resume the run's settings, changed by the given flags."""
     from .record import RunFolder
 
-    given = {
-        name: value for name, value in vars(args).items() if name in Config.__dataclass_fields__ and value is not None
-    }
-    if args.length:
-        given["length"] = args.length
+    names = Config.__dataclass_fields__
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     if args.resume and args.out:
-        there = Config.from_json(RunFolder(args.out, resume=True).read_config()["config"])
-        there = replace(there, threads=None, checkpoint_every=None)
-        if "sample" in given or "data_dir" in given:
-            there = replace(there, sample=False, data_dir=None)
-        return replace(there, **given)
-    if "model" not in given or "task" not in given:
+        out = Path(args.out)
+    elif "model" in given and "task" in given:
+        config = replace(recipe(given["model"], given["task"]), **given)
+        out = Path(args.out) if args.out else Path("runs") / config.name()
+        if not args.resume:
+            return config, out
+    else:
         raise ConfigError("give a model and a task, such as: python -m minidl.train lenet multitask --sample")
-    return replace(recipe(given["model"], given["task"]), **given)
+    there = Config.from_json(RunFolder(out, resume=True).read_config()["config"])
+    there = replace(there, threads=None, checkpoint_every=None)
+    if "sample" in given or "data_dir" in given:
+        there = replace(there, sample=False, data_dir=None)
+    return replace(there, **given), out
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -97,7 +97,7 @@ def test_the_same_command_gives_the_same_bytes_with_another_number_of_threads(fi
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one(tmp_path, signum, status):
-    args = ["lenet", "mnist", "--sample", "--updates", "60", "--batch-size", "8", "--eval-every", "25", "--norm", "bn"]
+    args = ["lenet", "mnist", "--sample", "--updates", "300", "--batch-size", "8", "--eval-every", "90", "--norm", "bn"]
     assert run(tmp_path, *args, "--out", "whole")[0] == 0
     process = start(tmp_path, *args, "--out", "cut", "--checkpoint-every", "3")
     deadline = time.monotonic() + 30
@@ -216,6 +216,28 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path, 
     )
     assert main(["--out", "run", "--resume", "--quiet"]) == 0
     assert result(tmp_path / "run") == before
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_in_its_own_folder_is_resumed_by_the_command_that_started_it_with_the_data_it_had(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = str(Path(minidl.__file__).parent / "data" / "sample")
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
+    args = ["lenet", "mnist", "--updates", "2", "--batch-size", "8", "--quiet"]
+    assert main([*args, "--data-dir", sample]) == 0
+    before = result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0")
+    assert main([*args, "--resume"]) == 0
+    assert main([*args, "--resume", "--sample", "--out", "runs/lenet-mnist-mn2-n8-seed0"]) == 0  # the same images
+    assert result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0") == before
+
+
+def test_a_backend_that_cannot_be_used_gets_one_line_with_the_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "cupy finds no CUDA device; install the NVIDIA driver")
+    assert main(["lenet", "mnist", "--sample", "--backend", "cupy", "--quiet"]) == 1
+    assert capsys.readouterr().err == (
+        "minidl.train: backend cupy cannot be used: cupy finds no CUDA device; install the NVIDIA driver\n"
+    )
 
 
 @pytest.mark.usefixtures("no_curves")
