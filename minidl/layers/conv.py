@@ -138,6 +138,11 @@ class Conv2d(Layer):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(
+                f"Conv2d: in_channels and out_channels must be >= 1, got {in_channels} and {out_channels}; "
+                f"pass the channels of x and y"
+            )
         rng = rng or np.random.default_rng()
         self.kernel_size = pair(kernel_size, "Conv2d: kernel_size", 1)
         self.stride = pair(stride, "Conv2d: stride", 1)

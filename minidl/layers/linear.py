@@ -45,7 +45,7 @@ class Linear(Layer):
     Raises
     ------
     ValueError
-        If x is not (N, in_features), or not of a floating dtype.
+        If a width is out of range, or x is not a floating (N, in_features).
 
     Notes
     -----
@@ -69,6 +69,11 @@ class Linear(Layer):
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(
+                f"Linear: in_features and out_features must be >= 1, got {in_features} and {out_features}; "
+                f"pass the widths of x and y"
+            )
         rng = rng or np.random.default_rng()
         self.add_param("weight", init.uniform_fan_in((out_features, in_features), rng, dtype))
         if bias:
