@@ -14,9 +14,9 @@ def whole(layer, x, dy):
     return {"y": y.copy()} | {key: value.copy() for key, value in grads.items()}
 
 
-def same(got, want):
+def same(got, want, what=""):
     for key in want:
-        np.testing.assert_array_equal(got[key], want[key], err_msg=key, strict=True)
+        np.testing.assert_array_equal(got[key], want[key], err_msg=f"{key} {what}", strict=True)
 
 
 def orders(x):
@@ -99,10 +99,10 @@ def test_any_memory_order_gives_the_same_bits(name, training):
     want = whole(case.layer("float32", training), x, dy)
     for what, other in orders(x):
         got = whole(case.layer("float32", training), other, dy)
-        same(got, want), what
+        same(got, want, what)
     for what, other in orders(dy):
         got = whole(case.layer("float32", training), x, other)
-        same(got, want), what
+        same(got, want, what)
 
 
 @EACH
@@ -194,3 +194,24 @@ def test_float16_near_its_largest_value_stays_finite(name):
     y = layer.forward(x)
     assert np.isfinite(y).all()
     assert np.isfinite(layer.backward(draw(7, *y.shape, mean=0.0, std=0.1).astype("float16"))).all()
+
+
+ACROSS = ("BatchNorm", "ModeNorm", "Residual, identity")  # in training these mix the samples of a batch
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.shape[0] > 1])
+def test_a_nan_in_one_sample_reaches_that_sample_alone(name, training):
+    case = CASES[name]
+    layer, (x, dy) = case.layer(training=training), case.arrays()
+    clean = whole(case.layer(training=training), x, dy)
+    x[1].flat[0] = np.nan
+    y = layer.forward(x)
+    dx = layer.backward(dy)
+    assert np.isnan(y[1]).any()
+    if training and name.startswith(ACROSS):
+        assert np.isnan(y).any(axis=tuple(range(1, y.ndim))).all()
+        return
+    others = np.arange(len(x)) != 1
+    np.testing.assert_array_equal(y[others], clean["y"][others])
+    np.testing.assert_array_equal(dx[others], clean["dx"][others])

@@ -1,0 +1,189 @@
+"""Wrong arguments and wrong inputs get one line: who, what must hold, what came, what to do."""
+
+import numpy as np
+import pytest
+
+from minidl import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    GlobalAvgPool2d,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ModeGroupNorm,
+    ModeNorm,
+    norm_factory,
+)
+
+
+def f32(*shape):
+    return np.zeros(shape, np.float32)
+
+
+ERRORS = {
+    "Linear, images": (
+        lambda: Linear(12, 4)(f32(3, 3, 2, 2)),
+        "Linear.forward: x must be (N, 12), got (3, 3, 2, 2); put a Flatten before it, or build it with in_features=2",
+    ),
+    "Linear, width": (
+        lambda: Linear(5, 4)(f32(3, 7)),
+        "Linear.forward: x must be (N, 5), got (3, 7); put a Flatten before it, or build it with in_features=7",
+    ),
+    "Linear, integers": (
+        lambda: Linear(5, 4)(np.zeros((3, 5), np.int64)),
+        "Linear.forward: x must be of a floating dtype, got int64; use x.astype('float32')",
+    ),
+    "Linear, no features": (
+        lambda: Linear(0, 4),
+        "Linear: in_features and out_features must be >= 1, got 0 and 4; pass the widths of x and y",
+    ),
+    "Conv2d, no channels": (
+        lambda: Conv2d(3, 0, 2),
+        "Conv2d: in_channels and out_channels must be >= 1, got 3 and 0; pass the channels of x and y",
+    ),
+    "Conv2d, kernel": (
+        lambda: Conv2d(3, 4, 0),
+        "Conv2d: kernel_size must be >= 1, got 0; pass an int or a pair (height, width)",
+    ),
+    "Conv2d, stride": (
+        lambda: Conv2d(3, 4, 2, stride=(1, 0)),
+        "Conv2d: stride must be >= 1, got (1, 0); pass an int or a pair (height, width)",
+    ),
+    "Conv2d, padding": (
+        lambda: Conv2d(3, 4, 2, padding=-1),
+        "Conv2d: padding must be >= 0, got -1; pass an int or a pair (height, width)",
+    ),
+    "Conv2d, channels": (
+        lambda: Conv2d(3, 4, 2)(f32(5, 4, 7, 7)),
+        "Conv2d.forward: x must be (N, 3, H, W), got (5, 4, 7, 7); give it that many channels",
+    ),
+    "Conv2d, no image": (
+        lambda: Conv2d(3, 4, 2)(f32(5, 3)),
+        "Conv2d.forward: x must be (N, 3, H, W), got (5, 3); give it that many channels",
+    ),
+    "Conv2d, small image": (
+        lambda: Conv2d(3, 4, (3, 5), padding=(0, 1))(f32(5, 3, 4, 2)),
+        "Conv2d.forward: the padded image must be at least the kernel (3, 5), got (4, 4); "
+        "use a larger image or more padding",
+    ),
+    "Conv2d, bytes": (
+        lambda: Conv2d(3, 4, 2)(np.zeros((5, 3, 4, 4), np.uint8)),
+        "Conv2d.forward: x must be of a floating dtype, got uint8; use x.astype('float32')",
+    ),
+    "MaxPool2d, padding": (
+        lambda: MaxPool2d((2, 3), padding=(2, 1)),
+        "MaxPool2d: padding must be at most half of kernel_size (2, 3), got (2, 1); a window must hold a real pixel",
+    ),
+    "MaxPool2d, small image": (
+        lambda: MaxPool2d(4)(f32(5, 3, 7, 3)),
+        "MaxPool2d.forward: x must be (N, C, H, W) with H, W at least the kernel (4, 4), got (5, 3, 7, 3); "
+        "use a larger image or a smaller kernel",
+    ),
+    "AvgPool2d, no image": (
+        lambda: AvgPool2d(2)(f32(5, 3, 7)),
+        "AvgPool2d.forward: x must be (N, C, H, W) with H, W at least the kernel (2, 2), got (5, 3, 7); "
+        "use a larger image or a smaller kernel",
+    ),
+    "GlobalAvgPool2d, no image": (
+        lambda: GlobalAvgPool2d()(f32(5, 3)),
+        "GlobalAvgPool2d.forward: x must be (N, C, H, W), got (5, 3); give it images",
+    ),
+    "Dropout, p": (lambda: Dropout(1.0), "Dropout: p must be in [0, 1), got 1.0; it is the probability of zeroing"),
+    "BatchNorm, features": (
+        lambda: BatchNorm(0),
+        "BatchNorm: num_features must be >= 1, got 0; pass the number of channels",
+    ),
+    "LayerNorm, eps": (lambda: LayerNorm(4, eps=0.0), "LayerNorm: eps must be > 0, got 0.0; 1e-5 is usual"),
+    "LayerNorm, eps is nan": (
+        lambda: LayerNorm(4, eps=float("nan")),
+        "LayerNorm: eps must be > 0, got nan; 1e-5 is usual",
+    ),
+    "BatchNorm, momentum": (
+        lambda: BatchNorm(4, momentum=1.5),
+        "BatchNorm: momentum must be in [0, 1], got 1.5; it is the weight of the new batch",
+    ),
+    "BatchNorm, running": (
+        lambda: BatchNorm(4, running="both"),
+        "BatchNorm: running must be one of unbiased, biased, second_moment, got 'both'; choose one",
+    ),
+    "BatchNorm, channels": (
+        lambda: BatchNorm(4)(f32(5, 3, 7)),
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (5, 3, 7); "
+        "build it with num_features=3",
+    ),
+    "GroupNorm, channels": (
+        lambda: GroupNorm(2, 4)(f32(5, 3, 7)),
+        "GroupNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (5, 3, 7); "
+        "build it with num_channels=3",
+    ),
+    "BatchNorm, dimensions": (
+        lambda: BatchNorm(4)(f32(4)),
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (4,); "
+        "build it with num_features=4",
+    ),
+    "BatchNorm, empty": (
+        lambda: BatchNorm(4)(f32(0, 4)),
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (0, 4); "
+        "build it with num_features=4",
+    ),
+    "ModeNorm, integers": (
+        lambda: ModeNorm(4)(np.zeros((3, 4), np.int32)),
+        "ModeNorm.forward: x must be of a floating dtype, got int32; use x.astype('float32')",
+    ),
+    "ModeNorm, one value": (
+        lambda: ModeNorm(4)(f32(1, 4)),
+        "ModeNorm.forward: x must hold more than one value a channel in training, got (1, 4); "
+        "use a larger batch, or eval()",
+    ),
+    "BatchNorm, one value": (
+        lambda: BatchNorm(4)(f32(1, 4, 1, 1)),
+        "BatchNorm.forward: x must hold more than one value a channel in training, got (1, 4, 1, 1); "
+        "use a larger batch, or eval()",
+    ),
+    "GroupNorm, groups": (
+        lambda: GroupNorm(4, 6),
+        "GroupNorm: num_groups must divide num_channels 6, got 4; use one of 1, 2, 3, 6",
+    ),
+    "ModeNorm, modes": (
+        lambda: ModeNorm(4, 0),
+        "ModeNorm: num_modes must be >= 1, got 0; 1 is BatchNorm, the paper takes 2",
+    ),
+    "ModeGroupNorm, modes": (
+        lambda: ModeGroupNorm(4, 0),
+        "ModeGroupNorm: num_modes must be >= 1, got 0; 1 is LayerNorm",
+    ),
+    "ModeGroupNorm, moments": (
+        lambda: ModeGroupNorm(4, moments="none"),
+        "ModeGroupNorm: moments must be one of spatial, pooled, got 'none'; choose one",
+    ),
+    "norm_factory": (
+        lambda: norm_factory("batch"),
+        "norm_factory: name must be one of bn, in, ln, gn, mn, mgn, none, got 'batch'; choose one of them",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_the_error_says_who_what_and_the_cure(what):
+    call, message = ERRORS[what]
+    with pytest.raises(ValueError, match=":") as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_one_value_a_channel_is_fine_in_inference():
+    assert np.isfinite(BatchNorm(4).eval()(f32(1, 4))).all()
+    assert np.isfinite(ModeNorm(4).eval()(f32(1, 4))).all()
+
+
+@pytest.mark.parametrize(
+    "layer", [Linear(4, 3), Conv2d(4, 3, 1), BatchNorm(4), MaxPool2d(1)], ids=lambda a: type(a).__name__
+)
+def test_a_list_is_refused_with_the_cure(layer):
+    with pytest.raises(
+        TypeError, match=r"^array_module: .* must be a numpy or cupy array, got list; .*numpy\.asarray$"
+    ):
+        layer([[1.0, 2.0, 3.0, 4.0]])

@@ -1,0 +1,54 @@
+"""Pooling: ties, NaN and windows that do not cover the image."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_cases import draw
+
+from minidl import AvgPool2d, MaxPool2d, reference
+
+
+@st.composite
+def pools(draw_one):
+    """Return a shape, kernel, stride and padding with at least one window, each with a real pixel."""
+    kernel = draw_one(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw_one(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = tuple(draw_one(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(draw_one(st.integers(max(1, k - 2 * p), k - 2 * p + 6)) for k, p in zip(kernel, padding, strict=True))
+    return (draw_one(st.integers(1, 3)), draw_one(st.integers(1, 3)), *size), kernel, stride, padding
+
+
+@settings(max_examples=60)
+@given(pools(), st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_max_pool_takes_the_first_maximum_row_by_row(pool, seed, values):
+    shape, *arguments = pool
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-values, values, shape).astype(float)  # many ties
+    layer = MaxPool2d(*arguments)
+    y = layer(x)
+    np.testing.assert_array_equal(y, reference.max_pool2d(x, *arguments))
+    dy = rng.normal(size=y.shape)
+    want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
+    np.testing.assert_allclose(layer.backward(dy), want, rtol=1e-14, atol=1e-14)
+
+
+@settings(max_examples=40)
+@given(pools(), st.integers(0, 2**32 - 1))
+def test_avg_pool_is_the_reference(pool, seed):
+    shape, *arguments = pool
+    x = draw(seed, *shape)
+    layer = AvgPool2d(*arguments)
+    y = layer(x)
+    np.testing.assert_allclose(y, reference.avg_pool2d(x, *arguments), rtol=1e-13, atol=1e-13)
+    dy = draw(seed + 1, *y.shape, mean=0.0)
+    want = reference.avg_pool2d_backward(dy, x, *arguments)["dx"]
+    np.testing.assert_allclose(layer.backward(dy), want, rtol=1e-13, atol=1e-13)
+
+
+def test_a_nan_reaches_the_windows_that_hold_it_and_no_others():
+    for layer in (MaxPool2d(2, 1), AvgPool2d(2, 1)):
+        x = draw(1, 3, 4, 5, 7)
+        x[1, 2, 3, 4] = np.nan
+        reached = np.zeros((3, 4, 4, 6), bool)
+        reached[1, 2, 2:4, 3:5] = True
+        np.testing.assert_array_equal(np.isnan(layer(x)), reached)
