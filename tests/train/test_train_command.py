@@ -97,9 +97,9 @@ def test_the_same_command_gives_the_same_bytes_with_another_number_of_threads(fi
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one(tmp_path, signum, status):
-    args = ["lenet", "mnist", "--sample", "--updates", "300", "--batch-size", "8", "--eval-every", "90", "--norm", "bn"]
+    args = ["lenet", "mnist", "--sample", "--updates", "150", "--batch-size", "8", "--eval-every", "60", "--norm", "bn"]
     assert run(tmp_path, *args, "--out", "whole")[0] == 0
-    process = start(tmp_path, *args, "--out", "cut", "--checkpoint-every", "3")
+    process = start(tmp_path, *args, "--out", "cut", "--checkpoint-every", "2")
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("cut/checkpoints/step*")) and time.monotonic() < deadline:
         time.sleep(0.002)
