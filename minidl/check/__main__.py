@@ -1,0 +1,147 @@
+"""The command: ``python -m minidl.check list | show | run | relations | export | verify``.
+
+Exit codes: 0 conforms, 1 deviates, 2 usage, 3 nothing ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from minidl.check.api import run, verify
+from minidl.check.case import DTYPES
+from minidl.check.metamorphic import metamorphic
+from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
+from minidl.check.runner import load_adapter
+from minidl.check.safetensors import VectorError
+from minidl.check.suite import VECTORS, Suite, open_suite
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m minidl.check", description="Check a layer against shipped vectors.")
+    commands = top.add_subparsers(dest="command", metavar="list | show | run | relations | export | verify")
+    lister = commands.add_parser("list", help="the cases, and what each is there to find")
+    lister.add_argument("--layer", default="")
+    commands.add_parser("show", help="one case in full").add_argument("case")
+    for name, help_text in (("run", "run an adapter"), ("relations", "check relations that need no expected values")):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("adapter", metavar="pkg.module:Adapter")
+        command.add_argument("--layer", action="append", default=[], help="may be given again; without it, the adapter's layers")
+        command.add_argument("--dtype", default="float64" if name == "relations" else "float32", choices=DTYPES)
+        command.add_argument("--declare", action="append", default=[], metavar="KEY=VALUE", help="a convention, e.g. running_var=biased")
+        command.add_argument("--verbose", action="store_true", help="print the cases that pass, too")
+        if name == "run":
+            command.add_argument("--case", action="append", default=[], help="part of a case's name; may be given again")
+            command.add_argument("--json", metavar="FILE", help="write the report as JSON")
+            command.add_argument("--vectors", default=str(VECTORS), metavar="DIR")
+    exporter = commands.add_parser("export", help="copy the vectors to a folder")
+    exporter.add_argument("folder")
+    exporter.add_argument("--layer", default="")
+    judge = commands.add_parser("verify", help="compare the outputs another program wrote")
+    judge.add_argument("vectors")
+    judge.add_argument("outputs")
+    judge.add_argument("--layer", default="")
+    judge.add_argument("--declare", action="append", default=[], metavar="KEY=VALUE")
+    judge.add_argument("--json", metavar="FILE")
+    judge.add_argument("--verbose", action="store_true")
+    return top
+
+
+def conventions(pairs: Sequence[str], base: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """The conventions declared on the command line on top of the adapter's own."""
+    if not pairs:
+        return base
+    for pair in pairs:
+        if "=" not in pair:
+            raise ValueError(f"check: --declare must be KEY=VALUE, got {pair!r}; for example running_var=biased")
+    return {**(base or {}), **dict(pair.split("=", 1) for pair in pairs)}
+
+
+def list_cases(suite: Suite, layer: str) -> None:
+    """Print the cases."""
+    for entry in suite.entries:
+        if not layer or entry.layer == layer:
+            print(f"{entry.id:48} {entry.result:9} {suite.flags[entry.flag]['finds']}")
+
+
+def show_case(suite: Suite, name: str) -> int:
+    """Print one case."""
+    for entry in suite.entries:
+        if entry.id == name:
+            case = suite.case(entry)
+            flag = suite.flags[entry.flag]
+            print(f"{case.id}\nfinds   {flag['finds']}" + (f"\nseen in {', '.join(flag['seen'])}" if flag["seen"] else ""))
+            print(f"result  {case.result}\noptions {case.options}\nsteps   {' '.join(case.steps)}")
+            print(f"memory  {case.memory or 'as it comes'}" + (f"\nshards  {list(case.shards)}" if case.shards else ""))
+            for key, value in (case.inputs | case.expected).items():
+                print(f"  {key:32} {value.dtype!s:8} {value.shape}")
+            return EXIT_CONFORMS
+    raise ValueError(f"check: case must be one that list prints, got {name!r}")
+
+
+def export(suite: Suite, folder: Path, layer: str) -> None:
+    """Copy the vectors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(suite.folder / "index.json", folder / "index.json")
+    chosen = [entry for entry in suite.entries if not layer or entry.layer == layer]
+    for entry in chosen:
+        (folder / entry.file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(suite.folder / entry.file, folder / entry.file)
+    print(f"{folder}: {len(chosen)} vectors and index.json")
+
+
+def finish(reports: Sequence[Report], verbose: bool, json_file: str | None) -> int:
+    """Print the reports and return the exit code: the worst that happened."""
+    print("\n\n".join(report.text(verbose) for report in reports))
+    if json_file:
+        Path(json_file).write_text("[" + ",\n".join(report.to_json() for report in reports) + "]\n")
+    codes = [report.exit_code for report in reports]
+    if not codes:
+        return EXIT_NOTHING
+    return max(codes) if EXIT_NOTHING not in codes else EXIT_NOTHING
+
+
+def dispatch(options: argparse.Namespace) -> int:
+    """Do what the command line asks for."""
+    if options.command == "list":
+        list_cases(open_suite(), options.layer)
+        return EXIT_CONFORMS
+    if options.command == "show":
+        return show_case(open_suite(), options.case)
+    if options.command == "export":
+        export(open_suite(), Path(options.folder), options.layer)
+        return EXIT_CONFORMS
+    if options.command == "verify":
+        report = verify(options.vectors, options.outputs, options.layer, conventions(options.declare, None))
+        return finish([report], options.verbose, options.json)
+    make = load_adapter(options.adapter)
+    layers = options.layer or list(getattr(make, "layers", ()))
+    if not layers:
+        raise ValueError(f"check: --layer must be given, since {options.adapter} has no attribute layers")
+    agreed = conventions(options.declare, getattr(make, "conventions", None))
+    if options.command == "relations":
+        reports = [metamorphic(make, layer, options.dtype, agreed) for layer in layers]
+        return finish(reports, options.verbose, None)
+    reports = [run(options.adapter, layer, options.dtype, options.case, options.vectors, agreed) for layer in layers]
+    return finish(reports, options.verbose, options.json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = parser().parse_args(arguments)
+    if options.command is None:
+        parser().print_usage(sys.stderr)
+        return EXIT_NOTHING
+    try:
+        return dispatch(options)
+    except (ImportError, ValueError, OSError, VectorError) as error:
+        print(f"{error}".splitlines()[0], file=sys.stderr)
+        return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Run, verify and the grades: what a program or a person calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from minidl.check.case import DTYPES, Case
+from minidl.check.conventions import Conventions, declared
+from minidl.check.diagnose import diagnose
+from minidl.check.program import Make
+from minidl.check.report import Report
+from minidl.check.runner import CaseResult, judge, load_adapter, run_case
+from minidl.check.safetensors import VectorError, read
+from minidl.check.suite import VECTORS, Entry, Suite, open_suite
+
+
+def chosen(suite: Suite, layer: str, only: Iterable[str] = ()) -> list[Entry]:
+    """The index's entries of a layer, or those of it whose id contains one of ``only``; unknown names raise ValueError."""
+    if layer not in suite.layers:
+        raise ValueError(f"run: layer must be one of {', '.join(suite.layers)}, got {layer!r}")
+    wanted = tuple(only)
+    return [e for e in suite.entries if e.layer == layer and (not wanted or any(part in e.id for part in wanted))]
+
+
+def damaged(entry: Entry, error: VectorError) -> CaseResult:
+    """The result of a case whose file cannot be used."""
+    return CaseResult(Case(entry.id, entry.layer, entry.flag, entry.dtype, {}, ()), "failed", str(error))
+
+
+def run(
+    adapter: Make | str,
+    layer: str = "batch_norm",
+    dtype: str = "float32",
+    cases: Iterable[str] = (),
+    vectors: str | Path = VECTORS,
+    conventions: Mapping[str, str] | None = None,
+) -> Report:
+    """Run the cases of a layer on an adapter and return the report.
+
+    Parameters
+    ----------
+    adapter : a class or function called as ``adapter(layer, options)`` for every case, or "pkg.module:Name"
+    layer, dtype : which cases, and the dtype of the arrays handed over
+    cases : parts of case names; none means all
+    vectors : a folder of vectors
+    conventions : what the layer declares, in place of the adapter's own ``conventions``
+
+    Raises
+    ------
+    ImportError, ValueError
+        If the adapter cannot be loaded, or the layer, the dtype or a convention is none of the known ones.
+
+    Examples
+    --------
+    >>> from minidl import check
+    >>> report = check.run("minidl.check.adapters.reference:Adapter", "group_norm", "float64", cases=["shape"])
+    >>> print(report.text().splitlines()[-1].partition(";")[0])
+    3 cases: 3 passed, 0 failed, 0 declared, 0 absent
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"run: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    name = adapter if isinstance(adapter, str) else getattr(adapter, "__name__", type(adapter).__name__)
+    make = load_adapter(adapter) if isinstance(adapter, str) else adapter
+    agreed = declared(getattr(make, "conventions", None) if conventions is None else conventions)
+    suite = open_suite(vectors)
+    results = []
+    for entry in chosen(suite, layer, cases):
+        try:
+            case = suite.case(entry)
+        except VectorError as error:
+            results.append(damaged(entry, error))
+            continue
+        if case.runs_in(dtype):
+            results.append(run_case(make, case, dtype, agreed))
+    usable = [result for result in results if result.case.steps]
+    return Report(f"{name}: {layer} in {dtype}", results, diagnose(usable, layer, dtype, agreed))
+
+
+def verify(
+    vectors: str | Path, outputs: str | Path, layer: str = "", conventions: Mapping[str, str] | None = None
+) -> Report:
+    """Compare outputs that another program wrote, one safetensors file a case under the vectors' names, with what is expected.
+
+    The tolerance is that of the outputs' own dtype.  Cases without an output file are counted as absent.  Parameter gradients
+    are those of each backward alone unless ``grads='accumulate'`` is declared.
+    """
+    agreed = declared({"grads": "overwrite", **(conventions or {})})
+    suite = open_suite(vectors)
+    results: list[CaseResult] = []
+    for entry in suite.entries if not layer else chosen(suite, layer):
+        found = [path for path in (Path(outputs) / entry.file, Path(outputs) / Path(entry.file).name) if path.exists()]
+        if not found:
+            results.append(CaseResult(Case(entry.id, entry.layer, entry.flag, entry.dtype, {}, ()), "absent"))
+            continue
+        try:
+            case = suite.case(entry)
+            results.append(verified(case, found[0], agreed))
+        except VectorError as error:
+            results.append(damaged(entry, error))
+    lines = []
+    for name in dict.fromkeys(result.case.layer for result in results):
+        for dtype in DTYPES:
+            usable = [r for r in results if r.case.layer == name and r.case.steps and _dtype_of(r.outputs) == dtype]
+            lines += [f"{name}: {line}" for line in diagnose(usable, name, dtype, agreed)]
+    present = [result for result in results if result.status != "absent"]
+    return Report(f"{outputs}: {len(present)} of {len(results)} cases have outputs", results if present else [], lines)
+
+
+def _dtype_of(outputs: Mapping[str, np.ndarray]) -> str:  # type: ignore[type-arg]
+    for name, value in outputs.items():
+        if not name.startswith("state."):
+            return str(np.asarray(value).dtype)
+    return ""
+
+
+def verified(case: Case, path: Path, conventions: Conventions) -> CaseResult:
+    """Judge one file of outputs."""
+    tensors, _ = read(path)
+    dtype = _dtype_of(tensors)
+    if dtype not in case.tol:
+        found = dtype or "no output of a known name"
+        raise VectorError(f"{path.name}: its outputs must be in {' or '.join(case.tol) or 'no dtype: it must raise'}, got {found}")
+    return judge(case, tensors, dtype, conventions)

@@ -1,0 +1,108 @@
+"""What a library may do differently without being wrong, and how expected values are converted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from minidl.check.case import Array, Case
+
+CHOICES = {
+    "momentum": ("new", "old"),
+    "running_var": ("unbiased", "biased", "second_moment"),
+    "layout": ("NCHW", "NHWC"),
+    "single_value": ("zero", "raises"),
+    "grads": ("accumulate", "overwrite"),
+    "shards": ("unsupported", "synchronised"),
+}
+
+
+class NotSupportedError(Exception):
+    """Raised by an adapter for an option its layer does not have: the case counts as declared, not as failed."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Declared conventions; the first value of each is what holds when an adapter says nothing.
+
+    momentum : the weight of the new batch, or of the old statistics
+    running_var : unbiased, biased, or kept as the second moment E[x²] (named running_mean_square)
+    layout : of x and dy at the border
+    single_value : training BN on one value a channel gives zero (so y = bias), or raises
+    grads : backward adds to the parameters' gradients, or overwrites them
+    shards : whether forward and backward take a list of shards as one batch
+    """
+
+    momentum: str = "new"
+    running_var: str = "unbiased"
+    layout: str = "NCHW"
+    single_value: str = "zero"
+    grads: str = "accumulate"
+    shards: str = "unsupported"
+
+    def __post_init__(self) -> None:
+        """Refuse a value that is not one of the choices."""
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"Conventions: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+
+def declared(given: Mapping[str, str] | Conventions | None) -> Conventions:
+    """Return the conventions that an adapter's attribute or the command line declares."""
+    if isinstance(given, Conventions):
+        return given
+    known = {field.name for field in fields(Conventions)}
+    for name in given or {}:
+        if name not in known:
+            raise ValueError(f"Conventions: a convention must be one of {', '.join(sorted(known))}, got {name!r}")
+    return Conventions(**dict(given or {}))
+
+
+def in_convention(case: Case, conventions: Conventions) -> Case:
+    """The case as a layer of these conventions must answer it: other running statistics mean other expected values."""
+    if case.layer != "batch_norm" or conventions.running_var == "unbiased" or case.result == "error":
+        return case
+    from minidl.check.expected import exactly, tolerances
+
+    options = case.options | {"running_var": conventions.running_var}
+    wide = replace(case, options=options, inputs=dict(case.inputs))
+    values = exactly(wide)
+    want = {name: value.astype(np.float64) for name, value in values.items() if name in case.expected or "_square" in name}
+    if "state.1.running_mean" not in case.expected:
+        want = {name: value for name, value in want.items() if not name.startswith("state")}
+    tol = {dtype: tolerances(wide, dtype, want) for dtype in case.tol}
+    changed = {key for key in want if key not in case.expected or not np.array_equal(want[key], case.expected[key], equal_nan=True)}
+    kept = {key: case.expected[key] for key in want if key not in changed}
+    for dtype in tol:
+        tol[dtype] |= {key: case.tol[dtype][key] for key in kept}
+    return replace(case, expected={key: kept.get(key, want[key]) for key in want}, tol=tol)
+
+
+def adapted_inputs(case: Case, conventions: Conventions) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The inputs and options to hand to a layer of these conventions."""
+    inputs, options = dict(case.inputs), dict(case.options)
+    if conventions.momentum == "old" and "momentum" in options:
+        options["momentum"] = 1.0 - options["momentum"]
+    if conventions.running_var == "second_moment" and "state.0.running_var" in inputs:
+        mean = inputs["state.0.running_mean"].astype(np.float64)
+        inputs["state.0.running_mean_square"] = inputs.pop("state.0.running_var") + mean * mean
+    return inputs, options
+
+
+def summed_gradients(values: Mapping[str, Array], conventions: Conventions) -> dict[str, Array]:
+    """Parameter gradients as they stand after each backward: sums over the steps, where gradients accumulate."""
+    if conventions.grads == "overwrite":
+        return dict(values)
+    sums: dict[str, Array] = {}
+    result: dict[str, Array] = {}
+    for name, value in values.items():
+        prefix, _, rest = name.partition(".")
+        quantity = rest.rpartition(".")[0]
+        if prefix in ("out", "eval") and quantity.startswith("d") and quantity != "dx":
+            sums[quantity] = sums[quantity] + value if quantity in sums else value
+            value = sums[quantity]
+        result[name] = value
+    return result

@@ -1,0 +1,55 @@
+"""A decorator that makes one pytest test of every case; there is no plug-in to load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from minidl.check.conventions import declared
+from minidl.check.diagnose import diagnose
+from minidl.check.program import Make
+from minidl.check.report import Report
+from minidl.check.runner import load_adapter, run_case
+from minidl.check.suite import open_suite
+
+Test = Callable[..., Any]
+
+
+def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Make | str]], Test]:
+    """Turn a function that returns an adapter into a pytest test of every case of a layer.
+
+    Examples
+    --------
+    ::
+
+        from minidl import check
+
+        @check.conformance("batch_norm")
+        def test_my_batch_norm():
+            return "my_layers.adapter:Adapter"
+    """
+
+    def decorate(give_adapter: Callable[[], Make | str]) -> Test:
+        import pytest
+
+        suite = open_suite()
+        entries = [entry for entry in suite.entries if entry.layer == layer and suite.case(entry).runs_in(dtype)]
+        if not entries:
+            raise ValueError(f"conformance: layer must be one of {', '.join(suite.layers)}, got {layer!r}")
+
+        def test(entry: Any) -> None:
+            adapter = give_adapter()
+            make = load_adapter(adapter) if isinstance(adapter, str) else adapter
+            agreed = declared(getattr(make, "conventions", None))
+            result = run_case(make, suite.case(entry), dtype, agreed)
+            if result.status == "declared":
+                pytest.skip(result.message)
+            if result.status == "failed":
+                report = Report(f"{layer} in {dtype}", [result], diagnose([result], layer, dtype, agreed))
+                pytest.fail(report.text(), pytrace=False)
+
+        test.__name__, test.__doc__ = give_adapter.__name__, give_adapter.__doc__
+        test.__module__ = give_adapter.__module__
+        return cast(Test, pytest.mark.parametrize("entry", entries, ids=[entry.id for entry in entries])(test))
+
+    return decorate

@@ -1,0 +1,83 @@
+"""What a run found, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from minidl.check.runner import CaseResult
+
+EXIT_CONFORMS, EXIT_DEVIATES, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
+
+
+@dataclass
+class Report:
+    """The results of a run; its text ends with a line that counts cases."""
+
+    title: str
+    results: list[CaseResult]
+    diagnosis: list[str] = field(default_factory=list)
+
+    def count(self, status: str) -> int:
+        """How many cases have a status."""
+        return sum(result.status == status for result in self.results)
+
+    @property
+    def grade(self) -> str:
+        """``accurate``, ``conforms``, ``deviates`` or ``nothing ran``."""
+        if self.count("failed"):
+            return "deviates"
+        if not self.count("passed"):
+            return "nothing ran"
+        return "conforms" if any(result.worst_accurate > 1 for result in self.results) else "accurate"
+
+    @property
+    def exit_code(self) -> int:
+        """0 conforms, 1 deviates, 3 nothing ran."""
+        return {"deviates": EXIT_DEVIATES, "nothing ran": EXIT_NOTHING}.get(self.grade, EXIT_CONFORMS)
+
+    @property
+    def worst(self) -> float:
+        """The largest error of all tensors in units of its tolerance."""
+        return max((result.worst for result in self.results), default=0.0)
+
+    def text(self, verbose: bool = False) -> str:
+        """The report in words: failures in full, passed cases where asked for, the diagnosis, the count."""
+        lines = [self.title]
+        for result in self.results:
+            if result.status != "passed" or verbose:
+                lines.append(f"{result.status.upper():9}{result.case.id}" + (f": {result.message}" if result.message else ""))
+                lines += ["    " + line for tensor in result.tensors if verbose or not tensor.passed for line in tensor.lines()]
+                if result.cause:
+                    lines.append(f"    → {result.cause}")
+        loose = [result for result in self.results if result.worst_accurate > 1]
+        for result in loose if self.grade == "conforms" else []:
+            lines.append(f"INACCURATE {result.case.id}: conforms, but its error grows with the mean ({result.worst_accurate:.3g})")
+        lines += [f"Diagnosis: {line}" for line in self.diagnosis]
+        counts = Counter(result.status for result in self.results)
+        text = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "declared", "absent"))
+        lines.append(f"{len(self.results)} cases: {text}; worst {self.worst:.3g} of the tolerance; {self.grade}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        cases = [
+            {
+                "id": result.case.id,
+                "flag": result.case.flag,
+                "status": result.status,
+                "message": result.message,
+                "cause": result.cause,
+                "worst": min(result.worst, 1e300),
+                "worst_accurate": min(result.worst_accurate, 1e300),
+                "wrong": [{"name": tensor.name, "lines": tensor.lines()} for tensor in result.failed],
+            }
+            for result in self.results
+        ]
+        head = {"title": self.title, "grade": self.grade, "exit_code": self.exit_code, "diagnosis": self.diagnosis}
+        return json.dumps({**head, "cases": cases}, indent=1)
+
+    def __str__(self) -> str:
+        """The report in words."""
+        return self.text()

@@ -1,0 +1,79 @@
+"""Known-wrong variants: the plain layers with one text replaced each, and how a report names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidl.check.plain import plain_class
+from minidl.check.plain.base import Plain
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A layer with one known change.
+
+    ``name`` is short, ``says`` is the sentence of the diagnosis, ``patches`` are (old, new) texts in the plain layer's source.
+    ``symptom`` marks bugs whose wrong digits are rounding noise: they are told by which cases fail, not by the values.
+    ``correct`` marks another right way to compute the same.
+    """
+
+    layer: str
+    name: str
+    says: str
+    patches: tuple[tuple[str, str], ...]
+    dtype: str = "float32"
+    symptom: bool = False
+    correct: bool = False
+    seen: tuple[str, ...] = ()
+    declares: Mapping[str, str] = field(default_factory=dict)
+
+    def make(self, layer: str, options: dict[str, Any]) -> Plain:
+        """Build the changed layer, as an adapter is built."""
+        return plain_class(self.layer, self.patches)(layer, options)
+
+    @property
+    def conventions(self) -> Mapping[str, str]:
+        """What the changed layer declares."""
+        return {**Plain.conventions, **self.declares}
+
+    def __call__(self, layer: str, options: dict[str, Any]) -> Plain:
+        """Build the changed layer: a variant is an adapter."""
+        return self.make(layer, options)
+
+
+class Collection:
+    """Gathers the variants of one layer, written shortly."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self.variants: list[Variant] = []
+
+    def wrong(self, name: str, says: str, *patches: tuple[str, str], **extra: Any) -> None:
+        """Add a known-wrong variant."""
+        self.variants.append(Variant(self.layer, name, says, patches, **extra))
+
+    def right(self, name: str, *patches: tuple[str, str], **extra: Any) -> None:
+        """Add another correct way to compute the layer."""
+        self.variants.append(Variant(self.layer, name, name, patches, correct=True, **extra))
+
+
+def variants_of(layer: str) -> list[Variant]:
+    """Known variants of a layer, right and wrong."""
+    from minidl.check import variants_batch, variants_groups, variants_modes
+
+    tables = {
+        "batch_norm": variants_batch.batch_norm,
+        "instance_norm": variants_groups.instance_norm,
+        "layer_norm": variants_groups.layer_norm,
+        "group_norm": variants_groups.group_norm,
+        "mode_norm": variants_modes.mode_norm,
+        "mode_group_norm": variants_modes.mode_group_norm,
+    }
+    return tables[layer]() if layer in tables else []
+
+
+def known_wrong(layer: str) -> list[Variant]:
+    """Known-wrong variants of a layer."""
+    return [variant for variant in variants_of(layer) if not variant.correct]
