@@ -11,10 +11,11 @@ from minidl.layers import conv, mec
 
 SEEDS = st.integers(0, 2**32 - 1)
 PAIRS = st.tuples
+FEW_SAMPLES = st.integers(1, 7)
 
 
 @st.composite
-def problems(draw_one, samples=st.integers(1, 7), slack=7):
+def problems(draw_one, samples=FEW_SAMPLES, slack=7):
     """Return N, C, O, (H, W), kernel, stride, padding of a convolution with at least one window."""
     kernel = draw_one(PAIRS(st.integers(1, 5), st.integers(1, 5)))
     stride = draw_one(PAIRS(st.integers(1, 4), st.integers(1, 4)))

@@ -1,0 +1,195 @@
+"""The norms where numbers are extreme: far means, constant channels, empty and lonely modes."""
+
+import numpy as np
+import pytest
+from layer_cases import NORMS, draw, run
+
+from minidl import InstanceNorm, ModeGroupNorm, ModeNorm, reference
+
+EPS32 = np.finfo(np.float32).eps
+FULL = {
+    name: NORMS[name] for name in ("BatchNorm", "InstanceNorm", "LayerNorm", "GroupNorm", "ModeNorm", "ModeGroupNorm")
+}
+
+
+def layer_whose_gates_ignore_the_mean(case, dtype):
+    """Return the layer of a case with gates that see differences between channels alone."""
+    layer = case.layer(dtype)
+    if "gate.weight" in layer.params:
+        gate = layer.params["gate.weight"]
+        if gate.shape[1] > 1:
+            gate[...] = [1.0, -1.0] * (gate.shape[1] // 2) * np.arange(1, len(gate) + 1)[:, None]
+        else:
+            gate[...] = 0  # one channel has no other to differ from
+    return layer
+
+
+def error_in_float32(case, mean):
+    """Return the largest errors of y and dx, in units of float32's rounding, of x with this mean and deviation 1."""
+    x = draw(1, *case.shape, mean=mean, std=1.0).astype(np.float32)
+    dy = draw(2, *case.shape, mean=0.0, std=1.0).astype(np.float32)
+    layer = layer_whose_gates_ignore_the_mean(case, "float32")
+    want_y, want = case.wanted(layer, x.astype(np.longdouble), dy.astype(np.longdouble))
+    y, grads = run(layer, x, dy)
+    return (
+        float(np.abs(y - want_y).max() / np.abs(want_y).max()) / EPS32,
+        float(np.abs(grads["dx"] - want["dx"]).max() / np.abs(want["dx"]).max()) / EPS32,
+    )
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("mean", [0.0, 100.0, -1e4, 1e5])
+def test_the_error_in_float32_does_not_grow_with_the_mean(name, mean):
+    of_y, of_dx = error_in_float32(FULL[name], mean)
+    assert of_y < 4
+    assert of_dx < 8
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_error_in_float64_does_not_grow_with_the_mean(name):
+    case = FULL[name]
+    x, dy = draw(1, *case.shape, mean=1e8, std=1.0), draw(2, *case.shape, mean=0.0)
+    layer = layer_whose_gates_ignore_the_mean(case, "float64")
+    want_y, want = case.wanted(layer, x.astype(np.longdouble), dy.astype(np.longdouble))
+    y, grads = run(layer, x, dy)
+    # the moments are rounded to float64 once: 1e8 · 2^-53 about
+    np.testing.assert_allclose(y, want_y.astype(float), atol=1e-7)
+    np.testing.assert_allclose(grads["dx"], want["dx"].astype(float), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1234.567, 1e6])
+@pytest.mark.parametrize("name", FULL)
+def test_a_constant_input_gives_the_bias(name, value):
+    case = FULL[name]
+    layer = layer_whose_gates_ignore_the_mean(case, "float32")
+    x = np.full(case.shape, value, np.float32)
+    y, grads = run(layer, x, draw(2, *case.shape, mean=0.0).astype(np.float32))
+    bias = np.broadcast_to(layer.params["bias"].reshape(1, -1, 1, 1), case.shape)
+    np.testing.assert_allclose(y, bias, atol=1e-6)
+    assert all(np.isfinite(g).all() for g in grads.values())
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_one_constant_channel_among_others_is_the_reference(name):
+    case = FULL[name]
+    x, dy = case.arrays()
+    x[:, 1] = 3.25
+    layer = case.layer()
+    want_y, want = case.wanted(layer, x, dy)
+    y, grads = run(layer, x, dy)
+    np.testing.assert_allclose(y, want_y, rtol=1e-10, atol=1e-10)
+    for key in want:
+        np.testing.assert_allclose(grads[key], want[key], rtol=1e-9, atol=1e-10, err_msg=key)
+
+
+def test_instance_norm_of_one_value_a_channel_is_the_bias():
+    layer = InstanceNorm(4)
+    layer.params["bias"][...] = draw(1, 4)
+    dy = draw(3, 3, 4).astype(np.float32)
+    y, grads = run(layer, draw(2, 3, 4).astype(np.float32), dy)
+    np.testing.assert_array_equal(y, np.tile(layer.params["bias"], (3, 1)))
+    slope = np.abs(dy).max() / np.sqrt(layer.eps)  # dx = slope − slope, rounded
+    np.testing.assert_allclose(grads["dx"], 0, atol=2 * EPS32 * slope)
+
+
+def mode_norm(channels, modes, weight, bias, training=True):
+    layer = ModeNorm(channels, modes, eps=0.01, rng=np.random.default_rng(0), dtype="float64")
+    layer.params["weight"][...] = draw(3, channels, mean=0.8, std=0.5)
+    layer.params["bias"][...] = draw(4, channels, mean=-0.7, std=0.5)
+    layer.params["gate.weight"][...] = weight
+    layer.params["gate.bias"][...] = bias
+    return layer.train(training)
+
+
+def assert_is_reference(layer, x, tolerance=1e-11):
+    """Compare y and every gradient; return y and them."""
+    dy = draw(2, *x.shape, mean=0.0)
+    arguments = {name.replace(".", "_"): p for name, p in layer.params.items()}
+    if isinstance(layer, ModeGroupNorm):
+        name, rest = "mode_group_norm", {}
+    else:
+        name, rest = ("mode_norm", {}) if layer.training else ("mode_norm_eval", dict(layer.buffers))
+    want_y = getattr(reference, name)(x, **arguments, **rest, eps=0.01)
+    want = getattr(reference, f"{name}_backward")(dy, x, **arguments, **rest, eps=0.01)
+    y, grads = run(layer, x, dy)
+    np.testing.assert_allclose(y, want_y, rtol=tolerance, atol=tolerance)
+    for key in want:
+        np.testing.assert_allclose(grads[key], want[key], rtol=tolerance, atol=tolerance, err_msg=key)
+    return y, grads
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (5, 4, 3)])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_an_empty_mode_is_finite_and_changes_nothing(shape, training):
+    weight = draw(5, 3, 4, mean=0.0, std=0.7)
+    x = draw(1, *shape)
+    with_empty = mode_norm(4, 3, weight, [0.3, -0.2, -800.0], training)
+    y, grads = assert_is_reference(with_empty, x)
+    assert not with_empty.gates[:, 2].any()
+    assert np.isfinite(with_empty.mean).all()
+    assert np.isfinite(with_empty.var).all()
+    without = mode_norm(4, 2, weight[:2], [0.3, -0.2], training)
+    want_y, want = run(without, x, draw(2, *x.shape, mean=0.0))
+    np.testing.assert_allclose(y, want_y, rtol=1e-12)
+    np.testing.assert_allclose(grads["dx"], want["dx"], rtol=1e-11, atol=1e-12)
+    assert all(np.isfinite(buffer).all() for buffer in with_empty.buffers.values())
+
+
+@pytest.mark.parametrize("gap", [30.0, 800.0, 1e6])
+def test_logits_that_differ_by_hundreds_are_finite(gap):
+    x = draw(1, 7, 4, 3)
+    x[:4, 0] += 3.0
+    x[4:, 0] -= 3.0
+    weight = np.zeros((2, 4))
+    weight[:, 0] = gap / 6, -gap / 6
+    layer = mode_norm(4, 2, weight, 0.0)
+    assert_is_reference(layer, x)
+    assert_is_reference(layer.eval(), x)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3)])
+def test_a_mode_that_one_sample_owns_normalises_it_by_itself(shape):
+    x = draw(1, *shape)
+    x[:, 0] = 0.0
+    x[2, 0] = 9.0
+    weight = np.zeros((2, 4))
+    weight[:, 0] = 100.0, -100.0
+    layer = mode_norm(4, 2, weight, [-400.0, 400.0])
+    y, _ = assert_is_reference(layer, x)
+    np.testing.assert_array_equal(layer.gates[:, 0], [0, 0, 1, 0, 0])
+    p = {name: value[:, None] if len(shape) == 3 else value for name, value in layer.params.items() if value.ndim == 1}
+    if len(shape) == 2:
+        alone = p["bias"]
+    else:
+        centred = x[2] - x[2].mean(axis=-1, keepdims=True)
+        alone = p["weight"] * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 0.01) + p["bias"]
+    np.testing.assert_allclose(y[2], alone, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("gap", [30.0, 800.0, 1e6])
+def test_mode_group_norm_with_saturated_gates_is_finite(gap):
+    layer = ModeGroupNorm(5, 3, eps=0.01, rng=np.random.default_rng(0), dtype="float64")
+    layer.params["gate.weight"][...] = np.array([[gap], [0.0], [-gap]])
+    assert_is_reference(layer, draw(1, 4, 5, 3), tolerance=1e-9)
+    layer.params["gate.bias"][...] = 0.0, -gap, 0.0
+    assert_is_reference(layer, draw(1, 4, 5, 3), tolerance=1e-9)
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "GroupNorm", "InstanceNorm", "ModeGroupNorm"])
+def test_an_infinite_value_stays_in_its_sample(name):
+    case = NORMS[name]
+    x, _ = case.arrays()
+    want = case.layer()(x)
+    x[1, 2, 3, 4] = np.inf
+    with np.errstate(invalid="ignore"):
+        y = case.layer()(x)
+    np.testing.assert_array_equal(y[[0, 2]], want[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ["BatchNorm", "ModeNorm"])
+def test_statistics_of_a_batch_with_a_nan_are_nan_and_do_not_hide_it(name):
+    case = NORMS[name]
+    layer, (x, _) = case.layer(), case.arrays()
+    x[1, 2, 0, 0] = np.nan
+    layer(x)
+    assert np.isnan(layer.buffers["running_mean"][..., 2]).all()

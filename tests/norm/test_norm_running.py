@@ -1,0 +1,121 @@
+"""Running statistics: what is stored, when it changes, and that inference uses it."""
+
+import numpy as np
+import pytest
+from layer_cases import NORMS, draw, run
+
+from minidl import BatchNorm, ModeNorm, reference
+
+MOMENTUM = 0.3
+WITH_STATISTICS = [name for name, case in NORMS.items() if case.in_eval]
+
+
+def wanted_after(name, layer, batches):
+    """Return the buffers that the reference reaches from the layer's, batch by batch."""
+    state = layer.state()
+    for x in batches:
+        if name.startswith("ModeNorm"):
+            keys = ("running_mean", "running_mean_square")
+            gate = state["gate.weight"], state["gate.bias"]
+            new = reference.mode_norm_running(x, *gate, *(state[key] for key in keys), MOMENTUM)
+        elif layer.running == "second_moment":
+            keys = ("running_mean", "running_mean_square")
+            new = reference.batch_norm_running_moments(x, *(state[key] for key in keys), MOMENTUM)
+        else:
+            keys = ("running_mean", "running_var")
+            new = reference.batch_norm_running(x, *(state[key] for key in keys), MOMENTUM, layer.running)
+        state |= dict(zip(keys, new, strict=True))
+    return {key: state[key] for key in layer.buffers}
+
+
+@pytest.mark.parametrize("name", WITH_STATISTICS)
+def test_after_three_batches_the_running_statistics_are_the_reference(name):
+    case = NORMS[name]
+    layer = case.layer()
+    batches = [draw(20 + i, *case.shape, mean=i - 0.5, std=1 + 0.7 * i) for i in range(3)]
+    want = wanted_after(name, layer, batches)
+    for x in batches:
+        y, _ = run(layer, x, draw(9, *case.shape))
+        y += 100  # what the user does to y is no part of them
+    assert layer.buffers.keys() == want.keys()
+    for key, buffer in layer.buffers.items():
+        np.testing.assert_allclose(buffer, want[key], rtol=1e-12, err_msg=key)
+
+
+@pytest.mark.parametrize("name", WITH_STATISTICS)
+def test_inference_after_three_batches_is_the_reference(name):
+    case = NORMS[name]
+    layer = case.layer()
+    for i in range(3):
+        layer(draw(20 + i, *case.shape, mean=i - 0.5))
+    x, dy = case.arrays()
+    layer.eval()
+    want_y, want = case.wanted(layer, x, dy)
+    y, grads = run(layer, x, dy)
+    np.testing.assert_allclose(y, want_y, rtol=1e-11, atol=1e-11)
+    for key in want:
+        np.testing.assert_allclose(grads[key], want[key], rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+@pytest.mark.parametrize("name", WITH_STATISTICS)
+def test_backward_leaves_the_running_statistics(name):
+    case = NORMS[name]
+    layer, (x, dy) = case.layer(), case.arrays()
+    layer(x)
+    before = {key: buffer.copy() for key, buffer in layer.buffers.items()}
+    layer.backward(dy)
+    for key, buffer in layer.buffers.items():
+        np.testing.assert_array_equal(buffer, before[key])
+
+
+@pytest.mark.parametrize("name", WITH_STATISTICS)
+def test_momentum_is_the_weight_of_the_new_batch(name):
+    case = NORMS[name]
+    x, other = draw(1, *case.shape), draw(2, *case.shape, mean=-2.0)
+    kept, taken, fresh = case.layer(), case.layer(), case.layer()
+    kept.momentum, taken.momentum, fresh.momentum = 0.0, 1.0, 1.0
+    before = kept.state()
+    kept(x)
+    for key, buffer in kept.buffers.items():
+        np.testing.assert_array_equal(buffer, before[key])
+    taken(other)
+    taken(x)
+    fresh(x)
+    for key in fresh.buffers:
+        np.testing.assert_allclose(taken.buffers[key], fresh.buffers[key], rtol=1e-12)
+
+
+@pytest.mark.parametrize("running", ["unbiased", "biased", "second_moment"])
+@pytest.mark.parametrize("modes", [0, 3])
+def test_evaluation_before_training_is_the_identity(running, modes):
+    layer = ModeNorm(4, modes, eps=1e-12) if modes else BatchNorm(4, eps=1e-12, running=running)
+    x = draw(1, 3, 4, 5, 7)
+    np.testing.assert_allclose(layer.eval()(x), x, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["BatchNorm, second moment", "ModeNorm"])
+def test_a_running_second_moment_below_the_squared_mean_is_a_variance_of_zero(name):
+    case = NORMS[name]
+    layer, (x, dy) = case.layer(training=False), case.arrays()
+    layer.buffers["running_mean"][...] = 3.0
+    layer.buffers["running_mean_square"][...] = 9.0 - 1e-3
+    want_y, want = case.wanted(layer, x, dy)
+    y, grads = run(layer, x, dy)
+    np.testing.assert_allclose(y, want_y, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(grads["dx"], want["dx"], rtol=1e-10, atol=1e-10)
+    plain = case.layer(training=False)
+    for key, value in {"running_mean": 3.0, "running_mean_square": 9.0}.items():
+        plain.buffers[key][...] = value
+    np.testing.assert_allclose(y, plain(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in NORMS if name not in WITH_STATISTICS])
+def test_norms_of_one_sample_keep_nothing_and_do_the_same_in_both_modes(name):
+    case = NORMS[name]
+    x, dy = case.arrays()
+    assert not case.layer().buffers
+    y, grads = run(case.layer(training=True), x, dy)
+    eval_y, eval_grads = run(case.layer(training=False), x, dy)
+    np.testing.assert_array_equal(y, eval_y)
+    for key in grads:
+        np.testing.assert_array_equal(grads[key], eval_grads[key])
