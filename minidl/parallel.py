@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-Task = Callable[[int], None]
+Task = Callable[[int], object]
 
 _WORTH = 1 << 16  # values that a thread should work on, at least: to wake it costs tens of microseconds
 
@@ -138,13 +138,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def shares(length: int, work: int) -> list[tuple[int, int]]:
-    """Cut range(length) into one piece a thread where `work` (values in all) is worth it, for tasks whose results do
-    not depend on the cut.
+def over(length: int, work: int, share: Callable[[slice], object]) -> None:
+    """Call share(slice) on one slice of range(length) a thread, for shares whose results do not depend on the cut.
+
+    `work` is the number of values in all: few of them are not worth waking a thread for.
     """
     pieces = max(1, min(_num_threads, length, work // _WORTH))
+    if pieces == 1:
+        share(slice(0, length))
+        return
     edges = [i * length // pieces for i in range(pieces + 1)]
-    return list(pairwise(edges))
+    run(lambda i: share(slice(edges[i], edges[i + 1])), pieces)
 
 
 def partition(length: int, size: int) -> list[tuple[int, int]]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from minidl import memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
 
 
 def relu(x: Array) -> Array:
     """y = max(x, 0); NaN stays NaN."""
-    xp = array_module(x=x)
-    return xp.clip(x, x.dtype.type(0), x.dtype.type(xp.inf))  # vectorised in NumPy, where maximum(x, 0) is not
+    xp = array_module(x)
+    t = memory.batch_last(xp, x)
+    y = memory.empty(xp, t.shape, x.dtype)
+    zero, infinity = x.dtype.type(0), x.dtype.type(xp.inf)
+    # clip is vectorised in NumPy, where maximum(x, 0) is not
+    parallel.over(len(t), t.size, lambda some: xp.clip(t[some], zero, infinity, out=y[some]))
+    return memory.batch_first(y)
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
-    return dy * (y > 0)
+    xp = array_module(dy, y)
+    dyt, yt = memory.batch_last(xp, dy), memory.batch_last(xp, y)
+    dx = memory.empty(xp, dyt.shape, dy.dtype)
+    parallel.over(len(dyt), dyt.size, lambda some: xp.multiply(dyt[some], yt[some] > 0, out=dx[some]))
+    return memory.batch_first(dx)
 
 
 class ReLU(Layer):

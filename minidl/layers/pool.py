@@ -6,7 +6,6 @@ the one that comes first row by row, as PyTorch does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -108,12 +107,6 @@ class _Pool2d(Layer):
         return memory.batch_first(dx[:, ph : h - ph, pw : w - pw])
 
 
-def _over_channels(share: Callable[[slice], None], x: Array) -> None:
-    """Call share(channels) for each thread's channels of x (C, H, W, N)."""
-    pieces = parallel.shares(len(x), x.size)
-    parallel.run(lambda i: share(slice(*pieces[i])), len(pieces))
-
-
 class MaxPool2d(_Pool2d):
     """The largest value of each window: y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw], padding being −inf.
 
@@ -154,7 +147,7 @@ class MaxPool2d(_Pool2d):
             max_along(xp, t[some], 2, sw, wide, won_w[:, some])
             max_along(xp, wide, 1, sh, y[some], won_h[:, some])
 
-        _over_channels(share, t)
+        parallel.over(len(t), t.size, share)
         self.keep(t.shape, won_w, won_h)
         return memory.batch_first(y)
 
@@ -171,7 +164,7 @@ class MaxPool2d(_Pool2d):
             max_along_backward(xp, dyt[some], won_h[:, some], 1, sh, dwide)
             max_along_backward(xp, dwide, won_w[:, some], 2, sw, dx[some])
 
-        _over_channels(share, dx)
+        parallel.over(len(dx), dx.size, share)
         return self._leave(dx)
 
 
@@ -215,7 +208,7 @@ class AvgPool2d(_Pool2d):
             sum_along(xp, wide, 1, sh, kh, y[some])
             y[some] /= t.dtype.type(kh * kw)
 
-        _over_channels(share, t)
+        parallel.over(len(t), t.size, share)
         self.keep(t.shape)
         return memory.batch_first(y.astype(x.dtype, copy=False))
 
@@ -232,7 +225,7 @@ class AvgPool2d(_Pool2d):
             sum_along_backward(xp, dyt[some], 1, sh, kh, dwide)
             sum_along_backward(xp, dwide, 2, sw, kw, dx[some])
 
-        _over_channels(share, dx)
+        parallel.over(len(dx), dx.size, share)
         return self._leave(dx)
 
 
