@@ -1,8 +1,9 @@
 """Decoded arrays kept on disk, so that a second start maps them instead of decoding again.
 
 An entry is a folder with ``meta.json`` and one .npy file an array.  ``meta.json`` holds the stamp of the files the
-arrays came from (paths, sizes, times) and each array's shape, dtype and CRC-32.  An entry that fails any of these
-is not used.  It is written under another name and then renamed, so it is there whole or not at all.
+arrays came from (paths, sizes, times), each array's shape, dtype and CRC-32, some facts about them, and a CRC-32 of
+its own.  An entry that fails any of these is not used.  It is written under another name and then renamed, so it is
+there whole or not at all.
 """
 
 import json
@@ -66,8 +67,9 @@ def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
 def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
     """Return the arrays of an entry, mapped read-only, and its facts; None when it is missing, stale or damaged."""
     try:
-        meta = json.loads((entry / "meta.json").read_text("utf-8"))
-        if meta["format"] != FORMAT or meta["stamp"] != stamp:
+        file = json.loads((entry / "meta.json").read_text("utf-8"))
+        meta = file["meta"]
+        if file["crc32"] != _crc(meta) or meta["format"] != FORMAT or meta["stamp"] != stamp:
             return None
         arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in meta["arrays"]}
         for name, array in arrays.items():
@@ -94,7 +96,7 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Mappi
     try:
         described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
         meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts)}
-        (building / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+        (building / "meta.json").write_text(json.dumps({"meta": meta, "crc32": _crc(meta)}, indent=1), "utf-8")
         if entry.exists():
             entry.rename(old)
         building.rename(entry)
@@ -113,6 +115,10 @@ def _write(path: Path, stream: Stream) -> dict[str, Any]:
             crc = zlib.crc32(contiguous.data, crc)
             contiguous.tofile(file)
     return {"shape": list(stream.shape), "dtype": stream.dtype, "crc32": crc}
+
+
+def _crc(meta: object) -> int:
+    return zlib.crc32(json.dumps(meta).encode())
 
 
 def _beside(entry: Path, what: str) -> Path:

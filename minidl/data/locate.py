@@ -27,14 +27,15 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
     DataError
         There is no such folder, or no training or no test file in it.
     """
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+        places = _places(source, folder, alone) if there else []
+        present = [(place, _present(source.train, place), _present(source.test, place)) for place in places]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be looked into ({error.strerror}); check the path and its rights") from error
+    if not there:
         raise DataError(f"{folder}: no such data folder; give --data-dir an existing one, or --sample to run without")
-    flat = alone or source.format != "idx"
-    if alone and folder.name in SOURCES and folder.name != source.name:
-        raise DataError(f"{folder}: expected {source.name}, got the folder of {folder.name}; give the folder above it")
-    places = [folder / name for name in source.folders] + ([folder] if flat else [])
-    for place in places:
-        train, test = _present(source.train, place), _present(source.test, place)
+    for place, train, test in present:
         if train and test:
             return train, test
         if train or test:
@@ -45,6 +46,13 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
         f"{folder}: no {source.name} found; looked for {_listed(source.train)} (or .gz, .xz) in {looked}; "
         "put the files there, leave --data-dir out to download them, or run with --sample"
     )
+
+
+def _places(source: Source, folder: Path, alone: bool) -> list[Path]:
+    if alone and folder.name in SOURCES and folder.name != source.name:
+        raise DataError(f"{folder}: expected {source.name}, got the folder of {folder.name}; give the folder above it")
+    flat = alone or source.format != "idx"
+    return [folder / name for name in source.folders] + ([folder] if flat else [])
 
 
 def _present(split: Split, place: Path) -> list[Files]:

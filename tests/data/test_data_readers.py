@@ -251,6 +251,9 @@ WRONG = {
     ),
     "mat label count": (lambda: parse_svhn(mat_content(IMAGES, LABELS[:4]), HERE), "y of shape (N, 1)", "(4, 1)"),
     "mat image size": (lambda: parse_svhn(mat_content(IMAGES[:, :, :30], LABELS), HERE), "X of shape (32, 32, 3, N)"),
+    "mat of complex numbers": (
+        lambda: parse_svhn(changed(mat_content(IMAGES, LABELS), 145, b"\x08"), HERE), "real uint8 values", "in X",
+    ),
     "mat of floats": (lambda: parse_svhn(mat_content(IMAGES / 2, LABELS), HERE), "real uint8 values", "in X"),
 }  # fmt: skip
 

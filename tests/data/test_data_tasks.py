@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from data_files import REAL_OR_SAMPLE, cifar_content, colour, idx_content, is_one_line, write, write_all
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minidl.data import TASKS, DataError, cache, channel_statistics, load_task, make_sample, multitask
@@ -189,6 +189,7 @@ def test_what_is_missing_or_wrong_is_named_in_one_line(load, written, tmp_path, 
     [
         ({"name": "imagenet"}, "name must be one of multitask, mnist, .*, got 'imagenet'"),
         ({"name": "mnist", "sample": True, "data_dir": "x"}, "data_dir must be left out with sample, got x"),
+        ({"name": "mnist", "data_dir": "d" * 5000}, r"cannot be looked into \(File name too long\); check the path"),
         ({"name": "cifar100", "sample": True}, "cifar-100: not in the bundled sample; give --data-dir"),
     ],
 )
@@ -248,6 +249,12 @@ def flip(path, at, size):
     path.write_bytes(content)
 
 
+def change_a_fact(path, at, size):
+    path.write_text(path.read_text().replace('"mean": [\n', '"mean": [\n1'))
+
+
+@example(damage=change_a_fact, file=0, share=0.0)
+@example(damage=flip, file=4, share=0.5)  # a pixel of train.images.npy
 @given(damage=st.sampled_from([*DAMAGE.values(), flip, flip]), file=st.integers(0, 6), share=st.floats(0, 0.999))
 @settings(max_examples=30)
 def test_a_damaged_entry_is_built_again(tmp_path_factory, written, damage, file, share):
@@ -257,6 +264,8 @@ def test_a_damaged_entry_is_built_again(tmp_path_factory, written, damage, file,
         images, labels = written[1]["mnist"]["train"]
         np.testing.assert_array_equal(task.train.images, in_colour(images))
         np.testing.assert_array_equal(task.train.labels, labels)
+        np.testing.assert_allclose(task.train.statistics[0], in_colour(images).mean(axis=(0, 2, 3)) / 255, rtol=1e-13)
+        assert task.describe()[0].startswith("mnist: 23 of 60000 training images, 11 of 10000")
         assert len(task.describe()) == 1
         del task
         path = sorted(entry(tmp_path).iterdir())[file]
