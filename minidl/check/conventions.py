@@ -92,6 +92,12 @@ def adapted_inputs(case: Case, conventions: Conventions) -> tuple[dict[str, Arra
     return inputs, options
 
 
+def is_gradient(name: str) -> bool:
+    """Whether an output is the gradient of a parameter."""
+    prefix, _, rest = name.partition(".")
+    return prefix in ("out", "eval") and rest.startswith("d") and not rest.startswith("dx.")
+
+
 def summed_gradients(values: Mapping[str, Array], conventions: Conventions) -> dict[str, Array]:
     """Parameter gradients as they stand after each backward: sums over the steps, where gradients accumulate."""
     if conventions.grads == "overwrite":
@@ -99,9 +105,8 @@ def summed_gradients(values: Mapping[str, Array], conventions: Conventions) -> d
     sums: dict[str, Array] = {}
     result: dict[str, Array] = {}
     for name, value in values.items():
-        prefix, _, rest = name.partition(".")
-        quantity = rest.rpartition(".")[0]
-        if prefix in ("out", "eval") and quantity.startswith("d") and quantity != "dx":
+        if is_gradient(name):
+            quantity = name.split(".", 1)[1].rpartition(".")[0]
             sums[quantity] = sums[quantity] + value if quantity in sums else value
             value = sums[quantity]
         result[name] = value

@@ -6,7 +6,7 @@ gave, wrong values and right ones.  Bugs that only add rounding noise are told b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from minidl.check.case import Array, Case
 from minidl.check.compare import compare
-from minidl.check.conventions import Conventions, summed_gradients
+from minidl.check.conventions import Conventions, is_gradient, summed_gradients
 from minidl.check.expected import UNIT, exactly
+from minidl.check.plain import plain_class
 from minidl.check.program import play
 from minidl.check.runner import CaseResult, run_case
 from minidl.check.variants import Variant, known_wrong
@@ -35,24 +36,72 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
     if not failed:
         return []
     passed = [result for result in results if result.status == "passed" and result.outputs]
-    explained = {v.name: [r for r in failed if explains(v, r, dtype, conventions)] for v in known_wrong(layer)}
-    by_name = {variant.name: variant for variant in known_wrong(layer)}
+    known = {variant.name: variant for variant in known_wrong(layer)}
+    explained = {name: [r for r in failed if explains(v, r, dtype, conventions)] for name, v in known.items()}
     lines: list[str] = []
-    open_cases = list(failed)
-    while open_cases:
-        counts = {name: [r for r in found if r in open_cases] for name, found in explained.items()}
-        most = max((len(found) for found in counts.values()), default=0)
-        if not most:
+    remaining = list(failed)
+    while remaining:
+        counts = {name: [r for r in found if r in remaining] for name, found in explained.items()}
+        largest = max(counts.values(), key=len, default=[])
+        if not largest:
             break
-        best = [name for name, found in counts.items() if len(found) == most]
-        best = without_contradiction([by_name[name] for name in best], passed, dtype, conventions)
-        lines.append(sentence([by_name[name] for name in best], len(counts[best[0]]), len(failed)))
-        for result in counts[best[0]]:
-            result.cause = " or ".join(best)
-            open_cases.remove(result)
-    if open_cases:
-        lines += by_symptom(open_cases, results, layer, dtype, conventions)
-    return lines
+        alike_ones = [known[name] for name, found in counts.items() if found == largest]
+        best = without_contradiction(alike_ones, passed, dtype, conventions)
+        settle(best, largest, remaining)
+        lines.append(sentence(best, len(largest), len(failed)))
+    singly = [known[name] for name, found in explained.items() if found]
+    for pair in pairs(singly, known, remaining, dtype, conventions):
+        both = [result for result in remaining if explains(pair, result, dtype, conventions)]
+        if both:
+            settle([pair], both, remaining)
+            lines.append(sentence([pair], len(both), len(failed)))
+        if not remaining:
+            break
+    return lines + (by_symptom(remaining, results, layer, dtype) if remaining else [])
+
+
+def settle(variants: Sequence[Variant], explained: Sequence[CaseResult], remaining: list[CaseResult]) -> None:
+    """Write the cause into cases and take them off the list."""
+    for result in explained:
+        result.cause = " or ".join(variant.name for variant in variants)
+        remaining.remove(result)
+
+
+def pairs(
+    found: Sequence[Variant],
+    known: Mapping[str, Variant],
+    remaining: Sequence[CaseResult],
+    dtype: str,
+    conventions: Conventions,
+) -> Iterator[Variant]:
+    """Variants with two bugs: one that has explained a case by itself, and one that by itself fails a remaining case."""
+    if not found or not remaining:
+        return
+    seconds = [
+        variant
+        for variant in known.values()
+        if not variant.symptom and variant.dtype == found[0].dtype and any(fails(variant, r, dtype) for r in remaining)
+    ]
+    for first in found:
+        for second in seconds:
+            both = first.patches + second.patches
+            if second.name != first.name:
+                try:
+                    plain_class(first.layer, both)
+                except ValueError:
+                    continue
+                yield replace(first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=both)
+
+
+def fails(variant: Variant, result: CaseResult, dtype: str) -> bool:
+    """Whether a variant goes wrong where the layer under test does first."""
+    if not result.failed:
+        return False
+    first = result.failed[0].name
+    for name, value in outputs_of(variant, result.case, np.float64, Conventions(grads="overwrite")):
+        if name == first:
+            return wrong(name, value, result, dtype)
+    return True
 
 
 def sentence(variants: Sequence[Variant], count: int, of: int) -> str:
@@ -66,25 +115,24 @@ def sentence(variants: Sequence[Variant], count: int, of: int) -> str:
     return text
 
 
-def answers(variant: Variant, case: Case, dtype: str, conventions: Conventions) -> tuple[dict[str, Any], bool]:
-    """Outputs of a variant on a case in the adapter's conventions, and whether it raised."""
-    kind = np.float32 if dtype == "float16" else np.float64
+def outputs_of(variant: Variant, case: Case, kind: Any, conventions: Conventions) -> Iterator[tuple[str, Any]]:
+    """Yield the outputs of a variant, computed in a dtype, in the adapter's conventions; the last is ("raised", error)."""
 
     def place(name: str, array: Array) -> Array:
         return array.copy() if array.dtype.kind == "i" else arranged_as(array.astype(kind), name, case)
 
-    outputs: dict[str, Any] = {}
-    raised = False
     asked = replace(case, options=case.options | {"running_var": conventions.running_var})
+    sums: dict[str, Any] = {}
     try:
         with np.errstate(all="ignore"):
             for name, value in play(variant, asked, place):
-                outputs[name] = np.array(value)
-    except Exception:
-        raised = True
-    if variant.declares:
-        return outputs, raised
-    return summed_gradients(outputs, conventions), raised
+                kept = np.array(value)
+                if conventions.grads == "accumulate" and not variant.declares and is_gradient(name):
+                    quantity = name.split(".", 1)[1].rpartition(".")[0]
+                    kept = sums[quantity] = sums.get(quantity, 0) + kept
+                yield name, kept
+    except Exception as error:
+        yield "raised", error
 
 
 def arranged_as(array: Array, name: str, case: Case) -> Array:
@@ -98,14 +146,35 @@ def explains(variant: Variant, result: CaseResult, dtype: str, conventions: Conv
     """Whether the variant answers the case as the layer under test did."""
     if variant.symptom or (variant.dtype == "float16") != (dtype == "float16"):
         return False
-    outputs, raised = answers(variant, result.case, dtype, conventions)
-    if raised or result.message.startswith("raised"):
-        return raised and result.message.startswith("raised")
     if result.message.startswith("the layer changed"):
         return run_case(variant, result.case, dtype, Conventions(grads=conventions.grads)).message == result.message
-    if not result.tensors:
-        return bool(result.outputs)
-    return all(name in outputs and alike(name, outputs[name], result, dtype) for name in result.case.expected)
+    kinds = (np.float32,) if dtype == "float16" else dict.fromkeys((np.float64, np.dtype(dtype).type))
+    return any(answered(variant, result, dtype, kind, conventions) for kind in kinds)
+
+
+def answered(variant: Variant, result: CaseResult, dtype: str, kind: Any, conventions: Conventions) -> bool:
+    """Whether the variant, computed in a dtype, gives what the layer under test gave, and fails the case if that did."""
+    raised = result.message.startswith("raised")
+    left = set() if raised else set(result.case.expected)
+    telling = not result.failed
+    suspects = {tensor.name for tensor in result.failed}
+    for name, value in outputs_of(variant, result.case, kind, conventions):
+        if name == "raised":
+            return raised
+        if name in left:
+            if not alike(name, value, result, dtype):
+                return False
+            left.remove(name)
+            telling = telling or (name in suspects and wrong(name, value, result, dtype))
+    return not raised and not left and telling
+
+
+def wrong(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
+    """Whether an output of a variant is out of the case's tolerance, so that the variant says something about it."""
+    conventional = summed_gradients(result.case.expected, Conventions())
+    either = (result.case.expected[name], conventional[name])
+    tol = result.case.tol[dtype][name]
+    return all(not compare(name, predicted, want, tol).passed for want in either)
 
 
 def alike(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
@@ -121,39 +190,31 @@ def alike(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
 
 def without_contradiction(
     variants: Sequence[Variant], passed: Sequence[CaseResult], dtype: str, conventions: Conventions
-) -> list[str]:
-    """Names of the variants that agree best with the cases that passed; ties stay together."""
+) -> list[Variant]:
+    """The variants that agree best with the cases that passed; ties stay together."""
     if len(variants) == 1:
-        return [variants[0].name]
-    wrong = {v.name: sum(not explains(v, result, dtype, conventions) for result in passed) for v in variants}
-    least = min(wrong.values())
-    return [variant.name for variant in variants if wrong[variant.name] == least]
+        return list(variants)
+    contradicted = {v.name: sum(not explains(v, result, dtype, conventions) for result in passed) for v in variants}
+    least = min(contradicted.values())
+    return [variant for variant in variants if contradicted[variant.name] == least]
 
 
 def by_symptom(
-    open_cases: Sequence[CaseResult],
-    results: Sequence[CaseResult],
-    layer: str,
-    dtype: str,
-    conventions: Conventions,
+    remaining: Sequence[CaseResult], results: Sequence[CaseResult], layer: str, dtype: str
 ) -> list[str]:
     """Name a variant whose wrong digits are noise, by the cases it fails."""
-    failing = {result.case.id for result in open_cases}
-    lines = []
+    failing = {result.case.id for result in remaining}
     for variant in known_wrong(layer):
-        if not variant.symptom:
-            continue
-        trials = [run_case(variant, r.case, dtype, Conventions(grads="overwrite")) for r in results if r.case.result == "valid" and not r.case.shards]
-        theirs = {trial.case.id for trial in trials if trial.status == "failed"}
-        common = failing & theirs
-        if common and len(common) >= ALIKE * len(failing | theirs):
-            for result in open_cases:
-                result.cause = result.cause or variant.name * (result.case.id in common)
-            lines.append(sentence([variant], len(common), len(failing)))
-    unknown = len([result for result in open_cases if not result.cause])
-    if unknown and not lines:
-        lines.append(f"no known variant explains {unknown} failing cases; read the first failing tensor of the simplest one")
-    return lines
+        if variant.symptom:
+            asked = [r.case for r in results if r.case.result == "valid" and not r.case.shards]
+            trials = [run_case(variant, case, dtype, Conventions(grads="overwrite")) for case in asked]
+            theirs = {trial.case.id for trial in trials if trial.status == "failed"}
+            common = failing & theirs
+            if common and len(common) >= ALIKE * len(failing | theirs):
+                for result in remaining:
+                    result.cause = variant.name if result.case.id in common else f"{variant.name}, by its company"
+                return [sentence([variant], len(common), len(failing))]
+    return [f"no known variant explains {len(failing)} failing cases; read the first wrong tensor of the simplest one"]
 
 
 def mark_consequences(result: CaseResult, dtype: str) -> None:
