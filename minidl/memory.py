@@ -42,16 +42,20 @@ def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
     buffers = _pool.setdefault(nbytes, [])
     for buffer in buffers:
         if sys.getrefcount(buffer.base) == _FREE:  # every view of it refers to its owner
-            return np.ndarray(shape, dtype, buffer)
+            array = np.ndarray(shape, dtype, buffer)
+            if sys.getrefcount(buffer.base) == _FREE + 1:  # else another thread took it since
+                return array
     buffer = aligned(nbytes)
+    array = np.ndarray(shape, dtype, buffer)
     buffers.append(buffer)
-    return np.ndarray(shape, dtype, buffer)
+    return array
 
 
 def _sweep() -> None:
     """Let go of the sizes that nobody asked for since the last sweep."""
-    for nbytes in [size for size in _pool if size not in _asked]:
-        del _pool[nbytes]
+    for nbytes in list(_pool):  # at once, as other threads may add to it
+        if nbytes not in _asked:
+            _pool.pop(nbytes, None)
     _asked.clear()
 
 
