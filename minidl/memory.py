@@ -83,8 +83,3 @@ def batch_last(xp: ModuleType, x: Array, dtype: Any = None) -> Array:
     copy = empty(xp, t.shape, dtype or t.dtype)
     copy[...] = t
     return copy
-
-
-def flat(xp: ModuleType, x: Array) -> Array:
-    """Return the elements of x in the order of the fast format as one dimension, a view where x has it."""
-    return batch_last(xp, x).reshape(-1)
