@@ -225,8 +225,7 @@ class Trainer:
         return self._evaluated < self.step and (self.step % every == 0 or self.step == self.total)
 
     def _checkpoint_due(self) -> bool:
-        every = self.config.checkpoint_every or len(self._loader)
-        return self._saved != (self.step, self._evaluated) and (self.step % every == 0 or self.step == self.total)
+        return self.step % (self.config.checkpoint_every or len(self._loader)) == 0
 
     def _finished(self) -> bool:
         return self._evaluated == self.total

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,13 @@ def test_metrics_hold_the_evaluations_and_the_best_has_the_lowest_test_error(tmp
     assert summary["best"]["step"] == trainer.best["step"]
 
 
+@pytest.mark.parametrize(("errors", "step"), [([30, 20, 25], 10), ([20, 20, 25], 5), ([30, 20, 10], 14)])
+def test_the_best_is_the_first_evaluation_with_the_lowest_test_error(monkeypatch, errors, step):
+    scripted = iter([{"test_error": error, "test_errors": {}} for error in errors])
+    monkeypatch.setattr("minidl.train.trainer.evaluate", lambda *args, **options: next(scripted))
+    assert train(None).best["step"] == step
+
+
 def test_the_evaluation_is_the_error_of_the_model_on_the_whole_test_set(tmp_path):
     task = tiny_task()
     trainer = train(tmp_path / "run", task=task)
@@ -193,6 +201,16 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     assert [path.name for path in checkpoint.list_steps(tmp_path / "run" / "checkpoints")] == [
         "step-000000003.safetensors"
     ]
+
+
+def test_resuming_with_other_pixels_is_refused(tmp_path):
+    task = tiny_task()
+    train(tmp_path / "run", until=2, task=task)
+    images = task.train.images.copy()
+    images[7, 1, 30, 2] ^= 1
+    other = replace(task, train=replace(task.train, images=images))
+    with pytest.raises(RunError, match=r"holds another run: data_sha256 '.{64}' there, '.{64}' asked"):
+        train(tmp_path / "run", resume=True, task=other)
 
 
 @pytest.mark.parametrize(
