@@ -48,7 +48,8 @@ def test_a_span_is_the_same_number_of_updates_in_every_unit(updates, batches, ba
 
 
 def test_a_span_has_passed_with_the_update_that_completes_it():
-    assert [Span.parse(text).updates(batches=10, batch_size=128) for text in ("128", "129", "0.25e", "2u")] == [1, 2, 3, 2]
+    spans = [Span.parse(text) for text in ("128", "129", "0.25e", "2u")]
+    assert [span.updates(batches=10, batch_size=128) for span in spans] == [1, 2, 3, 2]
 
 
 def test_the_default_recipe_is_table_1_of_the_paper():
