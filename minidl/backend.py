@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -126,17 +127,24 @@ def why_no_cupy() -> str | None:
             return "cupy finds no CUDA device; install the NVIDIA driver or run on a machine with a GPU"
         float((cupy.arange(1) + 1).sum())  # a driver without NVRTC passes both steps before
     except Exception as error:  # cupy raises many kinds here; every one of them means "cannot be used"
-        return f"cupy cannot run a kernel ({type(error).__name__}: {str(error).splitlines()[0]}); {pip}"
+        first_line = str(error).partition("\n")[0]
+        return f"cupy cannot run a kernel ({type(error).__name__}: {first_line}); {pip}"
     return None
 
 
 def default_module() -> ModuleType:
     """Return the library that new parameters are made with."""
-    if (_default or resolve()) == "numpy":
+    if (_default or _of_environment(os.environ.get("MINIDL_BACKEND"))) == "numpy":
         return np
     import cupy
 
     return cupy  # type: ignore[no-any-return]
+
+
+@cache
+def _of_environment(name: str | None) -> str:
+    """Resolve what the variable says once: each parameter asks."""
+    return resolve(name)
 
 
 def to_device(array: Array, like: Array | None = None) -> Array:

@@ -1,0 +1,243 @@
+"""Which library an array belongs to, which one parameters are made with, and what importing minidl costs."""
+
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from minidl import BackendError, Linear, array_module, backend, to_device, to_host, use_backend
+
+PIP = "pip install 'minidl[cuda12x]' (or cuda13x, to match the driver)"
+
+
+class OtherArray(np.ndarray):
+    """An array of another library, for all that array_module can see."""
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """Plug in a second library."""
+    library = ModuleType("other")
+    library.asarray = lambda a: np.asarray(a).view(OtherArray)
+    monkeypatch.setattr(backend, "_library_of", {**backend._library_of})
+    backend.register_library(OtherArray, library)
+    return library
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    monkeypatch.delenv("MINIDL_BACKEND", raising=False)
+    backend._of_environment.cache_clear()
+    yield
+    backend._of_environment.cache_clear()
+
+
+def fake_cupy(monkeypatch, available=True, failure=None):
+    """Put a cupy that this machine may lack into sys.modules."""
+    cupy = ModuleType("cupy")
+    cupy.is_available = lambda: available
+
+    def arange(n):
+        if failure is not None:
+            raise failure
+        return np.arange(n)
+
+    cupy.arange = arange
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return cupy
+
+
+# -- dispatch ----------------------------------------------------------------------------------------------------------
+
+
+def test_numpy_arrays_scalars_of_no_dimension_and_none_belong_to_numpy():
+    assert array_module(np.zeros(3), None, x=np.float32(1) * np.ones(()).reshape(())[None], bias=None) is np
+    assert array_module() is np
+    assert array_module(None, x=None) is np
+
+
+def test_subclasses_belong_to_the_library_of_their_class(tmp_path):
+    mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=(3,))
+    assert array_module(x=mapped) is np
+
+
+def test_an_array_of_a_registered_library_is_computed_by_it(other):
+    assert array_module(x=np.zeros(3).view(OtherArray)) is other
+
+
+def test_mixing_two_libraries_names_the_arguments_and_the_cure(other):
+    x, weight = np.zeros(3), np.zeros(3).view(OtherArray)
+    with pytest.raises(TypeError) as caught:
+        array_module(x=x, weight=weight)
+    assert str(caught.value) == (
+        f"array_module: all arrays must belong to one library, got x is numpy.ndarray, weight is {__name__}.OtherArray; "
+        "move them with minidl.to_device(...) or minidl.to_host(...)"
+    )
+    with pytest.raises(TypeError, match="got argument 0 is numpy.ndarray, argument 1 is "):
+        array_module(x, weight)
+
+
+def test_a_layer_refuses_an_array_of_another_library(other):
+    with pytest.raises(TypeError, match="one library"):
+        Linear(3, 4)(np.zeros((2, 3), np.float32).view(OtherArray))
+
+
+@pytest.mark.parametrize("thing", [[1.0], 3.0, "x", (1, 2)])
+def test_what_is_no_array_is_refused_with_the_cure(thing):
+    with pytest.raises(TypeError) as caught:
+        array_module(x=thing)
+    assert str(caught.value) == (
+        f"array_module: every argument must be a numpy or cupy array, got {type(thing).__name__}; use numpy.asarray"
+    )
+
+
+def test_arrays_move_to_the_library_of_another_and_back(other):
+    x = np.arange(3.0)
+    moved = to_device(x, like=np.zeros(1).view(OtherArray))
+    assert type(moved) is OtherArray
+    np.testing.assert_array_equal(moved, x)
+    assert to_device(x, like=np.zeros(1)) is x
+    assert to_device(x) is x
+    assert to_host(x) is x
+
+
+def test_to_host_gets_what_lives_on_a_device():
+    class OnDevice:
+        def get(self):
+            return np.arange(3)
+
+    np.testing.assert_array_equal(to_host(OnDevice()), np.arange(3))
+
+
+# -- the default -------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_numpy():
+    assert backend.resolve() == "numpy"
+    assert backend.default_module() is np
+
+
+@pytest.mark.parametrize("ask", [lambda: backend.resolve("torch"), lambda: use_backend("torch").__enter__()])
+def test_an_unknown_backend_is_refused(ask):
+    with pytest.raises(BackendError) as caught:
+        ask()
+    assert str(caught.value) == "backend must be one of numpy, cupy, auto, got 'torch'; choose one of them"
+
+
+def test_the_variable_is_asked_where_nobody_says_otherwise(monkeypatch):
+    cupy = fake_cupy(monkeypatch)
+    monkeypatch.setenv("MINIDL_BACKEND", "cupy")
+    assert backend.resolve() == "cupy"
+    assert backend.default_module() is cupy
+    assert backend.resolve("numpy") == "numpy"
+    with use_backend("numpy"):
+        assert backend.default_module() is np
+    monkeypatch.setenv("MINIDL_BACKEND", "nonsense")
+    with pytest.raises(BackendError, match="'nonsense'"):
+        backend.default_module()
+
+
+def test_use_backend_holds_inside_the_block_alone(monkeypatch):
+    cupy = fake_cupy(monkeypatch)
+    with use_backend("cupy") as xp:
+        assert xp is cupy is backend.default_module()
+        with use_backend("numpy") as inner:
+            assert inner is np is backend.default_module()
+        assert backend.default_module() is cupy
+    assert backend.default_module() is np
+    with pytest.raises(KeyError), use_backend("cupy"):
+        raise KeyError
+    assert backend.default_module() is np
+
+
+NO_CUPY = {
+    "not installed": (None, f"cupy is not installed (import of cupy halted; None in sys.modules); {PIP}"),
+    "no device": (
+        {"available": False},
+        "cupy finds no CUDA device; install the NVIDIA driver or run on a machine with a GPU",
+    ),
+    "no compiler": (
+        {"failure": RuntimeError("CuPy failed to load libnvrtc.so\nand says more")},
+        f"cupy cannot run a kernel (RuntimeError: CuPy failed to load libnvrtc.so); {PIP}",
+    ),
+    "an error without a word": (
+        {"failure": MemoryError()},
+        f"cupy cannot run a kernel (MemoryError: ); {PIP}",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NO_CUPY)
+def test_a_cupy_that_cannot_be_used_is_an_error_with_reason_and_cure_and_never_a_silent_fallback(what, monkeypatch):
+    settings, reason = NO_CUPY[what]
+    if settings is None:
+        monkeypatch.setitem(sys.modules, "cupy", None)
+    else:
+        fake_cupy(monkeypatch, **settings)
+    for ask in (lambda: backend.resolve("cupy"), lambda: use_backend("cupy").__enter__()):
+        with pytest.raises(BackendError) as caught:
+            ask()
+        assert str(caught.value) == f"backend cupy cannot be used: {reason}"
+    assert backend.default_module() is np
+
+
+def test_auto_falls_back_and_says_so(monkeypatch, capsys):
+    fake_cupy(monkeypatch, available=False)
+    with use_backend("auto") as xp:
+        assert xp is np
+        Linear(3, 4)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "minidl: backend auto: numpy, since cupy finds no CUDA device; "
+        "install the NVIDIA driver or run on a machine with a GPU\n"
+    )
+
+
+def test_auto_takes_cupy_where_it_works(monkeypatch, capsys):
+    cupy = fake_cupy(monkeypatch)
+    with use_backend("auto") as xp:
+        assert xp is cupy
+    assert capsys.readouterr().err == ""
+
+
+def test_auto_in_the_variable_says_so_once_however_many_parameters_there_are():
+    program = "import sys; sys.modules['cupy'] = None; import minidl; minidl.LeNet(norm=minidl.norm_factory('mn'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "MINIDL_BACKEND": "auto"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("minidl: backend auto: numpy, since cupy is not installed")
+
+
+# -- importing ---------------------------------------------------------------------------------------------------------
+
+
+def test_importing_minidl_imports_no_dependency_but_numpy():
+    program = """
+import sys, numpy, numpy.random
+before = set(sys.modules)
+import minidl, minidl.models, minidl.norm, minidl.reference
+net = minidl.LeNet(norm=minidl.norm_factory("mn"))
+net(numpy.zeros((2, 3, 32, 32), numpy.float32))
+tops = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(tops - set(sys.stdlib_module_names) - {"numpy", "minidl"}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_every_public_name_exists():
+    import minidl
+
+    assert sorted(minidl.__all__) == sorted(set(minidl.__all__))
+    for name in minidl.__all__:
+        assert hasattr(minidl, name), name
