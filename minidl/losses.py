@@ -42,7 +42,7 @@ class SoftmaxCrossEntropy:
     Raises
     ------
     ValueError
-        If the shapes do not fit, or (on the host) a label is outside [0, K).
+        If the shapes do not fit, labels are no integers, or (on the host) a label is outside [0, K).
 
     Examples
     --------
@@ -62,6 +62,11 @@ class SoftmaxCrossEntropy:
             raise ValueError(
                 f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
                 f"{labels.shape}; flatten the logits to one row a sample"
+            )
+        if labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"SoftmaxCrossEntropy.forward: labels must be of an integer dtype, got {labels.dtype}; "
+                f"use labels.astype('int64')"
             )
         if isinstance(labels, np.ndarray):
             if labels.min() < 0 or labels.max() >= logits.shape[1]:

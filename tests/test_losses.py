@@ -1,0 +1,135 @@
+"""Softmax cross-entropy is the reference, its backward the slope of it, and large logits do it no harm."""
+
+import numpy as np
+import pytest
+from gradients import assert_gradients, complex_step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_cases import draw
+
+from minidl import SoftmaxCrossEntropy, reference
+from minidl.losses import softmax_cross_entropy
+
+LABELS = np.array([3, 0, 2, 2, 1])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(2, 7), st.sampled_from([0.3, 5.0, 500.0]))
+def test_the_loss_and_its_gradient_are_the_reference(seed, n, k, scale):
+    rng = np.random.default_rng(seed)
+    logits, labels = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
+    loss = SoftmaxCrossEntropy()
+    np.testing.assert_allclose(
+        loss.forward(logits, labels), reference.softmax_cross_entropy(logits, labels), rtol=1e-12
+    )
+    want = reference.softmax_cross_entropy_backward(1.0, logits, labels)["dlogits"]
+    np.testing.assert_allclose(loss.backward(), want, rtol=1e-11, atol=1e-14)
+
+
+def test_backward_is_the_slope_of_forward():
+    logits = draw(1, 5, 4)
+    loss = SoftmaxCrossEntropy()
+    loss.forward(logits, LABELS)
+
+    def forward(logits):
+        z = np.exp(logits)
+        return -np.log(z[np.arange(5), LABELS] / z.sum(axis=1)).mean()
+
+    np.testing.assert_allclose(softmax_cross_entropy(logits, LABELS)[0], forward(logits), rtol=1e-14)
+    assert_gradients(forward, {"dlogits": loss.backward()}, {"logits": logits}, np.float64(1.0), complex_step)
+
+
+def test_the_gradients_of_a_sample_sum_to_zero():
+    loss = SoftmaxCrossEntropy()
+    loss.forward(draw(1, 5, 4), LABELS)
+    np.testing.assert_allclose(loss.backward().sum(axis=1), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("gap", [800.0, 1e6, 1e30])
+def test_logits_far_apart_are_finite(gap):
+    logits = np.array([[gap, 0.0, -gap], [0.0, gap, gap]])
+    loss = SoftmaxCrossEntropy()
+    np.testing.assert_allclose(loss.forward(logits, np.array([0, 2])), np.log(2) / 2, rtol=1e-12)
+    np.testing.assert_allclose(loss.backward(), [[0, 0, 0], [0, 0.25, -0.25]], atol=1e-15)
+    np.testing.assert_allclose(loss.forward(logits, np.array([2, 0])), (3 * gap + np.log(2)) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("of_labels", ["int64", "int32", "uint8"])
+def test_dtypes_are_kept_and_nothing_is_changed(dtype, of_labels):
+    logits, labels = draw(1, 5, 4).astype(dtype), LABELS.astype(of_labels)
+    before = logits.copy(), labels.copy()
+    loss = SoftmaxCrossEntropy()
+    assert loss.forward(logits, labels).dtype == dtype
+    assert loss.backward().dtype == dtype
+    np.testing.assert_array_equal(logits, before[0])
+    np.testing.assert_array_equal(labels, before[1])
+
+
+def test_any_memory_order_of_the_logits_gives_the_same_bits():
+    logits = draw(1, 5, 4).astype("float32")
+    results = []
+    for x in (logits, np.asfortranarray(logits), np.repeat(logits, 2, axis=1)[:, ::2]):
+        loss = SoftmaxCrossEntropy()
+        results.append((loss.forward(x, LABELS), loss.backward()))
+    for value, gradient in results[1:]:
+        assert value == results[0][0]
+        np.testing.assert_array_equal(gradient, results[0][1])
+
+
+def test_backward_needs_a_forward_and_each_forward_allows_one():
+    loss = SoftmaxCrossEntropy()
+    message = "^SoftmaxCrossEntropy.backward: forward must come first, one backward for each$"
+    with pytest.raises(RuntimeError, match=message):
+        loss.backward()
+    loss.forward(draw(1, 5, 4), LABELS)
+    loss.backward()
+    with pytest.raises(RuntimeError, match=message):
+        loss.backward()
+
+
+ERRORS = {
+    "images": (
+        draw(1, 5, 4, 3, 3),
+        LABELS,
+        "logits must be (N, K) and labels (N,), got (5, 4, 3, 3) and (5,); flatten the logits to one row a sample",
+    ),
+    "number of labels": (
+        draw(1, 7, 4),
+        LABELS,
+        "logits must be (N, K) and labels (N,), got (7, 4) and (5,); flatten the logits to one row a sample",
+    ),
+    "no samples": (
+        draw(1, 0, 4),
+        LABELS[:0],
+        "logits must be (N, K) and labels (N,), got (0, 4) and (0,); flatten the logits to one row a sample",
+    ),
+    "label too large": (
+        draw(1, 5, 3),
+        LABELS,
+        "labels must be in [0, 3), got 0 to 3; give the network that many classes",
+    ),
+    "label below 0": (
+        draw(1, 5, 4),
+        LABELS - 1,
+        "labels must be in [0, 4), got -1 to 2; give the network that many classes",
+    ),
+    "labels not integers": (
+        draw(1, 5, 4),
+        LABELS.astype(float),
+        "labels must be of an integer dtype, got float64; use labels.astype('int64')",
+    ),
+    "labels as a mask": (
+        draw(1, 5, 4),
+        LABELS > 1,
+        "labels must be of an integer dtype, got bool; use labels.astype('int64')",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_logits_and_labels_that_do_not_fit_are_refused_in_one_line(what):
+    logits, labels, message = ERRORS[what]
+    with pytest.raises(ValueError, match="forward") as caught:
+        SoftmaxCrossEntropy().forward(logits, labels)
+    assert str(caught.value) == f"SoftmaxCrossEntropy.forward: {message}"
