@@ -67,13 +67,19 @@ def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: P
 
 
 def conv2d_backward(
-    dy: Array, x: Array, weight: Array, stride: Pair, padding: Pair, needs_dx: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """dW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy."""
+    dy: Array,
+    x: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pair,
+    needs_dx: bool = True,
+    needs_dbias: bool = True,
+) -> tuple[Array | None, Array, Array | None]:
+    """dW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy; returns dx, dW, db."""
     o, _, kh, kw = weight.shape
     dy2 = dy.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N·Ho·Wo)
     dweight = (dy2 @ im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
-    dbias = dy2.sum(axis=1)
+    dbias = dy2.sum(axis=1) if needs_dbias else None
     if not needs_dx:
         return None, dweight, dbias
     dcols = weight.reshape(o, -1).T @ dy2  # (C·kh·kw, N·Ho·Wo)
@@ -170,9 +176,10 @@ class Conv2d(Layer):
         weight = self.params["weight"]
         xp = array_module(dy=dy, x=x)
         wide = (a.astype(compute_dtype(x, weight), copy=False) for a in (dy, x, weight))
-        dx, dweight, dbias = _engine(xp)[1](*wide, self.stride, self.padding, self.needs_dx)
+        has_bias = "bias" in self.grads
+        dx, dweight, dbias = _engine(xp)[1](*wide, self.stride, self.padding, self.needs_dx, has_bias)
         self.grads["weight"] += dweight
-        if "bias" in self.grads:
+        if has_bias:
             self.grads["bias"] += dbias
         return None if dx is None else dx.astype(dy.dtype, copy=False)
 

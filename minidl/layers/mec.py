@@ -14,6 +14,9 @@ time, and LeNet's 6 would leave half of them idle. docs/convolution.md shows all
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from minidl import memory, parallel
@@ -53,19 +56,32 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
 
 
 def conv2d_backward(
-    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, needs_dx: bool = True
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Return dx (None unless needed), dweight and dbias of `conv2d`."""
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Pair,
+    needs_dx: bool = True,
+    needs_dbias: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """Return dx, dweight and dbias of `conv2d`; dx and dbias are None unless needed."""
     dyt = memory.batch_last(np, dy, weight.dtype)  # (O, Ho, Wo, N)
     xt = memory.batch_last(np, x, weight.dtype)
-    dweight = _weight_gradient(dyt, xt, weight, stride, padding)
-    dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype)
-    dx = _input_gradient(dyt, xt, weight, stride, padding) if needs_dx else None
+    tasks, sums = _weight_gradient(dyt, xt, weight, stride, padding)
+    dx = None
+    if needs_dx:
+        more, dx = _input_gradient(dyt, xt, weight, stride, padding)
+        tasks += more
+    parallel.run(lambda i: tasks[i](), len(tasks))
+    dweight = _gather_rows(np.add.reduce(sums, axis=0), weight.shape, stride[0])
+    dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
     return dx, dweight, dbias
 
 
-def _weight_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
-    """dweight2 = sum over rows h of dy_h · viewᵀ; the tiles' sums are added in their order."""
+def _weight_gradient(
+    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+) -> tuple[list[Callable[[], None]], np.ndarray]:
+    """Return tasks, and an array that they fill: each tile's sum over rows h of dy_h · viewᵀ."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     r = _rows_per_gemm(o, ho)
     k = kh + (r - 1) * stride[0]
@@ -73,13 +89,11 @@ def _weight_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride
     sums = np.empty((len(tiles), r * o, k * c * kw), weight.dtype)
     rows_at_once = max(1, (1 << 20) // sums[0].size)
 
-    def tile(i: int) -> None:
-        a, b = tiles[i]
+    def tile(a: int, b: int, total: np.ndarray) -> None:
         rows = _lower(xt, weight.shape, stride, padding, a, b, ho, r).transpose(0, 2, 1)
         dout = scratch("out", (ho // r, r, o, b - a, n), weight.dtype)
         dout[...] = dyt.reshape(o, ho // r, r, wo, n)[:, :, :, a:b].transpose(1, 2, 0, 3, 4)
         dout = dout.reshape(ho // r, r * o, (b - a) * n)
-        total = sums[i]
         for start in range(0, ho // r, rows_at_once):
             some = slice(start, start + rows_at_once)
             products = scratch("products", (len(dout[some]), *total.shape), weight.dtype)
@@ -89,12 +103,13 @@ def _weight_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride
             else:
                 total += np.add.reduce(products, axis=0)
 
-    parallel.run(tile, len(tiles))
-    return _gather_rows(np.add.reduce(sums, axis=0), weight.shape, r, stride[0])
+    return [partial(tile, a, b, total) for (a, b), total in zip(tiles, sums, strict=True)], sums
 
 
-def _input_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> np.ndarray:
-    """dx, row by row: dL_a = W_phaseᵀ · (the rows of dy that met input row a), then kw shifted adds."""
+def _input_gradient(
+    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+) -> tuple[list[Callable[[], None]], np.ndarray]:
+    """Return tasks, and dx that they fill: dL_a = W_phaseᵀ · (the rows of dy that met input row a), kw shifted adds."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     (sh, sw), (ph, pw) = stride, padding
     h, w = xt.shape[1:3]
@@ -108,30 +123,29 @@ def _input_gradient(dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride:
     dx: np.ndarray = memory.images(np, (n, c, h, w), weight.dtype)
     dxt = memory.batch_last(np, dx)  # (C, H, W, N)
     band = max(1, _BAND // (c * kw * wo * n))
-    work = []  # (kernel rows of the phase as a matrix, first input row, input rows, first row of `padded`)
-    for phase in range(min(sh, h)):
-        kernel_rows = list(range((phase + ph) % sh, kh, sh))[::-1]  # ascending output rows
-        w_phase = weight[:, :, kernel_rows].transpose(1, 3, 2, 0).reshape(c * kw, -1)  # (C·kw, taps·O)
-        rows = range(phase, h, sh)
-        for start in range(0, len(rows), band):
-            some = rows[start : start + band]
-            work.append((w_phase, some, taps - 1 + (some[0] + ph) // sh - (len(kernel_rows) - 1)))
 
-    def task(i: int) -> None:
-        w_phase, some, top = work[i]
+    def rows_of_dx(w_phase: np.ndarray, some: range, met: np.ndarray) -> None:
         target = dxt[:, some.start : some.stop : sh]  # (C, rows, W, N)
         target[...] = 0
         if w_phase.shape[1] == 0:
             return
-        met = _overlapping(padded[top:], (len(some), w_phase.shape[1], wo * n), padded.strides)
+        met = _overlapping(met, (len(some), w_phase.shape[1], wo * n), met.strides)
         lowered = scratch("lowered", (len(some), c, kw, wo, n), weight.dtype)
         np.matmul(w_phase, met, out=lowered.reshape(len(some), c * kw, wo * n))
         for j in range(kw):
             lo, hi, at = _valid(j - pw, sw, wo, w)
             target[:, :, at : at + sw * (hi - lo) : sw] += lowered[:, :, j, lo:hi].transpose(1, 0, 2, 3)
 
-    parallel.run(task, len(work))
-    return dx
+    tasks: list[Callable[[], None]] = []
+    for phase in range(min(sh, h)):
+        kernel_rows = list(range((phase + ph) % sh, kh, sh))[::-1]  # ascending output rows
+        w_phase = weight[:, :, kernel_rows].transpose(1, 3, 2, 0).reshape(c * kw, -1)  # (C·kw, taps·O)
+        rows = range(phase, h, sh)
+        for start in range(0, len(rows), band):
+            some = rows[start : start + band]
+            top = taps - 1 + (some[0] + ph) // sh - (len(kernel_rows) - 1)
+            tasks.append(partial(rows_of_dx, w_phase, some, padded[top:]))
+    return tasks, dx
 
 
 def _lower(
@@ -188,9 +202,10 @@ def _spread_rows(weight: np.ndarray, r: int, sh: int) -> np.ndarray:
     return spread.reshape(r * o, -1)
 
 
-def _gather_rows(dspread: np.ndarray, shape: tuple[int, ...], r: int, sh: int) -> np.ndarray:
+def _gather_rows(dspread: np.ndarray, shape: tuple[int, ...], sh: int) -> np.ndarray:
     """Add the shifted copies up again: the adjoint of `_spread_rows`."""
     o, c, kh, kw = shape
+    r = len(dspread) // o
     spread = dspread.reshape(r, o, kh + (r - 1) * sh, c, kw)
     total = sum(spread[p, :, p * sh : p * sh + kh] for p in range(r))
     return np.asarray(total).transpose(0, 2, 1, 3)  # (O, kh, C, kw) -> (O, C, kh, kw)

@@ -18,11 +18,13 @@ from minidl.layers.conv import Pair, output_size, pair
 
 def max_along(xp: ModuleType, x: Array, axis: int, stride: int, y: Array, won: Array) -> None:
     """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it."""
-    y[...] = _tap(x, axis, 0, stride, y)
+    best = _tap(x, axis, 0, stride, y)
+    if len(won) == 0:
+        y[...] = best
     for j in range(1, len(won) + 1):
         tap = _tap(x, axis, j, stride, y)
-        xp.greater(tap, y, out=won[j - 1])
-        xp.maximum(tap, y, out=y)
+        xp.greater(tap, best, out=won[j - 1])
+        best = xp.maximum(best, tap, out=y)
 
 
 def max_along_backward(xp: ModuleType, dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
@@ -30,12 +32,19 @@ def max_along_backward(xp: ModuleType, dy: Array, won: Array, axis: int, stride:
     kernel = len(won) + 1
     if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
         dx[...] = 0  # else the windows tile x, and every value is written once
-    share = _temporary(xp, "share", dy)
+    taps = [_tap(dx, axis, j, stride, dy) for j in range(kernel)]
+    if kernel > stride:  # windows overlap
+        for j in reversed(range(1, kernel)):
+            share = dy * won[j - 1]
+            taps[j] += share
+            dy = dy - share
+        taps[0] += dy
+        return
     for j in reversed(range(1, kernel)):
-        xp.multiply(dy, won[j - 1], out=share)
-        _give(_tap(dx, axis, j, stride, dy), share, kernel > stride)
-        dy = xp.subtract(dy, share, out=_temporary(xp, "rest", dy))
-    _give(_tap(dx, axis, 0, stride, dy), dy, kernel > stride)
+        xp.multiply(dy, won[j - 1], out=taps[j])
+        dy = xp.subtract(dy, taps[j], out=taps[0])
+    if kernel == 1:
+        taps[0][...] = dy
 
 
 def sum_along(xp: ModuleType, x: Array, axis: int, stride: int, kernel: int, y: Array) -> None:
@@ -49,19 +58,13 @@ def sum_along_backward(xp: ModuleType, dy: Array, axis: int, stride: int, kernel
     """Add each dy to all values of its window in dx: the adjoint of `sum_along`."""
     dx[...] = 0
     for j in range(kernel):
-        _give(_tap(dx, axis, j, stride, dy), dy, True)
+        target = _tap(dx, axis, j, stride, dy)
+        target += dy
 
 
 def _tap(x: Array, axis: int, j: int, stride: int, y: Array) -> Array:
     """View the j-th value of every window along an axis; y has one value a window."""
     return x[(slice(None),) * axis + (slice(j, j + stride * (y.shape[axis] - 1) + 1, stride),)]
-
-
-def _give(target: Array, share: Array, overlapping: bool) -> None:
-    if overlapping:
-        target += share
-    else:
-        target[...] = share
 
 
 def _temporary(xp: ModuleType, name: str, like: Array, shape: tuple[int, ...] | None = None) -> Array:

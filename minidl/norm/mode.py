@@ -13,8 +13,8 @@ from minidl.norm.base import BatchStatistics
 
 def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]:
     """g_n = softmax(Psi(m_n)), Psi affine: return g (N, K) and log g, for m (N, C), weight (K, C), bias (K,)."""
-    xp = array_module(m=m)
-    z = m @ gate_weight.T + gate_bias
+    xp = array_module(m)
+    z = (gate_weight @ m.T + gate_bias[:, None]).T  # the batch innermost in memory, as in every small array here
     z -= z.max(axis=1, keepdims=True)
     log_g = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))
     return xp.exp(log_g), log_g
@@ -22,76 +22,77 @@ def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]
 
 def mode_weights(log_g: Array) -> Array:
     """w_nk = g_nk / N_k, N_k = sum_n g_nk: a softmax over the batch, finite for modes that hardly any sample takes."""
-    xp = array_module(log_g=log_g)
+    xp = array_module(log_g)
     w = xp.exp(log_g - log_g.max(axis=0))
     w /= w.sum(axis=0)
     return w
 
 
 def mode_moments(m: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
-    """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also d_knc = m_nc − mu_kc."""
+    """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also (m − mu_k)² (K, N, C)."""
     mu = w.T @ m
-    d = m[None] - mu[:, None]  # (K, N, C)
-    var = w.T @ v + (w.T[:, :, None] * d**2).sum(axis=1)
-    return mu, var, d
+    spread = (m - mu[:, None]) ** 2
+    var = w.T @ v + (w.T[:, None] @ spread)[:, 0]
+    return mu, var, spread
 
 
 def mode_norm(
-    g: Array, w: Array | None, m: Array, v: Array, d: Array, var: Array, weight: Array, bias: Array, eps: float
+    g: Array, m: Array, mu: Array, var: Array, weight: Array, bias: Array, eps: float
 ) -> tuple[Array, Array, Any]:
-    """Scale and shift of eq. 2: s = sum_k g_k weight_k rstd_k, u = sum_k g_k [weight_k rstd_k (m − mu_k) + bias_k].
+    """Scale and shift of eq. 2: s = sum_k g_k scale_k, u = sum_k g_k [scale_k (m − mu_k) + bias_k], scale weight·rstd.
 
-    Weight and bias are (K, C), or (1, C) where the modes share them; w is None in inference, where mu and var are
-    constants. s, u, m, v are (N, C), g and w (N, K), var and rstd (K, C), d = m − mu_k (K, N, C).
+    s, u, m are (N, C), g (N, K), mu and var (K, C); weight and bias (K, C), or (1, C) where the modes share them.
+    Only differences m − mu enter, so both may be counted from any origin.
     """
-    xp = array_module(m=m)
+    xp = array_module(m)
     rstd = 1 / xp.sqrt(var + eps)
     scale = weight * rstd  # (K, C)
     s = g @ scale
-    u = (g.T[:, :, None] * (scale[:, None] * d + bias[:, None])).sum(axis=0)
-    return s, u, (g, w, v, d, rstd, scale, weight, bias)
+    u = m * s - g @ (scale * mu - bias)
+    return s, u, (g, m, mu, rstd, scale, s, weight, bias)
 
 
 def mode_norm_backward(
-    ds: Array, du: Array, m: Array, gate_weight: Array, cache: Any
+    ds: Array,
+    du: Array,
+    training: bool,
+    v: Array,
+    w: Array,
+    spread: Array,
+    gate_input: Array,
+    gate_weight: Array,
+    cache: Any,
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight, bias and the gating map.
 
-    Step by step back through `mode_norm`, `mode_moments`, `mode_weights` and `gates`.
+    Step by step back through `mode_norm`, `mode_moments`, `mode_weights` and `gates`; in inference mu and var are
+    constants.
     """
-    g, w, v, d, rstd, scale, weight, bias = cache
-    gt = g.T[:, :, None]  # (K, N, 1)
+    g, m, mu, rstd, scale, s, weight, bias = cache
 
-    # s = sum_k g_k scale_k,  u = sum_k g_k (scale_k d_k + bias_k)
-    t = ds + du * d  # d(s, u)/d scale_k without g; (K, N, C)
-    dscale = (gt * t).sum(axis=1)  # (K, C)
-    dbias = g.T @ du
-    dg = (t @ scale[:, :, None])[:, :, 0].T + du @ _each_mode(bias, len(scale)).T  # (N, K)
-    dd = gt * scale[:, None] * du  # (K, N, C): d = m − mu
-    dm = dd.sum(axis=0)
-    grads = {"weight": _as_weight(dscale * rstd, weight), "bias": _as_weight(dbias, bias)}
+    # s = g @ scale,  u = m·s − g @ (scale·mu − bias)
+    t = ds + du * m  # all of dL/ds: s is in u too
+    g_du = g.T @ du  # (K, C)
+    dscale = g.T @ t - mu * g_du
+    dg = t @ scale.T - du @ (scale * mu - bias).T
+    dm = s * du
+    grads = {"weight": _as_weight(dscale * rstd, weight), "bias": _as_weight(g_du, bias)}
     dlog_g = g * dg
 
     dv = 0 * dm
-    if w is not None:  # var_k = sum_n w_nk (v + d_k²),  mu_k = sum_n w_nk m;  var does not move with mu: sum_n w d = 0
-        dmu = -dd.sum(axis=1)
-        dvar = -(rstd**3) / 2 * weight * dscale  # rstd = (var + eps)^(−1/2)
-        wt = w.T[:, :, None]
+    if training:
+        # scale = weight·(var + eps)^(−1/2),  var = wᵀ (v + (m − mu)²),  mu = wᵀ m;  d var/d mu = −2 wᵀ (m − mu) = 0
+        dmu = -scale * g_du
+        dvar = -(rstd**3) / 2 * weight * dscale
         dv = w @ dvar
-        dm = dm + (wt * (dmu[:, None] + 2 * dvar[:, None] * d)).sum(axis=0)
-        dw = (dmu[:, None] * d + dvar[:, None] * (v + d**2)).sum(axis=2).T  # up to a constant of each mode
-        dlog_g += w * (dw - (w * dw).sum(axis=0))  # w is a softmax over n of log g, blind to that constant
+        dm = dm + w @ (dmu - 2 * dvar * mu) + 2 * dv * m
+        dw = m @ dmu.T + v @ dvar.T + (spread @ dvar[:, :, None])[:, :, 0].T
+        dlog_g += w * (dw - (w * dw).sum(axis=0))  # w is a softmax over n of log g
 
     dz = dlog_g - g * dlog_g.sum(axis=1, keepdims=True)  # log g is a log-softmax over k of z
-    grads["gate.weight"] = dz.T @ m
+    grads["gate.weight"] = dz.T @ gate_input
     grads["gate.bias"] = dz.sum(axis=0)
     return dm + dz @ gate_weight, dv, grads
-
-
-def _each_mode(shared: Array, num_modes: int) -> Array:
-    """Repeat a (1, C) parameter for every mode."""
-    xp = array_module(shared=shared)
-    return xp.broadcast_to(shared, (num_modes, shared.shape[1]))
 
 
 def _as_weight(gradient: Array, param: Array) -> Array:
@@ -182,25 +183,28 @@ class ModeNorm(BatchStatistics):
         self.var: Array = None
 
     def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
-        xp = array_module(m=m)
+        xp = array_module(m)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype("float64") for name in ("weight", "bias"))
-        g, log_g = gates(m, gate_weight, gate_bias)
-        w = None
-        if self.training:
-            w = mode_weights(log_g)
-            mu, var, d = mode_moments(m, v, w)
-            self._update("running_mean", mu)
-            self._update("running_mean_square", var + mu**2)
-        else:
-            mu = self.buffers["running_mean"]
-            var = xp.maximum(self.buffers["running_mean_square"] - mu**2, 0)
-            d = m[None] - mu[:, None]
-        self.gates, self.mean, self.var = g, mu, var
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
-        s, u, cache = mode_norm(g, w, m, v, d, var, weight, bias, self.eps)
-        return s, u, (m, gate_weight, cache)
+        g, log_g = gates(m, gate_weight, gate_bias)
+        w = spread = None
+        if self.training:
+            origin = m.mean(axis=0)  # means are counted from here, against cancellation where they are large
+            w = mode_weights(log_g)
+            mu, var, spread = mode_moments(m - origin, v, w)
+            mean = mu + origin
+            self._update("running_mean", mean)
+            self._update("running_mean_square", var + mean**2)
+        else:
+            mean = self.buffers["running_mean"]
+            origin = mean.mean(axis=0)
+            mu = mean - origin
+            var = xp.maximum(self.buffers["running_mean_square"] - mean**2, 0)
+        self.gates, self.mean, self.var = g, mean, var
+        s, u, cache = mode_norm(g, m - origin, mu, var, weight, bias, self.eps)
+        return s, u, (v, w, spread, m, gate_weight, cache)
 
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any
     ) -> tuple[Array, Array, dict[str, Array]]:
-        return mode_norm_backward(ds, du, *cache)
+        return mode_norm_backward(ds, du, training, *cache)
