@@ -95,11 +95,20 @@ def test_the_same_command_gives_the_same_bytes_with_another_number_of_threads(fi
     assert result(tmp_path / "again") == result(finished[0])
 
 
+LONGER = ["lenet", "mnist", "--sample", "--updates", "150", "--batch-size", "8", "--eval-every", "60", "--norm", "bn"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an uninterrupted command gives."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(folder, *LONGER, "--threads", "1", "--out", "run")[0] == 0
+    return result(folder / "run")
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one(tmp_path, signum, status):
-    args = ["lenet", "mnist", "--sample", "--updates", "150", "--batch-size", "8", "--eval-every", "60", "--norm", "bn"]
-    assert run(tmp_path, *args, "--out", "whole")[0] == 0
-    process = start(tmp_path, *args, "--out", "cut", "--checkpoint-every", "2")
+def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one(tmp_path, whole, signum, status):
+    process = start(tmp_path, *LONGER, "--threads", "1", "--out", "cut", "--checkpoint-every", "2")
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("cut/checkpoints/step*")) and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -108,10 +117,10 @@ def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one
     assert process.returncode == status
     assert "saved in cut; --resume goes on from there" in err
     assert len(err.splitlines()) == 1
-    code, out, err = run(tmp_path, "--out", "cut", "--resume")
+    code, out, err = run(tmp_path, "--out", "cut", "--resume", "--threads", "1")
     assert (code, err) == (0, "")
     assert "resuming cut after update" in out
-    assert result(tmp_path / "cut") == result(tmp_path / "whole")
+    assert result(tmp_path / "cut") == whole
 
 
 def test_quiet_prints_the_result_alone(tmp_path):
