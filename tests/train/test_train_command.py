@@ -124,7 +124,7 @@ def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one
 
 
 def test_quiet_prints_the_result_alone(tmp_path):
-    status, out, err = run(tmp_path, "lenet", "svhn", "--sample", "--updates", "1", "--quiet", "--norm", "none")
+    status, out, err = run(tmp_path, "lenet", "mnist", "--sample", "--updates", "1", "--quiet", "--norm", "none")
     assert (status, err) == (0, "")
     assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["last", "best"]
     assert len(out.splitlines()) == 3
