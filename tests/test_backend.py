@@ -73,10 +73,11 @@ def test_mixing_two_libraries_names_the_arguments_and_the_cure(other):
     with pytest.raises(TypeError) as caught:
         array_module(x=x, weight=weight)
     assert str(caught.value) == (
-        f"array_module: all arrays must belong to one library, got x is numpy.ndarray, weight is {__name__}.OtherArray; "
+        f"array_module: all arrays must belong to one library, got x is numpy.ndarray, "
+        f"weight is {__name__}.OtherArray; "
         "move them with minidl.to_device(...) or minidl.to_host(...)"
     )
-    with pytest.raises(TypeError, match="got argument 0 is numpy.ndarray, argument 1 is "):
+    with pytest.raises(TypeError, match=r"got argument 0 is numpy\.ndarray, argument 1 is "):
         array_module(x, weight)
 
 

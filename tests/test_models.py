@@ -1,0 +1,161 @@
+"""LeNet's shapes, names, sizes and gradient; the norm factory; how parameters begin."""
+
+import numpy as np
+import pytest
+from gradients import assert_gradients, central_difference
+from layer_cases import draw, parameters
+
+from minidl import (
+    BatchNorm,
+    Conv2d,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LeNet,
+    Linear,
+    ModeGroupNorm,
+    ModeNorm,
+    SoftmaxCrossEntropy,
+    init,
+    norm_factory,
+)
+from minidl.models import MODELS
+from minidl.norm import NORMS
+
+EACH_NORM = pytest.mark.parametrize("norm", NORMS)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def lenet(norm, seed=0, **arguments):
+    return LeNet(7, norm=norm_factory(norm, modes=3), rng=rng(seed), **arguments)
+
+
+@EACH_NORM
+def test_lenet_maps_images_to_logits(norm):
+    net = lenet(norm)
+    y = net(draw(1, 3, 3, 32, 32).astype("float32"))
+    assert (y.shape, y.dtype) == ((3, 7), np.float32)
+    assert np.isfinite(y).all()
+    assert net.backward(draw(2, 3, 7).astype("float32")) is None  # nobody reads the gradient of the images
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_lenet_takes_other_numbers_of_channels(in_channels):
+    assert lenet("bn", in_channels=in_channels)(np.zeros((2, in_channels, 32, 32), np.float32)).shape == (2, 7)
+
+
+def test_lenet_of_the_paper_has_the_parameters_one_counts_by_hand():
+    convs, dense = 6 * 3 * 25 + 16 * 6 * 25, 120 * 400 + 120 + 84 * 120 + 84 + 40 * 84 + 40
+    net = {name: LeNet(40, norm=norm_factory(name, modes=2), rng=rng()).num_params() for name in NORMS}
+    assert net["none"] == convs + dense + 6 + 16
+    assert net["bn"] == net["in"] == net["ln"] == net["gn"] == convs + dense + 2 * (6 + 16)
+    assert net["mn"] == net["bn"] + (2 * 6 + 2) + (2 * 16 + 2)
+    assert net["mgn"] == net["bn"] + 2 * (2 + 2)
+
+
+def test_lenet_names_its_state_by_position():
+    assert list(lenet("mn").state()) == [
+        *("0.weight", "1.weight", "1.bias", "1.gate.weight", "1.gate.bias", "1.running_mean", "1.running_mean_square"),
+        *("4.weight", "5.weight", "5.bias", "5.gate.weight", "5.gate.bias", "5.running_mean", "5.running_mean_square"),
+        *("9.weight", "9.bias", "11.weight", "11.bias", "13.weight", "13.bias"),
+    ]
+    assert [name for name in lenet("none").state() if name.startswith("0.")] == ["0.weight", "0.bias"]
+
+
+@EACH_NORM
+def test_one_seed_gives_one_network_and_another_seed_another(norm):
+    a, b, c = lenet(norm, 1).state(), lenet(norm, 1).state(), lenet(norm, 2).state()
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["0.weight"], c["0.weight"])
+    if norm in ("mn", "mgn"):
+        assert not np.array_equal(a["1.gate.weight"], c["1.gate.weight"])
+
+
+@EACH_NORM
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_the_gradient_of_the_whole_network_is_the_slope_of_its_loss(norm, training):
+    x = draw(1, 4, 3, 32, 32, mean=0.0, std=1.0) + draw(5, 4, 3, 1, 1, mean=0.0, std=2.0)  # the gates see these means
+    labels = np.array([3, 0, 6, 3])
+    net = LeNet(7, norm=norm_factory(norm, modes=3, momentum=0.6, dtype="float64"), rng=rng(), dtype="float64")
+    for i, (path, p) in enumerate(parameters(net).items()):
+        p += draw(10 + i, *p.shape, mean=0.0, std=1.0 if "gate" in path else 0.05)
+    net(x + draw(6, 4, 3, 1, 1))  # for the running statistics of the modes to differ
+    net.train(training)
+    start = net.state()
+    along = {path: draw(30 + i, *p.shape, mean=0.0, std=0.1) for i, (path, p) in enumerate(parameters(net).items())}
+
+    def forward(**steps):
+        net.load_state(start | {path: start[path] + steps[path.replace(".", "_")] * along[path] for path in along})
+        return SoftmaxCrossEntropy().forward(net.forward(x), labels)
+
+    loss = SoftmaxCrossEntropy()
+    loss.forward(net.forward(x), labels)
+    net.backward(loss.backward())
+    got = {
+        f"d{path}_{name}".replace(".", "_"): (along[f"{path}.{name}"] * g).sum()
+        for path, layer in net.named_layers()
+        for name, g in layer.grads.items()
+    }
+    steps = {path.replace(".", "_"): np.zeros(()) for path in along}
+    # kinks of ReLU and of the max pools are passed within 2·step here and there, so few digits and a small step
+    assert_gradients(forward, got, steps, np.float64(1.0), lambda *a: central_difference(*a, step=1e-6), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_of_the_parameters_is_the_one_asked_for(dtype):
+    net = LeNet(7, norm=norm_factory("mn", dtype=dtype), rng=rng(), dtype=dtype)
+    assert {p.dtype for p in parameters(net).values()} == {np.dtype(dtype)}
+
+
+def test_the_factory_makes_each_norm_with_its_arguments():
+    made = {name: norm_factory(name, modes=3, groups=2, momentum=0.3)(4, rng()) for name in NORMS if name != "none"}
+    kinds = {
+        "bn": BatchNorm,
+        "in": InstanceNorm,
+        "ln": LayerNorm,
+        "gn": GroupNorm,
+        "mn": ModeNorm,
+        "mgn": ModeGroupNorm,
+    }
+    assert {name: type(layer) for name, layer in made.items()} == kinds
+    assert made["bn"].momentum == made["mn"].momentum == 0.3
+    assert made["gn"].num_groups == 2
+    assert made["mn"].num_modes == made["mgn"].num_modes == 3
+    assert norm_factory("none") is None
+
+
+def test_models_are_found_by_name():
+    assert MODELS["lenet"] is LeNet
+
+
+def test_weights_begin_uniform_in_one_over_the_root_of_the_fan_in():
+    for layer, fan_in in ((Linear(400, 300, rng=rng()), 400), (Conv2d(16, 200, (5, 3), rng=rng()), 16 * 15)):
+        bound = 1 / np.sqrt(fan_in)
+        for p in layer.params.values():
+            assert np.abs(p).max() <= bound
+            assert np.abs(p).max() > 0.95 * bound
+            assert abs(p.mean()) < 0.1 * bound
+            np.testing.assert_allclose(p.std(), bound / np.sqrt(3), rtol=0.1)
+
+
+def test_gates_begin_as_the_authors_code_does():
+    K, C = 3, 4000
+    weight, bias = init.mode_gate(K, C, rng(), "float32")
+    assert (weight.shape, bias.shape) == ((K, C), (K,))
+    assert weight.dtype == bias.dtype == np.float32
+    np.testing.assert_allclose(weight.mean(), 1 / K, atol=1e-3)
+    np.testing.assert_allclose(weight.std(), 0.01, rtol=0.05)
+    biases = np.concatenate([init.mode_gate(K, 4, rng(seed), "float64")[1] for seed in range(500)])
+    assert 0.49 < np.abs(biases).max() <= 0.5
+    np.testing.assert_allclose(biases.std(), 0.5 / np.sqrt(3), rtol=0.05)
+
+
+def test_norms_begin_with_weight_one_and_bias_zero():
+    for name in NORMS:
+        if (factory := norm_factory(name)) is not None:
+            layer = factory(4, rng())
+            assert (layer.params["weight"] == 1).all()
+            assert (layer.params["bias"] == 0).all()
