@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from minidl import init
+from minidl import init, memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer, compute_dtype
+
+
+_WORTH_A_THREAD = 1 << 21  # multiplications of a product, at least, before the two of backward go side by side
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -21,8 +24,19 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
-    dx = (weight.T @ dy.T).T if needs_dx else None
-    return dx, dy.T @ x, dy.sum(axis=0)
+    xp = array_module(dy, x, weight)
+    dweight = memory.empty(xp, weight.shape, weight.dtype)
+    tasks = [lambda: xp.matmul(dy.T, x, out=dweight)]
+    dx = None
+    if needs_dx:
+        dx = memory.images(xp, x.shape, weight.dtype)  # (N, I), the batch innermost
+        tasks.append(lambda: xp.matmul(weight.T, dy.T, out=dx.T))
+    if dweight.size * len(dy) < _WORTH_A_THREAD or xp is not np:
+        for task in tasks:
+            task()
+    else:
+        parallel.run(lambda i: tasks[i](), len(tasks))
+    return dx, dweight, dy.sum(axis=0)
 
 
 class Linear(Layer):

@@ -122,7 +122,7 @@ def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: A
     def share(some: slice) -> None:
         scale, slope, shift = _tiles(xp, small, some, b, xc.dtype)
         dx3, xc3 = _rows(dx[some], b), _rows(xc[some], b)
-        product = _temporary(xp, xc3)
+        product = _temporary(xp, "product", xc3.shape, xc3.dtype)
         xp.multiply(_rows(dyt[some], b), scale, out=dx3)
         xp.multiply(xc3, slope, out=product)
         xp.add(dx3, product, out=dx3)
@@ -164,13 +164,13 @@ def _ones(p: int, dtype: np.dtype) -> np.ndarray:
 
 def _sum_of_products(xp: ModuleType, x: Array, y: Array, out: Array) -> None:
     """Sum x·y as `_sum` does."""
-    product = _temporary(xp, x)
+    product = _temporary(xp, "product", x.shape, x.dtype)
     xp.multiply(x, y, out=product)
     _sum(xp, product, out)
 
 
-def _temporary(xp: ModuleType, x: Array) -> Array:
-    return parallel.scratch("norm", x.shape, x.dtype) if xp is np else xp.empty_like(x)
+def _temporary(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    return parallel.scratch(name, shape, dtype) if xp is np else xp.empty(shape, dtype)
 
 
 def _rows(x: Array, b: int) -> Array:
@@ -182,7 +182,7 @@ def _tiles(xp: ModuleType, small: tuple[Array, ...], some: slice, b: int, dtype:
     """Repeat some channels of (N, C) arrays b times along a row: one (c, 1, B·N) array each."""
     parts = [array.T[some, None] for array in small]  # (c, 1, N)
     c, _, n = parts[0].shape
-    tiles = xp.empty((len(parts), c, b, n), dtype)
+    tiles = _temporary(xp, "tiles", (len(parts), c, b, n), dtype)
     for tile, part in zip(tiles, parts, strict=True):
         tile[...] = part
     return tiles.reshape(len(parts), c, 1, b * n)
