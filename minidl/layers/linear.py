@@ -10,7 +10,6 @@ from minidl import init, memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer, compute_dtype
 
-
 _WORTH_A_THREAD = 1 << 21  # multiplications of a product, at least, before the two of backward go side by side
 
 
