@@ -1,4 +1,4 @@
-"""The cases of the six norms: each flag is a way in which norms have been written wrongly."""
+"""How a case is built: its values, parameters and state; the tables of cases are in the modules cases_*."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minidl.check.case import Array, Case
+from minidl.check.plain import plain_class
 from minidl.check.values import away_from_zero, normal, uniform
 
 SHAPES = {"nc": (7, 5), "ncl": (5, 3, 4), "nchw": (3, 5, 4, 7)}
@@ -48,6 +49,8 @@ def images(kind: str, key: str, shape: tuple[int, ...]) -> Array:
         x = 0.2 * noise + side.reshape(n, 1, *tail) * (1 + 0.1 * np.arange(c)).reshape(1, c, *tail)
     elif name == "owner":
         x = 0.2 * noise + np.where(np.arange(n) == 1, 1.0, -1.0).reshape(n, 1, *tail)
+    elif name == "ties":
+        x = np.round(noise)
     elif name == "split":
         x = 0.2 * noise + np.where(np.arange(c) % 2 == 0, 1.0, -1.0).reshape(1, c, *tail)
     return np.asarray(x)
@@ -78,19 +81,22 @@ class Table:
         number = 1 + sum((case.layer, case.flag, case.dtype) == (layer, flag, dtype) for case in self.cases)
         name = f"{layer}-{flag}-{dtype}-{number:02d}"
         cast = np.dtype(dtype)
-        settled = {"num_features": shape[1], "eps": 1e-3} | ({"momentum": 0.3} if layer in STATEFUL else {}) | options
-        inputs = {f"param.{k}": np.asarray(v, cast) for k, v in (default_params(name, layer, settled) | dict(params or {})).items()}
+        common = {"num_features": shape[1], "eps": 1e-3} if layer.endswith("_norm") else {}
+        settled = common | ({"momentum": 0.3} if layer in STATEFUL else {}) | options
+        chosen = (default_params(name, layer, settled) if common else {}) | dict(params or {})
+        inputs = {f"param.{k}": np.asarray(v, np.int64 if k == "labels" else cast) for k, v in chosen.items()}
         wide = np.dtype("float32") if dtype == "float16" else cast
         given = default_state(name, layer, settled) if state is None else state
         inputs |= {f"state.0.{k}": np.asarray(v, wide) for k, v in given.items()}
         for t, step in enumerate(step for step in steps.split() if step != "reload"):
             inputs[f"in.x.{t}"] = images(x, f"{name} x {t}", shape).astype(cast)
             if not step.endswith("-"):
-                dy = normal(f"{name} dy {t}", *shape) + 0.4
+                image = inputs[f"in.x.{t}"]
+                dy = np.asarray(normal(f"{name} dy {t}", *output_shape(layer, settled, chosen, image)) + 0.4)
                 if memory == "broadcast-dy":
                     dy = dy[(..., *(slice(1),) * (len(shape) - 2))] + 0 * dy
                 inputs[f"in.dy.{t}"] = dy.astype(cast)
-        offset = float(x[5:]) if x.startswith("mean=") and abs(float(x[5:])) >= 1e3 else 0.0
+        offset = float(x[5:]) if common and x.startswith("mean=") and abs(float(x[5:])) >= 1e3 else 0.0
         plan = tuple(step.rstrip("-") for step in steps.split())
         self.cases.append(Case(name, layer, flag, dtype, settled, plan, memory, shards, result, offset, inputs))
 
@@ -123,12 +129,21 @@ def default_state(name: str, layer: str, options: Mapping[str, Any]) -> dict[str
     return {"running_mean": average, "running_var": spread}
 
 
+def output_shape(layer: str, options: Mapping[str, Any], params: Mapping[str, Any], x: Array) -> tuple[int, ...]:
+    """The shape of y."""
+    if layer.endswith("_norm"):
+        return x.shape
+    plain = plain_class(layer)(layer, options)
+    plain.load({name: np.asarray(value) for name, value in params.items()}, {})
+    return np.shape(plain.forward(x.astype(np.float64), True))
+
+
 def all_cases() -> list[Case]:
     """Every case of every layer, in order."""
-    from minidl.check import cases_groups, cases_modes, cases_batch
+    from minidl.check import cases_batch, cases_groups, cases_layers, cases_modes
 
     table = Table()
-    for module in (cases_batch, cases_groups, cases_modes):
+    for module in (cases_batch, cases_groups, cases_modes, cases_layers):
         module.fill(table)
     return table.cases
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from minidl.check.case import Array, Case
-from minidl.check.compare import compare
 from minidl.check.conventions import Conventions, is_gradient, summed_gradients
 from minidl.check.expected import UNIT, exactly
 from minidl.check.plain import plain_class
@@ -22,6 +21,7 @@ from minidl.check.runner import CaseResult, run_case
 from minidl.check.variants import Variant, known_wrong
 
 SLACK = 4.0
+PATIENCE = 10  # cases that nothing explains, after which the search ends
 ALIKE = 0.6
 
 
@@ -37,27 +37,28 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
         return []
     passed = [result for result in results if result.status == "passed" and result.outputs]
     known = {variant.name: variant for variant in known_wrong(layer)}
-    explained = {name: [r for r in failed if explains(v, r, dtype, conventions)] for name, v in known.items()}
     lines: list[str] = []
-    remaining = list(failed)
+    remaining, unexplained, singly = list(failed), [], []
     while remaining:
-        counts = {name: [r for r in found if r in remaining] for name, found in explained.items()}
-        largest = max(counts.values(), key=len, default=[])
-        if not largest:
-            break
-        alike_ones = [known[name] for name, found in counts.items() if found == largest]
-        best = without_contradiction(alike_ones, passed, dtype, conventions)
+        first, tries = remaining[0], len(unexplained) < PATIENCE
+        candidates = [v for v in known.values() if tries and explains(v, first, dtype, conventions)]
+        if not candidates:
+            unexplained.append(remaining.pop(0))
+            continue
+        found = {v.name: [r for r in remaining if r is first or explains(v, r, dtype, conventions)] for v in candidates}
+        largest = max(found.values(), key=len)
+        best = without_contradiction([v for v in candidates if found[v.name] == largest], passed, dtype, conventions)
         settle(best, largest, remaining)
+        singly += best
         lines.append(sentence(best, len(largest), len(failed)))
-    singly = [known[name] for name, found in explained.items() if found]
-    for pair in pairs(singly, known, remaining, dtype, conventions):
-        both = [result for result in remaining if explains(pair, result, dtype, conventions)]
+    for pair in pairs(singly, known, unexplained[:PATIENCE], dtype, conventions):
+        both = [result for result in unexplained if explains(pair, result, dtype, conventions)]
         if both:
-            settle([pair], both, remaining)
+            settle([pair], both, unexplained)
             lines.append(sentence([pair], len(both), len(failed)))
-        if not remaining:
+        if not unexplained:
             break
-    return lines + (by_symptom(remaining, results, layer, dtype) if remaining else [])
+    return lines + (by_symptom(unexplained, results, layer, dtype) if unexplained else [])
 
 
 def settle(variants: Sequence[Variant], explained: Sequence[CaseResult], remaining: list[CaseResult]) -> None:
@@ -174,7 +175,15 @@ def wrong(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
     conventional = summed_gradients(result.case.expected, Conventions())
     either = (result.case.expected[name], conventional[name])
     tol = result.case.tol[dtype][name]
-    return all(not compare(name, predicted, want, tol).passed for want in either)
+    return all(np.shape(predicted) != want.shape or not within(predicted, want, tol) for want in either)
+
+
+def within(got: Any, want: Any, tol: Any) -> bool:
+    """Whether all of got is within the tolerance of want, NaN where that is NaN."""
+    one, other = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    with np.errstate(invalid="ignore"):
+        close = np.abs(one - other) <= tol
+    return bool((close | (one == other) | (np.isnan(one) & np.isnan(other))).all())
 
 
 def alike(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
@@ -185,7 +194,7 @@ def alike(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
     tol = np.broadcast_to(np.asarray(result.case.tol[dtype].get(name, 0), np.float64), np.shape(predicted))
     size = np.abs(np.where(np.isfinite(predicted), predicted, 0)).astype(np.float64)
     scale = float(size.max(initial=0.0))
-    return compare(name, got, predicted, SLACK * tol + 64 * UNIT[dtype] * (size + scale)).worst <= 1
+    return within(got, predicted, SLACK * tol + 64 * UNIT[dtype] * (size + scale))
 
 
 def without_contradiction(

@@ -1,7 +1,7 @@
 """Expected values and tolerances of a case, from the plain layer.
 
 The tolerance of an element is 8 times the largest of: the effect of one unit of rounding in the inputs and in each operation of
-the formula (``TRIALS`` random draws; a sum counts the magnitudes of its terms), and one unit of the value itself (and of its channel's mean magnitude, see ``shared``).
+the formula (``TRIALS`` random draws; a sum counts the magnitudes of its terms), and one unit of the value itself; and not less than the mean of that over a sample's channel (see ``shared``).
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def rounded_up(tolerance: Array) -> Array:
     return np.maximum(np.ldexp(np.ceil(mantissa * 16) / 16, exponent), 2.0**-149).astype(np.float32)
 
 
-def shared(name: str, effect: Array, rounding: Array) -> Array:
+def shared(name: str, effect: Array) -> Array:
     """What elements share whose formulas may be arranged so that they cancel against each other.
 
-    The gradients of Psi sum to zero over the modes; y and dx of a sample's channel may pass through its mean.
+    The gradients of Psi sum to zero over the modes; y and dx of a sample's channel pass through its mean.
     """
     if ".dgate." in name:
         return np.maximum(effect, effect.max(axis=0, keepdims=True))
-    if effect.ndim > 2 and np.isfinite(rounding).all():
-        return np.maximum(effect, rounding.mean(axis=tuple(range(2, effect.ndim)), keepdims=True))
+    if effect.ndim > 2 and np.isfinite(effect).all():
+        return np.maximum(effect, effect.mean(axis=tuple(range(2, effect.ndim)), keepdims=True))
     return effect
 
 
@@ -73,7 +73,7 @@ def tolerances(case: Case, dtype: str, want: Mapping[str, Array]) -> dict[str, A
         for name in want:
             effect = np.abs(np.asarray(moved[name]) - np.asarray(centre[name])).astype(np.float64)
             worst[name] = np.fmax(worst[name], effect)
-    worst = {name: shared(name, value, np.abs(want[name].astype(np.float64)) * unit) for name, value in worst.items()}
+    worst = {name: shared(name, value) for name, value in worst.items()}
     return {name: rounded_up(np.where(np.isfinite(value), FACTOR * value, 0)) for name, value in worst.items()}
 
 

@@ -61,7 +61,7 @@ class Collection:
 
 def variants_of(layer: str) -> list[Variant]:
     """Known variants of a layer, right and wrong."""
-    from minidl.check import variants_batch, variants_groups, variants_modes
+    from minidl.check import variants_batch, variants_groups, variants_layers, variants_modes
 
     tables = {
         "batch_norm": variants_batch.batch_norm,
@@ -70,6 +70,11 @@ def variants_of(layer: str) -> list[Variant]:
         "group_norm": variants_groups.group_norm,
         "mode_norm": variants_modes.mode_norm,
         "mode_group_norm": variants_modes.mode_group_norm,
+        "conv2d": variants_layers.conv2d,
+        "max_pool2d": variants_layers.max_pool2d,
+        "avg_pool2d": variants_layers.avg_pool2d,
+        "linear": variants_layers.linear,
+        "softmax_cross_entropy": variants_layers.softmax_cross_entropy,
     }
     return tables[layer]() if layer in tables else []
 

@@ -10,22 +10,24 @@ import numpy as np
 from minidl import reference
 
 Array = np.ndarray[Any, Any]
+KEYS = ("eps", "num_groups", "moments", "kernel_size", "stride", "padding")
 
 
 class Adapter:
     """Calls the stateless functions of ``minidl.reference`` and keeps what they need between calls."""
 
     conventions = {"grads": "overwrite", "shards": "synchronised", "single_value": "zero"}
-    layers = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "mode_norm", "mode_group_norm")
+    norms = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "mode_norm", "mode_group_norm")
+    layers = (*norms, "conv2d", "max_pool2d", "avg_pool2d", "linear", "softmax_cross_entropy")
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         self.layer, self.options = layer, options
 
     def load(self, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         """Take parameters and running statistics."""
-        self.dtype = params["weight"].dtype
+        self.dtype = next((value.dtype for value in params.values()), np.dtype(np.float64))
         self.params = {name.replace(".", "_"): value for name, value in params.items()}
-        shape = (self.options["num_features"],)
+        shape = np.shape(params.get("weight", ()))
         second = "running_var"
         if self.layer == "mode_norm":
             shape, second = params["gate.weight"].shape, "running_mean_square"
@@ -39,7 +41,7 @@ class Adapter:
         self.x = np.concatenate(x) if isinstance(x, list) else x
         self.before, self.training = dict(self.running), training
         name = self.layer if training or not self.running else f"{self.layer}_eval"
-        y = getattr(reference, name)(self.x, **self.arguments()).astype(self.x.dtype)
+        y = np.asarray(getattr(reference, name)(self.x, **self.arguments())).astype(self.x.dtype)
         if training and self.running:
             self.update()
         return y if self.cuts is None else np.split(y, self.cuts)
@@ -49,7 +51,8 @@ class Adapter:
         dy = np.concatenate(dy) if isinstance(dy, list) else dy
         name = f"{self.layer}_backward" if self.training or not self.running else f"{self.layer}_eval_backward"
         grads = getattr(reference, name)(dy, self.x, **self.arguments())
-        cast = {key.replace("gate_", "gate."): np.asarray(value).astype(dy.dtype) for key, value in grads.items()}
+        names = {"dlogits": "dx", "dgate_weight": "dgate.weight", "dgate_bias": "dgate.bias"}
+        cast = {names.get(key, key): np.asarray(value).astype(dy.dtype) for key, value in grads.items()}
         return cast if self.cuts is None else {**cast, "dx": np.split(cast["dx"], self.cuts)}
 
     def state(self) -> dict[str, Array]:
@@ -58,9 +61,9 @@ class Adapter:
 
     def arguments(self) -> dict[str, Any]:
         """Return parameters, options and, in evaluation, the running statistics that the forward pass saw."""
-        chosen = {key: self.options[key] for key in ("eps", "num_groups", "moments") if key in self.options}
-        if self.layer in ("layer_norm", "instance_norm"):
-            chosen.pop("num_groups", None)
+        chosen = {key: self.options[key] for key in KEYS if key in self.options}
+        if self.layer == "conv2d":
+            chosen.pop("kernel_size")
         return {**self.params, **chosen, **({} if self.training else self.before)}
 
     def update(self) -> None:

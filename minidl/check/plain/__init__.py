@@ -25,6 +25,11 @@ MODULES = {
     "group_norm": "group_norm",
     "mode_norm": "mode_norm",
     "mode_group_norm": "mode_group_norm",
+    "conv2d": "conv2d",
+    "max_pool2d": "pool",
+    "avg_pool2d": "pool",
+    "linear": "linear",
+    "softmax_cross_entropy": "softmax_cross_entropy",
 }
 
 

@@ -1,0 +1,25 @@
+"""Softmax cross-entropy, averaged over the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.check.plain.arith import Array, exp, log_softmax
+from minidl.check.plain.base import Plain
+
+
+class Layer(Plain):
+    """y = −(1/N) sum_n log softmax(x_n)[label_n]."""
+
+    def compute(self, x: Array, training: bool) -> Array:
+        """Forward pass."""
+        logp = log_softmax(x, 1)
+        chosen = np.arange(x.shape[1]) == np.asarray(self.params["labels"]).reshape(-1, 1)
+        self.kept = (logp, chosen)
+        return np.asanyarray(-np.where(chosen, logp, 0 * logp).sum() / x.shape[0])
+
+    def gradients(self, dy: Array) -> dict[str, Array]:
+        """Backward pass: dx = dy (softmax(x) − one-hot) / N."""
+        logp, chosen = self.kept
+        dx = dy * (exp(logp) - chosen) / logp.shape[0]
+        return {"dx": dx}
