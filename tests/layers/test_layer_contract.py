@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layer_cases import CASES, draw, gradients, parameters, run
+from layer_check import poison
 
 EACH = pytest.mark.parametrize("name", CASES)
 COMPOSED = ("Sequential", "Residual")
@@ -171,6 +172,16 @@ def test_what_forward_kept_survives_another_layer_of_the_same_sizes(name):
     b.forward(x[::-1].copy())
     b.backward(dy[::-1].copy())
     same({"y": y, "dx": a.backward(dy)} | gradients(a), want)
+
+
+@EACH
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_no_memory_is_read_before_it_is_written(name, training, monkeypatch):
+    case = CASES[name]
+    x, dy = case.arrays("float32")
+    want = whole(case.layer("float32", training), x, dy)
+    poison(monkeypatch)
+    same(whole(case.layer("float32", training), x, dy), want)
 
 
 @EACH

@@ -1,0 +1,158 @@
+"""The mutation guard: dropping any one term or factor of a norm's backward turns the gradient check red.
+
+The mutants are made mechanically from the source, so a term added tomorrow is guarded tomorrow. None is equivalent to
+the original: each is found by wrong numbers, but for a few that lose a shape and stop with an error.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import CodeType
+
+import numpy as np
+import pytest
+from layer_cases import CASES, draw, run
+from layer_check import check_slopes, poison
+
+from minidl.norm import batch, group, mode, mode_group, moments
+
+
+def far_mean(name):
+    """Hold float32 gradients at a mean of 1e4 against extended precision: there δ, the rest of the mean, matters."""
+    case = CASES[name]
+    x = draw(1, *case.shape, mean=1e4, std=1.0).astype(np.float32)
+    dy = draw(2, *case.shape).astype(np.float32)
+    layer = case.layer("float32")
+    _, want = case.wanted(layer, x.astype(np.longdouble), dy.astype(np.longdouble))
+    _, got = run(layer, x, dy)
+    for key in ("dx", "dweight"):
+        error = np.abs(got[key] - want[key]).max() / np.abs(want[key]).max()
+        assert error < 1e-5, f"{key} is off by {error:.3g} of its largest element"
+
+
+def slopes(*names, evals=()):
+    return [*((check_slopes, name, True) for name in names), *((check_slopes, name, False) for name in evals)]
+
+
+# function: (the checks that guard it, the number of its mutants, and how many of them stop with an error)
+GUARDED = {
+    batch.batch_norm_backward: (
+        slopes("BatchNorm (N, C)", "BatchNorm (N, C, L)", evals=["BatchNorm (N, C)", "BatchNorm (N, C, L)"]),
+        37,
+        3,
+    ),
+    group.group_norm_backward: (slopes("GroupNorm (N, C)", "GroupNorm (N, C, L)", "InstanceNorm (N, C, L)"), 34, 4),
+    mode.mode_norm_backward: (
+        slopes(
+            "ModeNorm (N, C)",
+            "ModeNorm",
+            "ModeNorm, an affine pair a mode",
+            evals=["ModeNorm (N, C)", "ModeNorm, an affine pair a mode"],
+        ),
+        79,
+        2,
+    ),
+    mode_group.mode_group_norm_backward: (
+        slopes("ModeGroupNorm (N, C)", "ModeGroupNorm", "ModeGroupNorm, pooled moments"),
+        71,
+        3,
+    ),
+    moments.scale_shift_sums: ([*slopes("BatchNorm", "ModeNorm"), (far_mean, "BatchNorm")], 6, 0),
+    moments.scale_shift_backward: ([*slopes("BatchNorm", "ModeNorm"), (far_mean, "BatchNorm")], 17, 1),
+}
+
+
+def mutations(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what may stand in the node's place: without one term, without one factor, doubled, or gone."""
+    match node:
+        case ast.BinOp(left, ast.Add(), right):
+            yield from (left, right)
+        case ast.BinOp(left, ast.Sub(), right):
+            yield from (left, ast.UnaryOp(ast.USub(), right))
+        case ast.BinOp(left, ast.Mult(), right):
+            yield from (left, right)
+        case ast.BinOp(left, ast.Div() | ast.Pow(), _):
+            yield left
+        case ast.BinOp(_, ast.MatMult(), _) | ast.Call(ast.Attribute(_, "sum")):
+            yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
+        case ast.UnaryOp(ast.USub(), operand) if not isinstance(operand, ast.Constant):  # -1 is an axis
+            yield operand
+        case ast.AugAssign() | ast.Expr(ast.Call()):
+            yield ast.Pass()
+        case ast.If():
+            yield from (ast.If(ast.Constant(value), node.body, node.orelse) for value in (True, False))
+
+
+class Replace(ast.NodeTransformer):
+    """Put one node in the place of another, the n-th one met."""
+
+    def __init__(self, place: int, replacement: ast.AST) -> None:
+        self.place, self.replacement, self.met = place, replacement, -1
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Replace the node or go on below it."""
+        self.met += 1
+        return self.replacement if self.met == self.place else self.generic_visit(node)
+
+
+def mutants(function: Callable) -> Iterator[tuple[str, CodeType]]:
+    """Yield (what was changed, the changed code) for every mutation of a function."""
+    for place, node in enumerate(_in_order(_definition(function))):
+        for replacement in mutations(node):
+            what = f"line {node.lineno}: {ast.unparse(node)} -> {ast.unparse(replacement)}"
+            yield what, code(function, Replace(place, replacement))
+
+
+def code(function: Callable, change: ast.NodeTransformer) -> CodeType:
+    """Compile a function after a change of its tree."""
+    changed = ast.fix_missing_locations(change.visit(_definition(function)))
+    namespace = dict(function.__globals__)
+    exec(compile(ast.Module([changed], []), "<mutant>", "exec"), namespace)
+    return namespace[function.__name__].__code__
+
+
+def _definition(function: Callable) -> ast.FunctionDef:
+    return ast.parse(_source(function)).body[0]
+
+
+@cache
+def _source(function: Callable) -> str:
+    """Return the source of the function as it was before any mutant took its place."""
+    return inspect.getsource(function)
+
+
+def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes in the order in which `Replace` meets them."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _in_order(child)
+
+
+def verdict(checks) -> str:
+    """Return "green", "off" for wrong numbers, or "error" for none at all."""
+    try:
+        for check, *arguments in checks:
+            check(*arguments)
+    except AssertionError:
+        return "off"
+    except Exception:  # whatever a mutant runs into
+        return "error"
+    return "green"
+
+
+@pytest.mark.parametrize("function", GUARDED, ids=lambda function: function.__name__)
+def test_every_mutant_of_a_backward_turns_the_gradient_check_red(function, monkeypatch):
+    checks, *counts = GUARDED[function]
+    poison(monkeypatch)  # else a mutant that leaves memory unwritten may find the right values there
+    monkeypatch.setattr(function, "__code__", code(function, ast.NodeTransformer()))
+    assert verdict(checks) == "green"  # compiled again and not changed
+    verdicts = {}
+    for what, mutant in mutants(function):
+        monkeypatch.setattr(function, "__code__", mutant)
+        verdicts.setdefault(verdict(checks), []).append(what)
+    monkeypatch.undo()
+    assert verdict(checks) == "green"
+    assert "green" not in verdicts, "\n".join(["no check noticed", *verdicts["green"]])
+    errors = verdicts.get("error", [])
+    assert counts == [sum(map(len, verdicts.values())), len(errors)], "\n".join(["errors:", *errors])
