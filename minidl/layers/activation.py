@@ -6,10 +6,14 @@ from minidl import memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
 
+_SMALL = 1 << 13  # values; fewer are not worth a thread, nor memory of their own
+
 
 def relu(x: Array) -> Array:
     """y = max(x, 0); NaN stays NaN."""
     xp = array_module(x)
+    if x.size < _SMALL:
+        return xp.maximum(x, 0)
     t = memory.batch_last(xp, x)
     y = memory.empty(xp, t.shape, x.dtype)
     zero, infinity = x.dtype.type(0), x.dtype.type(xp.inf)
@@ -21,6 +25,8 @@ def relu(x: Array) -> Array:
 def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
     xp = array_module(dy, y)
+    if y.size < _SMALL:
+        return dy * (y > 0)
     dyt, yt = memory.batch_last(xp, dy), memory.batch_last(xp, y)
     dx = memory.empty(xp, dyt.shape, dy.dtype)
     parallel.over(len(dyt), dyt.size, lambda some: xp.multiply(dyt[some], yt[some] > 0, out=dx[some]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
     xp = array_module(dy, x, weight)
     dweight = memory.empty(xp, weight.shape, weight.dtype)
-    tasks = [lambda: xp.matmul(dy.T, x, out=dweight)]
+    tasks: list[Callable[[], object]] = [lambda: xp.matmul(dy.T, x, out=dweight)]
     dx = None
     if needs_dx:
         dx = memory.images(xp, x.shape, weight.dtype)  # (N, I), the batch innermost

@@ -31,8 +31,8 @@ _BAND = 1 << 17  # values of dL worked on at a time
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
     """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
     o, n = len(weight), len(x)
-    xt = memory.batch_last(np, x, weight.dtype)  # (C, H, W, N)
-    ho, wo = _output(xt, weight, stride, padding)
+    xt = _padded(memory.batch_last(np, x, weight.dtype), padding)  # (C, H, W, N)
+    ho, wo = ((size - k) // step + 1 for size, k, step in zip(xt.shape[1:3], weight.shape[2:], stride, strict=True))
     y: np.ndarray = memory.images(np, (n, o, ho, wo), weight.dtype)
     yt = memory.batch_last(np, y)  # (O, Ho, Wo, N)
     r = _rows_per_gemm(o, ho)
@@ -41,7 +41,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
 
     def tile(i: int) -> None:
         a, b = tiles[i]
-        rows = _lower(xt, weight.shape, stride, padding, a, b, ho, r)  # (Ho/r, k·C·kw, columns)
+        rows = _lower(xt, weight.shape, stride, a, b, ho, r)  # (Ho/r, k·C·kw, columns)
         out = scratch("out", (ho // r, r * o, (b - a) * n), weight.dtype)
         np.matmul(w2, rows, out=out)
         out = out.reshape(ho // r, r, o, b - a, n).transpose(2, 0, 1, 3, 4)
@@ -66,11 +66,11 @@ def conv2d_backward(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
     """Return dx, dweight and dbias of `conv2d`; dx and dbias are None unless needed."""
     dyt = memory.batch_last(np, dy, weight.dtype)  # (O, Ho, Wo, N)
-    xt = memory.batch_last(np, x, weight.dtype)
-    tasks, sums = _weight_gradient(dyt, xt, weight, stride, padding)
+    xt = _padded(memory.batch_last(np, x, weight.dtype), padding)  # (C, H, W, N)
+    tasks, sums = _weight_gradient(dyt, xt, weight, stride)
     dx = None
     if needs_dx:
-        more, dx = _input_gradient(dyt, xt, weight, stride, padding)
+        more, dx = _input_gradient(dyt, x.shape, weight, stride, padding)
         tasks += more
     parallel.run(lambda i: tasks[i](), len(tasks))
     dweight = _gather_rows(np.add.reduce(sums, axis=0), weight.shape, stride[0])
@@ -79,7 +79,7 @@ def conv2d_backward(
 
 
 def _weight_gradient(
-    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair
 ) -> tuple[list[Callable[[], None]], np.ndarray]:
     """Return tasks, and an array that they fill: each tile's sum over rows h of dy_h · viewᵀ."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
@@ -90,7 +90,7 @@ def _weight_gradient(
     rows_at_once = max(1, (1 << 20) // sums[0].size)
 
     def tile(a: int, b: int, total: np.ndarray) -> None:
-        rows = _lower(xt, weight.shape, stride, padding, a, b, ho, r).transpose(0, 2, 1)
+        rows = _lower(xt, weight.shape, stride, a, b, ho, r).transpose(0, 2, 1)
         dout = scratch("out", (ho // r, r, o, b - a, n), weight.dtype)
         dout[...] = dyt.reshape(o, ho // r, r, wo, n)[:, :, :, a:b].transpose(1, 2, 0, 3, 4)
         dout = dout.reshape(ho // r, r * o, (b - a) * n)
@@ -107,12 +107,12 @@ def _weight_gradient(
 
 
 def _input_gradient(
-    dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair
+    dyt: np.ndarray, shape: tuple[int, ...], weight: np.ndarray, stride: Pair, padding: Pair
 ) -> tuple[list[Callable[[], None]], np.ndarray]:
     """Return tasks, and dx that they fill: dL_a = W_phaseᵀ · (the rows of dy that met input row a), kw shifted adds."""
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     (sh, sw), (ph, pw) = stride, padding
-    h, w = xt.shape[1:3]
+    h, w = shape[2:]
     taps = -(-kh // sh)  # kernel rows in the longest phase: so many output rows meet an input row
     last = (h - 1 + ph) // sh  # the largest output row, real or not, that an input row asks for
     padded = memory.empty(np, (taps - 1 + max(ho, last + 1), o, wo * n), weight.dtype)
@@ -129,7 +129,8 @@ def _input_gradient(
         target[...] = 0
         if w_phase.shape[1] == 0:
             return
-        met = _overlapping(met, (len(some), w_phase.shape[1], wo * n), met.strides)
+        row = wo * n * met.itemsize
+        met = _overlapping(met, (len(some), w_phase.shape[1], wo * n), (o * row, row, met.itemsize))
         lowered = scratch("lowered", (len(some), c, kw, wo, n), weight.dtype)
         np.matmul(w_phase, met, out=lowered.reshape(len(some), c * kw, wo * n))
         for j in range(kw):
@@ -138,39 +139,43 @@ def _input_gradient(
 
     tasks: list[Callable[[], None]] = []
     for phase in range(min(sh, h)):
-        kernel_rows = list(range((phase + ph) % sh, kh, sh))[::-1]  # ascending output rows
-        w_phase = weight[:, :, kernel_rows].transpose(1, 3, 2, 0).reshape(c * kw, -1)  # (C·kw, taps·O)
+        kernel_rows = weight[:, :, (phase + ph) % sh :: sh][:, :, ::-1]  # from the last: ascending output rows
+        w_phase = kernel_rows.transpose(1, 3, 2, 0).reshape(c * kw, -1)  # (C·kw, taps·O)
         rows = range(phase, h, sh)
         for start in range(0, len(rows), band):
             some = rows[start : start + band]
-            top = taps - 1 + (some[0] + ph) // sh - (len(kernel_rows) - 1)
+            top = taps - 1 + (some[0] + ph) // sh - (kernel_rows.shape[2] - 1)
             tasks.append(partial(rows_of_dx, w_phase, some, padded[top:]))
     return tasks, dx
 
 
-def _lower(
-    xt: np.ndarray, weight: tuple[int, ...], stride: Pair, padding: Pair, a: int, b: int, ho: int, r: int
-) -> np.ndarray:
+def _padded(xt: np.ndarray, padding: Pair) -> np.ndarray:
+    """Return x (C, H, W, N) with ph rows and pw columns of zeros around it."""
+    if padding == (0, 0):
+        return xt
+    (ph, pw), (c, h, w, n) = padding, xt.shape
+    padded: np.ndarray = memory.empty(np, (c, h + 2 * ph, w + 2 * pw, n), xt.dtype)
+    padded[:, :ph] = padded[:, ph + h :] = 0
+    padded[:, ph : ph + h, :pw] = padded[:, ph : ph + h, pw + w :] = 0
+    padded[:, ph : ph + h, pw : pw + w] = xt
+    return padded
+
+
+def _lower(xt: np.ndarray, weight: tuple[int, ...], stride: Pair, a: int, b: int, ho: int, r: int) -> np.ndarray:
     """Lower the columns that outputs a:b meet; return the (Ho/r, k·C·kw, (b−a)·N) view of overlapping rows."""
-    (_, c, kh, kw), (_, h, w, n) = weight, xt.shape
-    (sh, sw), (ph, pw) = stride, padding
-    lowered = scratch("lowered", (h + 2 * ph, c, kw, b - a, n), xt.dtype)
-    lowered[:ph] = 0
-    lowered[ph + h :] = 0
-    for j in range(kw):
-        lo, hi, at = _valid(sw * a + j - pw, sw, b - a, w)
-        plane = lowered[ph : ph + h, :, j]
-        plane[:, :, :lo] = 0
-        plane[:, :, hi:] = 0
-        plane[:, :, lo:hi] = xt[:, :, at : at + sw * (hi - lo) : sw].transpose(1, 0, 2, 3)
+    (_, c, kh, kw), (_, h, w, n), (sh, sw) = weight, xt.shape, stride
+    one = xt.itemsize
+    column, row, plane = n * one, w * n * one, h * w * n * one  # strides of x, also where an axis has length 1
+    lowered = scratch("lowered", (h, c, kw, b - a, n), xt.dtype)
+    lowered[...] = _overlapping(xt, lowered.shape, (row, plane, column, sw * column, one), sw * a * column)
     rows, taps, columns = ho // r, (kh + (r - 1) * sh) * c * kw, (b - a) * n
-    strides = (r * sh * lowered.strides[0], columns * xt.itemsize, xt.itemsize)
-    return _overlapping(lowered, (rows, taps, columns), strides)
+    row = c * kw * columns * one
+    return _overlapping(lowered, (rows, taps, columns), (r * sh * row, columns * one, one))
 
 
-def _overlapping(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-    """View an array's memory as matrices that share rows (as_strided does the same, ten times slower)."""
-    return np.ndarray(shape, array.dtype, array, 0, strides)
+def _overlapping(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> np.ndarray:
+    """View the memory of a contiguous array as windows that overlap (as_strided does it too, ten times slower)."""
+    return np.ndarray(shape, array.dtype, array, offset, strides)
 
 
 def _valid(first: int, step: int, count: int, size: int) -> tuple[int, int, int]:
@@ -178,14 +183,6 @@ def _valid(first: int, step: int, count: int, size: int) -> tuple[int, int, int]
     lo = min(count, max(0, -(first // step)))
     hi = max(lo, min(count, (size - 1 - first) // step + 1))
     return lo, hi, max(0, first + step * lo)
-
-
-def _output(xt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> Pair:
-    ho, wo = (
-        (size + 2 * pad - k) // step + 1
-        for size, k, step, pad in zip(xt.shape[1:3], weight.shape[2:], stride, padding, strict=True)
-    )
-    return ho, wo
 
 
 def _rows_per_gemm(out_channels: int, ho: int) -> int:
@@ -196,6 +193,8 @@ def _rows_per_gemm(out_channels: int, ho: int) -> int:
 def _spread_rows(weight: np.ndarray, r: int, sh: int) -> np.ndarray:
     """Return the matrix (r·O, k·C·kw) that computes r output rows at once: shifted copies of W2, zeros around them."""
     o, c, kh, kw = weight.shape
+    if r == 1:
+        return weight.transpose(0, 2, 1, 3).reshape(o, -1)
     spread = np.zeros((r, o, kh + (r - 1) * sh, c, kw), weight.dtype)
     for p in range(r):
         spread[p, :, p * sh : p * sh + kh] = weight.transpose(0, 2, 1, 3)
@@ -207,5 +206,7 @@ def _gather_rows(dspread: np.ndarray, shape: tuple[int, ...], sh: int) -> np.nda
     o, c, kh, kw = shape
     r = len(dspread) // o
     spread = dspread.reshape(r, o, kh + (r - 1) * sh, c, kw)
-    total = sum(spread[p, :, p * sh : p * sh + kh] for p in range(r))
-    return np.asarray(total).transpose(0, 2, 1, 3)  # (O, kh, C, kw) -> (O, C, kh, kw)
+    dweight = spread[0, :, :kh]
+    for p in range(1, r):
+        dweight = dweight + spread[p, :, p * sh : p * sh + kh]
+    return dweight.transpose(0, 2, 1, 3)  # (O, kh, C, kw) -> (O, C, kh, kw)

@@ -65,7 +65,7 @@ class Norm(Layer):
 
     def _affine(self) -> tuple[Array, Array]:
         """Return weight and bias in float64, the precision of the small arrays."""
-        return self.params["weight"].astype("float64"), self.params["bias"].astype("float64")
+        return self.params["weight"].astype(np.float64), self.params["bias"].astype(np.float64)
 
     def _check(self, x: Array) -> None:
         array_module(x=x, weight=self.params["weight"])

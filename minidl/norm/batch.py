@@ -14,8 +14,8 @@ RUNNING = ("unbiased", "biased", "second_moment")
 
 def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
     """mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
-    mu = m.mean(axis=0)
-    return mu, (v + (m - mu) ** 2).mean(axis=0)
+    mu = m.sum(axis=0) / len(m)
+    return mu, (v + (m - mu) ** 2).sum(axis=0) / len(m)
 
 
 def batch_norm(
@@ -24,8 +24,8 @@ def batch_norm(
     """s = weight·rstd and u = bias + s·(m − mu), rstd = 1/sqrt(var + eps); all per channel but m, v, s, u (N, C)."""
     xp = array_module(m=m)
     rstd = 1 / xp.sqrt(var + eps)
-    s = xp.broadcast_to(weight * rstd, m.shape)
     d = m - mu
+    s = weight * rstd + xp.zeros_like(d)
     return s, bias + s * d, (d, s, rstd, weight)
 
 

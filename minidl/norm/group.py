@@ -16,8 +16,9 @@ def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps:
     xp = array_module(m=m)
     n, c = m.shape
     m, v = m.reshape(n, groups, -1), v.reshape(n, groups, -1)  # (N, G, C/G)
-    d = m - m.mean(axis=2, keepdims=True)
-    rstd = 1 / xp.sqrt((v + d**2).mean(axis=2, keepdims=True) + eps)  # (N, G, 1)
+    size = m.shape[2]
+    d = m - m.sum(axis=2, keepdims=True) / size
+    rstd = 1 / xp.sqrt((v + d**2).sum(axis=2, keepdims=True) / size + eps)  # (N, G, 1)
     weight = weight.reshape(groups, -1)
     s = weight * rstd
     u = bias.reshape(groups, -1) + s * d

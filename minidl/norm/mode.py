@@ -184,7 +184,7 @@ class ModeNorm(BatchStatistics):
 
     def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
         xp = array_module(m)
-        gate_weight, gate_bias = (self.params[f"gate.{name}"].astype("float64") for name in ("weight", "bias"))
+        gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
         g, log_g = gates(m, gate_weight, gate_bias)
         w = spread = None

@@ -143,7 +143,7 @@ class ModeGroupNorm(Norm):
         self.gates: Array = None
 
     def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
-        gate_weight, gate_bias = (self.params[f"gate.{name}"].astype("float64") for name in ("weight", "bias"))
+        gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         g, log_g = channel_gates(m, gate_weight, gate_bias)
         spatial = self.moments == "spatial"
         s, u, cache = mode_group_norm(m, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)

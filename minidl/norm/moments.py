@@ -35,7 +35,7 @@ from minidl import memory, parallel
 from minidl.backend import Array, array_module
 
 _ROW = 6144  # values in a row, at least, where P allows it: measured, shorter rows cost up to half as much again
-_REPEATS = 128  # times that a small array is repeated in a row, at most
+_REPEATS = (32, 128)  # times that a small array is repeated in a row, at most: for batches under 64, and others
 
 
 class Centred(NamedTuple):
@@ -59,7 +59,7 @@ def moments(x: Array) -> tuple[Array, Array, Centred]:
         x3, xc3 = xt[some].reshape(-1, p, n), xc[some].reshape(-1, p, n)
         _sum(xp, x3, out=first)
         first /= p
-        (m0,) = _tiles(xp, (first.T,), slice(None), b, dtype)
+        (m0,) = _tiles(xp, first[None], b)
         xp.subtract(_rows(x3, b), m0, out=_rows(xc3, b))
         _sum(xp, xc3, out=rest)
         _sum_of_products(xp, xc3, xc3, out=square)
@@ -77,10 +77,10 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     xp = array_module(xc, s)
     y = memory.empty(xp, xc.shape, xc.dtype)
     _, _, b, _ = _layout(xc.shape)
-    small = (s, u - delta * s)
+    small = _small(xp, xc.dtype, s, u - delta * s)
 
     def share(some: slice) -> None:
-        scale, shift = _tiles(xp, small, some, b, xc.dtype)
+        scale, shift = _tiles(xp, small[:, some], b)
         y3 = _rows(y[some], b)
         xp.multiply(_rows(xc[some], b), scale, out=y3)
         xp.add(y3, shift, out=y3)
@@ -117,10 +117,10 @@ def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: A
     dx = memory.empty(xp, xc.shape, xc.dtype)
     _, p, b, _ = _layout(xc.shape)
     slope = (2 / p) * dv
-    small = (s, slope, (dm - s * du) / p - slope * delta)
+    small = _small(xp, xc.dtype, s, slope, (dm - s * du) / p - slope * delta)
 
     def share(some: slice) -> None:
-        scale, slope, shift = _tiles(xp, small, some, b, xc.dtype)
+        scale, slope, shift = _tiles(xp, small[:, some], b)
         dx3, xc3 = _rows(dx[some], b), _rows(xc[some], b)
         product = _temporary(xp, "product", xc3.shape, xc3.dtype)
         xp.multiply(_rows(dyt[some], b), scale, out=dx3)
@@ -141,7 +141,7 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     c, *inner, n = shape
     b = 1
     for size in reversed(inner):
-        wanted = min(_REPEATS // b, -(-_ROW // (b * n)))
+        wanted = min(_REPEATS[n >= 64] // b, -(-_ROW // (b * n)))
         divisor = next(d for d in range(max(1, min(wanted, size)), 0, -1) if size % d == 0)
         b *= divisor
         if divisor < size:
@@ -178,11 +178,18 @@ def _rows(x: Array, b: int) -> Array:
     return x.reshape(len(x), -1, b * x.shape[-1])
 
 
-def _tiles(xp: ModuleType, small: tuple[Array, ...], some: slice, b: int, dtype: np.dtype) -> Array:
-    """Repeat some channels of (N, C) arrays b times along a row: one (c, 1, B·N) array each."""
-    parts = [array.T[some, None] for array in small]  # (c, 1, N)
-    c, _, n = parts[0].shape
-    tiles = _temporary(xp, "tiles", (len(parts), c, b, n), dtype)
-    for tile, part in zip(tiles, parts, strict=True):
-        tile[...] = part
-    return tiles.reshape(len(parts), c, 1, b * n)
+def _small(xp: ModuleType, dtype: np.dtype, *arrays: Array) -> Array:
+    """Stack (N, C) arrays as (len(arrays), C, N), in the precision of the passes."""
+    n, c = arrays[0].shape
+    stack = xp.empty((len(arrays), c, n), dtype)
+    for row, array in zip(stack, arrays, strict=True):
+        row[...] = array.T
+    return stack
+
+
+def _tiles(xp: ModuleType, small: Array, b: int) -> Array:
+    """Repeat (k, c, N) arrays b times along a row: (k, c, 1, B·N)."""
+    k, c, n = small.shape
+    tiles = _temporary(xp, "tiles", (k, c, b, n), small.dtype)
+    tiles[...] = small[:, :, None]
+    return tiles.reshape(k, c, 1, b * n)
