@@ -348,6 +348,7 @@ CASES: dict[str, Case] = {
     "AvgPool2d, gaps": _pool(AvgPool2d, "avg_pool2d", (3, 2, 7, 5), (2, 1), (3, 2)),
     "GlobalAvgPool2d": Case(lambda dtype: GlobalAvgPool2d(), _IMAGES, _global_avg_pool, _global_avg_pool_backward),
     "ReLU": Case(lambda dtype: ReLU(), _IMAGES, _relu, _relu_backward, x=distinct),
+    "ReLU, large": Case(lambda dtype: ReLU(), (130, 3, 8, 9), _relu, _relu_backward, x=distinct),
     "Flatten": Case(lambda dtype: Flatten(), _IMAGES, _flatten, lambda dy, x: {"dx": _shaped_like(dy, x)}),
     "Dropout": Case(
         lambda dtype: Dropout(0.3, rng=_RNG(11)),
