@@ -31,7 +31,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.behaviours, self.requests = {}, [], []
+        self.files, self.behaviours, self.requests, self.events = {}, [], [], []
         self.over = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/"
 
@@ -51,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour == "html":
             content = HTML
         self.send_response(200)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):  # as servers do that call a .gz file an encoding
+            self.send_header("Content-Encoding", "gzip")
         if behaviour != "endless":
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -59,14 +61,16 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour == "stall":
             self.wfile.write(content[:1000])
             self.wfile.flush()
-            self.server.over.wait(20)
+            if not self.server.over.wait(10):
+                self.server.events.append("waited in vain")
             return
         if behaviour == "endless":
             try:
-                for _ in range(10000):
+                for _ in range(200):
                     self.wfile.write(content)
+                self.server.events.append("took it all")
             except OSError:
-                self.server.requests.append("stopped")
+                pass
             return
         self.wfile.write(content)
 
@@ -104,6 +108,7 @@ def test_a_download_that_fails_twice_is_tried_again(server, svhn, tmp_path, firs
     fetch(svhn, tmp_path, progress=False)
     check_complete(tmp_path)
     assert len(server.requests) == 2 + len(first)
+    assert server.events == []
 
 
 REASONS = {
@@ -125,6 +130,7 @@ def test_a_download_that_keeps_failing_says_so_in_one_line_and_leaves_no_file(se
     cure = ("--data-dir", "--sample runs now")
     assert is_one_line(error, REASONS[behaviour], remote.urls[0], remote.sha256, str(path), *cure)
     assert list((tmp_path / "svhn").iterdir()) == []
+    assert server.events == []
 
 
 def test_the_next_address_is_tried_when_one_fails(server, svhn, tmp_path):
