@@ -19,7 +19,7 @@ import numpy as np
 
 Task = Callable[[int], object]
 
-_WORTH = 1 << 16  # values that a thread should work on, at least: to wake it costs tens of microseconds
+_WORTH = 1 << 17  # values that a thread should work on, at least: to wake it costs tens of microseconds
 
 _num_threads = 1
 _jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
