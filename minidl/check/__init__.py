@@ -1,8 +1,8 @@
 """Check a normalization layer, anybody's, and learn what exactly is wrong with it.
 
-``run`` plays the shipped cases on an adapter, ``verify`` judges outputs another program wrote, ``metamorphic`` tests relations that
-need no expected values, ``gradient`` and ``compare`` are the tools the lessons use, ``conformance`` is for pytest.  NumPy is all it
-needs; the layer under test is reached through an adapter that is loaded by its name.
+``run`` plays the shipped cases on an adapter, ``verify`` judges outputs another program wrote, ``metamorphic`` tests
+relations that need no expected values, ``gradient`` and ``compare`` are the tools the lessons use, ``conformance`` is
+for pytest.  NumPy is all it needs; the layer under test is reached through an adapter that is loaded by its name.
 """
 
 from minidl.check.api import run, verify

@@ -30,12 +30,18 @@ def parser() -> argparse.ArgumentParser:
     for name, help_text in (("run", "run an adapter"), ("relations", "check relations that need no expected values")):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("adapter", metavar="pkg.module:Adapter")
-        command.add_argument("--layer", action="append", default=[], help="may be given again; without it, the adapter's layers")
+        command.add_argument(
+            "--layer", action="append", default=[], help="may be given again; without it, the adapter's layers"
+        )
         command.add_argument("--dtype", default="float64" if name == "relations" else "float32", choices=DTYPES)
-        command.add_argument("--declare", action="append", default=[], metavar="KEY=VALUE", help="a convention, e.g. running_var=biased")
+        command.add_argument(
+            "--declare", action="append", default=[], metavar="KEY=VALUE", help="a convention, e.g. running_var=biased"
+        )
         command.add_argument("--verbose", action="store_true", help="print the cases that pass, too")
         if name == "run":
-            command.add_argument("--case", action="append", default=[], help="part of a case's name; may be given again")
+            command.add_argument(
+                "--case", action="append", default=[], help="part of a case's name; may be given again"
+            )
             command.add_argument("--json", metavar="FILE", help="write the report as JSON")
             command.add_argument("--vectors", default=str(VECTORS), metavar="DIR")
     exporter = commands.add_parser("export", help="copy the vectors to a folder")
@@ -74,7 +80,9 @@ def show_case(suite: Suite, name: str) -> int:
         if entry.id == name:
             case = suite.case(entry)
             flag = suite.flags[entry.flag]
-            print(f"{case.id}\nfinds   {flag['finds']}" + (f"\nseen in {', '.join(flag['seen'])}" if flag["seen"] else ""))
+            print(
+                f"{case.id}\nfinds   {flag['finds']}" + (f"\nseen in {', '.join(flag['seen'])}" if flag["seen"] else "")
+            )
             print(f"result  {case.result}\noptions {case.options}\nsteps   {' '.join(case.steps)}")
             print(f"memory  {case.memory or 'as it comes'}" + (f"\nshards  {list(case.shards)}" if case.shards else ""))
             for key, value in (case.inputs | case.expected).items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidl.check.case import DTYPES, Case
+from minidl.check.case import DTYPES, Array, Case
 from minidl.check.conventions import Conventions, declared
 from minidl.check.diagnose import diagnose
 from minidl.check.program import Make
@@ -18,7 +18,9 @@ from minidl.check.suite import VECTORS, Entry, Suite, open_suite
 
 
 def chosen(suite: Suite, layer: str, only: Iterable[str] = ()) -> list[Entry]:
-    """The index's entries of a layer, or those of it whose id contains one of ``only``; unknown names raise ValueError."""
+    """The index's entries of a layer, or those of it whose id contains one of ``only``; unknown names raise
+    ValueError.
+    """
     if layer not in suite.layers:
         raise ValueError(f"run: layer must be one of {', '.join(suite.layers)}, got {layer!r}")
     wanted = tuple(only)
@@ -82,10 +84,11 @@ def run(
 def verify(
     vectors: str | Path, outputs: str | Path, layer: str = "", conventions: Mapping[str, str] | None = None
 ) -> Report:
-    """Compare outputs that another program wrote, one safetensors file a case under the vectors' names, with what is expected.
+    """Compare outputs that another program wrote, one safetensors file a case under the vectors' names, with what is
+    expected.
 
-    The tolerance is that of the outputs' own dtype.  Cases without an output file are counted as absent.  Parameter gradients
-    are those of each backward alone unless ``grads='accumulate'`` is declared.
+    The tolerance is that of the outputs' own dtype.  Cases without an output file are counted as absent.  Parameter
+    gradients are those of each backward alone unless ``grads='accumulate'`` is declared.
     """
     agreed = declared({"grads": "overwrite", **(conventions or {})})
     suite = open_suite(vectors)
@@ -109,7 +112,7 @@ def verify(
     return Report(f"{outputs}: {len(present)} of {len(results)} cases have outputs", results if present else [], lines)
 
 
-def _dtype_of(outputs: Mapping[str, np.ndarray]) -> str:  # type: ignore[type-arg]
+def _dtype_of(outputs: Mapping[str, Array]) -> str:
     for name, value in outputs.items():
         if not name.startswith("state."):
             return str(np.asarray(value).dtype)
@@ -122,5 +125,7 @@ def verified(case: Case, path: Path, conventions: Conventions) -> CaseResult:
     dtype = _dtype_of(tensors)
     if dtype not in case.tol:
         found = dtype or "no output of a known name"
-        raise VectorError(f"{path.name}: its outputs must be in {' or '.join(case.tol) or 'no dtype: it must raise'}, got {found}")
+        raise VectorError(
+            f"{path.name}: its outputs must be in {' or '.join(case.tol) or 'no dtype: it must raise'}, got {found}"
+        )
     return judge(case, tensors, dtype, conventions)

@@ -20,9 +20,9 @@ SCHEMA = 1
 class Case:
     """One case, as it is defined (no expected values yet) or as it is read from a vector file.
 
-    ``steps`` are ``train`` (forward, and backward where ``in.dy.t`` exists), ``eval`` (the same in evaluation) and ``reload`` (the
-    state moves into a fresh layer); the t-th of train and eval reads ``in.x.t`` and writes ``out.*.t`` or ``eval.*.t``, then
-    ``state.t+1.*``.
+    ``steps`` are ``train`` (forward, and backward where ``in.dy.t`` exists), ``eval`` (the same in evaluation) and
+    ``reload`` (the state moves into a fresh layer); the t-th of train and eval reads ``in.x.t`` and writes ``out.*.t``
+    or ``eval.*.t``, then ``state.t+1.*``.
     """
 
     id: str

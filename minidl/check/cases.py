@@ -23,7 +23,7 @@ def images(kind: str, key: str, shape: tuple[int, ...]) -> Array:
     scale = (0.6 + 0.5 * uniform(key + " scale", c)).reshape(1, c, *tail)
     sample = (0.8 * normal(key + " sample", n, c)).reshape(n, c, *tail)
     noise = normal(key, *shape)
-    x = level + scale * (noise + (sample if len(shape) > 2 else 0))
+    x: Array = level + scale * (noise + (sample if len(shape) > 2 else 0))
     name, _, number = kind.partition("=")
     value = float(number or 0)
     if name == "constant":
@@ -94,7 +94,7 @@ class Table:
                 image = inputs[f"in.x.{t}"]
                 dy = np.asarray(normal(f"{name} dy {t}", *output_shape(layer, settled, chosen, image)) + 0.4)
                 if memory == "broadcast-dy":
-                    dy = dy[(..., *(slice(1),) * (len(shape) - 2))] + 0 * dy
+                    dy = dy[(slice(None), slice(None), *(slice(1),) * (dy.ndim - 2))] + 0 * dy
                 inputs[f"in.dy.{t}"] = dy.astype(cast)
         offset = float(x[5:]) if common and x.startswith("mean=") and abs(float(x[5:])) >= 1e3 else 0.0
         plan = tuple(step.rstrip("-") for step in steps.split())
@@ -132,10 +132,10 @@ def default_state(name: str, layer: str, options: Mapping[str, Any]) -> dict[str
 def output_shape(layer: str, options: Mapping[str, Any], params: Mapping[str, Any], x: Array) -> tuple[int, ...]:
     """The shape of y."""
     if layer.endswith("_norm"):
-        return x.shape
+        return tuple(x.shape)
     plain = plain_class(layer)(layer, options)
     plain.load({name: np.asarray(value) for name, value in params.items()}, {})
-    return np.shape(plain.forward(x.astype(np.float64), True))
+    return tuple(np.shape(plain.forward(x.astype(np.float64), True)))
 
 
 def all_cases() -> list[Case]:

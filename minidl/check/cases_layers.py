@@ -21,12 +21,20 @@ def fill(table: Table) -> None:
 def convolutions(table: Table) -> None:
     """Convolution."""
 
-    def add(flag: str, shape: tuple[int, ...], out: int, kernel: list[int], stride: Any, padding: Any, **more: Any) -> None:
+    def add(
+        flag: str, shape: tuple[int, ...], out: int, kernel: list[int], stride: Any, padding: Any, **more: Any
+    ) -> None:
         key = f"conv2d {flag} {len(table.cases)}"
         params = {"weight": away_from_zero(f"{key} weight", out, shape[1], *kernel)}
         if more.pop("bias", 1):
             params["bias"] = away_from_zero(f"{key} bias", out)
-        options = {"in_channels": shape[1], "out_channels": out, "kernel_size": kernel, "stride": stride, "padding": padding}
+        options = {
+            "in_channels": shape[1],
+            "out_channels": out,
+            "kernel_size": kernel,
+            "stride": stride,
+            "padding": padding,
+        }
         table.add("conv2d", flag, shape, params=params, bias=int("bias" in params), **options, **more)
 
     image = (2, 3, 5, 7)
@@ -67,17 +75,19 @@ def poolings(table: Table) -> None:
 
 def affine(table: Table) -> None:
     """The affine map."""
-    for flag, n, into, out, bias, more in (
+    rows: tuple[tuple[str, int, int, int, int, dict[str, Any]], ...] = (
         ("shape-nc", 5, 4, 3, 1, {}),
         ("shape-nc", 3, 4, 7, 1, {}),
         ("n1", 1, 4, 3, 1, {}),
         ("square", 4, 5, 5, 1, {}),
         ("no-bias", 4, 3, 5, 0, {}),
         ("accumulate", 3, 4, 2, 1, {"steps": "train train"}),
+        ("accumulate", 4, 2, 5, 1, {"steps": "train train train"}),
         ("two-forwards", 3, 4, 2, 1, {"steps": "train- train"}),
         ("memory-fortran", 5, 4, 3, 1, {"memory": "fortran"}),
         ("memory-strided", 5, 4, 3, 1, {"memory": "strided"}),
-    ):
+    )
+    for flag, n, into, out, bias, more in rows:
         key = f"linear {flag} {len(table.cases)}"
         params = {"weight": away_from_zero(f"{key} weight", out, into)}
         if bias:

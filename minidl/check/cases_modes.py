@@ -38,10 +38,14 @@ def fill_mode(table: Table) -> None:
     zero = np.zeros((3, 3))
     table.add(layer, "zero-psi", params={"gate.weight": zero}, steps="train eval", num_modes=3)
     for gap in (50, 105, 800):
-        table.add(layer, f"gap-{gap}", steps="train eval", x="clusters", params={"gate.weight": opposed(gap, 3)}, num_modes=2)
+        table.add(
+            layer, f"gap-{gap}", steps="train eval", x="clusters", params={"gate.weight": opposed(gap, 3)}, num_modes=2
+        )
     for gap in (105, 800):
         weight, bias = 0.1 * opposed(1, 3), [0.0, -gap]
-        table.add(layer, "empty-mode", steps="train eval", params={"gate.weight": weight, "gate.bias": bias}, num_modes=2)
+        table.add(
+            layer, "empty-mode", steps="train eval", params={"gate.weight": weight, "gate.bias": bias}, num_modes=2
+        )
     owner = {"gate.weight": opposed(60, 3), "gate.bias": [0.2, -0.1]}
     table.add(layer, "owner", x="owner", params=owner, num_modes=2)
     table.add(layer, "owner", (5, 3), x="owner", params=owner, num_modes=2)

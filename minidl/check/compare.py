@@ -42,8 +42,13 @@ class TensorResult:
         at = "[" + ", ".join(map(str, self.index)) + "]"
         error = abs(self.got - self.want)
         relative = error / abs(self.want) if self.want else np.inf
-        text = [f"WRONG {self.name}{at}: got {self.got:.9g}, want {self.want:.9g}, {self.worst:.3g} × the tolerance {self.tol:.2g}"]
-        text.append(f"      abs {error:.3g}, rel {relative:.3g}, {self.ulp:.3g} ulp; {self.bad} of {self.size} elements are out")
+        text = [
+            f"WRONG {self.name}{at}: got {self.got:.9g}, want {self.want:.9g}, {self.worst:.3g} × the tolerance "
+            f"{self.tol:.2g}"
+        ]
+        text.append(
+            f"      abs {error:.3g}, rel {relative:.3g}, {self.ulp:.3g} ulp; {self.bad} of {self.size} elements are out"
+        )
         text += [f"      {line}" for line in ([self.problem] if self.problem else []) + self.patterns]
         if self.follows:
             text.append(f"      follows from {self.follows}")
@@ -70,11 +75,16 @@ def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> Tens
     result = TensorResult(name)
     try:
         array = np.asarray(got)
+        if array.dtype == object:
+            raise TypeError
         wide = array.astype(np.longdouble)
     except (TypeError, ValueError):
         result.problem = f"is {type(got).__name__}, want a NumPy array"
         return result
-    expected, allowed = np.asarray(want).astype(np.longdouble), np.broadcast_to(np.asarray(tol, np.longdouble), np.shape(want))
+    expected, allowed = (
+        np.asarray(want).astype(np.longdouble),
+        np.broadcast_to(np.asarray(tol, np.longdouble), np.shape(want)),
+    )
     result.size = expected.size
     if array.shape != expected.shape:
         turned = " (transposed)" if array.shape[::-1] == expected.shape else ""

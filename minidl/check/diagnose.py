@@ -1,7 +1,7 @@
 """Name what is wrong: the known-wrong variant that answers as the layer under test did.
 
-A case is *explained* by a variant whose outputs, computed in float64 (longer than the layer's own digits), equal what the layer
-gave, wrong values and right ones.  Bugs that only add rounding noise are told by which cases they fail.
+A case is *explained* by a variant whose outputs, computed in float64 (longer than the layer's own digits), equal what
+the layer gave, wrong values and right ones.  Bugs that only add rounding noise are told by which cases they fail.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ PATIENCE = 10  # cases that nothing explains, after which the search ends
 ALIKE = 0.6
 
 
+@np.errstate(all="ignore")
 def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions: Conventions) -> list[str]:
     """Return a line for each known-wrong variant that explains failing cases, the most telling first.
 
-    Sets ``cause`` of every case it explains, and ``follows`` of tensors that are right for the layer's own earlier values.
+    Sets ``cause`` of every case it explains, and ``follows`` of tensors that are right for the layer's own earlier
+    values.
     """
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
@@ -38,7 +40,9 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
     passed = [result for result in results if result.status == "passed" and result.outputs]
     known = {variant.name: variant for variant in known_wrong(layer)}
     lines: list[str] = []
-    remaining, unexplained, singly = list(failed), [], []
+    remaining = list(failed)
+    unexplained: list[CaseResult] = []
+    singly: list[Variant] = []
     while remaining:
         first, tries = remaining[0], len(unexplained) < PATIENCE
         candidates = [v for v in known.values() if tries and explains(v, first, dtype, conventions)]
@@ -75,13 +79,17 @@ def pairs(
     dtype: str,
     conventions: Conventions,
 ) -> Iterator[Variant]:
-    """Variants with two bugs: one that has explained a case by itself, and one that by itself fails a remaining case."""
+    """Variants with two bugs: one that has explained a case by itself, and one that by itself fails a remaining
+    case.
+    """
     if not found or not remaining:
         return
     seconds = [
         variant
         for variant in known.values()
-        if not variant.symptom and variant.dtype == found[0].dtype and any(fails(variant, r, dtype) for r in remaining)
+        if not variant.symptom
+        and variant.dtype == found[0].dtype
+        and any(fails(variant, r, dtype, conventions) for r in remaining)
     ]
     for first in found:
         for second in seconds:
@@ -91,17 +99,19 @@ def pairs(
                     plain_class(first.layer, both)
                 except ValueError:
                     continue
-                yield replace(first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=both)
+                yield replace(
+                    first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=both
+                )
 
 
-def fails(variant: Variant, result: CaseResult, dtype: str) -> bool:
+def fails(variant: Variant, result: CaseResult, dtype: str, conventions: Conventions) -> bool:
     """Whether a variant goes wrong where the layer under test does first."""
     if not result.failed:
         return False
     first = result.failed[0].name
-    for name, value in outputs_of(variant, result.case, np.float64, Conventions(grads="overwrite")):
+    for name, value in outputs_of(variant, result.case, np.float64, conventions):
         if name == first:
-            return wrong(name, value, result, dtype)
+            return wrong(name, value, result, dtype, conventions)
     return True
 
 
@@ -117,7 +127,9 @@ def sentence(variants: Sequence[Variant], count: int, of: int) -> str:
 
 
 def outputs_of(variant: Variant, case: Case, kind: Any, conventions: Conventions) -> Iterator[tuple[str, Any]]:
-    """Yield the outputs of a variant, computed in a dtype, in the adapter's conventions; the last is ("raised", error)."""
+    """Yield the outputs of a variant, computed in a dtype, in the adapter's conventions; the last is ("raised",
+    error).
+    """
 
     def place(name: str, array: Array) -> Array:
         return array.copy() if array.dtype.kind == "i" else arranged_as(array.astype(kind), name, case)
@@ -154,7 +166,9 @@ def explains(variant: Variant, result: CaseResult, dtype: str, conventions: Conv
 
 
 def answered(variant: Variant, result: CaseResult, dtype: str, kind: Any, conventions: Conventions) -> bool:
-    """Whether the variant, computed in a dtype, gives what the layer under test gave, and fails the case if that did."""
+    """Whether the variant, computed in a dtype, gives what the layer under test gave, and fails the case if that
+    did.
+    """
     raised = result.message.startswith("raised")
     left = set() if raised else set(result.case.expected)
     telling = not result.failed
@@ -166,16 +180,15 @@ def answered(variant: Variant, result: CaseResult, dtype: str, kind: Any, conven
             if not alike(name, value, result, dtype):
                 return False
             left.remove(name)
-            telling = telling or (name in suspects and wrong(name, value, result, dtype))
+            telling = telling or (name in suspects and wrong(name, value, result, dtype, conventions))
     return not raised and not left and telling
 
 
-def wrong(name: str, predicted: Array, result: CaseResult, dtype: str) -> bool:
+def wrong(name: str, predicted: Array, result: CaseResult, dtype: str, conventions: Conventions) -> bool:
     """Whether an output of a variant is out of the case's tolerance, so that the variant says something about it."""
-    conventional = summed_gradients(result.case.expected, Conventions())
-    either = (result.case.expected[name], conventional[name])
-    tol = result.case.tol[dtype][name]
-    return all(np.shape(predicted) != want.shape or not within(predicted, want, tol) for want in either)
+    want = summed_gradients(result.case.expected, conventions)[name]
+    tol = summed_gradients(result.case.tol[dtype], conventions)[name]
+    return np.shape(predicted) != want.shape or not within(predicted, want, tol)
 
 
 def within(got: Any, want: Any, tol: Any) -> bool:
@@ -208,9 +221,7 @@ def without_contradiction(
     return [variant for variant in variants if contradicted[variant.name] == least]
 
 
-def by_symptom(
-    remaining: Sequence[CaseResult], results: Sequence[CaseResult], layer: str, dtype: str
-) -> list[str]:
+def by_symptom(remaining: Sequence[CaseResult], results: Sequence[CaseResult], layer: str, dtype: str) -> list[str]:
     """Name a variant whose wrong digits are noise, by the cases it fails."""
     failing = {result.case.id for result in remaining}
     for variant in known_wrong(layer):

@@ -1,7 +1,8 @@
 """Expected values and tolerances of a case, from the plain layer.
 
-The tolerance of an element is 8 times the largest of: the effect of one unit of rounding in the inputs and in each operation of
-the formula (``TRIALS`` random draws; a sum counts the magnitudes of its terms), and one unit of the value itself; and not less than the mean of that over a sample's channel (see ``shared``).
+The tolerance of an element is 8 times the largest of: the effect of one unit of rounding in the inputs and in each
+operation of the formula (``TRIALS`` random draws; a sum counts the magnitudes of its terms), and one unit of the value
+itself; and not less than the mean of that over a sample's channel (see ``shared``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,8 @@ def exactly(case: Case) -> dict[str, Array]:
 def rounded_up(tolerance: Array) -> Array:
     """Tolerances with 4 bits, rounded up, as float32: small files, the same bytes wherever they are made."""
     mantissa, exponent = np.frexp(tolerance.astype(np.float64))
-    return np.maximum(np.ldexp(np.ceil(mantissa * 16) / 16, exponent), 2.0**-149).astype(np.float32)
+    bits = np.ldexp(np.ceil(mantissa * 16) / 16, exponent)
+    return np.asarray(np.maximum(bits, 2.0**-149).astype(np.float32))
 
 
 def shared(name: str, effect: Array) -> Array:
@@ -49,9 +50,9 @@ def shared(name: str, effect: Array) -> Array:
     The gradients of Psi sum to zero over the modes; y and dx of a sample's channel pass through its mean.
     """
     if ".dgate." in name:
-        return np.maximum(effect, effect.max(axis=0, keepdims=True))
+        return np.asarray(np.maximum(effect, effect.max(axis=0, keepdims=True)))
     if effect.ndim > 2 and np.isfinite(effect).all():
-        return np.maximum(effect, effect.mean(axis=tuple(range(2, effect.ndim)), keepdims=True))
+        return np.asarray(np.maximum(effect, effect.mean(axis=tuple(range(2, effect.ndim)), keepdims=True)))
     return effect
 
 
@@ -78,7 +79,9 @@ def tolerances(case: Case, dtype: str, want: Mapping[str, Array]) -> dict[str, A
 
 
 def centred(case: Case) -> Case:
-    """The same case with its offset taken off x, and put into the gates' bias instead: what *accurate* is measured by."""
+    """The same case with its offset taken off x, and put into the gates' bias instead: what *accurate* is measured
+    by.
+    """
     inputs = dict(case.inputs)
     for name, value in case.inputs.items():
         if name.startswith("in.x."):
@@ -103,5 +106,3 @@ def fill(case: Case, want: Mapping[str, Array]) -> Case:
     tol = {dtype: tolerances(case, dtype, want) for dtype in dtypes}
     accurate = {dtype: accurate_tolerances(case, dtype, want) for dtype in dtypes} if case.offset else {}
     return replace(case, expected=dict(want), tol=tol, accurate=accurate)
-
-

@@ -29,7 +29,8 @@ FLAGS: dict[str, Flag] = {
         "a one-pass variance; an error that grows with the mean", ("google/flax#1491", "pytorch/pytorch#51102")
     ),
     "mean-1e5": Flag(
-        "a one-pass variance; an error that grows with the mean", ("tensorflow/tensorflow#3290", "pytorch/pytorch#40302")
+        "a one-pass variance; an error that grows with the mean",
+        ("tensorflow/tensorflow#3290", "pytorch/pytorch#40302"),
     ),
     "std-1e-3": Flag("eps in the wrong place", ("Tencent/ncnn#311", "keras-team/keras#8726")),
     "std-1e-8": Flag("eps missing or in the wrong place", ("Tencent/ncnn#311",)),
@@ -54,7 +55,9 @@ FLAGS: dict[str, Flag] = {
     "memory-fortran": Flag("an array read in the order of memory"),
     "memory-strided": Flag("strides that are ignored"),
     "memory-batch-innermost": Flag("an array read in the order of memory"),
-    "memory-nhwc-view": Flag("channels read in the order of memory", ("pytorch/pytorch#140913", "pytorch/pytorch#62594")),
+    "memory-nhwc-view": Flag(
+        "channels read in the order of memory", ("pytorch/pytorch#140913", "pytorch/pytorch#62594")
+    ),
     "memory-broadcast-dy": Flag("a dy of stride 0 taken for a full array"),
     "memory-read-only": Flag("inputs written to"),
     "shards": Flag("shards of unequal size averaged with equal weight"),

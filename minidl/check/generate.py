@@ -1,8 +1,8 @@
 """Make the vectors: ``python -m minidl.check.generate [DIR]``.
 
-Each expected value is computed in 50 digits by the plain layer and rounded once.  It is written only if ``minidl.reference`` in
-extended precision gives the same to 1e-15, and if the gradients agree with the complex step to 1e-15; otherwise nothing is
-written and the command says where they differ.
+Each expected value is computed in 50 digits by the plain layer and rounded once.  It is written only if
+``minidl.reference`` in extended precision gives the same to 1e-15, and if the gradients agree with the complex step to
+1e-15; otherwise nothing is written and the command says where they differ.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def rounded(value: Any) -> Array:
 def wanted(case: Case, values: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs that a case asks for.
 
-    Left out is what right layers may answer differently: the unbiased variance of a single value, and dbias = sum dy, written or
-    not as a sum over gates that are NaN.
+    Left out is what right layers may answer differently: the unbiased variance of a single value, and dbias = sum dy,
+    written or not as a sum over gates that are NaN.
     """
     unsettled = {"single-value": "state.", "nan-one-sample": "out.dbias."}.get(case.flag)
     return {n: rounded(v) for n, v in values.items() if unsettled is None or not n.startswith(unsettled)}
@@ -72,7 +72,8 @@ def wanted(case: Case, values: Mapping[str, Array]) -> dict[str, Array]:
 def agree_with_reference(case: Case, want: Mapping[str, Array]) -> None:
     """Raise unless minidl.reference in longdouble gives the wanted values.
 
-    The bound is 1e-15 of the tensor's largest value, or, for an ill-conditioned case, the tolerance rule at longdouble's unit.
+    The bound is 1e-15 of the tensor's largest value, or, for an ill-conditioned case, the tolerance rule at
+    longdouble's unit.
     """
     with np.errstate(all="ignore"):
         lift = lambda name, array: array if array.dtype.kind == "i" else array.astype(np.longdouble)  # noqa: E731
@@ -102,7 +103,9 @@ def agree_with_complex_step(case: Case, values: Mapping[str, Array]) -> None:
     for t, step in enumerate(steps):
         prefix = "out" if step == "train" else "eval"
         if f"in.dy.{t}" in case.inputs and np.isfinite(case.inputs[f"in.x.{t}"]).all():
-            grads = {name: value for name, value in values.items() if name.startswith(prefix) and name.endswith(f".{t}")}
+            grads = {
+                name: value for name, value in values.items() if name.startswith(prefix) and name.endswith(f".{t}")
+            }
             found = {name.removeprefix(f"{prefix}.").removesuffix(f".{t}"): value for name, value in grads.items()}
             for trial in range(DIRECTIONS):
                 if not derivative_agrees(one_step(case, values, t), prefix, found, f"{case.id} {t} {trial}"):
@@ -110,7 +113,9 @@ def agree_with_complex_step(case: Case, values: Mapping[str, Array]) -> None:
 
 
 def derivative_agrees(case: Case, prefix: str, grads: Mapping[str, Array], key: str) -> bool:
-    """Whether the gradients along a random direction equal the imaginary part of the loss a tiny step along i times it."""
+    """Whether the gradients along a random direction equal the imaginary part of the loss a tiny step along i times
+    it.
+    """
     import mpmath
 
     names = ["in.x.0"] + [name for name in case.inputs if name.startswith("param.") and name != "param.labels"]

@@ -31,7 +31,8 @@ def gradient(
     """Compare backward's gradients with derivatives of sum(dy · forward), for a random dy.
 
     complex: Im f(x + ih) / h, exact to rounding, for a forward that runs in complex numbers (no abs, no max);
-    central: (f(x + h) − f(x − h)) / 2h of every element; direction: the same along one random direction an input, for large ones.
+    central: (f(x + h) − f(x − h)) / 2h of every element; direction: the same along one random direction an input, for
+    large ones.
 
     Parameters
     ----------
@@ -76,7 +77,9 @@ def gradient(
             continue
         got = np.asarray(grads[f"d{name}"])
         if got.shape != held[name].shape:
-            raise AssertionError(f"gradient: d{name} must have shape {held[name].shape}, got {got.shape}; see its sum over axes")
+            raise AssertionError(
+                f"gradient: d{name} must have shape {held[name].shape}, got {got.shape}; see its sum over axes"
+            )
         errors[name] = _error(forward, dy, held, name, got, method, seed)
         if not errors[name] <= bound:
             what = "complex" if method == "complex" else "numeric"
@@ -89,9 +92,7 @@ def gradient(
     return errors
 
 
-def _error(
-    forward: Forward, dy: Array, held: dict[str, Array], name: str, got: Array, method: str, seed: int
-) -> float:
+def _error(forward: Forward, dy: Array, held: dict[str, Array], name: str, got: Array, method: str, seed: int) -> float:
     """Largest error of one gradient relative to its largest element, or VacuousCheckError."""
 
     def loss(value: Array) -> Any:

@@ -22,7 +22,7 @@ def arranged(array: Array, memory: str) -> Array:
     if memory == "nhwc-view":
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
     if memory == "broadcast-dy" and array.ndim > 2:
-        corner = array[(..., *(slice(1),) * (array.ndim - 2))]
+        corner = array[(slice(None), slice(None), *(slice(1),) * (array.ndim - 2))]
         if np.array_equal(np.broadcast_to(corner, array.shape), array):
             return np.broadcast_to(corner.copy(), array.shape)
     copy = array.copy()

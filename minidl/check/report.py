@@ -47,13 +47,23 @@ class Report:
         lines = [self.title]
         for result in self.results:
             if result.status != "passed" or verbose:
-                lines.append(f"{result.status.upper():9}{result.case.id}" + (f": {result.message}" if result.message else ""))
-                lines += ["    " + line for tensor in result.tensors if verbose or not tensor.passed for line in tensor.lines()]
+                lines.append(
+                    f"{result.status.upper():9}{result.case.id}" + (f": {result.message}" if result.message else "")
+                )
+                lines += [
+                    "    " + line
+                    for tensor in result.tensors
+                    if verbose or not tensor.passed
+                    for line in tensor.lines()
+                ]
                 if result.cause:
                     lines.append(f"    → {result.cause}")
         loose = [result for result in self.results if result.worst_accurate > 1]
         for result in loose if self.grade == "conforms" else []:
-            lines.append(f"INACCURATE {result.case.id}: conforms, but its error grows with the mean ({result.worst_accurate:.3g})")
+            lines.append(
+                f"INACCURATE {result.case.id}: conforms, but its error grows with the mean "
+                f"({result.worst_accurate:.3g})"
+            )
         lines += [f"Diagnosis: {line}" for line in self.diagnosis]
         counts = Counter(result.status for result in self.results)
         text = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "declared", "absent"))

@@ -55,7 +55,9 @@ def load_adapter(spec: str) -> Make:
     try:
         return cast(Make, getattr(importlib.import_module(module_name), name))
     except (ImportError, AttributeError) as error:
-        raise ImportError(f"run: the adapter {spec!r} cannot be loaded ({error}); is its folder on PYTHONPATH?") from None
+        raise ImportError(
+            f"run: the adapter {spec!r} cannot be loaded ({error}); is its folder on PYTHONPATH?"
+        ) from None
 
 
 class Border:
@@ -124,7 +126,7 @@ def run_case(make: Make, case: Case, dtype: str, conventions: Conventions | None
 
 def judge(case: Case, outputs: Mapping[str, Any], dtype: str, conventions: Conventions) -> CaseResult:
     """Compare outputs, in computation order, with what a layer of these conventions must answer."""
-    case = in_convention(case, conventions)
+    case = in_convention(case, conventions, dtype)
     wanted, tol = summed_gradients(case.expected, conventions), summed_gradients(case.tol[dtype], conventions)
     accurate = case.accurate.get(dtype, {})
     result = CaseResult(case, "passed", outputs=dict(outputs))

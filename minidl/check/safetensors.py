@@ -34,7 +34,11 @@ def dumps(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = Non
         if dtype not in NAMES:
             raise ValueError(f"safetensors.dumps: tensor {name} must be one of {', '.join(DTYPES)}, got {array.dtype}")
         raw = array.astype(dtype).tobytes()
-        header[name] = {"dtype": NAMES[dtype], "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        header[name] = {
+            "dtype": NAMES[dtype],
+            "shape": list(array.shape),
+            "data_offsets": [len(data), len(data) + len(raw)],
+        }
         data += raw
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -63,7 +67,9 @@ def loads(raw: bytes, name: str = "file") -> tuple[dict[str, Array], dict[str, s
                 raise ValueError(f"shape {shape} needs {math.prod(shape) * dtype.itemsize} bytes, got {end - begin}")
             tensors[key] = np.frombuffer(body[begin:end], dtype).reshape(shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise VectorError(f"{name}: the header must describe its tensors, got {type(error).__name__}: {error}") from None
+        raise VectorError(
+            f"{name}: the header must describe its tensors, got {type(error).__name__}: {error}"
+        ) from None
     return tensors, metadata
 
 

@@ -45,7 +45,9 @@ class Suite:
         path = self.folder / entry.file
         raw = read_bytes(path)
         if hashlib.sha256(raw).hexdigest() != entry.sha256:
-            raise VectorError(f"{path.name}: its sha256 must be the index's {entry.sha256[:12]}…; export the vectors again")
+            raise VectorError(
+                f"{path.name}: its sha256 must be the index's {entry.sha256[:12]}…; export the vectors again"
+            )
         tensors, metadata = loads(raw, path.name)
         return from_tensors(tensors, metadata, path.name)
 

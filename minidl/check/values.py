@@ -18,13 +18,15 @@ def uniform(key: str, *shape: int) -> Array:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
-    return (((z >> np.uint64(40)).astype(np.float64) + 0.5) / 2**24).reshape(shape)
+    return np.asarray(((z >> np.uint64(40)).astype(np.float64) + 0.5) / 2**24).reshape(shape)
 
 
 def normal(key: str, *shape: int) -> Array:
-    """Bell-shaped numbers of mean 0 and variance about 1 (a sum of four uniform ones): no library function is involved."""
+    """Bell-shaped numbers of mean 0 and variance about 1 (a sum of four uniform ones): no library function is
+    involved.
+    """
     u = uniform(key, 4, *shape)
-    return 1.75 * (u[0] + u[1] + u[2] + u[3] - 2.0)
+    return np.asarray(1.75 * (u[0] + u[1] + u[2] + u[3] - 2.0))
 
 
 def signs(key: str, *shape: int) -> Array:
@@ -35,4 +37,4 @@ def signs(key: str, *shape: int) -> Array:
 def away_from_zero(key: str, *shape: int) -> Array:
     """Numbers of either sign with magnitude in (0.4, 1.9): never 0, and never 1 by design."""
     u = uniform(key, 2, *shape)
-    return np.where(u[0] < 0.5, -1.0, 1.0) * (0.4 + 1.5 * u[1])
+    return np.asarray(np.where(u[0] < 0.5, -1.0, 1.0) * (0.4 + 1.5 * u[1]))

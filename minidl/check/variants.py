@@ -14,9 +14,9 @@ from minidl.check.plain.base import Plain
 class Variant:
     """A layer with one known change.
 
-    ``name`` is short, ``says`` is the sentence of the diagnosis, ``patches`` are (old, new) texts in the plain layer's source.
-    ``symptom`` marks bugs whose wrong digits are rounding noise: they are told by which cases fail, not by the values.
-    ``correct`` marks another right way to compute the same.
+    ``name`` is short, ``says`` is the sentence of the diagnosis, ``patches`` are (old, new) texts in the plain layer's
+    source. ``symptom`` marks bugs whose wrong digits are rounding noise: they are told by which cases fail, not by the
+    values. ``correct`` marks another right way to compute the same.
     """
 
     layer: str
@@ -61,7 +61,7 @@ class Collection:
 
 def variants_of(layer: str) -> list[Variant]:
     """Known variants of a layer, right and wrong."""
-    from minidl.check import variants_batch, variants_groups, variants_layers, variants_modes
+    from minidl.check import variants_batch, variants_groups, variants_layers, variants_mode_group, variants_modes
 
     tables = {
         "batch_norm": variants_batch.batch_norm,
@@ -69,7 +69,7 @@ def variants_of(layer: str) -> list[Variant]:
         "layer_norm": variants_groups.layer_norm,
         "group_norm": variants_groups.group_norm,
         "mode_norm": variants_modes.mode_norm,
-        "mode_group_norm": variants_modes.mode_group_norm,
+        "mode_group_norm": variants_mode_group.mode_group_norm,
         "conv2d": variants_layers.conv2d,
         "max_pool2d": variants_layers.max_pool2d,
         "avg_pool2d": variants_layers.avg_pool2d,

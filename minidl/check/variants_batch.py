@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants import Collection, Variant
+from minidl.check.variants_batch_backward import backward, interface
 
 VAR = "var = mean(centred * centred, axes)"
 MU = "mu = mean(x, axes)"
@@ -15,13 +16,14 @@ UNSAVED = "def saved(self):\n        return {}\n\n    def state(self)"
 LIFT = 'axes = (0, *range(2, x.ndim))\n        eps, weight, bias = self.options["eps"]'
 HALF = "x = x.astype(np.float16)\n        "
 WELFORD = """axes = (0, *range(2, x.ndim))
-        mu, square, flat = 0 * x[:1], 0 * x[:1], np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+        flat = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
         mu, square = 0 * flat[:, 0], 0 * flat[:, 0]
         for i in range(flat.shape[1]):
             delta = flat[:, i] - mu
             mu = mu + delta / (i + 1)
             square = square + delta * (flat[:, i] - mu)
-        welford = mu.reshape((1, -1) + (1,) * (x.ndim - 2)), (square / flat.shape[1]).reshape((1, -1) + (1,) * (x.ndim - 2))
+        column_shape = (1, -1) + (1,) * (x.ndim - 2)
+        welford = mu.reshape(column_shape), (square / flat.shape[1]).reshape(column_shape)
         eps, weight, bias = self.options["eps"]"""
 
 
@@ -42,83 +44,183 @@ def statistics(table: Collection) -> None:
     seen = ("google/flax#1491", "tensorflow/tensorflow#3290", "pytorch/pytorch#40302")
     table.wrong("one-pass variance", one_pass, (VAR, "var = mean(x * x, axes) - mu * mu"), symptom=True, seen=seen)
     unbiased = "y is normalised by the UNBIASED variance (n − 1); the formula takes the biased one"
-    table.wrong("unbiased variance in forward", unbiased, (VAR, f"{VAR} * (x.size // x.shape[1]) / max(x.size // x.shape[1] - 1, 1)"))
+    table.wrong(
+        "unbiased variance in forward",
+        unbiased,
+        (VAR, f"{VAR} * (x.size // x.shape[1]) / max(x.size // x.shape[1] - 1, 1)"),
+    )
     outside = "eps is added to the standard deviation, outside the root"
-    table.wrong("eps outside the root", outside, (RSTD, "rstd = 1 / (sqrt(var) + eps)"), seen=("Tencent/ncnn#311", "keras-team/keras#8726"))
+    table.wrong(
+        "eps outside the root",
+        outside,
+        (RSTD, "rstd = 1 / (sqrt(var) + eps)"),
+        seen=("Tencent/ncnn#311", "keras-team/keras#8726"),
+    )
     table.wrong("eps missing", "there is no eps under the root", (RSTD, "rstd = 1 / sqrt(var)"))
-    table.wrong("eps as a floor", "the root is taken of max(var, eps), not of var + eps", (RSTD, "rstd = 1 / sqrt(np.maximum(var, eps))"), seen=("vacancy/Synchronized-BatchNorm-PyTorch#43",))
+    table.wrong(
+        "eps as a floor",
+        "the root is taken of max(var, eps), not of var + eps",
+        (RSTD, "rstd = 1 / sqrt(np.maximum(var, eps))"),
+        seen=("vacancy/Synchronized-BatchNorm-PyTorch#43",),
+    )
     table.wrong("weight ignored", "weight does not multiply y", ("return weight * xhat", "return xhat"))
     table.wrong("bias ignored", "bias is not added to y", ("weight * xhat + bias", "weight * xhat"))
-    table.wrong("weight before centring", "weight multiplies x but not the mean: y = (weight x − mu) / sigma + bias", ("return weight * xhat + bias", "return (weight * x - mu) * rstd + bias"))
-    table.wrong("statistics over the batch alone", "mean and variance are taken over the batch alone, not over space", (MU, "mu = mean(x, 0)"), (VAR, "var = mean(centred * centred, 0)"), (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"))
-    table.wrong("statistics a sample", "mean and variance are those of each sample, as in instance normalization", (MU, "mu = mean(x, axes[1:])"), (VAR, "var = mean(centred * centred, axes[1:])"), (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"))
-    table.wrong("float16 sums", "sums and squares are kept in float16, which ends at 65504", (LIFT, HALF + LIFT), dtype="float16")
+    table.wrong(
+        "weight before centring",
+        "weight multiplies x but not the mean: y = (weight x − mu) / sigma + bias",
+        ("return weight * xhat + bias", "return (weight * x - mu) * rstd + bias"),
+    )
+    table.wrong(
+        "statistics over the batch alone",
+        "mean and variance are taken over the batch alone, not over space",
+        (MU, "mu = mean(x, 0)"),
+        (VAR, "var = mean(centred * centred, 0)"),
+        (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"),
+    )
+    table.wrong(
+        "statistics a sample",
+        "mean and variance are those of each sample, as in instance normalization",
+        (MU, "mu = mean(x, axes[1:])"),
+        (VAR, "var = mean(centred * centred, axes[1:])"),
+        (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"),
+    )
+    table.wrong(
+        "float16 sums",
+        "sums and squares are kept in float16, which ends at 65504",
+        (LIFT, HALF + LIFT),
+        dtype="float16",
+    )
     table.wrong("NaN hidden", "NaN in x is replaced by 0", (LIFT, "x = np.nan_to_num(x)\n        " + LIFT))
     uneven = "the means of shards of unequal size are averaged with equal weight"
     parts = "np.split(x, self.cuts)"
-    table.wrong("uneven shards", uneven, (MU, f"mu = sum(mean(part, axes) for part in {parts}) / (len(self.cuts) + 1)"), (VAR, f"var = sum(mean((part - mu) * (part - mu), axes) for part in {parts}) / (len(self.cuts) + 1)"))
-    table.wrong("shards not synchronised", "each shard uses its own statistics", (MU, f"mu = np.concatenate([mean(part, axes) + 0 * part for part in {parts}])"), (VAR, f"var = np.concatenate([mean(part * part, axes) + 0 * part for part in np.split(centred, self.cuts)])"), (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"))
+    table.wrong(
+        "uneven shards",
+        uneven,
+        (MU, f"mu = sum(mean(part, axes) for part in {parts}) / (len(self.cuts) + 1)"),
+        (VAR, f"var = sum(mean((part - mu) * (part - mu), axes) for part in {parts}) / (len(self.cuts) + 1)"),
+    )
+    table.wrong(
+        "shards not synchronised",
+        "each shard uses its own statistics",
+        (MU, f"mu = np.concatenate([mean(part, axes) + 0 * part for part in {parts}])"),
+        (VAR, "var = np.concatenate([mean(part * part, axes) + 0 * part for part in np.split(centred, self.cuts)])"),
+        (UPDATE, "self.update(mean(mu, axes).reshape(-1), mean(var, axes).reshape(-1), x.size // x.shape[1])"),
+    )
 
 
 def state(table: Collection) -> None:
     """Wrong running statistics."""
     swapped = "momentum is taken as the weight of the OLD statistics; if you mean it, declare momentum='old'"
-    table.wrong("momentum swapped", swapped, ('lam = self.options["momentum"]', 'lam = 1 - self.options["momentum"]'), seen=("d2l-ai/d2l-en#2213", "apache/mxnet#1948"))
-    biased = "running_var is the BIASED variance of the batch (n, not n − 1); if you mean it, declare running_var='biased'"
-    table.wrong("running_var biased", biased, ('if convention == "unbiased"', 'if convention == "never"'), seen=("pytorch/pytorch#19916",))
-    table.wrong("n − 1 counts the batch alone", "running_var is corrected by N/(N − 1) of the batch size, not by that of N·P values", ("var = var * n / max(n - 1, 1)", "var = var * self.batch / max(self.batch - 1, 1)"), (LIFT, "self.batch = x.shape[0]\n        " + LIFT))
-    table.wrong("running_var is a standard deviation", "running_var holds a standard deviation", ("self.running_var = (1 - lam) * old_var + lam * var", "self.running_var = (1 - lam) * old_var + lam * sqrt(var)"))
-    table.wrong("running_var with eps", "running_var contains eps", ("self.running_var = (1 - lam) * old_var + lam * var", 'self.running_var = (1 - lam) * old_var + lam * (var + self.options["eps"])'))
-    table.wrong("statistics updated in evaluation", "evaluation changes the running statistics", (EVAL, f"self.update(mean(x, axes).reshape(-1), mean(x * x, axes).reshape(-1) - mean(x, axes).reshape(-1) ** 2, x.size // x.shape[1])\n            {EVAL}"))
-    table.wrong("statistics updated twice", "the running statistics are updated twice a forward pass", (UPDATE, f"{UPDATE}\n            {UPDATE}"))
+    table.wrong(
+        "momentum swapped",
+        swapped,
+        ('lam = self.options["momentum"]', 'lam = 1 - self.options["momentum"]'),
+        seen=("d2l-ai/d2l-en#2213", "apache/mxnet#1948"),
+    )
+    biased = (
+        "running_var is the BIASED variance of the batch (n, not n − 1); if you mean it, declare running_var='biased'"
+    )
+    table.wrong(
+        "running_var biased",
+        biased,
+        ('if convention == "unbiased"', 'if convention == "never"'),
+        seen=("pytorch/pytorch#19916",),
+    )
+    table.wrong(
+        "n − 1 counts the batch alone",
+        "running_var is corrected by N/(N − 1) of the batch size, not by that of N·P values",
+        ("var = var * n / max(n - 1, 1)", "var = var * self.batch / max(self.batch - 1, 1)"),
+        (LIFT, "self.batch = x.shape[0]\n        " + LIFT),
+    )
+    table.wrong(
+        "running_var is a standard deviation",
+        "running_var holds a standard deviation",
+        (
+            "self.running_var = (1 - lam) * old_var + lam * var",
+            "self.running_var = (1 - lam) * old_var + lam * sqrt(var)",
+        ),
+    )
+    table.wrong(
+        "running_var with eps",
+        "running_var contains eps",
+        (
+            "self.running_var = (1 - lam) * old_var + lam * var",
+            'self.running_var = (1 - lam) * old_var + lam * (var + self.options["eps"])',
+        ),
+    )
+    table.wrong(
+        "statistics updated in evaluation",
+        "evaluation changes the running statistics",
+        (
+            EVAL,
+            f"self.update(mean(x, axes).reshape(-1), mean(x * x, axes).reshape(-1) - mean(x, axes).reshape(-1) "
+            f"** 2, x.size // x.shape[1])\n            {EVAL}",
+        ),
+    )
+    table.wrong(
+        "statistics updated twice",
+        "the running statistics are updated twice a forward pass",
+        (UPDATE, f"{UPDATE}\n            {UPDATE}"),
+    )
     table.wrong("statistics never updated", "training leaves the running statistics as they are", (UPDATE, "pass"))
-    table.wrong("running_mean never updated", "training leaves running_mean as it is", ("self.running_mean = (1 - lam) * old_mean + lam * mu", "pass"))
-    table.wrong("momentum 0 taken for none", "a momentum of 0 is taken for not given", ('lam = self.options["momentum"]', 'lam = self.options["momentum"] or 0.1'))
-    table.wrong("momentum fixed at 0.1", "momentum is 0.1 whatever it is set to", ('lam = self.options["momentum"]', "lam = 0.1"))
-    table.wrong("evaluation uses the batch", "evaluation normalises by the statistics of the batch", ("if training:\n            mu = mean", "if True:\n            mu = mean"), (UPDATE, f"training and {UPDATE}"))
-    table.wrong("evaluation takes running_var for a deviation", "evaluation divides by running_var, not by its root", (RSTD, "rstd = 1 / sqrt(var + eps) if training else 1 / (var + eps)"))
+    table.wrong(
+        "running_mean never updated",
+        "training leaves running_mean as it is",
+        ("self.running_mean = (1 - lam) * old_mean + lam * mu", "pass"),
+    )
+    table.wrong(
+        "momentum 0 taken for none",
+        "a momentum of 0 is taken for not given",
+        ('lam = self.options["momentum"]', 'lam = self.options["momentum"] or 0.1'),
+    )
+    table.wrong(
+        "momentum fixed at 0.1",
+        "momentum is 0.1 whatever it is set to",
+        ('lam = self.options["momentum"]', "lam = 0.1"),
+    )
+    table.wrong(
+        "evaluation uses the batch",
+        "evaluation normalises by the statistics of the batch",
+        ("if training:\n            mu = mean", "if True:\n            mu = mean"),
+        (UPDATE, f"training and {UPDATE}"),
+    )
+    table.wrong(
+        "evaluation takes running_var for a deviation",
+        "evaluation divides by running_var, not by its root",
+        (RSTD, "rstd = 1 / sqrt(var + eps) if training else 1 / (var + eps)"),
+    )
     seen = ("bayesiains/nflows#4", "d2l-ai/d2l-zh#1265")
-    table.wrong("state not saved", "the running statistics are not part of the saved state: a reload loses them", (STATE, UNSAVED), seen=seen)
-    table.wrong("running_var starts at 0", "running_var starts at 0: evaluation before training divides by sqrt(eps)", ("zero, zero + 1", "zero, zero"))
-
-
-def backward(table: Collection) -> None:
-    """Wrong gradients: each term dropped, and the training formula in evaluation."""
-    table.wrong("dx without the mean of dy", "dx lacks the term of the mean: − rstd mean(dxhat)", (DX, DX.replace("- mean(dxhat, axes) ", "")))
-    table.wrong("dx without the xhat term", "dx lacks the term of the variance: − rstd xhat mean(dxhat xhat)", (DX, DX.replace(" - xhat * mean(dxhat * xhat, axes)", "")))
-    table.wrong("dx without dy", "dx lacks its direct term rstd dxhat", (DX, DX.replace("(dxhat - mean", "(0 * dxhat - mean")))
-    table.wrong("dx without weight", "dx lacks the factor weight", ("dxhat = dy * weight", "dxhat = dy"))
-    table.wrong("dx without 1/sigma", "dx lacks the factor 1/sigma in training", (DX, DX.replace("rstd * (", "(")))
-    table.wrong("dx means are sums", "dx uses sums where means belong", (DX, DX.replace("mean", "total")))
-    table.wrong("dx counts n − 1", "dx divides by n − 1 in the term of the variance", (DX, DX.replace("mean(dxhat * xhat, axes)", "total(dxhat * xhat, axes) / max(xhat.size // xhat.shape[1] - 1, 1)")))
-    table.wrong("dweight of x", "dweight is sum(dy x), without centring", ("dweight = total(dy * xhat, axes)", "dweight = total(dy * self.x, axes)"), (LIFT, "self.x = x\n        " + LIFT))
-    table.wrong("dweight without 1/sigma", "dweight lacks the factor 1/sigma", ("dweight = total(dy * xhat, axes)", "dweight = total(dy * xhat / rstd, axes)"))
-    table.wrong("dweight is a mean", "dweight is a mean where a sum belongs", ("dweight = total(dy * xhat", "dweight = mean(dy * xhat"))
-    table.wrong("dweight is zero", "dweight is zero", ("dweight = total(dy * xhat, axes)", "dweight = 0 * total(dy * xhat, axes)"))
-    table.wrong("dbias is a mean", "dbias is a mean where a sum belongs", ("dbias = total(dy", "dbias = mean(dy"))
-    table.wrong("dbias is zero", "dbias is zero", ("dbias = total(dy, axes)", "dbias = 0 * total(dy, axes)"))
-    seen = ("apache/mxnet#18209",)
-    table.wrong("training formula in the backward of evaluation", "backward after evaluation uses the training formula; running statistics are constants, dx = rstd weight dy", ("if training:\n            dx", "if True:\n            dx"), seen=seen)
-    table.wrong("backward of evaluation without 1/sigma", "dx of evaluation lacks the factor 1/sigma", ("dx = rstd * dxhat\n", "dx = dxhat\n"))
-    table.wrong("backward of the first forward", "backward belongs to the first forward pass, not to the last", ("self.kept = (", "self.kept = self.kept or ("))
-
-
-def interface(table: Collection) -> None:
-    """Bugs at the border."""
-    table.wrong("rank taken for granted", "the layer takes four axes for granted", (LIFT, "assert x.ndim == 4\n        " + LIFT))
-    table.wrong("x changed in place", "the layer writes into x", ("centred = x - mu\n            var = mean", "centred = np.subtract(x, mu, out=x) if x.flags.writeable else x - mu\n            var = mean"))
-    table.wrong("dy read in the order of memory", "dy is read in the order of memory, strides ignored", ("dbias = total(dy", 'dy = dy.ravel(order="K").reshape(dy.shape)\n        dbias = total(dy'))
-    table.wrong("x read in the order of memory", "x is read in the order of memory, strides ignored", (LIFT, 'x = x.ravel(order="K").reshape(x.shape)\n        ' + LIFT))
-    table.wrong("gradients overwritten", "gradients are overwritten where they are declared to add up; if you mean it, declare grads='overwrite'", declares={"grads": "accumulate"})
-    summed = "gradients add up where they are declared to be overwritten; if you mean it, declare grads='accumulate'"
-    table.wrong("gradients added up", summed, ('return {"dx": dx, "dweight": dweight.reshape(-1), "dbias": dbias.reshape(-1)}', 'self.sums = [old + new.reshape(-1) for old, new in zip(getattr(self, "sums", [0, 0]), (dweight, dbias))]\n        return {"dx": dx, "dweight": self.sums[0], "dbias": self.sums[1]}'))
-    table.wrong("NaN for a single value", "a channel with one value gives NaN: n − 1 = 0", ("max(n - 1, 1)", "(n - 1)"), (VAR, "var = mean(centred * centred, axes) * (x.size // x.shape[1] - 1) / np.float32(x.size // x.shape[1] - 1)"))
+    table.wrong(
+        "state not saved",
+        "the running statistics are not part of the saved state: a reload loses them",
+        (STATE, UNSAVED),
+        seen=seen,
+    )
+    table.wrong(
+        "running_var starts at 0",
+        "running_var starts at 0: evaluation before training divides by sqrt(eps)",
+        ("zero, zero + 1", "zero, zero"),
+    )
 
 
 def correct(table: Collection) -> None:
     """Right ways to compute the same."""
     table.right("two passes")
-    table.right("two passes, corrected mean", (MU, "mu = mean(x, axes)\n            rest = mean(x - mu, axes)"), ("centred = x - mu\n            var = mean", "centred = (x - mu) - rest\n            var = mean"))
+    table.right(
+        "two passes, corrected mean",
+        (MU, "mu = mean(x, axes)\n            rest = mean(x - mu, axes)"),
+        ("centred = x - mu\n            var = mean", "centred = (x - mu) - rest\n            var = mean"),
+    )
     table.right("Welford", (LIFT, WELFORD), (MU, "mu = welford[0]"), (VAR, "var = welford[1]"))
-    table.right("float64 statistics", (MU, "mu = mean(x.astype(np.float64), axes)"), ("centred = x - mu\n            var = mean", "centred = x - mu\n            var = mean"), (RSTD, "rstd = (1 / sqrt(var + eps)).astype(x.dtype)\n        centred = centred.astype(x.dtype)"), dtype="float32")
-    table.right("scale and shift", ("return weight * xhat + bias", "return x * (weight * rstd) + (bias - mu * weight * rstd)"), dtype="float64")
+    table.right(
+        "float64 statistics",
+        (MU, "mu = mean(x.astype(np.float64), axes)"),
+        ("centred = x - mu\n            var = mean", "centred = x - mu\n            var = mean"),
+        (RSTD, "rstd = (1 / sqrt(var + eps)).astype(x.dtype)\n        centred = centred.astype(x.dtype)"),
+        dtype="float32",
+    )
+    table.right(
+        "scale and shift",
+        ("return weight * xhat + bias", "return x * (weight * rstd) + (bias - mu * weight * rstd)"),
+        dtype="float64",
+    )

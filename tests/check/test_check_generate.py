@@ -11,7 +11,12 @@ from minidl.check.suite import VECTORS, open_suite
 
 pytest.importorskip("mpmath")
 SUITE = open_suite()
-SOME = ["batch_norm-eval-backward-float32-01", "mode_norm-n2-1x1-float32-01", "group_norm-near-6e4-float16-01", "linear-shape-nc-float32-01"]
+SOME = [
+    "batch_norm-eval-backward-float32-01",
+    "mode_norm-n2-1x1-float32-01",
+    "group_norm-near-6e4-float16-01",
+    "linear-shape-nc-float32-01",
+]
 
 
 def definition(name):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -105,7 +106,9 @@ def test_damaged_and_missing_vectors_get_a_line_and_the_others_run(tmp_path):
 
 
 def test_later_failures_that_follow_from_an_earlier_one_say_so():
-    report = check.run(ORACLE, "batch_norm", cases=["train3-eval"], conventions={"grads": "overwrite", "momentum": "old"})
+    report = check.run(
+        ORACLE, "batch_norm", cases=["train3-eval"], conventions={"grads": "overwrite", "momentum": "old"}
+    )
     assert "follows from state.3.running_mean" in report.text()
     assert "momentum swapped" in report.diagnosis[0]
 
@@ -122,7 +125,7 @@ def test_a_declared_difference_is_converted_not_failed():
 
 def test_the_nhwc_layout_is_converted():
     class Last(Reference):
-        conventions = {**Reference.conventions, "layout": "NHWC"}
+        conventions: Mapping[str, str] = {**Reference.conventions, "layout": "NHWC"}
 
         def forward(self, x, training):
             return np.moveaxis(super().forward(np.moveaxis(x, -1, 1), training), 1, -1)
@@ -137,7 +140,7 @@ def test_the_nhwc_layout_is_converted():
 
 def test_the_second_moment_is_converted():
     class Moments(Reference):
-        conventions = {**Reference.conventions, "running_var": "second_moment"}
+        conventions: Mapping[str, str] = {**Reference.conventions, "running_var": "second_moment"}
 
         def load(self, params, state):
             state = dict(state)

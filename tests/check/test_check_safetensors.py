@@ -8,7 +8,12 @@ import pytest
 
 from minidl.check.safetensors import VectorError, dumps, loads, read
 
-TENSORS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.float64(2.5), "c": np.arange(3), "h": np.float16([1, 2])}
+TENSORS = {
+    "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b": np.float64(2.5),
+    "c": np.arange(3),
+    "h": np.float16([1, 2]),
+}
 
 
 def damaged_header(change):

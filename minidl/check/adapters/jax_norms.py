@@ -1,4 +1,5 @@
-"""Norms written in JAX as an adapter, an example of wrapping a library of pure functions: ``...adapters.jax_norms:Adapter``.
+"""Norms written in JAX as an adapter, an example of wrapping a library of pure functions:
+``...adapters.jax_norms:Adapter``.
 
 The functions below stand for yours: give them your own in their place.  JAX needs ``jax_enable_x64`` for float64.
 """
@@ -17,7 +18,12 @@ Array = np.ndarray[Any, Any]
 class Adapter:
     """Batch and group normalization as pure functions, gradients by jax.vjp."""
 
-    conventions = {"momentum": "new", "running_var": "unbiased", "single_value": "zero", "grads": "overwrite"}
+    conventions: Mapping[str, str] = {
+        "momentum": "new",
+        "running_var": "unbiased",
+        "single_value": "zero",
+        "grads": "overwrite",
+    }
     layers = ("batch_norm", "layer_norm", "instance_norm", "group_norm")
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
@@ -39,8 +45,9 @@ class Adapter:
         groups = {"layer_norm": 1, "instance_norm": x.shape[1]}.get(self.layer) or self.options["num_groups"]
         split = x.reshape(x.shape[0], groups, -1)
         each = x.shape[1] // groups
-        spread = lambda s: self.jax.numpy.repeat(s, each, 1).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))  # noqa: E731
-        return spread(split.mean(2)), spread(split.var(2))
+        shape = (*x.shape[:2], *(1,) * (x.ndim - 2))
+        mean, var = (self.jax.numpy.repeat(s, each, 1).reshape(shape) for s in (split.mean(2), split.var(2)))
+        return mean, var
 
     def forward(self, x: Array, training: bool) -> Array:
         """Forward pass; jax.vjp keeps what backward needs."""

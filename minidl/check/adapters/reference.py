@@ -16,7 +16,7 @@ KEYS = ("eps", "num_groups", "moments", "kernel_size", "stride", "padding")
 class Adapter:
     """Calls the stateless functions of ``minidl.reference`` and keeps what they need between calls."""
 
-    conventions = {"grads": "overwrite", "shards": "synchronised", "single_value": "zero"}
+    conventions: Mapping[str, str] = {"grads": "overwrite", "shards": "synchronised", "single_value": "zero"}
     norms = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "mode_norm", "mode_group_norm")
     layers = (*norms, "conv2d", "max_pool2d", "avg_pool2d", "linear", "softmax_cross_entropy")
 

@@ -1,8 +1,9 @@
-"""A PyTorch mode norm with the interface of the released code, as an adapter: ``minidl.check.adapters.torch_mode_norm:Adapter``.
+"""A PyTorch mode norm with the interface of the released code, as an adapter:
+``minidl.check.adapters.torch_mode_norm:Adapter``.
 
-The module is written the way such code is usually written, and errs where it usually errs: the running moments are plain
-attributes and start at zero, evaluation takes their difference as it comes, and N_k divides as it is.  ``docs/check-torch.md`` shows
-what the checks say of it.
+The module is written the way such code is usually written, and errs where it usually errs: the running moments are
+plain attributes and start at zero, evaluation takes their difference as it comes, and N_k divides as it is.
+``docs/check-torch.md`` shows what the checks say of it.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def mode_norm_class() -> Any:
 class Adapter:
     """Plays the cases on the module; only what its state_dict holds counts as saved."""
 
-    conventions = {"grads": "accumulate", "single_value": "zero"}
+    conventions: Mapping[str, str] = {"grads": "accumulate", "single_value": "zero"}
     layers = ("mode_norm",)
-    attributes = {"running_mean": "x_ra", "running_mean_square": "x2_ra"}
+    attributes: Mapping[str, str] = {"running_mean": "x_ra", "running_mean_square": "x2_ra"}
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         if options.get("per_mode_affine"):
@@ -70,7 +71,9 @@ class Adapter:
         self.module = mode_norm_class()(**{key: options[key] for key in keys})
 
     def load(self, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Put parameters in; running moments into the attributes that hold them, unless they came out of a state_dict."""
+        """Put parameters in; running moments into the attributes that hold them, unless they came out of a
+        state_dict.
+        """
         tensors = {name: self.torch.tensor(value) for name, value in params.items()}
         self.module.to(tensors["weight"].dtype)
         with self.torch.no_grad():

@@ -1,7 +1,8 @@
 """PyTorch's own norms as an adapter: ``minidl.check.adapters.torch_norms:Adapter``.
 
-Conventions: momentum is the weight of the new batch, running_var is unbiased, a single value a channel raises, gradients add up.
-PyTorch's LayerNorm has a weight an element, not a channel: the case's (C,) weight is spread over space, and its gradient summed.
+Conventions: momentum is the weight of the new batch, running_var is unbiased, a single value a channel raises,
+gradients add up. PyTorch's LayerNorm has a weight an element, not a channel: the case's (C,) weight is spread over
+space, and its gradient summed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ Array = np.ndarray[Any, Any]
 class Adapter:
     """nn.BatchNorm, nn.InstanceNorm, nn.LayerNorm and nn.GroupNorm of the rank that x has."""
 
-    conventions = {"momentum": "new", "running_var": "unbiased", "single_value": "raises", "grads": "accumulate"}
+    conventions: Mapping[str, str] = {
+        "momentum": "new",
+        "running_var": "unbiased",
+        "single_value": "raises",
+        "grads": "accumulate",
+    }
     layers = ("batch_norm", "instance_norm", "layer_norm", "group_norm")
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         self.torch: Any = importlib.import_module("torch")
-        self.layer, self.options, self.module = layer, options, None
+        self.layer, self.options = layer, options
+        self.module: Any = None
 
     def load(self, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         """Keep parameters and statistics; the module is built when the first x shows its rank."""

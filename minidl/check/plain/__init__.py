@@ -1,8 +1,8 @@
 """Every layer as its formula reads, so that each can be broken in one place.
 
-The same source computes the expected values in 50 digits, carries the rounding noise that sets the tolerances, and, with one
-line replaced (``minidl.check.mutants``), is the known-wrong layer that a report names.  It is written apart from
-``minidl.reference``, and the vectors are written only where the two agree.
+The same source computes the expected values in 50 digits, carries the rounding noise that sets the tolerances, and,
+with one line replaced (``minidl.check.mutants``), is the known-wrong layer that a report names.  It is written apart
+from ``minidl.reference``, and the vectors are written only where the two agree.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def plain_class(layer: str, patches: tuple[tuple[str, str], ...] = ()) -> Callab
     source = inspect.getsource(module)
     for old, new in patches:
         if source.count(old) != 1:
-            raise ValueError(f"plain_class: the text to replace must occur once in {layer}, got {source.count(old)} of {old!r}")
+            raise ValueError(
+                f"plain_class: the text to replace must occur once in {layer}, got {source.count(old)} of {old!r}"
+            )
         source = source.replace(old, new)
     namespace: dict[str, Any] = {**vars(arith), "np": np, "__name__": f"{module.__name__}_patched"}
     exec(compile(source, f"<{layer} patched>", "exec"), namespace)

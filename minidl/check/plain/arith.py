@@ -1,7 +1,7 @@
 """The few operations the plain layers need, for float16 up to 50 digits.
 
-The same source runs on float32 (as a user's layer would), on longdouble, on complex numbers (for the complex step) and on
-object arrays of mpmath numbers (for the expected values).  mpmath is imported only when such an array arrives.
+The same source runs on float32 (as a user's layer would), on longdouble, on complex numbers (for the complex step) and
+on object arrays of mpmath numbers (for the expected values).  mpmath is imported only when such an array arrives.
 """
 
 from __future__ import annotations

@@ -14,6 +14,10 @@ class Layer(Plain):
         zero = 0 * self.params["weight"]
         self.running_mean, self.running_var = zero, zero + 1
 
+    def saved(self) -> dict[str, Array]:
+        """Return what a saved model holds, whatever the convention of state()."""
+        return {"running_mean": self.running_mean, "running_var": self.running_var}
+
     def state(self) -> dict[str, Array]:
         """Return the running statistics; the convention second_moment stores E[x²] in place of the variance."""
         if self.options.get("running_var") == "second_moment":
@@ -58,8 +62,7 @@ class Layer(Plain):
         dbias = total(dy, axes)
         dweight = total(dy * xhat, axes)
         dxhat = dy * weight
+        dx = rstd * dxhat
         if training:
             dx = rstd * (dxhat - mean(dxhat, axes) - xhat * mean(dxhat * xhat, axes))
-        else:
-            dx = rstd * dxhat
         return {"dx": dx, "dweight": dweight.reshape(-1), "dbias": dbias.reshape(-1)}
