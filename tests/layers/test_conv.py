@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import draw
 
-from minidl import threads
+from minidl import Conv2d, threads
 from minidl.layers import conv, mec
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -120,3 +120,13 @@ def test_a_nan_stays_in_the_pairs_of_rows_whose_windows_hold_it():
     np.testing.assert_array_equal(np.isnan(mec.conv2d(x, weight, None, (1, 1), (0, 0))), reached)
     reached[2, :, 2:6, 2:4] = True  # few output channels: two rows share a product, 0 · NaN in it
     np.testing.assert_array_equal(np.isnan(mec.conv2d(x, weight[:5], None, (1, 1), (0, 0))), reached[:, :5])
+
+
+def test_weights_in_float16_are_summed_in_float32():
+    layer = Conv2d(1, 1, 1, rng=np.random.default_rng(0), dtype="float16")
+    x = np.ones((1, 1, 4, 2000), np.float16)
+    dy = np.full((1, 1, 4, 2000), 300.0, np.float16)
+    dy[..., 1000:] = -300.0  # each half sums to 1.2e6, the whole to 0
+    layer(x)
+    layer.backward(dy)
+    assert layer.grads["weight"].item() == layer.grads["bias"].item() == 0
