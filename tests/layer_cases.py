@@ -342,6 +342,8 @@ CASES: dict[str, Case] = {
     "MaxPool2d, overlapping": _pool(MaxPool2d, "max_pool2d", (3, 2, 5, 7), (3, 4), (2, 1), (1, 2)),
     "MaxPool2d, gaps": _pool(MaxPool2d, "max_pool2d", (3, 2, 7, 5), (2, 1), (3, 2)),
     "MaxPool2d, kernel 1": _pool(MaxPool2d, "max_pool2d", (3, 2, 5, 4), 1),
+    "MaxPool2d, large": _pool(MaxPool2d, "max_pool2d", (130, 3, 12, 10), 2),
+    "AvgPool2d, large": _pool(AvgPool2d, "avg_pool2d", (130, 3, 12, 10), 2),
     "AvgPool2d": _pool(AvgPool2d, "avg_pool2d", (3, 4, 6, 8), 2),
     "AvgPool2d, a rest": _pool(AvgPool2d, "avg_pool2d", (3, 4, 5, 7), 2),
     "AvgPool2d, overlapping": _pool(AvgPool2d, "avg_pool2d", (3, 2, 5, 7), (3, 4), (2, 1), (1, 2)),

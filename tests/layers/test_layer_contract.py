@@ -5,6 +5,8 @@ import pytest
 from layer_cases import CASES, draw, gradients, parameters, run
 from layer_check import poison
 
+from minidl import parallel, threads
+
 EACH = pytest.mark.parametrize("name", CASES)
 COMPOSED = ("Sequential", "Residual")
 
@@ -182,6 +184,18 @@ def test_no_memory_is_read_before_it_is_written(name, training, monkeypatch):
     want = whole(case.layer("float32", training), x, dy)
     poison(monkeypatch)
     same(whole(case.layer("float32", training), x, dy), want)
+
+
+@EACH
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_any_number_of_threads_gives_the_same_bits(name, training, monkeypatch):
+    case = CASES[name]
+    x, dy = case.arrays("float32")
+    want = whole(case.layer("float32", training), x, dy)
+    monkeypatch.setattr(parallel, "_WORTH", 1)  # also where the work is too little to be shared
+    for n in (2, 3):
+        with threads(n):
+            same(whole(case.layer("float32", training), x, dy), want, f"on {n} threads")
 
 
 @EACH
