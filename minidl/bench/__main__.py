@@ -1,0 +1,179 @@
+"""The command: `python -m minidl.bench --against torch`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minidl.bench import cases, loading, minidl_side, plot, processes, record, table
+from minidl.bench.cases import Settings
+from minidl.bench.record import SECTIONS, Norm, Record
+from minidl.bench.timing import QUICK, Plan
+from minidl.data import DataError
+from minidl.models import MODELS
+from minidl.parallel import available_threads
+
+MEASURE: dict[str, Callable[[Settings], Iterator[Record]]] = {
+    "steps": cases.steps,
+    "modes": cases.modes,
+    "threads": cases.threads,
+    "convolutions": cases.convolutions,
+    "layers": cases.layers,
+    "loader": loading.loader,
+    "memory": processes.memory,
+    "import": processes.imports,
+}
+EPILOG = """\
+examples:
+  python -m minidl.bench --against torch --json bench.json --plot bench.png
+  python -m minidl.bench --only steps --batch 16,128 --norms bn,mn6
+  python -m minidl.bench --read bench.json --plot bench.png
+
+A time is the median over all calls; a ratio is the median of the ratios of each round, with their quartiles.
+Exit status: 0 done, 1 something needed cannot be used, 2 wrong arguments, 130 interrupted (--json holds what was done).
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minidl.bench: {message} (--help lists the arguments)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = _make_parser().parse_args(arguments)
+    try:
+        records = record.load(args.read) if args.read else []
+        if args.read:
+            print("\n".join(table.lines(records)))
+        else:
+            for line in table.lines(_measured(args, arguments, records)):
+                print(line, flush=True)
+        if args.plot:
+            plot.draw(records, args.plot)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
+    except OSError as error:
+        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+    except (DataError, RuntimeError, ValueError) as error:
+        return _complain(1, error)
+    return 0
+
+
+def _measured(args: argparse.Namespace, arguments: Sequence[str], records: list[Record]) -> Iterator[Record]:
+    """Yield each record as it is measured, appended to `records` and saved."""
+    settings = _settings(args)
+    sections = args.only or list(SECTIONS)
+    about = record.header(arguments, "torch" in settings.sides, threads=settings.threads, rounds=settings.plan.rounds)
+    if about["load"] and about["load"][0] > about["cores"] / 2:
+        _complain(
+            0, f"the machine is busy (load {about['load'][0]:.1f}): wait until it rests, for figures that mean much"
+        )
+
+    def stream() -> Iterator[Record]:
+        yield about
+        for section in SECTIONS:
+            if section in sections:
+                yield from MEASURE[section](settings)
+
+    for one in stream():
+        records.append(one)
+        if args.json:
+            record.save(records, args.json)
+        yield one
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    sides: dict[str, Any] = {"minidl": minidl_side}
+    if args.against:
+        try:
+            from minidl.bench import torch_side
+
+            sides["torch"] = torch_side
+        except ImportError as error:
+            _complain(0, f"PyTorch cannot be imported ({error}); minidl is measured alone (pip install torch)")
+    plan = QUICK if args.quick else Plan()
+    if "torch" in sides:
+        plan = replace(plan, rest=plan.rest + sides["torch"].spinning())
+    return Settings(
+        plan=replace(plan, rounds=args.rounds) if args.rounds else plan,
+        sides=sides,
+        threads=args.threads or available_threads(),
+        batches=args.batch,
+        norms=args.norms,
+        models=args.models,
+        data_dir=args.data_dir,
+        quick=args.quick,
+    )
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m minidl.bench",
+        description="Measure how fast minidl is, and how fast PyTorch is at the same.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--against", choices=["torch"], help="measure PyTorch as well, in turn with minidl")
+    add("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=f"some of: {', '.join(SECTIONS)} (all)")
+    add("--batch", type=_list(_positive), metavar="N,...", help="batch sizes (4,16,128,512; 128 for single layers)")
+    add("--norms", type=_list(Norm.parse), metavar="NAME,...", help=f"such as {','.join(cases.NORMS)} (these)")
+    add("--models", type=_list(_model), metavar="NAME,...", default=("lenet",), help=f"{', '.join(MODELS)} (lenet)")
+    add("--threads", type=_positive, metavar="T", help="threads of either side (all usable cores)")
+    add("--rounds", type=_positive, metavar="R", help=f"rounds of bursts ({Plan.rounds})")
+    add("--quick", action="store_true", help="a few calls of each, to see that all works: its figures mean nothing")
+    add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
+    add("--json", type=_file(), metavar="FILE", help="write the records")
+    add("--plot", type=_file(".png", ".pdf", ".svg"), metavar="FILE", help="draw the ratios (.png, .pdf or .svg)")
+    add("--read", type=Path, metavar="FILE", help="show what an earlier --json wrote, and measure nothing")
+    return parser
+
+
+def _list(read: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    def read_all(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(read(part) for part in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read_all
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be whole numbers of at least 1, got {text!r}")
+    return int(text)
+
+
+def _model(text: str) -> str:
+    if text not in MODELS:
+        raise ValueError(f"must be one of {', '.join(MODELS)}, got {text!r}")
+    return text
+
+
+def _file(*endings: str) -> Callable[[str], Path]:
+    def read(text: str) -> Path:
+        path = Path(text)
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"{path.parent} must be a folder that exists; make it first")
+        if endings and path.suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{path} must end in one of {', '.join(endings)}")
+        return path
+
+    return read
+
+
+def _complain(status: int, what: object) -> int:
+    print(f"minidl.bench: {' '.join(str(what).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Records as lines of aligned columns, each ready as soon as its record is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from minidl.bench.record import SECTIONS, Record, label
+
+WIDTH = 46  # of the first column
+_COLUMNS = "{:{width}} {:8} {:>5} {:>7} {:>10} {:>10} {:>8}  {}"
+
+
+def lines(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the lines of the table; a section's title and head come before its first record."""
+    section = None
+    for record in records:
+        if record["what"] == "header":
+            yield from _about(record)
+            continue
+        if record["section"] != section:
+            section = record["section"]
+            unit = "MiB" if record["unit"] == "MiB" else "ms"
+            yield f"\n{section}: {SECTIONS[section]}"
+            head = ("", "norm", "N", "threads", f"minidl {unit}", f"torch {unit}", "ratio", "quartiles, ratio of")
+            yield _COLUMNS.format(*head, width=WIDTH)
+        yield _row(record)
+
+
+def _about(header: Record) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items() if version)
+    yield f"{versions}"
+    yield f"{header['cpu']}, {header['cores']} cores, {header['system']}, {header['date']}"
+
+
+def _row(record: Record) -> str:
+    what = " ".join(filter(None, (record["what"], record.get("pass"))))
+    unit = record["unit"].lower()
+    values = (record.get(f"{side}_{unit}") for side in ("minidl", "torch"))
+    ratio = note = ""
+    if record["ratio"] is not None:
+        ratio = f"{record['ratio']:.2f}"
+        note = f"{record['ratio_low']:.2f}-{record['ratio_high']:.2f} {record['ratio_is']}"
+    elif "images_per_second" in record:
+        note = f"{record['images_per_second']} images/s"
+    if "numpy_ms" in record:
+        note = f"{note} (import numpy: {_number(record['numpy_ms'])} ms)".strip()
+    columns = (
+        what,
+        label(record),
+        _number(record["batch"]),
+        _number(record["threads"]),
+        *map(_number, values),
+        ratio,
+        note,
+    )
+    return _COLUMNS.format(*columns, width=WIDTH).rstrip()
+
+
+def _number(value: float | None) -> str:
+    """Return four significant digits at most, "-" where there is no value."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.{3 if value < 10 else 2 if value < 100 else 1}f}"

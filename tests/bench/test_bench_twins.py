@@ -1,0 +1,126 @@
+"""PyTorch's side computes the very functions and gradients that minidl's does: the comparison is of the same thing."""
+
+import numpy as np
+import pytest
+
+from minidl import AvgPool2d, Conv2d, GlobalAvgPool2d, Layer, Residual, Sequential, SoftmaxCrossEntropy
+from minidl.bench.cases import NORMS
+from minidl.bench.record import Norm
+from minidl.models import MODELS
+from minidl.norm import norm_factory
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+from minidl.bench import torch_side  # noqa: E402
+
+IMAGES, CLASSES = 5, 7
+
+
+def network(model, norm):
+    """Return a float64 network whose parameters and statistics are nowhere at their initial zeros and ones."""
+    rng = np.random.default_rng(3)
+    net = MODELS[model](CLASSES, norm=norm_factory(norm.name, modes=norm.modes or 1, dtype="float64"), rng=rng)
+    for _, layer in net.named_layers():
+        layer.p = 0.0  # of dropout, whose masks are each library's own
+    state = {name: value.astype("float64") + rng.uniform(0.01, 0.3, value.shape) for name, value in net.state().items()}
+    for _, layer in net.named_layers():
+        for arrays in (layer.params, layer.grads):
+            arrays.update({name: array.astype("float64") for name, array in arrays.items()})
+    net.load_state(state)
+    return net
+
+
+def agree(net, module, x):
+    """Compare y, the gradients and the state of both after a training pass with a random cotangent."""
+    rng = np.random.default_rng(4)
+    tensor = torch.from_numpy(np.ascontiguousarray(x))
+    y, expected = net.forward(x), module(tensor)
+    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-7, atol=1e-9)
+    dy = rng.standard_normal(y.shape)
+    net.backward(dy)
+    expected.backward(torch.from_numpy(dy))
+    grads = {f"{path}.{name}": g for path, one in net.named_layers() for name, g in one.grads.items()}
+    assert {name for name, _ in module.named_parameters()} == grads.keys()
+    for name, param in module.named_parameters():
+        scale = float(param.grad.abs().max())
+        assert scale > 1e-6, f"{name}: a vacuous gradient"
+        np.testing.assert_allclose(grads[name], param.grad.numpy(), rtol=1e-6, atol=1e-8 * scale, err_msg=name)
+    buffers = dict(module.named_buffers())
+    for name, value in net.state().items():
+        if name in buffers:
+            np.testing.assert_allclose(value, buffers[name].numpy(), rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("pool_first", [False, True])
+@pytest.mark.parametrize("norm", [*NORMS, "mgn5"])
+def test_lenet_in_pytorch_is_lenet_in_minidl_for_every_norm(norm, pool_first):
+    net = network("lenet", Norm.parse(norm))
+    agree(net, torch_side.twin(net, pool_first), np.random.default_rng(5).standard_normal((IMAGES, 3, 32, 32)))
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_network_has_a_twin_in_pytorch(model):
+    net = network(model, Norm.parse("bn"))
+    agree(net, torch_side.twin(net), np.random.default_rng(5).standard_normal((IMAGES, 3, 32, 32)))
+
+
+def test_residual_networks_and_other_poolings_have_twins():
+    rng = np.random.default_rng(6)
+    make = {"rng": rng, "dtype": "float64"}
+    first = Conv2d(3, 4, (3, 5), stride=(1, 2), padding=(1, 2), **make)
+    plain = Residual(Sequential(Conv2d(4, 4, 3, padding=1, bias=False, **make)))
+    shortened = Residual(Sequential(Conv2d(4, 5, 1, **make)), Sequential(Conv2d(4, 5, 1, **make)))
+    net = Sequential(first, plain, AvgPool2d(3, 2, 1), shortened, GlobalAvgPool2d())
+    agree(net, torch_side.twin(net), rng.standard_normal((IMAGES, 3, 7, 11)))
+
+
+def test_pytorch_applies_relu_before_pooling_unless_told_to_pool_first():
+    net = network("lenet", Norm.parse("bn"))
+    natural, pooled = ([type(one).__name__ for one in torch_side.twin(net, first)] for first in (False, True))
+    assert natural[:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    assert pooled[:4] == ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
+
+
+@pytest.mark.parametrize("norm", ["mn2", "bn"])
+def test_inference_agrees_too(norm):
+    net = network("lenet", Norm.parse(norm))
+    module = torch_side.twin(net).eval()
+    x = np.random.default_rng(5).standard_normal((IMAGES, 3, 32, 32))
+    net.eval()
+    np.testing.assert_allclose(net.forward(x), module(torch.from_numpy(x)).detach().numpy(), rtol=1e-7, atol=1e-9)
+
+
+def test_the_steps_of_both_sides_move_the_parameters_alike(monkeypatch):
+    """One timed step is a whole step: gradients, momentum, update."""
+    from minidl.bench import minidl_side
+
+    monkeypatch.setattr(minidl_side, "LR", 1e-3)
+    monkeypatch.setattr(torch_side, "LR", 1e-3)
+    net = network("lenet", Norm.parse("mn2"))
+    module = torch_side.twin(net)
+    monkeypatch.setattr(torch_side, "twin", lambda net, pool_first: module)
+    before = net.state()
+    rng = np.random.default_rng(7)
+    x, labels = rng.standard_normal((IMAGES, 3, 32, 32)), rng.integers(0, CLASSES, IMAGES)
+    works = [torch_side.step(net, x, labels, 1), minidl_side.step(net, x, labels, 1)]
+    for work in works:
+        for _ in range(3):
+            work.parts["step"]()
+    theirs = module.state_dict()
+    for name, value in net.state().items():
+        assert np.abs(value - before[name]).max() > 1e-5, name
+        np.testing.assert_allclose(value, theirs[name].numpy(), rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_the_losses_agree():
+    rng = np.random.default_rng(8)
+    logits, labels = rng.standard_normal((IMAGES, CLASSES)), rng.integers(0, CLASSES, IMAGES)
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    assert float(SoftmaxCrossEntropy().forward(logits, labels)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_layer_without_a_twin_is_named():
+    class Odd(Layer):
+        pass
+
+    with pytest.raises(ValueError, match=r"^twin: Odd has no twin in PyTorch; add it to TWINS"):
+        torch_side.twin(Sequential(Odd()))
