@@ -130,3 +130,7 @@ def test_weights_in_float16_are_summed_in_float32():
     layer(x)
     layer.backward(dy)
     assert layer.grads["weight"].item() == layer.grads["bias"].item() == 0
+
+
+def test_many_channels_and_rows_whose_products_are_summed_in_parts():
+    both_agree(((3, 32, 50, 8), (64, 32, 5, 5), (1, 1), (0, 0)), 7, batch_innermost)
