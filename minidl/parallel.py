@@ -20,6 +20,7 @@ import numpy as np
 Task = Callable[[int], object]
 
 _WORTH = 1 << 17  # values that a thread should work on, at least: to wake it costs tens of microseconds
+_WORTH_PRODUCTS = 1 << 24  # multiplications, likewise, of a task that is all matrix products
 
 _num_threads = 1
 _jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
@@ -77,13 +78,14 @@ def _one_blas_thread() -> Iterator[None]:
         yield
 
 
-def run(task: Task, blocks: int) -> None:
+def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     """Call ``task(0) ... task(blocks - 1)``, in any order, on the threads; return when all are done.
 
+    `products` is the number of multiplications in all, for matrix products: few of them stay on this thread.
     The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone.
     """
     helpers = min(_num_threads, blocks) - 1
-    if helpers <= 0 or getattr(_here, "busy", False) or not _start(helpers):
+    if helpers <= 0 or products < _WORTH_PRODUCTS or getattr(_here, "busy", False) or not _start(helpers):
         for i in range(blocks):
             task(i)
         return

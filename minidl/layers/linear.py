@@ -11,8 +11,6 @@ from minidl import init, memory, parallel
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer, compute_dtype
 
-_WORTH_A_THREAD = 1 << 21  # multiplications of a product, at least, before the two of backward go side by side
-
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     """y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
@@ -31,11 +29,7 @@ def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -
     if needs_dx:
         dx = memory.images(xp, x.shape, weight.dtype)  # (N, I), the batch innermost
         tasks.append(lambda: xp.matmul(weight.T, dy.T, out=dx.T))
-    if dweight.size * len(dy) < _WORTH_A_THREAD or xp is not np:
-        for task in tasks:
-            task()
-    else:
-        parallel.run(lambda i: tasks[i](), len(tasks))
+    parallel.run(lambda i: tasks[i](), len(tasks), products=weight.size * len(dy) if xp is np else 0)
     return dx, dweight, dy.sum(axis=0)
 
 

@@ -51,7 +51,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
         else:
             np.add(out, bias[:, None, None, None, None], out=target)
 
-    parallel.run(tile, len(tiles))
+    parallel.run(tile, len(tiles), products=y.size * weight[0].size)
     return y
 
 
@@ -72,7 +72,7 @@ def conv2d_backward(
     if needs_dx:
         more, dx = _input_gradient(dyt, x.shape, weight, stride, padding)
         tasks += more
-    parallel.run(lambda i: tasks[i](), len(tasks))
+    parallel.run(lambda i: tasks[i](), len(tasks), products=dy.size * weight[0].size)
     dweight = _gather_rows(np.add.reduce(sums, axis=0), weight.shape, stride[0])
     dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
     return dx, dweight, dbias
