@@ -248,7 +248,7 @@ def mark_consequences(result: CaseResult, dtype: str) -> None:
             redo = refed(result.case, own, t, step)
             for tensor in result.failed:
                 renamed = renumbered(tensor.name, t)
-                if renamed in redo and alike(tensor.name, redo[renamed], result, dtype):
+                if renamed in redo and alike(tensor.name, redo[renamed], result, dtype) and tensor.name not in states:
                     tensor.follows = states[0]
         follow_output(result, t, "out" if step == "train" else "eval", dtype)
 
