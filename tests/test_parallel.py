@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -98,17 +99,19 @@ def test_several_threads_work_at_once():
         parallel.run(lambda i: barrier.wait(), 3)  # returns only if three tasks are under way together
 
 
-def test_a_task_that_runs_tasks_runs_them_itself():
-    outer, inner = [], []
+def test_a_task_that_runs_tasks_runs_them_itself_though_another_thread_is_idle():
+    inner = []
 
-    def task(i):
-        outer.append(threading.get_ident())
-        parallel.run(lambda j: inner.append((i, j, threading.get_ident())), 4)
+    def wait(i, j):
+        time.sleep(0.001)  # time enough for the idle thread to help
+        inner.append((i, j, threading.get_ident()))
 
+    barrier = threading.Barrier(3, timeout=20)
     with threads(3):
-        parallel.run(task, 5)
-    assert sorted((i, j) for i, j, _ in inner) == [(i, j) for i in range(5) for j in range(4)]
-    for i in range(5):
+        parallel.run(lambda i: barrier.wait(), 3)  # three are there
+        parallel.run(lambda i: parallel.run(lambda j: wait(i, j), 20), 2)  # two have work
+    assert sorted((i, j) for i, j, _ in inner) == [(i, j) for i in range(2) for j in range(20)]
+    for i in range(2):
         assert len({ident for k, _, ident in inner if k == i}) == 1
 
 
@@ -191,16 +194,15 @@ def test_threads_work_without_threadpoolctl(monkeypatch):
 
 def test_a_forked_child_starts_threads_of_its_own():
     program = """
-import os, warnings
-import numpy as np
+import os, threading, warnings
 from minidl import parallel, threads
 warnings.simplefilter("ignore")  # newer Pythons warn of forking with threads: that is what is tried here
 with threads(3):
     parallel.run(lambda i: None, 9)
     if (child := os.fork()) == 0:
-        done = []
-        parallel.run(done.append, 9)
-        os._exit(0 if sorted(done) == list(range(9)) else 1)
+        barrier = threading.Barrier(3, timeout=20)
+        parallel.run(lambda i: barrier.wait(), 3)  # raises unless three threads take part
+        os._exit(0)
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
