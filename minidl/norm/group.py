@@ -70,6 +70,7 @@ class GroupNorm(Norm):
 
     Examples
     --------
+    >>> import numpy as np
     >>> y = GroupNorm(1, 2)(np.array([[1.0, 3.0]]))
     >>> np.round(y, 4)
     array([[-1.,  1.]])
