@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
-from minidl.norm.moments import moments, scale_shift, scale_shift_backward, scale_shift_sums
+from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
 
 
 class Norm(Layer):
@@ -55,7 +55,7 @@ class Norm(Layer):
             self.grads[name] += gradient
         return scale_shift_backward(dy, centred, s, du, dm, dv)
 
-    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         raise NotImplementedError
 
     def _scale_shift_backward(

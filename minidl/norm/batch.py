@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl.backend import Array, array_module
 from minidl.norm.base import BatchStatistics
+from minidl.norm.moments import Mean
 
 RUNNING = ("unbiased", "biased", "second_moment")
 
@@ -18,13 +19,10 @@ def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
     return mu, (v + (m - mu) ** 2).sum(axis=0) / len(m)
 
 
-def batch_norm(
-    m: Array, v: Array, weight: Array, bias: Array, mu: Array, var: Array, eps: float
-) -> tuple[Array, Array, Any]:
-    """s = weight·rstd and u = bias + s·(m − mu), rstd = 1/sqrt(var + eps); all per channel but m, v, s, u (N, C)."""
-    xp = array_module(m=m)
+def batch_norm(d: Array, weight: Array, bias: Array, var: Array, eps: float) -> tuple[Array, Array, Any]:
+    """s = weight·rstd and u = bias + s·d, d = m − mu, rstd = 1/sqrt(var + eps); all per channel but d, s, u (N, C)."""
+    xp = array_module(d)
     rstd = 1 / xp.sqrt(var + eps)
-    d = m - mu
     s = weight * rstd + xp.zeros_like(d)
     return s, bias + s * d, (d, s, rstd, weight)
 
@@ -105,17 +103,21 @@ class BatchNorm(BatchStatistics):
         self._add_buffer("running_mean", np.zeros(num_features))
         self._add_buffer("running_mean_square" if running == "second_moment" else "running_var", np.ones(num_features))
 
-    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         if self.training:
-            mu, var = batch_moments(m, v)
-            self._update("running_mean", mu)
+            origin = m.m0[0]
+            near = m.since(origin)
+            mu, var = batch_moments(near, v)
+            d, mean = near - mu, mu + origin
+            self._update("running_mean", mean)
             if self.running == "second_moment":
-                self._update("running_mean_square", var + mu**2)
+                self._update("running_mean_square", var + mean**2)
             else:
                 self._update("running_var", var * (values / (values - 1)) if self.running == "unbiased" else var)
         else:
-            mu, var = self._running_moments()
-        return batch_norm(m, v, *self._affine(), mu, var, self.eps)
+            mean, var = self._running_moments()
+            d = m.since(mean)
+        return batch_norm(d, *self._affine(), var, self.eps)
 
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any

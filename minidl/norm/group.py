@@ -6,6 +6,7 @@ from typing import Any
 
 from minidl.backend import Array, array_module
 from minidl.norm.base import Norm
+from minidl.norm.moments import Mean
 
 
 def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
@@ -88,8 +89,11 @@ class GroupNorm(Norm):
             )
         self.num_groups = num_groups
 
-    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
-        return group_norm(m, v, *self._affine(), self.num_groups, self.eps)
+    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        xp = array_module(v)
+        size = self.num_features // self.num_groups
+        origin = xp.repeat(m.m0[:, ::size], size, axis=1)  # means are counted from each group's first channel
+        return group_norm(m.since(origin), v, *self._affine(), self.num_groups, self.eps)
 
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any

@@ -9,6 +9,7 @@ import numpy as np
 from minidl import init
 from minidl.backend import Array, array_module
 from minidl.norm.base import BatchStatistics
+from minidl.norm.moments import Mean
 
 
 def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]:
@@ -182,27 +183,29 @@ class ModeNorm(BatchStatistics):
         self.mean: Array = None
         self.var: Array = None
 
-    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
-        xp = array_module(m)
+    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        xp = array_module(v)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
-        g, log_g = gates(m, gate_weight, gate_bias)
+        value = m.value()
+        g, log_g = gates(value, gate_weight, gate_bias)
         w = spread = None
         if self.training:
-            origin = m.mean(axis=0)  # means are counted from here, against cancellation where they are large
+            origin = value.sum(axis=0) / len(value)  # means are counted from here
+            near = m.since(origin)
             w = mode_weights(log_g)
-            mu, var, spread = mode_moments(m - origin, v, w)
+            mu, var, spread = mode_moments(near, v, w)
             mean = mu + origin
             self._update("running_mean", mean)
             self._update("running_mean_square", var + mean**2)
         else:
             mean = self.buffers["running_mean"]
             origin = mean.mean(axis=0)
-            mu = mean - origin
+            near, mu = m.since(origin), mean - origin
             var = xp.maximum(self.buffers["running_mean_square"] - mean**2, 0)
         self.gates, self.mean, self.var = g, mean, var
-        s, u, cache = mode_norm(g, m - origin, mu, var, weight, bias, self.eps)
-        return s, u, (v, w, spread, m, gate_weight, cache)
+        s, u, cache = mode_norm(g, near, mu, var, weight, bias, self.eps)
+        return s, u, (v, w, spread, value, gate_weight, cache)
 
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any

@@ -9,6 +9,7 @@ import numpy as np
 from minidl import init
 from minidl.backend import Array, array_module
 from minidl.norm.base import Norm
+from minidl.norm.moments import Mean
 
 MOMENTS = ("spatial", "pooled")
 
@@ -42,14 +43,14 @@ def mode_group_norm(m: Array, v: Array, w: Array, weight: Array, bias: Array, ep
     rstd = 1 / xp.sqrt(var + eps)
     scale = rstd.mean(axis=2)  # (N, 1)
     shift = (rstd * d).mean(axis=2)  # (N, C)
-    return weight * scale, weight * shift + bias, (m, v, w, d, rstd, scale, shift, weight)
+    return weight * scale, weight * shift + bias, (v, w, d, rstd, scale, shift, weight)
 
 
 def mode_group_norm_backward(
-    ds: Array, du: Array, g: Array, gate_weight: Array, spatial: bool, cache: Any
+    ds: Array, du: Array, g: Array, gate_input: Array, gate_weight: Array, spatial: bool, cache: Any
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight, bias and the gating map, step by step back."""
-    m, v, w, d, rstd, scale, shift, weight = cache
+    v, w, d, rstd, scale, shift, weight = cache
     grads = {"weight": (ds * scale + du * shift).sum(axis=0), "bias": du.sum(axis=0)}
 
     # s = weight·mean_k rstd,  u = weight·mean_k rstd·d + bias
@@ -67,7 +68,7 @@ def mode_group_norm_backward(
     dlog_g = w * (dw - (w * dw).sum(axis=1, keepdims=True))  # w is a softmax over c of log g
 
     dz = dlog_g - g * dlog_g.sum(axis=2, keepdims=True)  # log g is a log-softmax over k of z
-    grads["gate.weight"] = (dz * m[:, :, None]).sum(axis=(0, 1))[:, None]
+    grads["gate.weight"] = (dz * gate_input[:, :, None]).sum(axis=(0, 1))[:, None]
     grads["gate.bias"] = dz.sum(axis=(0, 1))
     dm += dz @ gate_weight[:, 0]
     return dm, dv if spatial else 0 * dv, grads
@@ -142,13 +143,15 @@ class ModeGroupNorm(Norm):
         self.add_param("gate.bias", gate_bias)
         self.gates: Array = None
 
-    def _scale_shift(self, m: Array, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
-        g, log_g = channel_gates(m, gate_weight, gate_bias)
+        value = m.value()
+        g, log_g = channel_gates(value, gate_weight, gate_bias)
         spatial = self.moments == "spatial"
-        s, u, cache = mode_group_norm(m, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)
+        near = m.since(m.m0[:, :1])  # means are counted from each sample's first
+        s, u, cache = mode_group_norm(near, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)
         self.gates = g
-        return s, u, (g, gate_weight, spatial, cache)
+        return s, u, (g, value, gate_weight, spatial, cache)
 
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any

@@ -15,7 +15,8 @@ and backwards, with D0 = sum_p dy and D1 = sum_p dy·(x − m),
 So the cost of a norm is these passes, whatever it does in between: modes exist on (N, K) and (K, C) arrays alone.
 
 The small arrays are float64. x − m is kept as xc = x − m0, with m0 the mean rounded to x's precision, and the remainder
-δ = mean_p xc puts m and v right: m = m0 + δ, v = mean_p xc² − δ². The error of y then does not grow with the mean.
+δ = mean_p xc puts m and v right: m = m0 + δ, v = mean_p xc² − δ². A norm needs differences of means alone, and takes
+them as `Mean.since` an origin near by. The error of y then does not grow with the mean.
 
 The shapes inside: the fast memory format as (C, P, N); sums over P are BLAS products with a vector of ones. A small
 array is tiled along rows of B·N values, (C, A, B·N) against (C, 1, B·N) with A·B = P, so that NumPy's inner loops are
@@ -38,6 +39,21 @@ _ROW = 6144  # values in a row, at least, where P allows it: measured, shorter r
 _REPEATS = (32, 128)  # times that a small array is repeated in a row, at most: for batches under 64, and others
 
 
+class Mean(NamedTuple):
+    """m in two parts, (N, C) in float64: m = m0 + δ, with m0 a value of x's precision."""
+
+    m0: Array
+    delta: Array
+
+    def since(self, origin: Array) -> Array:
+        """Return m − origin: exact to the rounding of the difference, however large the mean is."""
+        return (self.m0 - origin) + self.delta
+
+    def value(self) -> Array:
+        """Return m, rounded."""
+        return self.m0 + self.delta
+
+
 class Centred(NamedTuple):
     """x − m in two parts: xc = x − m0 as (C, ..., N), and δ (N, C) with x − m = xc − δ."""
 
@@ -45,8 +61,8 @@ class Centred(NamedTuple):
     delta: Array
 
 
-def moments(x: Array) -> tuple[Array, Array, Centred]:
-    """Return m (N, C), v (N, C) in float64 and x − m, for x (N, C, ...)."""
+def moments(x: Array) -> tuple[Mean, Array, Centred]:
+    """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
     xp = array_module(x)
     dtype = xp.promote_types(x.dtype, xp.float32)  # float16 is computed in float32
     xt = memory.batch_last(xp, x, dtype)  # (C, ..., N)
@@ -68,7 +84,7 @@ def moments(x: Array) -> tuple[Array, Array, Centred]:
     m0, delta, square = sums.astype(xp.float64).transpose(0, 2, 1)  # (N, C) each
     delta /= p
     v = square / p - delta * delta
-    return m0 + delta, xp.maximum(v, 0, out=v), Centred(xc, delta)
+    return Mean(m0, delta), xp.maximum(v, 0, out=v), Centred(xc, delta)
 
 
 def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
