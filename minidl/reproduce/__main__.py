@@ -1,0 +1,122 @@
+"""The command: `python -m minidl.reproduce table1 --data-dir DIR`."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import NoReturn
+
+from minidl.backend import NAMES as BACKENDS
+from minidl.backend import BackendError
+from minidl.parallel import available_threads
+
+OUT = "runs/reproduce"
+EPILOG = """\
+examples:
+  python -m minidl.reproduce table1 --data-dir DIR
+  python -m minidl.reproduce table1 --sample --scale 0.2 --seeds 2
+  python -m minidl.reproduce table1 --report-only
+
+The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted ones go on.
+`python -m minidl.reproduce table1 --help` lists the options.
+Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong arguments, 130 or 143 stopped, saved.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minidl.reproduce: {message} (--help lists the arguments)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    args = _make_parser().parse_args(argv)
+    from minidl.data import DataError
+    from minidl.reproduce import command
+    from minidl.reproduce.runs import StoppedError
+    from minidl.reproduce.store import ReproduceError
+    from minidl.train.checkpoint import CheckpointError
+    from minidl.train.recipes import ConfigError
+    from minidl.train.record import RunError
+
+    try:
+        failures = command.WHAT[args.what](args)
+    except (BackendError, CheckpointError, ConfigError, DataError, ReproduceError, RunError) as error:
+        return _complain(1, error)
+    except StoppedError as error:
+        return _complain(128 + error.signum, error)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted at once; the same command goes on from what was saved")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free some space" if full else "choose another --out or make it writable"
+        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}, then run it again")
+    for failure in failures:
+        _complain(1, failure)
+    return 1 if failures else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m minidl.reproduce",
+        description="Run what a table or figure of the paper needs, and write it beside the published numbers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    every = _Parser(add_help=False)
+    every.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"the results folder ({OUT})")
+    every.add_argument(
+        "--scale", type=_scale, default=Decimal(1), metavar="S", help="shorten everything to S times its length (1)"
+    )
+
+    trains = _Parser(add_help=False)
+    where = trains.add_mutually_exclusive_group()
+    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are; else they are downloaded")
+    where.add_argument("--sample", action="store_true", help="train on the bundled sample")
+    add = trains.add_argument
+    cores = available_threads()
+    add("--jobs", type=_whole, default=cores, metavar="J", help=f"runs side by side (the usable cores, here {cores})")
+    add("--backend", choices=BACKENDS, help="where to compute (MINIDL_BACKEND, else numpy)")
+    add("--dry-run", action="store_true", help="only list the runs: done, to be resumed, to be run")
+
+    table = _Parser(add_help=False)
+    table.add_argument("--seeds", type=_whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
+    table.add_argument("--report-only", action="store_true", help="train nothing, write the table from what is done")
+
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    for name, what in (
+        ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
+        ("table2", "multi-task, N = 4, 8, 16: BN, MN, GN, MGN"),
+        ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
+    ):
+        commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
+    commands.add_parser("figure2", help="what the modes find", parents=[trains, every], allow_abbrev=False)
+    commands.add_parser("overhead", help="what modes cost", parents=[every], allow_abbrev=False)
+    return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _scale(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not 0 < value <= 1:  # a NaN is no such number either
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, such as 0.1, got {text!r}")
+    return value.normalize()
+
+
+def _complain(status: int, what: object) -> int:
+    print(f"minidl.reproduce: {' '.join(str(what).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The cells of a table, filled with the finished runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minidl.reproduce.plan import BASELINE, Run, Table
+from minidl.reproduce.statistics import Difference, Sample, paired_difference, sample
+from minidl.reproduce.store import Data, StoredRun, run_hash
+
+WHEN = ("best", "last")  # the evaluation with the lowest test error, and the one at the end
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One norm at one batch size: what the paper has, and minidl's finished runs by seed."""
+
+    batch_size: int
+    column: str
+    paper: tuple[float, float]
+    runs: Mapping[int, StoredRun]
+
+    def errors(self, when: str, source: str | None = None) -> dict[int, float]:
+        """Return each seed's test error in percent, on all images or on those of one dataset."""
+        lines = {seed: run.result()[when] for seed, run in self.runs.items()}
+        return {seed: line["test_errors"][source] if source else line["test_error"] for seed, line in lines.items()}
+
+    def sample(self, when: str, source: str | None = None) -> Sample | None:
+        """Return mean and deviation of `errors`."""
+        return sample(list(self.errors(when, source).values()))
+
+    def mode_use(self) -> dict[str, dict[str, Any]]:
+        """Return how the modes of each layer are used at the end: means over the seeds, {} without modes.
+
+        The order of the modes means nothing, so each run's usage is sorted before it is averaged.
+        """
+        ends = [run.result()["last"].get("gates", {}) for run in self.runs.values()]
+        found = {}
+        for layer in ends[0] if ends else ():
+            usage = np.mean([sorted(end[layer]["usage"], reverse=True) for end in ends], axis=0)
+            entropies = {
+                name: float(np.mean([end[layer][name] for end in ends])) for name in ("entropy", "sample_entropy")
+            }
+            found[layer] = {"usage": usage.tolist(), **entropies}
+        return found
+
+
+class Results:
+    """All cells of a table.
+
+    Parameters
+    ----------
+    table : Table
+    planned : sequence of Run
+        The runs that the table is made of.
+    stored : {hash: StoredRun}
+        Those that are there.
+    data : Data
+        What they were trained on.
+    """
+
+    def __init__(self, table: Table, planned: Sequence[Run], stored: Mapping[str, StoredRun], data: Data) -> None:
+        self.table = table
+        self.seeds = 1 + max(run.seed for run in planned)
+        self.sources = list(data["test_images"])
+        runs: dict[tuple[int, str], dict[int, StoredRun]] = {}
+        for run in planned:
+            found = stored.get(run_hash(run.config, data))
+            if found is not None and found.summary is not None:
+                runs.setdefault((run.batch_size, run.column), {})[run.seed] = found
+        self.rows = {
+            size: {
+                column: Cell(size, column, table.paper[size][column], runs.get((size, column), {}))
+                for column in table.columns
+            }
+            for size in table.batch_sizes
+        }
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, row by row."""
+        return [cell for row in self.rows.values() for cell in row.values()]
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """All finished runs."""
+        return [run for cell in self.cells for run in cell.runs.values()]
+
+    def against_baseline(self, cell: Cell, when: str) -> Difference | None:
+        """Return how much more error a cell has than BN at the same batch size, seed by seed."""
+        return paired_difference(cell.errors(when), self.rows[cell.batch_size][BASELINE].errors(when))

@@ -1,0 +1,138 @@
+"""One training run as a process of its own, its folder locked while it lives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import minidl
+from minidl.reproduce.origin import git_commit
+from minidl.train.recipes import Config
+
+if sys.platform != "win32":
+    import fcntl
+
+LENGTHS = {"e": "--epochs", "u": "--updates"}
+
+
+class BusyError(RuntimeError):
+    """Another process works in the run's folder."""
+
+
+def train_arguments(config: Config) -> list[str]:
+    """Return the arguments of `python -m minidl.train` that give this configuration.
+
+    Examples
+    --------
+    >>> " ".join(train_arguments(Config(length="3e"))[:8])
+    'lenet multitask --epochs 3 --norm mn --modes 2'
+    """
+    length = LENGTHS.get(config.length[-1], "--touches")
+    arguments = [config.model, config.task, length, config.length.rstrip("eu")]
+    arguments += ["--lr-drops", ",".join(config.lr_drops) or "none"] if config.lr_drops != Config.lr_drops else []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in ("model", "task", "length", "lr_drops") or value is None or value is False:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        arguments += [flag] if value is True else [flag, str(value)]
+    return arguments
+
+
+class Child:
+    """A process that trains into a folder, going on with what is there.
+
+    Parameters
+    ----------
+    config : Config
+        It runs on one thread: several runs side by side need no more.
+    path : Path
+        The run's folder. The process's output is added to its log.txt, and how it was started to its starts.jsonl.
+
+    Raises
+    ------
+    BusyError
+        If another process works there, perhaps one that an earlier command left behind.
+    """
+
+    def __init__(self, config: Config, path: Path) -> None:
+        config = replace(config, threads=1)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        try:
+            command = [sys.executable, "-m", "minidl.train", *train_arguments(config), "--out", str(path)]
+            if (path / "config.json").exists():
+                command.append("--resume")
+            self._log_file = path / "log.txt"
+            with (path / "starts.jsonl").open("a") as file:
+                file.write(json.dumps(_start_of(config)) + "\n")
+            with self._log_file.open("a") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=_environment(),
+                    pass_fds=(lock,) if lock is not None else (),
+                    process_group=0 if os.name == "posix" else None,  # a Ctrl-C reaches it through `stop` alone
+                )
+        finally:
+            if lock is not None:
+                os.close(lock)  # the child holds it now
+
+    def status(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and leave."""
+        if self.status() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once; what it saved before is whole."""
+        self._process.kill()
+        self._process.wait()
+
+    def last_words(self) -> str:
+        """Return why it failed: its last line, or the signal that ended it."""
+        status = self.status() or 0
+        if status < 0:
+            return f"ended by {signal.Signals(-status).name}; the same command goes on from its last checkpoint"
+        lines = self._log_file.read_text(errors="replace").split("\n")
+        words = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
+        return words.removeprefix("minidl.train: ")
+
+
+def _lock(path: Path) -> int | None:
+    """Return the descriptor of a lock that lives as long as anybody who has inherited it."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise BusyError(f"another process is training in {path}; run the same command again when it is done") from error
+    return descriptor
+
+
+def _start_of(config: Config) -> dict[str, Any]:
+    without_paths = replace(config, data_dir="DIR" if config.data_dir else None)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "minidl": minidl.__version__,
+        "commit": git_commit(),
+        "command": " ".join(["python -m minidl.train", *train_arguments(without_paths)]),
+    }
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment in which the child imports the same minidl."""
+    paths = [str(Path(minidl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,0 +1,115 @@
+"""What the command does once its arguments are read: plan, train what is missing, write."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from minidl.backend import resolve
+from minidl.data import Task, load_task
+from minidl.reproduce.figure2 import figure2_runs, write_figure2
+from minidl.reproduce.overhead import write_overhead
+from minidl.reproduce.plan import TABLES, Run, runs
+from minidl.reproduce.report import write_table
+from minidl.reproduce.runs import jobs_of, run_jobs
+from minidl.reproduce.store import Data, Store
+from minidl.train.build import describe_data
+
+
+def table(args: argparse.Namespace) -> list[str]:
+    """Complete and write a table; return a line for each run that failed."""
+    plan, store = TABLES[args.what], Store(args.out)
+    planned = runs(plan, args.seeds, args.scale, **_settings(args))
+    failures: list[str] = []
+    if args.report_only and not (args.sample or args.data_dir):
+        example = store.example(planned)
+        data, args.sample, args.data_dir = example.data, example.config.sample, example.config.data_dir
+    else:
+        data = describe_data(_load(args, plan.config.task))
+    if args.dry_run:
+        return _list(planned, store, data)
+    if not args.report_only:
+        failures = _train(planned, store, data, args.jobs)
+    _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
+    return failures
+
+
+def figure2(args: argparse.Namespace) -> list[str]:
+    """Train what Figure 2 looks into where it is missing, and draw it; return a line for each run that failed."""
+    store = Store(args.out)
+    planned = figure2_runs(args.scale, **_settings(args))
+    task = _load(args, planned[0].config.task)
+    data = describe_data(task)
+    if args.dry_run:
+        return _list(planned, store, data)
+    failures = _train(planned, store, data, args.jobs)
+    if not failures:
+        _print(*write_figure2(planned, store, task, data, _command(args), args.scale, _stem(args)))
+    return failures
+
+
+def overhead(args: argparse.Namespace) -> list[str]:
+    """Measure the cost of modes."""
+    _print(*write_overhead(args.out, _command(args), args.scale, _stem(args)))
+    return []
+
+
+WHAT: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    **dict.fromkeys(TABLES, table),
+    "figure2": figure2,
+    "overhead": overhead,
+}
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Return the command that gives the same numbers anywhere: DIR stands for the reader's own data folder."""
+    given = vars(args)
+    words = ["python", "-m", "minidl.reproduce", args.what]
+    words += ["--seeds", str(args.seeds)] if "seeds" in given else []
+    words += ["--data-dir", "DIR"] if given.get("data_dir") else []
+    words += ["--sample"] if given.get("sample") else []
+    words += ["--scale", f"{args.scale:f}"] if args.scale != 1 else []
+    words += ["--backend", args.backend] if given.get("backend") else []
+    return shlex.join(words)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {"data_dir": args.data_dir, "sample": args.sample, "backend": resolve(args.backend)}
+
+
+def _load(args: argparse.Namespace, name: str) -> Task:
+    """Load the data; the runs then find it decoded."""
+    task = load_task(name, data_dir=args.data_dir, sample=args.sample, progress=sys.stderr.isatty())
+    for line in task.describe():
+        print(line, flush=True)
+    return task
+
+
+def _train(planned: Sequence[Run], store: Store, data: Data, side_by_side: int) -> list[str]:
+    jobs = jobs_of(planned, store, data)
+    states = [job.state for job in jobs]
+    print(
+        f"{len(jobs)} runs in {store.runs}: {states.count('done')} done, {states.count('resume')} to be resumed, "
+        f"{states.count('run')} to be run, {side_by_side} side by side",
+        flush=True,
+    )
+    return run_jobs(jobs, side_by_side)
+
+
+def _list(planned: Sequence[Run], store: Store, data: Data) -> list[str]:
+    for job in jobs_of(planned, store, data):
+        print(f"{job.state:6} {job.run.label}: {job.path}")
+    return []
+
+
+def _stem(args: argparse.Namespace) -> str:
+    """Return the name of the outputs; shortened ones and those of the sample never take the place of the others."""
+    sample = "-sample" if vars(args).get("sample") else ""
+    scale = f"-scale{args.scale:f}" if args.scale != 1 else ""
+    return f"{args.what}{sample}{scale}"
+
+
+def _print(text: str, files: Sequence[Path]) -> None:
+    print(f"\n{text}\n\n" + "\n".join(map(str, files)))

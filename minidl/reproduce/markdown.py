@@ -1,0 +1,116 @@
+"""A table as Markdown: ours under the paper's, by dataset, against BN, the modes, and where it comes from."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from minidl.reproduce.cells import WHEN, Cell, Results
+from minidl.reproduce.plan import BASELINE
+from minidl.reproduce.statistics import Difference, Sample
+
+NONE = "–"
+
+
+def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str, str]) -> str:
+    """Return the whole page."""
+    parts = [f"# {results.table.title}, minidl beside the paper", *(f"**{line}**" for line in warnings)]
+    parts.append(
+        "Test error in percent: mean ± sample standard deviation over the seeds. *Best* is each run's evaluation with "
+        "the lowest test error, chosen on the test set as in the paper; *last* is the one at the end of training."
+    )
+    parts += [main_table(results, size) for size in results.rows]
+    parts += ["## By dataset", "Test error in percent of the best evaluation.", _by_dataset(results)]
+    parts += [
+        f"## Against {BASELINE}",
+        f"Error minus that of {BASELINE} with the same seed: mean [95 % confidence interval, Student's t] over the "
+        f"seeds that both have. Below zero is better than {BASELINE}.",
+        _against_baseline(results),
+    ]
+    if modes := list(_modes(results)):
+        parts += [
+            "## Use of the modes",
+            "At the end of training, over the test set: the mean gate of each mode (sorted in each run, then averaged "
+            "over the seeds), the entropy of these, and the mean entropy of a single sample's gates. Entropies are "
+            "divided by ln K: 1 is even use. A sample entropy near 0 means that each sample chooses one mode.",
+            grid(["N", "norm", "layer", "mean gates", "entropy", "sample entropy"], modes),
+        ]
+    parts += ["## Where it comes from", origin(about)]
+    return "\n\n".join(parts) + "\n"
+
+
+def main_table(results: Results, size: int) -> str:
+    """Return the rows of one batch size: the paper's numbers, ours, the seeds."""
+    cells = list(results.rows[size].values())
+    rows = [["paper, best", *(f"{cell.paper[0]:.2f} ± {cell.paper[1]:.2f}" for cell in cells)]]
+    rows += [[f"minidl, {when}", *(mean_std(cell.sample(when)) for cell in cells)] for when in WHEN]
+    rows += [["seeds", *(str(len(cell.runs)) for cell in cells)]]
+    return grid([f"N = {size}", *(cell.column for cell in cells)], rows)
+
+
+def _by_dataset(results: Results) -> str:
+    rows = [
+        [str(cell.batch_size), cell.column, *(mean_std(cell.sample("best", source)) for source in results.sources)]
+        for cell in results.cells
+    ]
+    return grid(["N", "norm", *results.sources], rows)
+
+
+def _against_baseline(results: Results) -> str:
+    rows = []
+    for cell in results.cells:
+        if cell.column != BASELINE:
+            best, last = (results.against_baseline(cell, when) for when in WHEN)
+            paper = cell.paper[0] - results.rows[cell.batch_size][BASELINE].paper[0]
+            pairs = str(best.n if best else 0)
+            rows += [[str(cell.batch_size), cell.column, pairs, _interval(best), _interval(last), f"{paper:+.2f}"]]
+    return grid(["N", "norm", "seeds", "minidl, best", "minidl, last", "paper, difference of means"], rows)
+
+
+def _modes(results: Results) -> Iterator[list[str]]:
+    for cell in results.cells:
+        for layer, use in cell.mode_use().items():
+            shares = " ".join(f"{share:.2f}" for share in use["usage"])
+            even = math.log(len(use["usage"]))
+            entropies = [f"{use[name] / even:.2f}" for name in ("entropy", "sample_entropy")]
+            yield [*_name(cell), layer, shares, *entropies]
+
+
+def _name(cell: Cell) -> list[str]:
+    return [str(cell.batch_size), cell.column]
+
+
+def mean_std(found: Sample | None) -> str:
+    """Return such as "26.91 ± 1.08".
+
+    Examples
+    --------
+    >>> mean_std(Sample(2, 26.914, 1.08)), mean_std(Sample(1, 26.914, None)), mean_std(None)
+    ('26.91 ± 1.08', '26.91', '–')
+    """
+    if found is None:
+        return NONE
+    return f"{found.mean:.2f}" + (f" ± {found.std:.2f}" if found.std is not None else "")
+
+
+def _interval(found: Difference | None) -> str:
+    if found is None:
+        return NONE
+    return f"{found.mean:+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*found.interval) if found.interval else "")
+
+
+def origin(about: Mapping[str, str]) -> str:
+    """Return where a result comes from as a list."""
+    return "\n".join(f"- {name}: {f'`{text}`' if name == 'command' else text}" for name, text in about.items())
+
+
+def grid(head: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a Markdown table.
+
+    Examples
+    --------
+    >>> print(grid(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])

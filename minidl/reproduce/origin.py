@@ -1,0 +1,95 @@
+"""Where results come from: the command, the data, versions, the machine, the time. Every output carries it."""
+
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minidl
+from minidl.data.catalog import Source
+from minidl.data.multitask import TASKS
+from minidl.reproduce.store import Data, StoredRun
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Return the commit of the checkout that minidl runs from, marked "-dirty" if it was changed; None elsewhere."""
+    checkout = Path(minidl.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def version(minidl_version: str = minidl.__version__, commit: str | None = None) -> str:
+    """Return such as "minidl 0.1.0, commit 0123456789ab"."""
+    return f"minidl {minidl_version}" + (f", commit {commit}" if commit else "")
+
+
+def machine() -> str:
+    """Return this machine in a few words."""
+    return f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def data_lines(task: str, data: Data) -> list[str]:
+    """Return one line a source: images found of the official number."""
+    return [
+        f"{source.name}: {_found(source, 'train', data)} of {source.train.count} training images, "
+        f"{_found(source, 'test', data)} of {source.test.count} test images"
+        for source in TASKS[task]
+    ]
+
+
+def missing_data(task: str, data: Data) -> list[str]:
+    """Return such as "60 % of svhn" for each source whose training set is not whole."""
+    shares = {source.name: _found(source, "train", data) / source.train.count for source in TASKS[task]}
+    return [f"{100 * share:.2g} % of {name}" for name, share in shares.items() if share < 1]
+
+
+def _found(source: Source, split: str, data: Data) -> int:
+    return int(data[f"{split}_images"].get(source.name, 0))
+
+
+def versions_of(runs: Iterable[StoredRun]) -> list[str]:
+    """Return the versions that trained these runs, each start of an interrupted one included."""
+    found: dict[str, None] = {}
+    for run in runs:
+        file = run.path / "starts.jsonl"
+        starts = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        for start in starts or [{"minidl": run.minidl}]:
+            found[version(start["minidl"], start.get("commit"))] = None
+    return list(found)
+
+
+def machines_of(runs: Iterable[StoredRun]) -> list[str]:
+    """Return the machines that these runs were finished on."""
+    found: dict[str, None] = {}
+    for run in runs:
+        where: dict[str, Any] = run.result()["machine"]
+        found[
+            f"{where['cores']} cores, {where['system']}, Python {where['python']}, NumPy {where['numpy']}, "
+            f"backend {where['backend']}, a thread a run"
+        ] = None
+    return list(found)
+
+
+def duration(seconds: float) -> str:
+    """Return a time to read.
+
+    Examples
+    --------
+    >>> duration(42.3), duration(750), duration(9000)
+    ('42 s', '12.5 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

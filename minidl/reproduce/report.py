@@ -1,0 +1,90 @@
+"""Writing a table from the runs that are there: Markdown, CSV, a picture."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+from minidl.reproduce import origin
+from minidl.reproduce.cells import Results
+from minidl.reproduce.drawing import draw_table
+from minidl.reproduce.markdown import main_table, table_markdown
+from minidl.reproduce.plan import Run, Table
+from minidl.reproduce.sheets import cell_rows, run_rows, to_csv
+from minidl.reproduce.store import Data, ReproduceError, Store, StoredRun
+from minidl.train.checkpoint import write_atomic
+
+
+def write_table(
+    table: Table, planned: Sequence[Run], store: Store, data: Data, command: str, scale: Decimal, stem: str
+) -> tuple[str, list[Path]]:
+    """Write the table from the finished ones of its planned runs; return its main part and the files.
+
+    Parameters
+    ----------
+    table, planned, store, data
+        What the table is, its runs, where they are, and what they were trained on.
+    command : str
+        What regenerates it.
+    scale : Decimal
+        Said in every output where it is not 1.
+    stem : str
+        The files' names up to the suffix.
+
+    Raises
+    ------
+    ReproduceError
+        If none of the runs is finished.
+    """
+    results = Results(table, planned, store.read(), data)
+    if not results.runs:
+        raise ReproduceError(f"{store.runs} has no finished run of this table; run the command again to train")
+    warnings = warnings_of(scale, data, table.config.task)
+    warnings += _incomplete(results)
+    about = about_runs(results.runs, table.config.task, data, command, results.seeds)
+    files: Mapping[str, bytes] = {
+        f"{stem}.md": table_markdown(results, warnings, about).encode(),
+        f"{stem}.csv": to_csv(cell_rows(results), about).encode(),
+        f"{stem}-runs.csv": to_csv(run_rows(results), about).encode(),
+        f"{stem}.png": draw_table(results, warnings, about),
+    }
+    return "\n\n".join([*warnings, *(main_table(results, size) for size in results.rows)]), write_files(
+        store.folder, files
+    )
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder, each whole or not at all, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    return [folder / name for name in files]
+
+
+def about_runs(runs: Sequence[StoredRun], task: str, data: Data, command: str, seeds: int) -> dict[str, str]:
+    """Return what every output says of where it comes from."""
+    seconds = sum(run.result()["seconds"] for run in runs)
+    return {
+        "command": command,
+        "data": "; ".join(origin.data_lines(task, data)),
+        "data sha256": data["data_sha256"],
+        "seeds": ", ".join(map(str, range(seeds))),
+        "trained by": "; ".join(origin.versions_of(runs)),
+        "machine": "; ".join(origin.machines_of(runs)),
+        "training time": f"{origin.duration(seconds)} in {len(runs)} runs, each counted alone",
+        "reported by": origin.version(commit=origin.git_commit()),
+    }
+
+
+def warnings_of(scale: Decimal, data: Data, task: str) -> list[str]:
+    """Return what keeps the numbers from being the paper's experiment: a shorter run, less data."""
+    found = []
+    if scale != 1:
+        found.append(f"Shortened: each run is {scale} of its full length, so these are not the paper's experiment.")
+    if parts := origin.missing_data(task, data):
+        found.append(f"Not all of the paper's training images: {', '.join(parts)}.")
+    return found
+
+
+def _incomplete(results: Results) -> list[str]:
+    missing = sum(results.seeds - len(cell.runs) for cell in results.cells)
+    return [f"Incomplete: {missing} of {results.seeds * len(results.cells)} runs are missing."] if missing else []

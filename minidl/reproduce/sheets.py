@@ -1,0 +1,68 @@
+"""The same results as CSV: a line a cell, and a line a run. Lines with # say where they come from."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minidl.reproduce.cells import WHEN, Results
+from minidl.reproduce.plan import BASELINE
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
+    """Return rows of one shape as CSV below "# name: text" lines; floats have six decimals, None is left empty.
+
+    Examples
+    --------
+    >>> print(to_csv([{"a": 1, "b": None}], {"seeds": "0"}), end="")
+    # seeds: 0
+    a,b
+    1,
+    """
+    text = io.StringIO()
+    for name, line in about.items():
+        text.write(f"# {name}: {line}\n")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: round(x, 6) if isinstance(x, float) else x for name, x in row.items()})
+    return text.getvalue()
+
+
+def cell_rows(results: Results) -> list[dict[str, Any]]:
+    """Return what the Markdown page has, one line a cell."""
+    rows = []
+    for cell in results.cells:
+        row: dict[str, Any] = {"batch_size": cell.batch_size, "norm": cell.column, "seeds": len(cell.runs)}
+        row |= {"paper_best_mean": cell.paper[0], "paper_best_std": cell.paper[1]}
+        for when in WHEN:
+            row |= _mean_std(when, cell.sample(when))
+        for when in WHEN:
+            found = None if cell.column == BASELINE else results.against_baseline(cell, when)
+            low, high = (found and found.interval) or (None, None)
+            name = f"minus_{BASELINE.lower()}_{when}"
+            row |= {f"{name}_mean": found and found.mean, f"{name}_low": low, f"{name}_high": high}
+        for when in WHEN:
+            for source in results.sources:
+                row |= _mean_std(f"{when}_{source}", cell.sample(when, source))
+        rows.append(row)
+    return rows
+
+
+def run_rows(results: Results) -> list[dict[str, Any]]:
+    """Return one line a finished run."""
+    rows = []
+    for cell in results.cells:
+        for seed, run in cell.runs.items():
+            result = run.result()
+            row: dict[str, Any] = {"batch_size": cell.batch_size, "norm": cell.column, "seed": seed}
+            for when in WHEN:
+                row |= {f"{when}_epoch": result[when]["epoch"], f"{when}_error": result[when]["test_error"]}
+                row |= {f"{when}_{source}": result[when]["test_errors"][source] for source in results.sources}
+            row |= {"parameters": result["parameters"], "seconds": result["seconds"], "folder": run.path.name}
+            rows.append(row)
+    return rows
+
+
+def _mean_std(name: str, found: Any) -> dict[str, Any]:
+    return {f"{name}_mean": found and found.mean, f"{name}_std": found and found.std}
