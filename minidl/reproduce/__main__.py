@@ -108,7 +108,7 @@ def _scale(text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("nan")
-    if not 0 < value <= 1:  # a NaN is no such number either
+    if value.is_nan() or not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, such as 0.1, got {text!r}")
     return value.normalize()
 

@@ -1,6 +1,8 @@
 """What the command does once its arguments are read: plan, train what is missing, write."""
 
 import argparse
+import errno
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +33,7 @@ def table(args: argparse.Namespace) -> list[str]:
     if args.dry_run:
         return _list(planned, store, data)
     if not args.report_only:
+        _make(args.out)
         failures = _train(planned, store, data, args.jobs)
     _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
     return failures
@@ -44,6 +47,7 @@ def figure2(args: argparse.Namespace) -> list[str]:
     data = describe_data(task)
     if args.dry_run:
         return _list(planned, store, data)
+    _make(args.out)
     failures = _train(planned, store, data, args.jobs)
     if not failures:
         _print(*write_figure2(planned, store, task, data, _command(args), args.scale, _stem(args)))
@@ -52,6 +56,7 @@ def figure2(args: argparse.Namespace) -> list[str]:
 
 def overhead(args: argparse.Namespace) -> list[str]:
     """Measure the cost of modes."""
+    _make(args.out)
     _print(*write_overhead(args.out, _command(args), args.scale, _stem(args)))
     return []
 
@@ -85,6 +90,13 @@ def _load(args: argparse.Namespace, name: str) -> Task:
     for line in task.describe():
         print(line, flush=True)
     return task
+
+
+def _make(folder: Path) -> None:
+    """Make the results folder, or fail before anything takes time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _train(planned: Sequence[Run], store: Store, data: Data, side_by_side: int) -> list[str]:

@@ -1,6 +1,7 @@
 """A table as a picture: ours beside the paper's at each batch size, and the errors during training below."""
 
 import io
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ OURS, PAPER = "#1f5fa8", "#9a9a9a"
 
 def draw_table(results: Results, warnings: list[str], about: Mapping[str, str]) -> bytes:
     """Return a PNG; `about` is written into its metadata too."""
-    figure, axes = panels(2, len(results.rows), width=5.6, height=3.8)
+    figure, axes = panels(2, len(results.rows), width=6.4, height=3.8)
     for (size, row), (above, below) in zip(results.rows.items(), axes.T, strict=True):
         _draw_errors(above, list(row.values()))
         above.set(title=f"N = {size}", ylabel="best test error, %")
@@ -38,7 +39,7 @@ def _draw_errors(ax: Any, cells: list[Cell]) -> None:
             )
             errors = list(cell.errors("best").values())
             ax.plot(np.full(len(errors), i + 0.25), errors, ".", color=OURS, alpha=0.5, ms=4)
-    ax.set_xticks(range(len(cells)), [f"{cell.column}\n{len(cell.runs)} seeds" for cell in cells])
+    ax.set_xticks(range(len(cells)), [f"{cell.column}\nseeds: {len(cell.runs)}" for cell in cells])
     ax.legend(fontsize="small", frameon=False)
     ax.grid(axis="y", alpha=0.3)
 
@@ -66,7 +67,8 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Any, A
 
 def to_png(figure: Any, title: list[str], about: Mapping[str, str]) -> bytes:
     """Return the figure with a title, the version below it, and all of `about` in the metadata."""
-    figure.suptitle("\n".join(title), fontsize="medium")
+    room = int(12 * figure.get_figwidth())  # characters a line
+    figure.suptitle("\n".join(line for text in title for line in textwrap.wrap(text, room)), fontsize="medium")
     figure.supxlabel(about["reported by"], fontsize="xx-small", color="grey")
     buffer = io.BytesIO()
     figure.savefig(

@@ -9,7 +9,7 @@ import numpy as np
 
 from minidl.data import Task
 from minidl.reproduce.drawing import panels, to_png
-from minidl.reproduce.gates import LayerGates, test_gates
+from minidl.reproduce.gates import LayerGates, gates_on_test_set
 from minidl.reproduce.markdown import grid, origin
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
@@ -41,7 +41,7 @@ def write_figure2(
     mean_rows: Rows = []
     image_rows: Rows = []
     for run, there in finished.items():
-        layers = test_gates(there, task)
+        layers = gates_on_test_set(there, task)
         name = f"{stem}-mn{run.config.modes}"
         title = [f"LeNet, {run.label}", *warnings]
         files[f"{name}-images.png"] = to_png(_draw_images(layers, task), title, about)

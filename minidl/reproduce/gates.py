@@ -61,7 +61,7 @@ class LayerGates:
         return float(p @ (means * ratio).sum(axis=1)), float(-(p * np.log(np.maximum(p, tiny))).sum())
 
 
-def test_gates(run: StoredRun, task: Task) -> list[LayerGates]:
+def gates_on_test_set(run: StoredRun, task: Task) -> list[LayerGates]:
     """Return the gates of each mode norm of a finished run, from its last checkpoint, over the test set.
 
     Raises

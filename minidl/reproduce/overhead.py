@@ -1,5 +1,7 @@
 """What modes cost: the time of a training step of LeNet with BN and with MN for several K, and the parameters."""
 
+import os
+import time
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +27,7 @@ FULL = Plan(rounds=40)
 def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: Plan = FULL) -> tuple[str, list[Path]]:
     """Measure, write Markdown and CSV, and return the table and the files; `scale` shortens the measurement."""
     plan = replace(plan, rounds=max(2, round(plan.rounds * scale)))
+    start, loads = time.monotonic(), os.getloadavg() if hasattr(os, "getloadavg") else ()
     norms = [Norm.parse(name) for name in NORMS]
     times, parameters = _measure(norms, plan)
     baseline = times[norms[0].label]
@@ -46,6 +49,8 @@ def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: 
         "command": command,
         "measured": f"{plan.rounds} rounds, the norms in turn, N = {BATCH_SIZE}, one thread, images of noise",
         "machine": origin.machine(),
+        "load before": ", ".join(f"{load:.1f}" for load in loads) or "unknown",
+        "total time": origin.duration(time.monotonic() - start),
         "version": origin.version(commit=origin.git_commit()),
     }
     table = _table(rows)

@@ -1,0 +1,38 @@
+"""The published numbers, against sums and single numbers copied from the paper a second time."""
+
+import pytest
+
+from minidl.reproduce.plan import TABLES
+from minidl.reproduce.published import TABLE1, TABLE2, TABLE5
+
+SUMS = [  # (table, N, sum of the means, sum of the deviations)
+    (TABLE1, 128, 155.62, 7.49),
+    (TABLE2, 4, 129.65, 5.09),
+    (TABLE2, 8, 116.46, 5.83),
+    (TABLE2, 16, 112.71, 3.41),
+    (TABLE5, 256, 159.65, 12.22),
+    (TABLE5, 512, 160.29, 9.33),
+]
+
+
+@pytest.mark.parametrize(("table", "size", "means", "deviations"), SUMS)
+def test_each_published_row_has_the_papers_sums(table, size, means, deviations):
+    assert sum(mean for mean, _ in table[size].values()) == pytest.approx(means)
+    assert sum(std for _, std in table[size].values()) == pytest.approx(deviations)
+
+
+def test_published_numbers_stand_in_their_columns():
+    assert TABLE1[128]["MN K=2"] == (23.16, 1.23)
+    assert TABLE1[128]["IN"] == (28.87, 2.28)
+    assert TABLE2[8]["MGN"] == (26.83, 1.34)
+    assert TABLE2[16]["GN"] == (27.63, 0.45)
+    assert TABLE5[256]["LN"] == (26.95, 2.51)
+    assert TABLE5[512]["MN K=4"] == (24.29, 1.82)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_of_every_row_has_its_published_number(name):
+    table = TABLES[name]
+    assert set(table.paper) == set(table.batch_sizes)
+    for row in table.paper.values():
+        assert list(row) == list(table.columns)

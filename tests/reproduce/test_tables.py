@@ -1,0 +1,130 @@
+"""What is written of the runs: against their summaries, and of incomplete tables."""
+
+import csv
+import json
+import shutil
+import statistics
+import struct
+
+import pytest
+from tiny_table import SHORT
+
+from minidl.reproduce.__main__ import main
+
+STEM = "table1-sample-scale0.1"
+
+
+def summaries(folder):
+    """Return {norm: {seed: summary}} straight from the files."""
+    found = {}
+    for file in folder.glob("runs/*/summary.json"):
+        config = json.loads((file.parent / "config.json").read_text())["config"]
+        column = {"bn": "BN", "mn": "MN K=2"}[config["norm"]]
+        found.setdefault(column, {})[config["seed"]] = json.loads(file.read_text())
+    return found
+
+
+def read_csv(path):
+    """Return its rows and its # lines."""
+    lines = path.read_text().splitlines()
+    about = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+    return list(csv.DictReader(line for line in lines if not line.startswith("# "))), about
+
+
+def test_cells_are_mean_and_deviation_of_the_summaries(trained):
+    there = summaries(trained)
+    rows, _ = read_csv(trained / f"{STEM}.csv")
+    assert [row["norm"] for row in rows] == ["BN", "MN K=2"]
+    for row in rows:
+        runs = there[row["norm"]]
+        assert (int(row["seeds"]), row["batch_size"]) == (len(runs), "128") == (2, "128")
+        for when in ("best", "last"):
+            errors = [run[when]["test_error"] for run in runs.values()]
+            assert float(row[f"{when}_mean"]) == pytest.approx(statistics.mean(errors), abs=1e-6)
+            assert float(row[f"{when}_std"]) == pytest.approx(statistics.stdev(errors), abs=1e-6)
+            for source in ("mnist", "cifar-10", "svhn", "fashion-mnist"):
+                errors = [run[when]["test_errors"][source] for run in runs.values()]
+                assert float(row[f"{when}_{source}_mean"]) == pytest.approx(statistics.mean(errors), abs=1e-6)
+
+
+def test_the_comparison_with_bn_pairs_the_seeds(trained):
+    there = summaries(trained)
+    rows, _ = read_csv(trained / f"{STEM}.csv")
+    assert rows[0]["minus_bn_best_mean"] == rows[0]["minus_bn_best_low"] == ""
+    for when in ("best", "last"):
+        differences = [there["MN K=2"][s][when]["test_error"] - there["BN"][s][when]["test_error"] for s in (0, 1)]
+        mean, half = statistics.mean(differences), 12.706205 * statistics.stdev(differences) / 2**0.5
+        for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half)):
+            assert float(rows[1][f"minus_bn_{when}_{name}"]) == pytest.approx(value, abs=1e-4)
+
+
+def test_each_run_has_its_line(trained):
+    there = summaries(trained)
+    rows, _ = read_csv(trained / f"{STEM}-runs.csv")
+    assert len(rows) == 4
+    for row in rows:
+        summary = there[row["norm"]][int(row["seed"])]
+        assert float(row["best_error"]) == pytest.approx(summary["best"]["test_error"], abs=1e-6)
+        assert float(row["last_svhn"]) == pytest.approx(summary["last"]["test_errors"]["svhn"], abs=1e-6)
+        assert (int(row["parameters"]), float(row["seconds"])) == (summary["parameters"], summary["seconds"])
+        assert (trained / "runs" / row["folder"]).is_dir()
+
+
+def test_the_page_has_ours_under_the_papers(trained):
+    there = summaries(trained)
+    page = (trained / f"{STEM}.md").read_text()
+    assert "| N = 128 | BN | MN K=2 |" in page
+    assert "| paper, best | 26.91 ± 1.08 | 23.16 ± 1.23 |" in page
+    for when in ("best", "last"):
+        errors = [[run[when]["test_error"] for run in there[name].values()] for name in ("BN", "MN K=2")]
+        cells = [f"{statistics.mean(each):.2f} ± {statistics.stdev(each):.2f}" for each in errors]
+        assert f"| minidl, {when} | {cells[0]} | {cells[1]} |" in page
+    assert "| seeds | 2 | 2 |" in page
+    assert "| 128 | MN K=2 | 5 | " in page.partition("## Use of the modes")[2]
+
+
+def test_every_output_says_where_it_comes_from_and_that_it_is_short(trained):
+    page = (trained / f"{STEM}.md").read_text()
+    _, about = read_csv(trained / f"{STEM}.csv")
+    _, about_runs = read_csv(trained / f"{STEM}-runs.csv")
+    picture = (trained / f"{STEM}.png").read_bytes()
+    assert about == about_runs
+    assert about["command"] == "python -m minidl.reproduce table1 --seeds 2 --sample --scale 0.1"
+    assert about["data"].startswith("mnist: 1150 of 60000 training images, 290 of 10000 test images; cifar-10: 1150")
+    assert about["seeds"] == "0, 1"
+    for name in ("data sha256", "trained by", "machine", "training time", "reported by"):
+        assert f"- {name}: {about[name]}" in page
+        assert about[name].encode("latin-1") in picture
+    assert "minidl" in about["trained by"]
+    assert "cores" in about["machine"]
+    assert "**Shortened: each run is 0.1 of its full length" in page
+    assert "Not all of the paper's training images: 1.9 % of mnist" in page
+
+
+def test_the_picture_is_one(trained):
+    head = (trained / f"{STEM}.png").read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    assert min(struct.unpack(">II", head[16:])) > 400
+
+
+def test_a_report_needs_no_data_and_says_how_many_seeds_each_cell_has(trained, capsys):
+    shutil.rmtree(next(trained.glob("runs/*-bn-*-seed1-*")))
+    for file in trained.glob(f"{STEM}*"):
+        file.unlink()
+    assert main(["table1", "--scale", "0.1", "--seeds", "3", "--report-only", "--out", str(trained)]) == 0
+    page = (trained / f"{STEM}.md").read_text()
+    assert "**Incomplete: 3 of 6 runs are missing.**" in page
+    assert "| seeds | 1 | 2 |" in page
+    rows, about = read_csv(trained / f"{STEM}.csv")
+    assert (rows[0]["best_std"], rows[1]["minus_bn_best_low"]) == ("", "")  # one run, one pair
+    assert float(rows[1]["minus_bn_best_mean"]) != 0
+    assert about["command"] == "python -m minidl.reproduce table1 --seeds 3 --sample --scale 0.1"
+    assert "Incomplete: 3 of 6" in capsys.readouterr().out
+
+
+def test_a_report_of_nothing_is_an_error_of_one_line(tiny, tmp_path, capsys):
+    assert main(["table1", "--report-only", "--out", str(tmp_path)]) == 1
+    assert main(["table1", "--report-only", *SHORT, "--out", str(tmp_path)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "has no run of this table and --scale" in first
+    assert "has no finished run of this table" in second
