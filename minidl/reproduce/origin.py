@@ -19,13 +19,18 @@ from minidl.reproduce.store import Data, StoredRun
 
 @functools.cache
 def git_commit() -> str | None:
-    """Return the commit of the checkout that minidl runs from, marked "-dirty" if it was changed; None elsewhere."""
+    """Return the commit of the checkout that minidl runs from, "-dirty" if the package differs; None elsewhere."""
     checkout = Path(minidl.__file__).parents[1]
     if not (checkout / ".git").exists():
         return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "minidl")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -103,17 +103,14 @@ def runs(table: Table, seeds: int, scale: Decimal, **settings: Any) -> list[Run]
 
 
 def shortened(config: Config, scale: Decimal) -> Config:
-    """Return a configuration whose length and evaluations are those of `config` times `scale`.
+    """Return a configuration whose length is that of `config` times `scale`.
 
-    Its drops of the learning rate are shares of the run, which stay.
+    Its drops of the learning rate are shares of the run, which stay. So does the time between evaluations.
 
     Examples
     --------
-    >>> short = shortened(FIXED_UPDATES, Decimal("0.001"))
-    >>> short.length, short.eval_every
-    ('50u', 5)
+    >>> shortened(FIXED_UPDATES, Decimal("0.001")).length
+    '50u'
     """
     amount, unit = Decimal(config.length[:-1]), config.length[-1]
-    every = config.eval_every and max(1, round(config.eval_every * scale))
-    length = f"{(amount * scale).normalize():f}{unit}"
-    return replace(config, length=length, eval_every=every, checkpoint_every=every)
+    return replace(config, length=f"{(amount * scale).normalize():f}{unit}")

@@ -11,7 +11,7 @@ from minidl.reproduce import published
 from minidl.reproduce.plan import MULTITASK, Table
 
 COLUMNS = {"BN": {"norm": "bn"}, "MN K=2": {"norm": "mn", "modes": 2}}
-CONFIG = replace(MULTITASK, length="240u", eval_every=80, checkpoint_every=80)
+CONFIG = replace(MULTITASK, length="240u", eval_every=8, checkpoint_every=8)
 TINY = Table("table1", "Table 1: multi-task", (128,), COLUMNS, CONFIG, published.TABLE1)
 LONG = replace(TINY, config=replace(CONFIG, length="1M"))  # never comes to its end
 SHORT = ("--sample", "--scale", "0.1")
