@@ -143,4 +143,3 @@ def _line(found: Found, train: int, test: int) -> str:
         f"{source.name}: {train} of {source.train.count} training images, "
         f"{test} of {source.test.count} test images, from {found.folder}"
     )
-
