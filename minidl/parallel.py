@@ -19,7 +19,7 @@ import numpy as np
 
 Task = Callable[[int], object]
 
-_WORTH = 1 << 17  # values that a thread should work on, at least: to wake it costs tens of microseconds
+_WORTH = 1 << 18  # values that a thread should work on, at least: to wake it costs tens of microseconds
 _WORTH_PRODUCTS = 1 << 24  # multiplications, likewise, of a task that is all matrix products
 
 _num_threads = 1

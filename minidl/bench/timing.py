@@ -1,8 +1,8 @@
-"""Timing several sides fairly in one process: in turn, in short bursts, after the threads of the others came to rest.
+"""Timing several sides fairly in one process: in turn, in bursts, after the threads of the others came to rest.
 
 PyTorch's OpenMP threads keep spinning for some milliseconds after a parallel region and would take a core from the
-side that comes next, and each side leaves the caches full of its own arrays. So a round gives every side a rest, a few
-calls that do not count, and then a burst of calls that do; the order is turned around from round to round. Slow
+side that comes next; each side leaves the caches full of its own arrays; and a core that was idle takes a while to run
+at full speed. So a round gives every side a rest, a tenth of a second of calls that do not count, and a burst that does; the order is turned around from round to round. Slow
 drifts of the machine (its clock, its other work) hit both sides of a round alike, so a ratio is taken in each round
 and the median of these is reported, with its quartiles.
 """
@@ -22,16 +22,17 @@ Rounds = list[np.ndarray]  # seconds of each call, one array a round
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure: `rounds` of bursts of at least `burst` seconds and `calls` calls."""
+    """How long to measure: `rounds` of a rest, a warm-up and a burst, both for at least so many seconds and calls."""
 
-    rounds: int = 15
+    rounds: int = 7
     rest: float = 0.02  # seconds
     warm_up: int = 2  # calls
-    burst: float = 0.06  # seconds
+    wake: float = 0.1  # seconds
+    burst: float = 0.3  # seconds
     calls: int = 3
 
 
-QUICK = Plan(rounds=2, rest=0.001, warm_up=1, burst=0.002, calls=1)
+QUICK = Plan(rounds=2, rest=0.001, warm_up=1, wake=0.0, burst=0.002, calls=1)
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def _burst(work: Work, plan: Plan) -> dict[str, list[float]]:
     time.sleep(plan.rest)
     taken: dict[str, list[float]] = {part: [] for part in work.parts}
     with work.inside():
-        for _ in range(plan.warm_up):
+        start, calls = time.perf_counter(), 0
+        while calls < plan.warm_up or time.perf_counter() < start + plan.wake:
             _call(work)
+            calls += 1
         start, calls = time.perf_counter(), 0
         while calls < plan.calls or time.perf_counter() < start + plan.burst:
             for part, seconds in _call(work).items():

@@ -11,7 +11,7 @@ from minidl.bench import plot, record, table
 from minidl.bench.record import Norm
 from minidl.bench.timing import Plan, Work, interleave, median, ratio
 
-PLAN = Plan(rounds=3, rest=0.0, warm_up=2, burst=0.0, calls=4)
+PLAN = Plan(rounds=3, rest=0.0, warm_up=2, wake=0.0, burst=0.0, calls=4)
 
 
 def rounds(*values):
