@@ -2,9 +2,9 @@
 
 PyTorch's OpenMP threads keep spinning for some milliseconds after a parallel region and would take a core from the
 side that comes next; each side leaves the caches full of its own arrays; and a core that was idle takes a while to run
-at full speed. So a round gives every side a rest, a tenth of a second of calls that do not count, and a burst that does; the order is turned around from round to round. Slow
-drifts of the machine (its clock, its other work) hit both sides of a round alike, so a ratio is taken in each round
-and the median of these is reported, with its quartiles.
+at full speed. So a round gives every side a rest, a tenth of a second of calls that do not count, and a burst that
+does; the order is turned around from round to round. Slow drifts of the machine (its clock, its other work) hit both
+sides of a round alike, so a ratio is taken in each round and the median of these is reported, with its quartiles.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_sides_take_turns_in_bursts_and_change_who_goes_first():
 def test_warm_up_calls_do_not_count():
     left = iter([0.05, 0.05] + [0.0] * PLAN.calls)
     taken = interleave(
-        {"a": Work({"part": lambda: time.sleep(next(left))})}, Plan(1, 0.0, PLAN.warm_up, 0.0, PLAN.calls)
+        {"a": Work({"part": lambda: time.sleep(next(left))})}, replace(PLAN, rounds=1)
     )
     assert len(taken["a"]["part"][0]) == PLAN.calls
     assert taken["a"]["part"][0].max() < 0.05
@@ -55,7 +56,7 @@ def test_bursts_run_inside_their_sides_context():
         "in": Work({"part": lambda: seen.append(len(inside))}, inside=context),
         "out": Work({"part": lambda: seen.append(-len(inside))}),
     }
-    interleave(works, Plan(1, 0.0, 0, 0.0, 1))
+    interleave(works, replace(PLAN, rounds=1, warm_up=0, calls=1))
     assert seen == [1, 0]
 
 
