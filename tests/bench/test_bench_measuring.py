@@ -29,9 +29,7 @@ def test_sides_take_turns_in_bursts_and_change_who_goes_first():
 
 def test_warm_up_calls_do_not_count():
     left = iter([0.05, 0.05] + [0.0] * PLAN.calls)
-    taken = interleave(
-        {"a": Work({"part": lambda: time.sleep(next(left))})}, replace(PLAN, rounds=1)
-    )
+    taken = interleave({"a": Work({"part": lambda: time.sleep(next(left))})}, replace(PLAN, rounds=1))
     assert len(taken["a"]["part"][0]) == PLAN.calls
     assert taken["a"]["part"][0].max() < 0.05
 
