@@ -25,6 +25,7 @@ from minidl.parallel import scratch
 Pair = tuple[int, int]
 
 _COLUMNS = 1024  # columns of a GEMM, about: its lowered tile then stays near the core's cache
+_SPLIT = 1 << 18  # values of one row's matrix, above which two threads should share it
 _BAND = 1 << 17  # values of dL worked on at a time
 
 
@@ -37,7 +38,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
     yt = memory.batch_last(np, y)  # (O, Ho, Wo, N)
     r = _rows_per_gemm(o, ho)
     w2 = _spread_rows(weight, r, stride[0])  # (r·O, k·C·kw)
-    tiles = parallel.partition(wo, _COLUMNS // n)
+    tiles = _tiles(wo, n, weight[0].size)
 
     def tile(i: int) -> None:
         a, b = tiles[i]
@@ -85,7 +86,7 @@ def _weight_gradient(
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     r = _rows_per_gemm(o, ho)
     k = kh + (r - 1) * stride[0]
-    tiles = parallel.partition(wo, _COLUMNS // n)
+    tiles = _tiles(wo, n, weight[0].size)
     sums = np.empty((len(tiles), r * o, k * c * kw), weight.dtype)
     rows_at_once = max(1, (1 << 20) // sums[0].size)
 
@@ -147,6 +148,14 @@ def _input_gradient(
             top = taps - 1 + (some[0] + ph) // sh - (kernel_rows.shape[2] - 1)
             tasks.append(partial(rows_of_dx, w_phase, some, padded[top:]))
     return tasks, dx
+
+
+def _tiles(wo: int, n: int, depth: int) -> list[Pair]:
+    """Cut the output's columns into tiles: of about _COLUMNS columns of the matrix, two at least where it pays."""
+    width = max(1, _COLUMNS // n)
+    if wo * n * depth > _SPLIT:
+        width = min(width, -(-wo // 2))
+    return parallel.partition(wo, width)
 
 
 def _padded(xt: np.ndarray, padding: Pair) -> np.ndarray:
