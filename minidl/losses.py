@@ -10,9 +10,13 @@ from minidl.backend import Array, array_module, to_device
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p."""
+    """loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p.
+
+    Both are in the precision of the logits, and at least float32.
+    """
     xp = array_module(logits=logits)
     n = xp.arange(len(labels))
+    logits = logits.astype(xp.promote_types(logits.dtype, xp.float32), copy=False)
     z = logits - logits.max(axis=1, keepdims=True)
     p = xp.exp(z)
     total = p.sum(axis=1, keepdims=True)
@@ -76,12 +80,12 @@ class SoftmaxCrossEntropy:
                 )
             labels = to_device(labels, like=logits)
         loss, p = softmax_cross_entropy(logits, labels)
-        self._kept = p, labels
+        self._kept = p, labels, logits.dtype
         return loss
 
     def backward(self) -> Array:
         """Return dlogits."""
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
-        kept, self._kept = self._kept, None
-        return softmax_cross_entropy_backward(*kept)
+        (p, labels, dtype), self._kept = self._kept, None
+        return softmax_cross_entropy_backward(p, labels).astype(dtype, copy=False)

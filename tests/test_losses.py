@@ -60,7 +60,7 @@ def test_dtypes_are_kept_and_nothing_is_changed(dtype, of_labels):
     logits, labels = draw(1, 5, 4).astype(dtype), LABELS.astype(of_labels)
     before = logits.copy(), labels.copy()
     loss = SoftmaxCrossEntropy()
-    assert loss.forward(logits, labels).dtype == dtype
+    assert loss.forward(logits, labels).dtype == np.promote_types(dtype, "float32")
     assert loss.backward().dtype == dtype
     np.testing.assert_array_equal(logits, before[0])
     np.testing.assert_array_equal(labels, before[1])
@@ -133,3 +133,14 @@ def test_logits_and_labels_that_do_not_fit_are_refused_in_one_line(what):
     with pytest.raises(ValueError, match="forward") as caught:
         SoftmaxCrossEntropy().forward(logits, labels)
     assert str(caught.value) == f"SoftmaxCrossEntropy.forward: {message}"
+
+
+def test_float16_logits_near_the_largest_number_give_a_finite_loss_and_gradient():
+    logits = np.array([[6e4, -6e4, 0.0], [-6e4, 6e4, 6e4]], np.float16)
+    loss = SoftmaxCrossEntropy()
+    assert float(loss.forward(logits, np.array([1, 2]))) == pytest.approx(
+        (2 * np.float16(6e4).astype(float) + np.log(2)) / 2
+    )
+    dlogits = loss.backward()
+    assert dlogits.dtype == np.float16
+    np.testing.assert_array_equal(dlogits, [[0.5, -0.5, 0], [0, 0.25, -0.25]])
