@@ -183,7 +183,7 @@ def _lower(xt: np.ndarray, weight: tuple[int, ...], stride: Pair, a: int, b: int
 
 
 def _overlapping(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> np.ndarray:
-    """View the memory of a contiguous array as windows that overlap (as_strided does it too, ten times slower)."""
+    """View the memory of a contiguous array as windows that overlap (as_strided does it too, eight times slower)."""
     return np.ndarray(shape, array.dtype, array, offset, strides)
 
 
