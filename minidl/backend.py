@@ -147,10 +147,42 @@ def _of_environment(name: str | None) -> str:
     return resolve(name)
 
 
+@contextmanager
+def use_device(index: int | None) -> Iterator[None]:
+    """Compute on the GPU with this number inside the ``with`` block, on this thread; None leaves the current one.
+
+    Raises
+    ------
+    BackendError
+        If the default backend has no GPU of this number.
+    """
+    if index is None:
+        yield
+        return
+    xp = default_module()
+    if xp is np:
+        raise BackendError(f"device {index} cannot be used: the backend is numpy; ask for cupy (--backend cupy)")
+    count = xp.cuda.runtime.getDeviceCount()
+    if not 0 <= index < count:
+        raise BackendError(f"device must be in [0, {count}), got {index}; nvidia-smi lists the GPUs")
+    with xp.cuda.Device(index):
+        yield
+
+
+def gemm(xp: ModuleType, a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return the matrix product a @ b of two-dimensional arrays: where another engine for products would come in."""
+    return xp.matmul(a, b, out=out)
+
+
 def to_device(array: Array, like: Array | None = None) -> Array:
-    """Move an array to the library of `like`, or to the default backend."""
+    """Move an array to the library of `like`, or to the default backend; its values keep their order in memory."""
     xp = array_module(like) if like is not None else default_module()
-    return xp.asarray(array)
+    if xp is np:
+        return to_host(array)
+    if not isinstance(array, np.ndarray):
+        return xp.asarray(array)
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))  # CuPy keeps C and Fortran order alone
+    return xp.asarray(array.transpose(axes)).transpose([axes.index(axis) for axis in range(array.ndim)])
 
 
 def to_host(array: Array) -> np.ndarray:
