@@ -1,0 +1,262 @@
+"""What a lesson's notebook talks to: checks that cannot pass by accident, and sentences where something goes wrong."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from minidl.check.compare import TensorResult, compare
+from minidl.check.selftest import selftest
+
+Values = Mapping[str, Any]
+LESSONS = 14
+
+
+class LessonError(Exception):
+    """The lesson cannot go on, and it is not the learner's answer: minidl was changed, or the lesson has a fault."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows in place of a traceback."""
+        return [str(self)]
+
+
+class CheckFailed(AssertionError):  # noqa: N818 (the lessons' name for it)
+    """The learner's answer is not right yet; the message stands alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows in place of a traceback."""
+        return [str(self)]
+
+
+class Lesson:
+    """The checks of one lesson.
+
+    Parameters
+    ----------
+    number : of the lesson, two digits
+    checks : how many checks the lesson has
+
+    Raises
+    ------
+    LessonError
+        If this installation of minidl does not compute the shipped vectors, or does not know the lesson.
+
+    Examples
+    --------
+    >>> lesson = Lesson("02", checks=2)
+    >>> lesson.check("y", lambda: np.array([1.0, 2.0]), np.array([1.0, 2.0]), tol=1e-12)
+    ok    y: worst 0 of the tolerance  (check 1 of 2)
+    >>> lesson.done()
+    lesson 02: 1 of 2 checks passed. Still to come: 1 check that has not run.
+    """
+
+    def __init__(self, number: str, checks: int) -> None:
+        if not re.fullmatch(r"\d\d", str(number)) or not 1 <= int(number) <= LESSONS:
+            raise LessonError(
+                f"Lesson: number must be 01 to {LESSONS}, got {number!r}; if the notebook is newer than minidl, "
+                "bring minidl up to date: in the clone's folder run `git pull` and `pip install -e .`"
+            )
+        if problem := selftest():
+            raise LessonError(f"lesson {number} cannot start: {problem}")
+        self.number, self.checks = number, checks
+        self.passed: dict[str, int] = {}
+        self.failed: set[str] = set()
+        self.replaced: list[str] = []
+        _help_with_names()
+
+    def check(
+        self,
+        name: str,
+        got: Callable[[], Any],
+        want: Any,
+        tol: float | Mapping[str, float],
+        wrong: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
+        """Compare what the learner's code gives with what is right.
+
+        Parameters
+        ----------
+        name : what is checked
+        got : called without arguments; gives an array, or a dict of arrays
+        want : the right array or dict, or a callable that gives it
+        tol : the largest error allowed, absolute; one number, or one a key
+        wrong : {a diagnosis, a sentence: callable giving what that mistake gives}
+
+        Raises
+        ------
+        CheckFailed
+            If got raises an error, or gives something else than want.
+        LessonError
+            If the check could not fail: zeros, or one of the wrong answers, would pass.
+
+        Examples
+        --------
+        >>> x = np.array([1.0, 2.0, 6.0])
+        >>> lesson = Lesson("05", checks=1)
+        >>> lesson.check("var", lambda: x.var(ddof=1), x.var(), 1e-12, {"You divided by N − 1.": lambda: x.var(ddof=1)})
+        Traceback (most recent call last):
+        minidl.check.lesson.CheckFailed: var: not yet
+        WRONG var[]: got 7, want 4.66666667, 2.33e+12 × the tolerance 1e-12
+              abs 2.33, rel 0.5, 2.63e+15 ulp; 1 of 1 elements are out
+        You divided by N − 1.
+        """
+        known = {*self.passed, *self.failed}
+        if name not in known and len(known) == self.checks:
+            raise LessonError(f"lesson {self.number} declares {self.checks} checks; {name!r} is one more")
+        if not callable(got):
+            raise LessonError(f"lesson {self.number}: the check {name!r} needs a callable, `lambda: ...`, as got")
+        right = want() if callable(want) else want
+        self._refuse_what_cannot_fail(name, right, tol)
+        try:
+            given = got()
+        except Exception as error:
+            self.passed.pop(name, None)
+            self.failed.add(name)
+            raise CheckFailed(f"{name}: {_explain(error, getattr(got, '__globals__', None))}") from None
+        results = _compare(name, given, right, tol)
+        bad = [result for result in results if not result.passed]
+        if bad:
+            self.passed.pop(name, None)
+            self.failed.add(name)
+            lines = [line for result in bad for line in result.lines()]
+            diagnosis = [said for said, mistake in (wrong or {}).items() if _same(name, given, mistake, tol)]
+            raise CheckFailed("\n".join([f"{name}: not yet", *lines, *diagnosis])) from None
+        for said, mistake in (wrong or {}).items():
+            if all(result.passed for result in _compare(name, mistake(), right, tol)):
+                raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
+        self.failed.discard(name)
+        count = self.passed.setdefault(name, len(self.passed) + 1)
+        worst = max(result.worst for result in results)
+        print(f"ok    {name}: worst {worst:.3g} of the tolerance  (check {count} of {self.checks})")
+
+    def yours(self, function: Callable[..., Any], otherwise: Callable[..., Any], check: str) -> Callable[..., Any]:
+        """Return the learner's function if its check passed in this session, else minidl's own, and say so.
+
+        Examples
+        --------
+        >>> def double(x):
+        ...     raise NotImplementedError("your turn: double")
+        >>> Lesson("01", checks=1).yours(double, lambda x: 2 * x, check="double")(21)
+        (minidl's own function stands in for double: the check "double" has not passed yet)
+        42
+        """
+        if check in self.passed:
+            return function
+        name = getattr(function, "__name__", "yours")
+        print(f'(minidl\'s own function stands in for {name}: the check "{check}" has not passed yet)')
+        self.replaced.append(check)
+        return otherwise
+
+    def done(self) -> None:
+        """Say how many of the lesson's checks passed, and which have not."""
+        if len(self.passed) == self.checks:
+            print(f"lesson {self.number}: all {self.checks} checks passed.")
+            return
+        unseen = self.checks - len(self.passed) - len(self.failed)
+        missing = [f'"{name}"' for name in sorted(self.failed)]
+        missing += (
+            [f"{unseen} check{'s' * (unseen > 1)} that ha{'ve' if unseen > 1 else 's'} not run"] if unseen else []
+        )
+        print(
+            f"lesson {self.number}: {len(self.passed)} of {self.checks} checks passed. "
+            f"Still to come: {', '.join(missing)}."
+        )
+
+    def _refuse_what_cannot_fail(self, name: str, want: Any, tol: float | Mapping[str, float]) -> None:
+        wanted = _named(name, want)
+        if not wanted or not all(np.size(value) for value in wanted.values()):
+            raise LessonError(f"lesson {self.number}: the check {name!r} compares nothing")
+        for key, value in wanted.items():
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise LessonError(f"lesson {self.number}: {key} must be real numbers, got {array.dtype}")
+            if compare(key, np.zeros(array.shape), array, _of(tol, key)).passed:
+                raise LessonError(f"lesson {self.number}: the check {name!r} would accept zeros for {key}")
+
+
+def _named(name: str, value: Any) -> Values:
+    return value if isinstance(value, Mapping) else {name: value}
+
+
+def _of(tol: float | Mapping[str, float], key: str) -> float:
+    return tol[key] if isinstance(tol, Mapping) else tol
+
+
+def _compare(name: str, got: Any, want: Any, tol: float | Mapping[str, float]) -> list[TensorResult]:
+    """Compare every array that is wanted; what is missing, too much, or no array is a problem of its own."""
+    if isinstance(got, Mapping) != isinstance(want, Mapping):
+        kind = f"a dict with the keys {', '.join(want)}" if isinstance(want, Mapping) else "one array"
+        return [TensorResult(name, problem=f"is {_kind(got)}; want {kind}")]
+    given, wanted = _named(name, got), _named(name, want)
+    results = [TensorResult(key, problem="is not wanted; leave it out") for key in given if key not in wanted]
+    for key, value in wanted.items():
+        if key not in given:
+            results.append(TensorResult(key, problem="is missing"))
+        elif given[key] is None or np.iscomplexobj(given[key]):
+            results.append(TensorResult(key, problem=f"is {_kind(given[key])}"))
+        else:
+            results.append(compare(key, given[key], value, _of(tol, key)))
+    return results
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None: does your function end without `return`?"
+    return "complex, want real numbers" if np.iscomplexobj(value) else type(value).__name__
+
+
+def _same(name: str, got: Any, mistake: Callable[[], Any], tol: float | Mapping[str, float]) -> bool:
+    """Whether got is what the mistake gives; a mistake that needs what does not work yet says nothing."""
+    try:
+        return all(result.passed for result in _compare(name, got, mistake(), tol))
+    except Exception:
+        return False
+
+
+def _explain(error: Exception, home: dict[str, Any] | None) -> str:
+    """Say what went wrong in the learner's code, and where."""
+    if isinstance(error, NotImplementedError) and str(error).startswith("your turn"):
+        return f"{error} is still to be written. Write it, run its cell, then run this one again."
+    frame, line = _innermost(error, home)
+    code = frame.f_code
+    outside = code.co_name in ("<lambda>", "<module>") or frame.f_globals is globals()
+    if isinstance(error, NameError) and outside:
+        return f"{error}. Run the cells above first, from the top, then this one again."
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    if outside:
+        return f"calling your code raised {what}"
+    text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+    where = f"{code.co_name}, line {line} of its cell" + (f", `{text}`" if text else "")
+    hint = " (a slip of the pen, or a cell above that has not run)" if isinstance(error, NameError) else ""
+    return f"an error in {where}\n      {what}{hint}"
+
+
+def _innermost(error: Exception, home: dict[str, Any] | None) -> tuple[FrameType, int]:
+    """Return the innermost frame of the learner's own code; of any code, if none is the learner's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return ([pair for pair in frames if pair[0].f_globals is home] or frames)[-1]
+
+
+def _help_with_names() -> None:
+    """In IPython, follow a NameError in any cell with a sentence about the order of the cells."""
+    if "IPython" not in sys.modules:
+        return
+    shell = sys.modules["IPython"].get_ipython()
+    if shell is None:
+        return
+    known: list[Any] = shell.events.callbacks["post_run_cell"]
+    for callback in [callback for callback in known if callback.__name__ == _say_run_above.__name__]:
+        shell.events.unregister("post_run_cell", callback)
+    shell.events.register("post_run_cell", _say_run_above)
+
+
+def _say_run_above(result: Any) -> None:
+    if isinstance(result.error_in_exec, NameError):
+        print(f"{result.error_in_exec}. Run the cells above first, from the top, then this one again.")
