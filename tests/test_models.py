@@ -127,6 +127,17 @@ def test_the_factory_makes_each_norm_with_its_arguments():
     assert norm_factory("none") is None
 
 
+def test_the_factory_gives_each_norm_its_own_number_of_modes_in_turn_and_says_when_there_are_too_few():
+    for name in ("mn", "mgn"):
+        make = norm_factory(name, modes=[3, 5])
+        assert [make(4, rng()).num_modes for _ in range(2)] == [3, 5]
+        with pytest.raises(
+            ValueError, match=r"norm_factory: modes must have one K for each norm, got \[3, 5\] for more"
+        ):
+            make(4, rng())
+    assert norm_factory("mn", modes=3, per_mode_affine=True)(4, rng()).params["weight"].shape == (3, 4)
+
+
 def test_models_are_found_by_name():
     assert MODELS["lenet"] is LeNet
 

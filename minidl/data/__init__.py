@@ -1,7 +1,7 @@
 """Data: readers by format, the catalog, tasks, augmentation and the loader."""
 
 from minidl.data.augment import Compose, PadCrop, RandomFlip
-from minidl.data.dataset import Dataset, Task, channel_statistics
+from minidl.data.dataset import Dataset, Task, channel_statistics, rarer
 from minidl.data.errors import DataError
 from minidl.data.loader import Loader
 from minidl.data.multitask import TASKS, load_task
@@ -17,4 +17,5 @@ __all__ = [
     "Task",
     "channel_statistics",
     "load_task",
+    "rarer",
 ]

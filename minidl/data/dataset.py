@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data.errors import DataError
+
 Float = NDArray[np.float64]
 
 
@@ -51,6 +53,33 @@ class Task:
     def describe(self) -> list[str]:
         """Return one line a source (images found of the official count, and where from), then what else to know."""
         return list(self.description)
+
+
+def rarer(dataset: Dataset, source: str, factor: int) -> Dataset:
+    """Return a data set with every `factor`-th image of one source and all of the others.
+
+    Raises
+    ------
+    DataError
+        If it has no such source.
+
+    Examples
+    --------
+    >>> zeros = np.zeros(6, np.int64)
+    >>> two = Dataset(np.zeros((6, 3, 32, 32), np.uint8), zeros, np.array([0, 0, 1, 1, 1, 1]), ("mnist", "svhn"), 1)
+    >>> rarer(two, "svhn", 3).source
+    array([0, 0, 1, 1])
+    """
+    if source not in dataset.sources:
+        known = ", ".join(dataset.sources)
+        raise DataError(f"rarer: the dataset must be one of {known}, got {source!r}; choose one of these")
+    of_source = np.flatnonzero(dataset.source == dataset.sources.index(source))
+    kept = np.ones(len(dataset), bool)
+    kept[of_source] = np.arange(len(of_source)) % factor == 0
+    images, labels, sources = dataset.images[kept], dataset.labels[kept], dataset.source[kept]
+    for part in (images, labels, sources):
+        part.flags.writeable = False
+    return Dataset(images, labels, sources, dataset.sources, dataset.num_classes)
 
 
 def channel_statistics(dataset: Dataset) -> tuple[Float, Float]:

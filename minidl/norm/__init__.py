@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,22 +41,28 @@ NORMS = {
 
 
 def norm_factory(
-    name: str, modes: int = 2, groups: int = 2, momentum: float = 0.1, dtype: str = "float32"
+    name: str,
+    modes: int | Sequence[int] = 2,
+    groups: int = 2,
+    momentum: float = 0.1,
+    per_mode_affine: bool = False,
+    dtype: str = "float32",
 ) -> NormFactory | None:
     """Return a function (channels, rng) -> layer for a norm's short name, None for "none".
 
     Parameters
     ----------
     name : a key of NORMS
-    modes : K of "mn" and "mgn"
+    modes : K of "mn" and "mgn": one for all norms, or one for each in the order they are made
     groups : of "gn"
     momentum : of "bn" and "mn", the weight of the new batch
+    per_mode_affine : of "mn"
     dtype : of the parameters
 
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name is unknown; from the function, if there are more norms than modes were given for.
 
     Examples
     --------
@@ -63,13 +70,23 @@ def norm_factory(
     >>> make(5, np.random.default_rng(0)).num_modes
     3
     """
+    given = itertools.repeat(modes) if isinstance(modes, int) else iter(modes)
+
+    def k() -> int:
+        num_modes = next(given, None)
+        if num_modes is None:
+            raise ValueError(f"norm_factory: modes must have one K for each norm, got {modes} for more; give all")
+        return num_modes
+
     makers: dict[str, NormFactory | None] = {
         "bn": lambda channels, rng: BatchNorm(channels, momentum=momentum, dtype=dtype),
         "in": lambda channels, rng: InstanceNorm(channels, dtype=dtype),
         "ln": lambda channels, rng: LayerNorm(channels, dtype=dtype),
         "gn": lambda channels, rng: GroupNorm(groups, channels, dtype=dtype),
-        "mn": lambda channels, rng: ModeNorm(channels, modes, momentum=momentum, rng=rng, dtype=dtype),
-        "mgn": lambda channels, rng: ModeGroupNorm(channels, modes, rng=rng, dtype=dtype),
+        "mn": lambda channels, rng: ModeNorm(
+            channels, k(), momentum=momentum, per_mode_affine=per_mode_affine, rng=rng, dtype=dtype
+        ),
+        "mgn": lambda channels, rng: ModeGroupNorm(channels, k(), rng=rng, dtype=dtype),
         "none": None,
     }
     if name not in makers:

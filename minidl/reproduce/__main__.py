@@ -90,6 +90,9 @@ def _make_parser() -> argparse.ArgumentParser:
         ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
         ("table2", "multi-task, N = 4, 8, 16: BN, MN, GN, MGN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
+        ("unbalanced", "ours: one of the four datasets ten times rarer"),
+        ("modes", "ours: K chosen a layer, and an affine map a mode"),
+        ("tried", "ours: settings that the paper does not state"),
     ):
         commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
     commands.add_parser("figure2", help="what the modes find", parents=[trains, every], allow_abbrev=False)

@@ -15,11 +15,11 @@ WHEN = ("best", "last")  # the evaluation with the lowest test error, and the on
 
 @dataclass(frozen=True)
 class Cell:
-    """One norm at one batch size: what the paper has, and minidl's finished runs by seed."""
+    """One norm in one row: what the paper has, if anything, and minidl's finished runs by seed."""
 
-    batch_size: int
+    row: str
     column: str
-    paper: tuple[float, float]
+    paper: tuple[float, float] | None
     runs: Mapping[int, StoredRun]
 
     def errors(self, when: str, source: str | None = None) -> dict[int, float]:
@@ -65,17 +65,17 @@ class Results:
         self.table = table
         self.seeds = 1 + max(run.seed for run in planned)
         self.sources = list(data["test_images"])
-        runs: dict[tuple[int, str], dict[int, StoredRun]] = {}
+        runs: dict[tuple[str, str], dict[int, StoredRun]] = {}
         for run in planned:
             found = stored.get(run_hash(run.config, data))
             if found is not None and found.summary is not None:
-                runs.setdefault((run.batch_size, run.column), {})[run.seed] = found
+                runs.setdefault((run.row, run.column), {})[run.seed] = found
         self.rows = {
-            size: {
-                column: Cell(size, column, table.paper[size][column], runs.get((size, column), {}))
+            row: {
+                column: Cell(row, column, table.paper.get(row, {}).get(column), runs.get((row, column), {}))
                 for column in table.columns
             }
-            for size in table.batch_sizes
+            for row in table.rows
         }
 
     @property
@@ -89,5 +89,10 @@ class Results:
         return [run for cell in self.cells for run in cell.runs.values()]
 
     def against_baseline(self, cell: Cell, when: str) -> Difference | None:
-        """Return how much more error a cell has than BN at the same batch size, seed by seed."""
-        return paired_difference(cell.errors(when), self.rows[cell.batch_size][BASELINE].errors(when))
+        """Return how much more error a cell has than BN in the same row, seed by seed."""
+        return paired_difference(cell.errors(when), self.rows[cell.row][BASELINE].errors(when))
+
+    def paper_against_baseline(self, cell: Cell) -> float | None:
+        """Return the same difference of the published means."""
+        baseline = self.rows[cell.row][BASELINE].paper
+        return None if cell.paper is None or baseline is None else cell.paper[0] - baseline[0]

@@ -40,7 +40,8 @@ def train_arguments(config: Config) -> list[str]:
         if field.name in ("model", "task", "length", "lr_drops") or value is None or value is False:
             continue
         flag = "--" + field.name.replace("_", "-")
-        arguments += [flag] if value is True else [flag, str(value)]
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        arguments += [flag] if value is True else [flag, text]
     return arguments
 
 

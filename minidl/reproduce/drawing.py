@@ -1,4 +1,4 @@
-"""A table as a picture: ours beside the paper's at each batch size, and the errors during training below."""
+"""A table as a picture: ours beside the paper's in each row, and the errors during training below."""
 
 import io
 import textwrap
@@ -15,9 +15,9 @@ OURS, PAPER = "#1f5fa8", "#9a9a9a"
 def draw_table(results: Results, warnings: list[str], about: Mapping[str, str]) -> bytes:
     """Return a PNG; `about` is written into its metadata too."""
     figure, axes = panels(2, len(results.rows), width=6.4, height=3.8)
-    for (size, row), (above, below) in zip(results.rows.items(), axes.T, strict=True):
+    for (name, row), (above, below) in zip(results.rows.items(), axes.T, strict=True):
         _draw_errors(above, list(row.values()))
-        above.set(title=f"N = {size}", ylabel="best test error, %")
+        above.set(title=name, ylabel="best test error, %")
         for i, cell in enumerate(row.values()):
             _draw_training(below, cell, f"C{i}")
         below.set(xlabel="epoch", ylabel="test error, mean of seeds, %")
@@ -29,9 +29,9 @@ def draw_table(results: Results, warnings: list[str], about: Mapping[str, str]) 
 def _draw_errors(ax: Any, cells: list[Cell]) -> None:
     """Mean and deviation of the paper and of ours, and each of our runs as a dot."""
     for i, cell in enumerate(cells):
-        ax.errorbar(
-            i - 0.15, cell.paper[0], cell.paper[1], fmt="s", color=PAPER, capsize=3, label="paper" if not i else None
-        )
+        if cell.paper is not None:
+            mean, std = cell.paper
+            ax.errorbar(i - 0.15, mean, std, fmt="s", color=PAPER, capsize=3, label=None if i else "paper")
         found = cell.sample("best")
         if found is not None:
             ax.errorbar(

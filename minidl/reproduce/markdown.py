@@ -12,12 +12,13 @@ NONE = "–"
 
 def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str, str]) -> str:
     """Return the whole page."""
-    parts = [f"# {results.table.title}, minidl beside the paper", *(f"**{line}**" for line in warnings)]
+    beside = ", minidl beside the paper" if results.table.paper else ""
+    parts = [f"# {results.table.title}{beside}", *(f"**{line}**" for line in warnings)]
     parts.append(
         "Test error in percent: mean ± sample standard deviation over the seeds. *Best* is each run's evaluation with "
         "the lowest test error, chosen on the test set as in the paper; *last* is the one at the end of training."
     )
-    parts += [main_table(results, size) for size in results.rows]
+    parts += main_tables(results)
     parts += ["## By dataset", "Test error in percent of the best evaluation.", _by_dataset(results)]
     parts += [
         f"## Against {BASELINE}",
@@ -31,27 +32,40 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
             "At the end of training, over the test set: the mean gate of each mode (sorted in each run, then averaged "
             "over the seeds), the entropy of these, and the mean entropy of a single sample's gates. Entropies are "
             "divided by ln K: 1 is even use. A sample entropy near 0 means that each sample chooses one mode.",
-            grid(["N", "norm", "layer", "mean gates", "entropy", "sample entropy"], modes),
+            grid(["", "norm", "layer", "mean gates", "entropy", "sample entropy"], modes),
         ]
     parts += ["## Where it comes from", origin(about)]
     return "\n\n".join(parts) + "\n"
 
 
-def main_table(results: Results, size: int) -> str:
-    """Return the rows of one batch size: the paper's numbers, ours, the seeds."""
-    cells = list(results.rows[size].values())
-    rows = [["paper, best", *(f"{cell.paper[0]:.2f} ± {cell.paper[1]:.2f}" for cell in cells)]]
+def main_tables(results: Results) -> list[str]:
+    """Return a table for each row: the paper's numbers, ours, the seeds; for ours alone, one table of the best."""
+    if results.table.paper:
+        return [_beside_paper(row, list(cells.values())) for row, cells in results.rows.items()]
+    found = []
+    for when in WHEN:
+        rows = [[row, *(mean_std(cell.sample(when)) for cell in cells.values())] for row, cells in results.rows.items()]
+        found.append(grid([f"{when} (seeds: {_seeds(results)})", *results.table.columns], rows))
+    return found
+
+
+def _beside_paper(row: str, cells: list[Cell]) -> str:
+    rows = [["paper, best", *(f"{cell.paper[0]:.2f} ± {cell.paper[1]:.2f}" if cell.paper else NONE for cell in cells)]]
     rows += [[f"minidl, {when}", *(mean_std(cell.sample(when)) for cell in cells)] for when in WHEN]
     rows += [["seeds", *(str(len(cell.runs)) for cell in cells)]]
-    return grid([f"N = {size}", *(cell.column for cell in cells)], rows)
+    return grid([row, *(cell.column for cell in cells)], rows)
+
+
+def _seeds(results: Results) -> str:
+    fewest, most = (limit(len(cell.runs) for cell in results.cells) for limit in (min, max))
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _by_dataset(results: Results) -> str:
     rows = [
-        [str(cell.batch_size), cell.column, *(mean_std(cell.sample("best", source)) for source in results.sources)]
-        for cell in results.cells
+        [*_name(cell), *(mean_std(cell.sample("best", source)) for source in results.sources)] for cell in results.cells
     ]
-    return grid(["N", "norm", *results.sources], rows)
+    return grid(["", "norm", *results.sources], rows)
 
 
 def _against_baseline(results: Results) -> str:
@@ -59,10 +73,11 @@ def _against_baseline(results: Results) -> str:
     for cell in results.cells:
         if cell.column != BASELINE:
             best, last = (results.against_baseline(cell, when) for when in WHEN)
-            paper = cell.paper[0] - results.rows[cell.batch_size][BASELINE].paper[0]
-            pairs = str(best.n if best else 0)
-            rows += [[str(cell.batch_size), cell.column, pairs, _interval(best), _interval(last), f"{paper:+.2f}"]]
-    return grid(["N", "norm", "seeds", "minidl, best", "minidl, last", "paper, difference of means"], rows)
+            published = results.paper_against_baseline(cell)
+            paper = [] if published is None else [f"{published:+.2f}"]
+            rows += [[*_name(cell), str(best.n if best else 0), _interval(best), _interval(last), *paper]]
+    head = ["", "norm", "seeds", "minidl, best", "minidl, last"]
+    return grid([*head, "paper, difference of means"] if results.table.paper else head, rows)
 
 
 def _modes(results: Results) -> Iterator[list[str]]:
@@ -75,7 +90,7 @@ def _modes(results: Results) -> Iterator[list[str]]:
 
 
 def _name(cell: Cell) -> list[str]:
-    return [str(cell.batch_size), cell.column]
+    return [cell.row, cell.column]
 
 
 def mean_std(found: Sample | None) -> str:

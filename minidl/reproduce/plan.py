@@ -12,30 +12,30 @@ BASELINE = "BN"  # what every other column is compared with
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper.
+    """One table, of the paper or ours.
 
     Attributes
     ----------
     name, title : str
-    batch_sizes : its rows
+    rows : {heading: settings, such as the batch size}
     columns : {heading: settings of the norm}
     config : what all its runs share
-    paper : the published errors
+    paper : the published errors, {row: {column: (mean, std)}}; empty for a table that the paper does not have
     """
 
     name: str
     title: str
-    batch_sizes: tuple[int, ...]
+    rows: dict[str, dict[str, Any]]
     columns: dict[str, dict[str, Any]]
     config: Config
-    paper: published.Errors
+    paper: dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run and its place in the table."""
 
-    batch_size: int
+    row: str
     column: str
     seed: int
     config: Config
@@ -43,7 +43,7 @@ class Run:
     @property
     def label(self) -> str:
         """How the run is called in what is printed."""
-        return f"N={self.batch_size} {self.column} seed {self.seed}"
+        return f"{self.row}, {self.column}, seed {self.seed}"
 
 
 MULTITASK = recipe("lenet", "multitask")
@@ -64,14 +64,50 @@ SMALL_BATCHES: dict[str, dict[str, Any]] = {
 FIXED_UPDATES = replace(  # evaluated ten times: with these batches an epoch is up to 60 000 updates
     MULTITASK, length="50000u", lr=0.02, lr_drops=("7/10", "17/20"), eval_every=5000, checkpoint_every=5000
 )
+RARER = {f"{name} 10 × rarer": {"rarer": f"{name}/10"} for name in ("mnist", "cifar-10", "svhn", "fashion-mnist")}
+MODES: dict[str, dict[str, Any]] = {  # K of the first norm of LeNet, and of the second
+    "BN": {"norm": "bn"},
+    "MN K=2, 2": {"norm": "mn", "modes": 2},
+    "MN K=2, 1": {"norm": "mn", "modes": (2, 1)},
+    "MN K=1, 2": {"norm": "mn", "modes": (1, 2)},
+    "MN K=2, 6": {"norm": "mn", "modes": (2, 6)},
+    "MN K=2 per-mode affine": {"norm": "mn", "modes": 2, "per_mode_affine": True},
+}
+TRIED: dict[str, dict[str, Any]] = {
+    "as in Table 1": {},
+    "no momentum": {"momentum": 0.0},
+    "no momentum, lr 0.01": {"momentum": 0.0, "lr": 0.01},
+    "momentum, lr 0.01": {"lr": 0.01},
+    "weight decay 0.0005": {"weight_decay": 5e-4},
+    "flip and crop": {"augment": "flip-crop"},
+}
+
+
+def _of_paper(
+    name: str, title: str, columns: dict[str, dict[str, Any]], config: Config, errors: published.Errors
+) -> Table:
+    rows = {f"N = {size}": {"batch_size": size} for size in errors}
+    return Table(name, title, rows, columns, config, dict(zip(rows, errors.values(), strict=True)))
+
+
+def _ours(name: str, title: str, rows: dict[str, dict[str, Any]], columns: dict[str, dict[str, Any]]) -> Table:
+    return Table(name, f"{title} (ours, not in the paper)", rows, columns, MULTITASK, {})
+
+
+def _columns(*names: str) -> dict[str, dict[str, Any]]:
+    return {name: LARGE_BATCHES[name] for name in names}
+
+
 TABLES = {
-    "table1": Table("table1", "Table 1: multi-task", (128,), LARGE_BATCHES, MULTITASK, published.TABLE1),
-    "table2": Table(
-        "table2", "Table 2: multi-task, small batches", (4, 8, 16), SMALL_BATCHES, FIXED_UPDATES, published.TABLE2
-    ),
-    "table5": Table(
-        "table5", "Table 5: multi-task, large batches", (256, 512), LARGE_BATCHES, MULTITASK, published.TABLE5
-    ),
+    table.name: table
+    for table in (
+        _of_paper("table1", "Table 1: multi-task", LARGE_BATCHES, MULTITASK, published.TABLE1),
+        _of_paper("table2", "Table 2: multi-task, small batches", SMALL_BATCHES, FIXED_UPDATES, published.TABLE2),
+        _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
+        _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),
+        _ours("modes", "K chosen a layer, and an affine map a mode", {"N = 128": {}}, MODES),
+        _ours("tried", "Settings the paper does not state", TRIED, _columns("BN", "MN K=2")),
+    )
 }
 
 
@@ -91,13 +127,13 @@ def runs(table: Table, seeds: int, scale: Decimal, **settings: Any) -> list[Run]
     Examples
     --------
     >>> [run.label for run in runs(TABLES["table1"], 2, Decimal("0.1"))][5:7]
-    ['N=128 MN K=6 seed 0', 'N=128 BN seed 1']
+    ['N = 128, MN K=6, seed 0', 'N = 128, BN, seed 1']
     """
     base = shortened(replace(table.config, **settings), scale)
     return [
-        Run(size, column, seed, replace(base, batch_size=size, seed=seed, **norm))
+        Run(row, column, seed, replace(base, seed=seed, **settings_of_row, **norm))
         for seed in range(seeds)
-        for size in table.batch_sizes
+        for row, settings_of_row in table.rows.items()
         for column, norm in table.columns.items()
     ]
 

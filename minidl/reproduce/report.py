@@ -7,7 +7,7 @@ from pathlib import Path
 from minidl.reproduce import origin
 from minidl.reproduce.cells import Results
 from minidl.reproduce.drawing import draw_table
-from minidl.reproduce.markdown import main_table, table_markdown
+from minidl.reproduce.markdown import main_tables, table_markdown
 from minidl.reproduce.plan import Run, Table
 from minidl.reproduce.sheets import cell_rows, run_rows, to_csv
 from minidl.reproduce.store import Data, ReproduceError, Store, StoredRun
@@ -47,9 +47,7 @@ def write_table(
         f"{stem}-runs.csv": to_csv(run_rows(results), about).encode(),
         f"{stem}.png": draw_table(results, warnings, about),
     }
-    return "\n\n".join([*warnings, *(main_table(results, size) for size in results.rows)]), write_files(
-        store.folder, files
-    )
+    return "\n\n".join([*warnings, *main_tables(results)]), write_files(store.folder, files)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:

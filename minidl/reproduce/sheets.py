@@ -33,8 +33,10 @@ def cell_rows(results: Results) -> list[dict[str, Any]]:
     """Return what the Markdown page has, one line a cell."""
     rows = []
     for cell in results.cells:
-        row: dict[str, Any] = {"batch_size": cell.batch_size, "norm": cell.column, "seeds": len(cell.runs)}
-        row |= {"paper_best_mean": cell.paper[0], "paper_best_std": cell.paper[1]}
+        row: dict[str, Any] = {"row": cell.row, "norm": cell.column, "seeds": len(cell.runs)}
+        if results.table.paper:
+            mean, std = cell.paper or (None, None)
+            row |= {"paper_best_mean": mean, "paper_best_std": std}
         for when in WHEN:
             row |= _mean_std(when, cell.sample(when))
         for when in WHEN:
@@ -55,7 +57,7 @@ def run_rows(results: Results) -> list[dict[str, Any]]:
     for cell in results.cells:
         for seed, run in cell.runs.items():
             result = run.result()
-            row: dict[str, Any] = {"batch_size": cell.batch_size, "norm": cell.column, "seed": seed}
+            row: dict[str, Any] = {"row": cell.row, "norm": cell.column, "seed": seed}
             for when in WHEN:
                 row |= {f"{when}_epoch": result[when]["epoch"], f"{when}_error": result[when]["test_error"]}
                 row |= {f"{when}_{source}": result[when]["test_errors"][source] for source in results.sources}

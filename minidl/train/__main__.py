@@ -117,9 +117,10 @@ def _make_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn)")
-    add("--modes", type=int, metavar="K", help="modes of mn and mgn (2)")
+    add("--modes", type=_modes, metavar="K", help="modes of mn and mgn (2), or one K a norm, such as 2,6")
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
+    add("--per-mode-affine", action="store_const", const=True, help="a weight and a bias for each mode of mn")
 
     group = parser.add_argument_group("training")
     add = group.add_argument
@@ -139,6 +140,8 @@ def _make_parser() -> argparse.ArgumentParser:
     length.add_argument(
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
+
+    add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
     add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (numpy)")
@@ -165,6 +168,14 @@ def _length(suffix: str) -> Callable[[str], str]:
         return text + suffix
 
     return read
+
+
+def _modes(text: str) -> int | tuple[int, ...]:
+    try:
+        modes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or several, such as 2 or 2,6, got {text!r}") from None
+    return modes[0] if len(modes) == 1 else modes
 
 
 def _spans(text: str) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Compose, DataError, Dataset, Loader, PadCrop, RandomFlip, Task, channel_statistics
+from ..data import Compose, DataError, Dataset, Loader, PadCrop, RandomFlip, Task, channel_statistics, rarer
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
 from ..norm import norm_factory
-from .recipes import FREE_FIELDS, Config, ConfigError, Span
+from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
 NOTE = (
@@ -39,10 +39,11 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
         )
     if len(task.test) == 0:
         raise DataError(f"{task.name}: no test images were found to measure the error on; add the test files")
-    mean, std = channel_statistics(task.train)
+    train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
+    mean, std = channel_statistics(train_set)
     make = partial(Loader, mean=mean, std=std, dtype=config.dtype)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
-    train = make(task.train, config.batch_size, augment=augment, drop_last=True, rng=rng)
+    train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
     return train, make(task.test, max(config.batch_size, EVAL_BATCH), shuffle=False)
 
 
@@ -56,13 +57,23 @@ def make_model(config: Config, task: Task, init: np.random.Generator, dropout: n
     """
     try:
         norm = norm_factory(
-            config.norm, modes=config.modes, groups=config.groups, momentum=config.norm_momentum, dtype=config.dtype
+            config.norm,
+            modes=config.modes,
+            groups=config.groups,
+            momentum=config.norm_momentum,
+            per_mode_affine=config.per_mode_affine,
+            dtype=config.dtype,
         )
         model: Layer = MODELS[config.model](
             num_classes=task.num_classes, in_channels=3, norm=norm, rng=init, dtype=config.dtype
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
+    if not isinstance(config.modes, int) and norms != len(config.modes):
+        raise ConfigError(
+            f"--modes must be one K or {norms}, one for each norm with modes, got {len(config.modes)}; give as many"
+        )
     for _, layer in model.named_layers():
         if isinstance(layer, Dropout):
             layer.rng = dropout
@@ -116,7 +127,11 @@ def describe_machine(config: Config) -> dict[str, Any]:
 
 def settings(content: dict[str, Any]) -> dict[str, Any]:
     """Return those settings of a config.json that decide the numbers and the log."""
-    return {name: value for name, value in content["config"].items() if name not in FREE_FIELDS}
+    return {
+        name: value
+        for name, value in content["config"].items()
+        if name not in FREE_FIELDS and not (name in NEWER_FIELDS and value == getattr(Config, name))
+    }
 
 
 def identity(content: dict[str, Any]) -> dict[str, Any]:

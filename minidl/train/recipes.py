@@ -21,6 +21,9 @@ AUGMENTATIONS = ("none", "flip-crop")
 # Fields that change neither the numbers nor the log: a run may be resumed with others.
 FREE_FIELDS = ("data_dir", "sample", "threads", "checkpoint_every")
 
+# Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
+NEWER_FIELDS = ("per_mode_affine", "rarer")
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; its message is one line that names the cure."""
@@ -91,8 +94,12 @@ class Config:
     ----------
     model, task, norm : str
         Names, as `python -m minidl.train --list` prints them.
-    modes, groups : int
-        K of mn and mgn; G of gn.
+    modes : int or tuple of int
+        K of mn and mgn: one for all norms, or one for each in their order.
+    groups : int
+        G of gn.
+    per_mode_affine : bool
+        Whether each mode of mn has a weight and a bias of its own (footnote 3 of the paper).
     norm_momentum : float
         Lambda, the weight of the newest batch in the running statistics.
     batch_size : int
@@ -121,6 +128,8 @@ class Config:
         Where the datasets' files are.
     sample : bool
         Train on the bundled sample.
+    rarer : str, optional
+        Make one dataset of a task rarer, such as "svhn/10": train on every tenth of its images.
 
     Raises
     ------
@@ -131,8 +140,9 @@ class Config:
     model: str = "lenet"
     task: str = "multitask"
     norm: str = "mn"
-    modes: int = 2
+    modes: int | tuple[int, ...] = 2
     groups: int = 2
+    per_mode_affine: bool = False
     norm_momentum: float = 0.1
     batch_size: int = 128
     lr: float = 0.1
@@ -150,9 +160,12 @@ class Config:
     threads: int | None = None
     data_dir: str | os.PathLike[str] | None = None
     sample: bool = False
+    rarer: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr_drops", tuple(self.lr_drops))
+        if not isinstance(self.modes, int):
+            object.__setattr__(self, "modes", tuple(self.modes))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
         choices: tuple[tuple[str, Any, Iterable[str | None]], ...] = (
@@ -168,8 +181,11 @@ class Config:
                 raise ConfigError(_unknown(field, value, known))
         for field in ("modes", "groups", "batch_size", "eval_every", "checkpoint_every", "threads"):
             value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ConfigError(f"{_flag(field)} must be at least 1, got {value}; give a whole number from 1 up")
+            if value is not None and min(_all(value), default=0) < 1:
+                shown = ",".join(map(str, _all(value)))
+                raise ConfigError(f"{_flag(field)} must be at least 1, got {shown}; give a whole number from 1 up")
+        if self.rarer is not None:
+            parse_rarer(self.rarer)
         if self.seed < 0:
             raise ConfigError(f"--seed must be at least 0, got {self.seed}; give a whole number from 0 up")
         for field, holds, rule, cure in (
@@ -194,13 +210,15 @@ class Config:
 
     def name(self) -> str:
         """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
-        norm = self.norm + {"mn": str(self.modes), "mgn": str(self.modes), "gn": str(self.groups)}.get(self.norm, "")
-        sample = ["sample"] if self.sample else []
-        return "-".join([self.model, self.task, *sample, norm, f"n{self.batch_size}", f"seed{self.seed}"])
+        modes = ".".join(map(str, _all(self.modes))) + "affine" * self.per_mode_affine
+        norm = self.norm + {"mn": modes, "mgn": modes, "gn": str(self.groups)}.get(self.norm, "")
+        data = [self.rarer.replace("/", "")] if self.rarer else []
+        data += ["sample"] if self.sample else []
+        return "-".join([self.model, self.task, *data, norm, f"n{self.batch_size}", f"seed{self.seed}"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
-        return asdict(self) | {"lr_drops": list(self.lr_drops)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Config":
@@ -252,6 +270,23 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
         if (known.config.model, known.config.task) == (model, task):
             return known.config
     return config
+
+
+def parse_rarer(text: str) -> tuple[str, int]:
+    """Return the dataset and the factor of a `rarer` field.
+
+    Examples
+    --------
+    >>> parse_rarer("svhn/10")
+    ('svhn', 10)
+    """
+    if not (match := re.fullmatch(r"([\w-]+)/([1-9]\d*)", text)):
+        raise ConfigError(f"--rarer must be a dataset and how many times rarer it is, got {text!r}; write svhn/10")
+    return match[1], int(match[2])
+
+
+def _all(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else value
 
 
 def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:

@@ -16,7 +16,7 @@ from data_files import REAL_OR_SAMPLE, cifar_content, colour, idx_content, is_on
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minidl.data import TASKS, DataError, cache, channel_statistics, load_task, make_sample, multitask
+from minidl.data import TASKS, DataError, cache, channel_statistics, load_task, make_sample, multitask, rarer
 from minidl.data.compressed import unpack
 
 OFFSETS = {"mnist": 0, "cifar-10": 10, "svhn": 20, "fashion-mnist": 30}
@@ -85,6 +85,21 @@ def test_statistics_come_from_the_cache_as_they_are_computed(load):
         mean, std = channel_statistics(task.train)
         np.testing.assert_allclose(mean, pixels.mean(axis=1), rtol=1e-13)
         np.testing.assert_allclose(std, pixels.std(axis=1), rtol=1e-13)
+
+
+def test_a_rarer_source_keeps_every_tenth_of_its_images_and_the_others_all_of_theirs(load):
+    whole = load().train
+    some = rarer(whole, "svhn", 10)
+    svhn = whole.sources.index("svhn")
+    kept = np.concatenate([np.flatnonzero(whole.source == s)[:: 10 if s == svhn else 1] for s in range(4)])
+    for part in ("images", "labels", "source"):
+        np.testing.assert_array_equal(getattr(some, part), getattr(whole, part)[np.sort(kept)])
+    mean, _ = channel_statistics(some)
+    np.testing.assert_allclose(mean, some.images.mean(axis=(0, 2, 3)) / 255, rtol=1e-13)
+    with pytest.raises(ValueError, match="read-only"):
+        some.images[0] = 1
+    with pytest.raises(DataError, match="the dataset must be one of mnist, cifar-10, svhn, fashion-mnist, got 'x'"):
+        rarer(whole, "x", 10)
 
 
 def test_images_cannot_be_written_to(load):

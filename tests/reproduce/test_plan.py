@@ -18,7 +18,7 @@ ALL = [(name, run) for name, table in TABLES.items() for run in runs(table, 2, D
 def test_all_columns_of_a_seed_come_before_the_next_seed():
     planned = runs(TABLES["table2"], 3, Decimal(1))
     assert [run.seed for run in planned] == [0] * 12 + [1] * 12 + [2] * 12
-    assert len({(run.batch_size, run.column) for run in planned[:12]}) == 12
+    assert len({(run.row, run.column) for run in planned[:12]}) == 12
 
 
 @pytest.mark.parametrize(("name", "count"), [("table1", 6), ("table2", 12), ("table5", 12)])
@@ -32,12 +32,28 @@ def test_table_1_and_5_are_15_epochs_at_the_papers_rate_with_its_drops():
         for run in runs(TABLES[name], 1, Decimal(1)):
             c = run.config
             assert (c.model, c.task, c.length, c.lr, c.drop_factor) == ("lenet", "multitask", "15e", 0.1, 0.1)
-            assert (c.lr_drops, c.norm_momentum, c.batch_size) == (("5/7", "6/7"), 0.1, run.batch_size)
+            assert (c.lr_drops, c.norm_momentum, c.batch_size) == (
+                ("5/7", "6/7"),
+                0.1,
+                int(run.row.removeprefix("N = ")),
+            )
+
+
+def test_our_own_tables_differ_from_table_1_in_what_their_rows_and_columns_name():
+    bn = runs(TABLES["table1"], 1, Decimal(1))[0].config
+    rarer = [run for run in runs(TABLES["unbalanced"], 1, Decimal(1)) if run.column == "BN"]
+    assert [run.config for run in rarer] == [
+        replace(bn, rarer=f"{name}/10") for name in ("mnist", "cifar-10", "svhn", "fashion-mnist")
+    ]
+    modes = {run.column: run.config for run in runs(TABLES["modes"], 1, Decimal(1))}
+    assert modes["MN K=1, 2"] == replace(bn, norm="mn", modes=(1, 2))
+    assert modes["MN K=2 per-mode affine"] == replace(bn, norm="mn", per_mode_affine=True)
+    assert modes["BN"] == runs(TABLES["tried"], 1, Decimal(1))[0].config == bn
 
 
 def test_table_2_is_50000_updates_with_drops_after_35000_and_42500():
     for run in runs(TABLES["table2"], 1, Decimal(1)):
-        plan = make_plan(run.config, batches=243257 // run.batch_size)
+        plan = make_plan(run.config, batches=243257 // run.config.batch_size)
         assert (plan["updates"], plan["lr_drops_after_updates"]) == (50000, [35000, 42500])
         assert run.config.lr == 0.02
 

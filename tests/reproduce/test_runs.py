@@ -68,12 +68,12 @@ def test_a_dry_run_lists_every_run_and_does_nothing(trained, capsys):
     next(trained.glob("runs/*-bn-*-seed1-*/summary.json")).unlink()
     before = sorted(trained.rglob("*"))
     assert main(["table1", *SHORT, "--seeds", "2", "--dry-run", "--out", str(trained)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "N=128" in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "N = 128" in line]
     assert [line.partition(":")[0] for line in lines] == [
-        "done   N=128 BN seed 0",
-        "run    N=128 MN K=2 seed 0",
-        "resume N=128 BN seed 1",
-        "done   N=128 MN K=2 seed 1",
+        "done   N = 128, BN, seed 0",
+        "run    N = 128, MN K=2, seed 0",
+        "resume N = 128, BN, seed 1",
+        "done   N = 128, MN K=2, seed 1",
     ]
     assert sorted(trained.rglob("*")) == before
 
@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(trained, c
     assert main(["table1", *SHORT, "--seeds", "2", "--out", str(trained)]) == 0
     out = capsys.readouterr().out
     assert "3 done, 1 to be resumed, 0 to be run" in out
-    assert "resuming N=128 BN seed 0" in out
+    assert "resuming N = 128, BN, seed 0" in out
     assert re.search(r"resuming .* after update (8|16|24) of 24", (folder / "log.txt").read_text())
     assert log(folder) == whole
     assert len((folder / "starts.jsonl").read_text().splitlines()) == 2
@@ -107,19 +107,19 @@ def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypat
     assert "saved in" in (folder / "log.txt").read_text()
     monkeypatch.setitem(plan.TABLES, "table1", LONG)
     assert main(["table1", "--sample", "--seeds", "2", "--dry-run", "--out", str(tmp_path / "out")]) == 0
-    states = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "N=128" in line]
+    states = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "N = 128" in line]
     assert states == ["resume", "run", "run", "run"]
 
 
 def test_a_failed_run_is_one_line_and_does_not_stop_the_others(trained, monkeypatch, capsys):
     shutil.rmtree(next(trained.glob("runs/*-mn2-*-seed0-*")))
     columns = {"GN": {"norm": "gn", "groups": 5}, **TINY.columns}  # 5 does not divide 6 channels
-    paper = {128: {"GN": (1.0, 1.0), **TINY.paper[128]}}
+    paper = {"N = 128": {"GN": (1.0, 1.0), **TINY.paper["N = 128"]}}
     monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, columns=columns, paper=paper))
     assert main(["table1", *SHORT, "--seeds", "1", "--jobs", "1", "--out", str(trained)]) == 1
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
-    assert line.startswith("minidl.reproduce: N=128 GN seed 0 failed: GroupNorm")
+    assert line.startswith("minidl.reproduce: N = 128, GN, seed 0 failed: GroupNorm")
     assert line.endswith("log.txt)")
     assert "| seeds | 0 | 1 | 1 |" in captured.out
 
@@ -132,6 +132,6 @@ def test_a_folder_in_which_another_process_trains_is_left_alone(trained, capsys)
         with pytest.raises(BusyError, match=r"another process is training in .*; run the same command again"):
             Child(config(0), folder)
         assert main(["table1", *SHORT, "--seeds", "2", "--out", str(trained)]) == 1
-        assert "N=128 BN seed 0 failed: another process is training" in capsys.readouterr().err
+        assert "N = 128, BN, seed 0 failed: another process is training" in capsys.readouterr().err
     finally:
         child.kill()

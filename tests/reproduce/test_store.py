@@ -8,7 +8,7 @@ import pytest
 from minidl.reproduce import store
 from minidl.reproduce.plan import Run
 from minidl.reproduce.store import ReproduceError, Store, folder_name, run_hash
-from minidl.train import recipe
+from minidl.train import build, recipe
 from minidl.train.recipes import FREE_FIELDS, Config
 
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
@@ -19,6 +19,8 @@ OTHERS = {
     "norm": "bn",
     "modes": 3,
     "groups": 3,
+    "per_mode_affine": True,
+    "rarer": "mnist/10",
     "norm_momentum": 0.2,
     "batch_size": 64,
     "lr": 0.2,
@@ -44,6 +46,15 @@ def test_any_other_setting_is_another_run(name, monkeypatch):
     monkeypatch.setattr(Config, "__post_init__", lambda self: None)  # a second model need not exist
     other = replace(BASE, **{name: OTHERS[name]})
     assert run_hash(other, DATA) != run_hash(BASE, DATA)
+
+
+def test_runs_recorded_before_a_field_came_stay_the_same_runs():
+    before = {name: value for name, value in BASE.to_json().items() if name not in ("per_mode_affine", "rarer")}
+    assert build.settings({"config": before}) == build.settings({"config": BASE.to_json()})
+    assert (
+        run_hash(replace(BASE, backend="numpy"), {})
+        == "4868e552d4dca711b51bdb70318b06387243c8625d1ef3752e77ce2460960336"
+    )
 
 
 def test_other_data_or_another_schema_is_another_run(monkeypatch):

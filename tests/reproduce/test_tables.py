@@ -37,7 +37,7 @@ def test_cells_are_mean_and_deviation_of_the_summaries(trained):
     assert [row["norm"] for row in rows] == ["BN", "MN K=2"]
     for row in rows:
         runs = there[row["norm"]]
-        assert (int(row["seeds"]), row["batch_size"]) == (len(runs), "128") == (2, "128")
+        assert (int(row["seeds"]), row["row"]) == (len(runs), "N = 128") == (2, "N = 128")
         for when in ("best", "last"):
             errors = [run[when]["test_error"] for run in runs.values()]
             assert float(row[f"{when}_mean"]) == pytest.approx(statistics.mean(errors), abs=1e-6)
@@ -80,7 +80,7 @@ def test_the_page_has_ours_under_the_papers(trained):
         cells = [f"{statistics.mean(each):.2f} ± {statistics.stdev(each):.2f}" for each in errors]
         assert f"| minidl, {when} | {cells[0]} | {cells[1]} |" in page
     assert "| seeds | 2 | 2 |" in page
-    assert "| 128 | MN K=2 | 5 | " in page.partition("## Use of the modes")[2]
+    assert "| N = 128 | MN K=2 | 5 | " in page.partition("## Use of the modes")[2]
 
 
 def test_every_output_says_where_it_comes_from_and_that_it_is_short(trained):

@@ -12,7 +12,14 @@ from minidl.reproduce.plan import MULTITASK, Table
 
 COLUMNS = {"BN": {"norm": "bn"}, "MN K=2": {"norm": "mn", "modes": 2}}
 CONFIG = replace(MULTITASK, length="240u", eval_every=8, checkpoint_every=8)
-TINY = Table("table1", "Table 1: multi-task", (128,), COLUMNS, CONFIG, published.TABLE1)
+TINY = Table(
+    "table1",
+    "Table 1: multi-task",
+    {"N = 128": {"batch_size": 128}},
+    COLUMNS,
+    CONFIG,
+    {"N = 128": published.TABLE1[128]},
+)
 LONG = replace(TINY, config=replace(CONFIG, length="1M"))  # never comes to its end
 SHORT = ("--sample", "--scale", "0.1")
 

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidl.data import load_task
+from minidl.norm import ModeNorm
 from minidl.train import Config, ConfigError, build, recipe
 from minidl.train.recipes import Span, digest, recipes
 
@@ -113,7 +116,7 @@ def test_a_wrong_setting_is_refused_in_one_line_with_the_cure(changes, message):
 
 
 def test_a_configuration_survives_json():
-    config = Config(norm="gn", lr_drops=("2.5M", "12e"), data_dir="x", eval_every=3)
+    config = Config(norm="gn", lr_drops=("2.5M", "12e"), data_dir="x", eval_every=3, modes=(2, 6))
     assert Config.from_json(config.to_json()) == config
     with pytest.raises(ConfigError, match="unknown configuration fields"):
         Config.from_json({"colour": "blue"})
@@ -134,3 +137,32 @@ def test_names_of_runs_tell_them_apart():
         Config(norm="gn", groups=3, sample=True, seed=4, batch_size=8).name() == "lenet-multitask-sample-gn3-n8-seed4"
     )
     assert Config(norm="bn", task="svhn").name() == "lenet-svhn-bn-n128-seed0"
+    assert Config(modes=(2, 6), per_mode_affine=True, rarer="svhn/10").name() == (
+        "lenet-multitask-svhn10-mn2.6affine-n128-seed0"
+    )
+
+
+def test_each_norm_gets_its_own_number_of_modes_and_affine_map():
+    task = load_task("multitask", sample=True, progress=False)
+    rng = np.random.default_rng(0)
+    net = build.make_model(Config(modes=(3, 5), per_mode_affine=True), task, rng, rng)
+    norms = [layer for _, layer in net.named_layers() if isinstance(layer, ModeNorm)]
+    assert [layer.num_modes for layer in norms] == [3, 5]
+    assert [layer.params["weight"].shape for layer in norms] == [(3, 6), (5, 16)]
+
+
+@pytest.mark.parametrize("modes", [(2,), (2, 3, 4)])
+def test_a_number_of_modes_for_each_norm_or_one_for_all(modes):
+    task = load_task("multitask", sample=True, progress=False)
+    with pytest.raises(ConfigError, match=f"one K for each norm|--modes must be one K or 2, .*got {len(modes)}"):
+        build.make_model(Config(modes=modes), task, np.random.default_rng(0), np.random.default_rng(0))
+
+
+def test_a_rarer_dataset_is_rarer_in_training_alone():
+    task = load_task("multitask", sample=True, progress=False)
+    rng = np.random.default_rng(0)
+    before, test = build.make_loaders(Config(batch_size=1), task, rng)
+    after, same_test = build.make_loaders(Config(batch_size=1, rarer="svhn/10"), task, rng)
+    svhn = int((task.train.source == task.train.sources.index("svhn")).sum())
+    assert len(before) - len(after) == svhn - -(-svhn // 10) > 10
+    assert len(same_test) == len(test)

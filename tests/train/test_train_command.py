@@ -156,7 +156,16 @@ MISTAKES = [
     (["lenet", "minst"], 2, "unknown task 'minst'; did you mean 'mnist'?"),
     (["lenet", "mnist", "--norm", "b"], 2, "unknown norm 'b'"),
     (["lenet", "mnist", "--modes", "0"], 2, "--modes must be at least 1, got 0"),
-    (["lenet", "mnist", "--modes", "two"], 2, "argument --modes: invalid int value: 'two'"),
+    (
+        ["lenet", "mnist", "--modes", "two"],
+        2,
+        "argument --modes: must be a whole number or several, such as 2 or 2,6, got 'two'",
+    ),
+    (["lenet", "mnist", "--modes", "2,0"], 2, "--modes must be at least 1, got 2,0; give a whole number from 1 up"),
+    (["lenet", "mnist", "--modes", "2,3,4", "--sample"], 2, "--modes must be one K or 2, one for each norm"),
+    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number or several"),
+    (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
+    (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 1, "the dataset must be one of mnist, got 'svhn'"),
     (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),
     (["lenet", "mnist", "--lr", "-1"], 2, "--lr must be positive and finite, got -1.0"),
     (["lenet", "mnist", "--epochs", "0"], 2, "the length of a run must be positive"),
@@ -289,7 +298,7 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
-    assert config == {**expected, "data_dir": None}
+    assert config == {**expected, "data_dir": None, "per_mode_affine": False, "rarer": None}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()
 
 
