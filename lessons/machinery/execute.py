@@ -1,0 +1,112 @@
+"""Run a solved notebook headless, in a folder of its own: nothing on stderr, no connection, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lessons.machinery.notebook import build, dumps
+from lessons.machinery.source import Source
+
+SECONDS = 120
+BEFORE = """
+import sys, warnings
+_connections = []
+def _no_network(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        _connections.append(f"{event} {args[1:] if event == 'socket.connect' else args}")
+        raise OSError("a lesson opens no connection")
+sys.addaudithook(_no_network)
+warnings.simplefilter("always")
+"""
+AFTER = """
+import json as _json
+print(_json.dumps({"passed": list(lesson.passed), "replaced": lesson.replaced, "connections": _connections}))
+"""
+
+
+@dataclass
+class Run:
+    """What came of a run: the notebook with its outputs, seconds, and what was wrong, a line each."""
+
+    notebook: Any
+    seconds: float
+    faults: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+
+
+def run(source: Source, seconds: float = SECONDS) -> Run:
+    """Execute the solved notebook of a source in a fresh kernel.
+
+    Parameters
+    ----------
+    source : of the lesson
+    seconds : after which the run is given up
+
+    Notes
+    -----
+    A warning of any kind goes to stderr, and a cell that writes there is a fault.  A connection that the lesson tries
+    to open is refused, and is a fault even if the lesson lives with the refusal.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.reads(dumps(build(source, with_solutions=True)), as_version=4)
+    nbformat.validate(notebook)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(BEFORE))
+    notebook.cells.append(nbformat.v4.new_code_cell(AFTER))
+    begin = time.perf_counter()
+    result = Run(notebook, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}})
+        try:
+            asyncio.run(asyncio.wait_for(client.async_execute(), seconds))
+        except CellExecutionError as error:
+            result.faults.append(f"{error.ename}: {error.evalue}")
+        except (TimeoutError, CellTimeoutError):
+            result.faults.append(f"not done after {seconds:g} s")
+        except DeadKernelError as error:
+            result.faults.append(f"the kernel died: {error}")
+    result.seconds = time.perf_counter() - begin
+    last = notebook.cells.pop().outputs
+    del notebook.cells[0]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream" and output.name == "stderr":
+                result.faults.append(f"on stderr: {output.text.strip()}")
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.metadata.pop("execution", None)
+        cell.execution_count = number if cell.execution_count else None
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = cell.execution_count
+    if last:
+        told = json.loads(last[0].text)
+        result.passed = told["passed"]
+        result.faults += [f"opened a connection: {event}" for event in told["connections"]]
+        result.faults += [f'yours: the check "{name}" had not passed' for name in told["replaced"]]
+    return result
+
+
+def page(notebook: Any, title: str) -> str:
+    """Return an executed notebook as one HTML page."""
+    from nbconvert import HTMLExporter
+
+    return str(HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})[0])
+
+
+def save(result: Run, folder: Path, source: Source) -> list[tuple[Path, str]]:
+    """Return the files of an executed copy: the notebook, and its page."""
+    import nbformat
+
+    text = nbformat.writes(result.notebook)
+    return [
+        (folder / f"{source.name}.ipynb", text if text.endswith("\n") else text + "\n"),
+        (folder / f"{source.name}.html", page(result.notebook, f"{source.number} · {source.title}")),
+    ]
