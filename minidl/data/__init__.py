@@ -2,6 +2,7 @@
 
 from minidl.data.augment import Compose, PadCrop, RandomFlip
 from minidl.data.dataset import Dataset, Task, channel_statistics, rarer
+from minidl.data.device_loader import DeviceLoader
 from minidl.data.errors import DataError
 from minidl.data.loader import Loader
 from minidl.data.multitask import TASKS, load_task
@@ -11,6 +12,7 @@ __all__ = [
     "Compose",
     "DataError",
     "Dataset",
+    "DeviceLoader",
     "Loader",
     "PadCrop",
     "RandomFlip",

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minidl.backend import Array
 from minidl.data.augment import Augment
 from minidl.data.dataset import Dataset
 from minidl.data.prefetch import prefetched
 
-Batch = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
+Batch = tuple[Array, Array, Array]
 
 
 class Loader:
@@ -95,18 +96,27 @@ class Loader:
         self._given = start
         order = self.rng.permutation(len(self.dataset)) if self.rng and self.shuffle else np.arange(len(self.dataset))
         seed = int(self.rng.integers(2**63)) if self.rng and self.augment else 0
-        for batch in prefetched(partial(self._batch, order, seed), range(start, len(self)), self.prefetch):
+        for batch in self._batches(order, seed, range(start, len(self))):
             self._given += 1
             yield batch
         self._given, self._epoch_rng = 0, None
+
+    def _batches(self, order: NDArray[np.int64], seed: int, chosen: range) -> Iterator[Batch]:
+        """Yield the chosen batches of the epoch with this order."""
+        return prefetched(partial(self._batch, order, seed), chosen, self.prefetch)
 
     def _batch(self, order: NDArray[np.int64], seed: int, k: int) -> Batch:
         """Return batch k of the epoch with this order: a pure function, so it may run ahead on a thread."""
         chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
         images = self.dataset.images[chosen]  # (n, C, H, W) uint8
         if self.augment:
-            images = self.augment(images, np.random.default_rng((seed, k)))
+            images = self.augment(images, self._generator(seed, k))
         return self._normalised(images), self.dataset.labels[chosen], self.dataset.source[chosen]
+
+    @staticmethod
+    def _generator(seed: int, k: int) -> np.random.Generator:
+        """Return the generator of batch k's augmentation."""
+        return np.random.default_rng((seed, k))
 
     def _normalised(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         n, C, H, W = images.shape

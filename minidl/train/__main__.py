@@ -96,7 +96,7 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     else:
         raise ConfigError("give a model and a task, such as: python -m minidl.train lenet multitask --sample")
     there = Config.from_json(RunFolder(out, resume=True).read_config()["config"])
-    there = replace(there, threads=None, checkpoint_every=None)
+    there = replace(there, threads=None, device=None, checkpoint_every=None)
     if "sample" in given or "data_dir" in given:
         there = replace(there, sample=False, data_dir=None)
     return replace(there, **given), out
@@ -144,7 +144,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
-    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (numpy)")
+    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else numpy)")
+    add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")
     add("--dtype", metavar="NAME", help="float32 or float64 (float32)")
 

@@ -8,7 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Compose, DataError, Dataset, Loader, PadCrop, RandomFlip, Task, channel_statistics, rarer
+from .. import device
+from ..backend import default_module
+from ..data import (
+    Compose,
+    DataError,
+    Dataset,
+    DeviceLoader,
+    Loader,
+    PadCrop,
+    RandomFlip,
+    Task,
+    channel_statistics,
+    rarer,
+)
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
@@ -16,6 +29,7 @@ from ..norm import norm_factory
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
+EVAL_BATCH_GPU = 512  # likewise: launching kernels takes a GPU longer than computing them for a small batch
 NOTE = (
     "Drops given as shares scale with the run: "
     "the paper's, after 2.5 M and 3.0 M of its 3.5 M touches, are 5/7 and 6/7 of it."
@@ -23,7 +37,7 @@ NOTE = (
 
 
 def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[Loader, Loader]:
-    """Return the loaders of the training and the test set; only the first draws from `rng`.
+    """Return the loaders of the training and the test set for the default backend; only the first draws from `rng`.
 
     Raises
     ------
@@ -41,10 +55,11 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
         raise DataError(f"{task.name}: no test images were found to measure the error on; add the test files")
     train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
     mean, std = channel_statistics(train_set)
-    make = partial(Loader, mean=mean, std=std, dtype=config.dtype)
+    on_host = default_module() is np
+    make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
     train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
-    return train, make(task.test, max(config.batch_size, EVAL_BATCH), shuffle=False)
+    return train, make(task.test, max(config.batch_size, EVAL_BATCH if on_host else EVAL_BATCH_GPU), shuffle=False)
 
 
 def make_model(config: Config, task: Task, init: np.random.Generator, dropout: np.random.Generator) -> Layer:
@@ -109,12 +124,13 @@ def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
         f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), lr {config.lr:g} x{config.drop_factor:g} after "
-        f"updates {drops}; {config.backend}, threads: {config.threads}"
+        f"updates {drops}; {device.describe()}" + (f", threads: {config.threads}" if config.backend == "numpy" else "")
     )
 
 
 def describe_machine(config: Config) -> dict[str, Any]:
     """Return what the run's time depends on."""
+    gpu = {} if config.backend == "numpy" else {"device": device.name(), **device.versions()}
     return {
         "system": platform.platform(),
         "cores": os.cpu_count(),
@@ -122,6 +138,7 @@ def describe_machine(config: Config) -> dict[str, Any]:
         "numpy": np.__version__,
         "backend": config.backend,
         "threads": config.threads,
+        **gpu,
     }
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, array_module, to_device, to_host
+from ..backend import Array, array_module, to_host
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
+from .running import numbers
 
 
 class GateUsage:
@@ -55,18 +56,20 @@ class GateUsage:
 
 def evaluate(
     model: Layer,
-    batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    batches: Iterable[tuple[Array, Array, Array]],
     sources: tuple[str, ...],
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """Return the model's loss and error in eval mode; the model is in training mode afterwards.
+
+    What is counted stays on the device until the end.
 
     Parameters
     ----------
     model : Layer
         Any network from images to logits.
     batches : iterable of (x, labels, source)
-        The test set; `source` indexes `sources`.
+        The test set, in the model's library; `source` indexes `sources`.
     sources : tuple of str
         The names of the datasets.
     stop : callable
@@ -79,22 +82,27 @@ def evaluate(
     """
     criterion = SoftmaxCrossEntropy()
     gates = GateUsage(model)
-    loss = 0.0
-    wrong = np.zeros(len(sources), np.int64)
-    seen = np.zeros(len(sources), np.int64)
+    losses: list[Array] = []
+    sizes: list[int] = []
+    seen: Array = 0  # (sources,), like `wrong`
+    wrong: Array = 0
     model.eval()
     try:
         for x, labels, source in batches:
             if stop():
                 return None
-            logits = model.forward(to_device(x))
-            loss += float(criterion.forward(logits, labels)) * len(labels)
-            mistaken = to_host(logits.argmax(axis=1)) != labels
-            wrong += np.bincount(source[mistaken], minlength=len(sources))
-            seen += np.bincount(source, minlength=len(sources))
+            logits = model.forward(x)
+            losses.append(criterion.forward(logits, labels))
+            sizes.append(len(labels))
+            members = source[:, None] == array_module(source).arange(len(sources))  # (n, sources)
+            mistaken = logits.argmax(axis=1) != labels
+            seen = seen + members.sum(axis=0)
+            wrong = wrong + (members & mistaken[:, None]).sum(axis=0)
             gates.add()
     finally:
         model.train()
+    loss = sum(value * n for value, n in zip(numbers(losses), sizes, strict=True))
+    seen, wrong = to_host(seen), to_host(wrong)
     result: dict[str, Any] = {
         "test_loss": loss / int(seen.sum()),
         "test_error": 100 * int(wrong.sum()) / int(seen.sum()),

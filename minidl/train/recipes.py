@@ -19,7 +19,7 @@ from ..norm import NORMS
 AUGMENTATIONS = ("none", "flip-crop")
 
 # Fields that change neither the numbers nor the log: a run may be resumed with others.
-FREE_FIELDS = ("data_dir", "sample", "threads", "checkpoint_every")
+FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
 NEWER_FIELDS = ("per_mode_affine", "rarer")
@@ -120,6 +120,8 @@ class Config:
         "float32" or "float64".
     backend : str, optional
         "numpy", "cupy" or "auto"; by default what MINIDL_BACKEND says, else numpy.
+    device : int, optional
+        Which GPU, with cupy; the first that CUDA_VISIBLE_DEVICES leaves by default.
     eval_every, checkpoint_every : int, optional
         In updates; an epoch by default.
     threads : int, optional
@@ -155,6 +157,7 @@ class Config:
     seed: int = 0
     dtype: str = "float32"
     backend: str | None = None
+    device: int | None = None
     eval_every: int | None = None
     checkpoint_every: int | None = None
     threads: int | None = None
@@ -186,8 +189,10 @@ class Config:
                 raise ConfigError(f"{_flag(field)} must be at least 1, got {shown}; give a whole number from 1 up")
         if self.rarer is not None:
             parse_rarer(self.rarer)
-        if self.seed < 0:
-            raise ConfigError(f"--seed must be at least 0, got {self.seed}; give a whole number from 0 up")
+        for field in ("seed", "device"):
+            value = getattr(self, field)
+            if value is not None and value < 0:
+                raise ConfigError(f"{_flag(field)} must be at least 0, got {value}; give a whole number from 0 up")
         for field, holds, rule, cure in (
             ("lr", 0 < self.lr < math.inf, "be positive and finite", "try 0.1"),
             ("momentum", 0 <= self.momentum < 1, "lie in [0, 1)", "try 0.9"),

@@ -1,17 +1,28 @@
 """Loss and error on the training batches since the last evaluation, without waiting for the device at every step."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from ..backend import Array, to_host
+from ..backend import Array, array_module, to_host
 
 READ_EVERY = 16
 
 
 class DivergedError(RuntimeError):
     """The loss or an array of the model is no longer finite; the message names the step and the cure."""
+
+
+def numbers(scalars: Sequence[Array]) -> list[float]:
+    """Return 0-d arrays of one library as Python's numbers; a device is waited for once.
+
+    >>> import numpy as np
+    >>> numbers([np.float32(0.5), np.float32(2)])
+    [0.5, 2.0]
+    """
+    on_device = scalars and hasattr(scalars[0], "get")
+    found = to_host(array_module(scalars[0]).stack(scalars)) if on_device else scalars
+    return [float(value) for value in found]
 
 
 class Running:
@@ -29,8 +40,8 @@ class Running:
         """Start anew."""
         self._loss, self._batches, self._wrong, self._seen = 0.0, 0, 0, 0
 
-    def add(self, update: int, lr: float, loss: Array, logits: Array, labels: np.ndarray) -> bool:
-        """Take in one batch; return whether its numbers were read now.
+    def add(self, update: int, lr: float, loss: Array, logits: Array, labels: Array) -> bool:
+        """Take in one batch, whose loss must be an array of its own; return whether its numbers were read now.
 
         Raises
         ------
@@ -40,15 +51,16 @@ class Running:
         self._unread.append((update, lr, loss))
         if (self._batches + len(self._unread) - 1) % READ_EVERY:
             return False
-        self._wrong += int((to_host(logits.argmax(axis=1)) != labels).sum())
-        self._seen += len(labels)
+        wrong = (logits.argmax(axis=1) != labels).sum()
         self.read()
+        self._wrong += int(wrong)
+        self._seen += len(labels)
         return True
 
     def read(self) -> None:
         """Fetch the losses from the device; DivergedError if one is not finite."""
-        for update, lr, loss in self._unread:
-            value = float(loss)
+        values = numbers([loss for _, _, loss in self._unread])
+        for (update, lr, _), value in zip(self._unread, values, strict=True):
             if not math.isfinite(value):
                 raise DivergedError(
                     f"the loss is {value} at update {update} (lr {lr:g}); lower --lr and start anew with another --out"

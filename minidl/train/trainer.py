@@ -3,14 +3,15 @@
 import os
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..backend import resolve, to_device, use_backend
+from ..backend import Array, resolve, use_backend, use_device
 from ..data import Task, load_task
 from ..data.loader import Batch
 from ..losses import SoftmaxCrossEntropy
@@ -90,10 +91,10 @@ class Trainer:
         )
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
-        self._loader, self._test_loader = build.make_loaders(config, self.task, data)
-        with use_backend(self._backend):
+        with self._backend():
+            self._loader, self._test_loader = build.make_loaders(config, self.task, data)
             self.model = build.make_model(config, self.task, init, self._dropout)
-        self.optimiser = SGD(self.model, config.lr, config.momentum, config.weight_decay)
+            self.optimiser = SGD(self.model, config.lr, config.momentum, config.weight_decay)
         self._plan = build.make_plan(config, len(self._loader))
         self.total = int(self._plan["updates"])
         self._schedule = StepSchedule(config.lr, self._plan["lr_drops_after_updates"], config.drop_factor)
@@ -107,11 +108,14 @@ class Trainer:
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
         self._unshown = 0  # batches the progress bar has not counted
         self._seconds = 0.0  # spent in earlier calls of run
-        self._open(resume)
+        with self._backend():
+            self._open(resume)
 
-    @property
-    def _backend(self) -> str:
-        return self.config.backend or "numpy"
+    @contextmanager
+    def _backend(self) -> Iterator[None]:
+        """Compute on the backend and the device of the configuration."""
+        with use_backend(self.config.backend or "numpy"), use_device(self.config.device):
+            yield
 
     def _open(self, resume: bool) -> None:
         """Start or continue the run's folder, and say what is about to happen."""
@@ -181,7 +185,7 @@ class Trainer:
         batches = self._batches()
         self._started = self._lap = time.perf_counter()
         self._lap_step = self.step
-        with use_backend(self._backend), threads(self.config.threads), warnings.catch_warnings(), StopSignal() as stop:
+        with self._backend(), threads(self.config.threads), warnings.catch_warnings(), StopSignal() as stop:
             warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
             self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
             try:
@@ -200,15 +204,16 @@ class Trainer:
                 batches.close()
                 self.progress.close()
                 self._seconds += time.perf_counter() - self._started
-        return self._finish()
+        with self._backend():
+            return self._finish()
 
     def _batches(self) -> Generator[Batch, None, None]:
         while True:
             yield from self._loader
 
-    def _update(self, x: np.ndarray, labels: np.ndarray, source: np.ndarray) -> None:
+    def _update(self, x: Array, labels: Array, source: Array) -> None:
         """Take one step of gradient descent on one batch."""
-        logits = self.model.forward(to_device(x))
+        logits = self.model.forward(x)
         loss = self._criterion.forward(logits, labels)
         self.optimiser.zero_grad()
         self.model.backward(self._criterion.backward())

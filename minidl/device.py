@@ -1,0 +1,64 @@
+"""The processor that arrays of the default backend are computed on: its name, its versions, and waiting for it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from minidl.backend import default_module
+
+
+def synchronize() -> None:
+    """Wait until the GPU has done all that was asked of it; with numpy nothing is ever left to do."""
+    xp = default_module()
+    if xp is not np:
+        xp.cuda.get_current_stream().synchronize()
+
+
+def name() -> str:
+    """Return what the processor is called: the current GPU, or the CPU."""
+    xp = default_module()
+    if xp is np:
+        return _cpu()
+    found = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"]
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def describe() -> str:
+    """Return the backend and its processor, such as "cupy on device 0, NVIDIA H200"."""
+    xp = default_module()
+    return "numpy" if xp is np else f"cupy on device {xp.cuda.runtime.getDevice()}, {name()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the default backend: of CuPy also those of CUDA and of what the driver supports."""
+    xp = default_module()
+    if xp is np:
+        return {"numpy": np.__version__}
+    runtime, driver = xp.cuda.runtime.runtimeGetVersion(), xp.cuda.runtime.driverGetVersion()
+    return {
+        "numpy": np.__version__,
+        "cupy": xp.__version__,
+        "CUDA runtime": _dotted(runtime),
+        "CUDA of the driver": _dotted(driver),
+    }
+
+
+def _dotted(version: int) -> str:
+    """Return such as "12.9" for 12090.
+
+    >>> _dotted(12090)
+    '12.9'
+    """
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
