@@ -392,28 +392,34 @@ lesson.check(
 
 # %% tags=["wrong"]
 # check: backward
-# says: weight belongs inside the means
-def norm_backward(dy, x, settings):
-    n, _, h, w = x.shape
-    axes = (0, 2, 3, 4) if settings[1] else (2, 3, 4)
-    sets, dsets = x.reshape(n, settings[0], -1, h, w), dy.reshape(n, settings[0], -1, h, w)
-    d = sets - sets.mean(axis=axes, keepdims=True)
-    rstd = 1 / np.sqrt((d**2).mean(axis=axes, keepdims=True) + eps)
-    xhat = d * rstd
-    dx = rstd * (dsets - dsets.mean(axis=axes, keepdims=True) - xhat * (dsets * xhat).mean(axis=axes, keepdims=True))
-    sums = {"dweight": (dy * xhat.reshape(x.shape)).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
-    return {"dx": channels(weight) * dx.reshape(x.shape), **sums}
+# says: s is in u too
+def small_backward(ds, du, cache):
+    e, s, rstd, weight, axes = cache
+    shape, ds, du = ds.shape, ds.reshape(e.shape), du.reshape(e.shape)
+    size = e.shape[2] * (len(e) if 0 in axes else 1)
+    dvar = -0.5 * rstd**3 * (weight * ds).sum(axis=axes, keepdims=True)
+    de = s * du + 2 * e * dvar / size
+    dm = de - de.sum(axis=axes, keepdims=True) / size
+    return (
+        dm.reshape(shape),
+        (dvar / size + 0 * e).reshape(shape),
+        (ds * rstd).sum(axis=0).ravel(),
+        du.sum(axis=0).ravel(),
+    )
 
 
 # %% tags=["check"]
-def weight_in_front(name, settings):
-    """Return the gradients with BN's line for dx, weight in front, whatever the set."""
-    right = reference_norms("_backward", dy)[name]
+def shift_forgotten(name, settings):
+    """Return the gradients where t is ds alone."""
+    right, e, du = reference_norms("_backward", dy)[name], m_want - set_mean(m_want, *settings), dy.sum(axis=(2, 3))
+    rstd = 1 / np.sqrt(set_mean(v_want + e**2, *settings) + eps)
     xhat = (reference_norms("")[name] - channels(bias)) / channels(weight)
-    var = set_mean(v_want + (m_want - set_mean(m_want, *settings)) ** 2, *settings)
-    mean = lambda a: set_mean(a.mean(axis=(2, 3)), *settings)[:, :, None, None]  # noqa: E731
-    rstd = 1 / np.sqrt(var + eps)[:, :, None, None]
-    return {**right, "dx": channels(weight) * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))}
+    extra = rstd**2 * set_mean(weight * du * e, *settings) / (H * W)
+    return {
+        **right,
+        "dx": right["dx"] + extra[:, :, None, None] * xhat,
+        "dweight": right["dweight"] - (rstd * du * e).sum(axis=0),
+    }
 
 
 # Twelve arrays, four norms, one backward. Expect 1e-13: the sums are longer than those of a single map.
@@ -422,9 +428,7 @@ lesson.check(
     lambda: each(lambda _, settings: norm_backward(dy, x, settings)),
     lambda: by_name(reference_norms("_backward", dy)),
     tol=1e-11,
-    wrong={
-        "in LN and GN a set holds several channels, so weight belongs inside the means": lambda: each(weight_in_front)
-    },
+    wrong={"t lacks du·e: s is in u too": lambda: each(shift_forgotten)},
 )
 
 # %% [markdown]
@@ -529,18 +533,36 @@ def layer_norm_backward(dy, x, weight, eps):
 
 every_weight = rng.uniform(0.5, 1.5, (C, H, W))
 
+
+# %% tags=["wrong"]
+# check: LayerNorm of PyTorch
+# says: weight varies within the set
+def layer_norm_backward(dy, x, weight, eps):
+    axes = (1, 2, 3)
+    rstd = 1 / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
+    xhat = (x - x.mean(axis=axes, keepdims=True)) * rstd
+    dx = weight * rstd * (dy - dy.mean(axis=axes, keepdims=True) - xhat * (dy * xhat).mean(axis=axes, keepdims=True))
+    return {"dx": dx, "dweight": (dy * xhat).sum(axis=0), "dbias": dy.sum(axis=0)}
+
+
 # %% tags=["check"]
 # On (N, F) inputs the two conventions agree, so the reference on flattened images is PyTorch's LayerNorm.
+def pytorch(weight):
+    flat = reference.layer_norm_backward(dy.reshape(N, -1), x.reshape(N, -1), weight.ravel(), 0 * weight.ravel(), eps)
+    return {key: a.reshape(x.shape if key == "dx" else (C, H, W)) for key, a in flat.items()}
+
+
 lesson.check(
     "LayerNorm of PyTorch",
     lambda: layer_norm_backward(dy, x, every_weight, eps),
-    lambda: {
-        key: a.reshape(x.shape if key == "dx" else (C, H, W))
-        for key, a in reference.layer_norm_backward(
-            dy.reshape(N, -1), x.reshape(N, -1), every_weight.ravel(), np.zeros(C * H * W), eps
-        ).items()
-    },
+    lambda: pytorch(every_weight),
     tol=1e-12,
+    wrong={
+        "weight varies within the set: it belongs inside the means, not in front of them": lambda: {
+            **pytorch(every_weight),
+            "dx": every_weight * pytorch(np.ones((C, H, W)))["dx"],
+        }
+    },
 )
 
 # %% [markdown]
