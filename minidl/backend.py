@@ -174,6 +174,14 @@ def gemm(xp: ModuleType, a: Array, b: Array, out: Array | None = None) -> Array:
     return xp.matmul(a, b, out=out)
 
 
+def products(xp: ModuleType, a: Array, b: Array) -> Array:
+    """Return the small matrix products a[i] @ b[i] of two stacks (B, L, M), (B, M, N), or of a stack and a matrix.
+
+    On CuPy as a sum, for its products of stacks are slow and copy.
+    """
+    return a @ b if xp is np else (a[..., None] * b[..., None, :, :]).sum(axis=-2)
+
+
 def to_device(array: Array, like: Array | None = None) -> Array:
     """Move an array to the library of `like`, or to the default backend; its values keep their order in memory."""
     xp = array_module(like) if like is not None else default_module()

@@ -1,9 +1,29 @@
-"""Settings for the whole suite: hypothesis repeats the same examples in CI, and looks for new ones elsewhere."""
+"""Settings for the whole suite: hypothesis repeats the same examples in CI, and looks for new ones elsewhere.
+
+A test that is marked `layer_cases.EACH_LIBRARY` runs once on NumPy and once on `strict`, the stand-in for CuPy: what
+it makes and moves with minidl is then of that library.
+"""
 
 import os
+from collections.abc import Iterator
 
+import pytest
+import strict
 from hypothesis import settings
+
+from minidl import use_backend
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(autouse=True)
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Make parameters with this library during the test."""
+    name = getattr(request, "param", "numpy")
+    if name == "strict":
+        with strict.as_cupy(), use_backend("cupy"):
+            yield name
+    else:
+        yield name

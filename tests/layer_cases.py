@@ -1,6 +1,8 @@
 """One table of layers, which the tests of every layer run through.
 
 Sizes are 3, 4, 5, 7; no affine value, statistic, momentum or eps is 0 or 1; images tell height from width.
+Arrays of the tests live on the host. A layer's live where it was made: `run` moves them there and back, so that a test
+marked `EACH_LIBRARY` is written once.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from minidl import (
@@ -29,9 +32,13 @@ from minidl import (
     Residual,
     Sequential,
     reference,
+    to_device,
+    to_host,
 )
 
 Array = NDArray[Any]
+
+EACH_LIBRARY = pytest.mark.parametrize("library", ["numpy", "strict"], indirect=True)
 
 
 def draw(seed: int, *shape: int, mean: float = 0.5, std: float = 1.5) -> Array:
@@ -63,21 +70,21 @@ class Case:
         """Return the layer, every parameter and statistic drawn."""
         layer = self.make(dtype=dtype).train(training)
         for seed, (name, array) in enumerate(layer._named_arrays().items()):
-            array[...] = _value(layer, name, 100 + seed)
+            array[...] = to_device(_value(layer, name, 100 + seed), like=array)
         return layer
 
     def arrays(self, dtype: Any = "float64") -> tuple[Array, Array]:
         """Return x and a cotangent dy."""
         x = self.x(1, *self.shape).astype(dtype)
-        return x, draw(2, *self.layer(dtype)(x).shape, mean=0.0).astype(dtype)
+        return x, draw(2, *self.layer(dtype)(to_device(x)).shape, mean=0.0).astype(dtype)
 
     def wanted(self, layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Return y and the gradients that the reference gives for the layer's parameters and statistics."""
         forward, backward = self.forward, self.backward
-        arguments = {"x": x} | {name.replace(".", "_"): p.copy() for name, p in parameters(layer).items()}
+        arguments = {"x": x} | {name.replace(".", "_"): host(p) for name, p in parameters(layer).items()}
         if not layer.training and self.in_eval:
             forward, backward = self.in_eval
-            arguments |= {name: b.copy() for name, b in layer.buffers.items()}
+            arguments |= {name: host(b) for name, b in layer.buffers.items()}
         return forward(**arguments, **self.constants), backward(dy, **arguments, **self.constants)
 
     def modes(self) -> tuple[bool, ...]:
@@ -96,11 +103,16 @@ def gradients(layer: Layer) -> dict[str, Array]:
 
 
 def run(layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
-    """Return y and all gradients of one forward and one backward."""
+    """Return y and all gradients of one forward and one backward, on the host."""
     layer.zero_grad()
-    y = layer.forward(x)
-    dx = layer.backward(dy)
-    return y, {"dx": dx} | {name: g.copy() for name, g in gradients(layer).items()}
+    y = layer.forward(to_device(x))
+    dx = layer.backward(to_device(dy))
+    return to_host(y), {"dx": to_host(dx)} | {name: host(g) for name, g in gradients(layer).items()}
+
+
+def host(array: Any) -> Array:
+    """Return a copy on the host."""
+    return np.array(to_host(array))
 
 
 def _gradients(layer: Layer) -> Iterator[tuple[str, Array]]:
@@ -115,7 +127,7 @@ def _value(layer: Layer, name: str, seed: int) -> Array:
     if kind == "running_var":
         return 0.3 + np.abs(draw(seed, *shape))
     if kind == "running_mean_square":
-        return layer.buffers["running_mean"] ** 2 + 0.4 + np.abs(draw(seed, *shape))
+        return host(layer.buffers["running_mean"]) ** 2 + 0.4 + np.abs(draw(seed, *shape))
     if "gate" in name:
         return draw(seed, *shape, mean=0.0, std=0.7)
     if kind == "running_mean":

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, draw, run
+from layer_cases import CASES, EACH_LIBRARY, draw, host, run
+
+from minidl import to_device
 
 EACH = pytest.mark.parametrize(
     ("name", "training"),
@@ -17,6 +19,7 @@ def error(got, want):
     return np.abs(got - want).max() / max(1.0, np.abs(want).max())
 
 
+@EACH_LIBRARY
 @EACH
 def test_forward_and_every_gradient_are_the_reference(name, training):
     case = CASES[name]
@@ -30,6 +33,7 @@ def test_forward_and_every_gradient_are_the_reference(name, training):
         assert error(got[key], want[key]) < 1e-12, key
 
 
+@EACH_LIBRARY
 @EACH
 def test_float32_is_as_near_to_float64_as_rounding_the_inputs_once(name, training):
     case = CASES[name]
@@ -39,7 +43,7 @@ def test_float32_is_as_near_to_float64_as_rounding_the_inputs_once(name, trainin
     def exact(*arrays):
         wide = case.layer("float64", training)
         for path, array in wide._named_arrays().items():
-            array[...] = layer._named_arrays()[path]
+            array[...] = to_device(host(layer._named_arrays()[path]), like=array)
         y, grads = run(wide, *arrays)
         return {"y": y} | grads
 
