@@ -283,6 +283,7 @@ def _functions(tree: ast.AST, prefix: str = "") -> list[tuple[str, Functions]]:
 
 def _parse(source: Source, cell: Cell) -> ast.Module:
     try:
+        compile(cell.text, str(source.path), "exec")
         return ast.parse(cell.text)
     except SyntaxError as error:
         raise source.fault(cell.line + (error.lineno or 1) - 1, f"not Python: {error.msg}") from None
