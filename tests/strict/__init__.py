@@ -35,6 +35,7 @@ from strict.events import Recording, SynchronisationError, as_cupy, no_synchroni
 from strict.functions import *  # noqa: F403
 from strict.raw import RawModule
 
+__version__ = "14.2.0"  # whose rules these are
 OF_CUPY = [*functions.__all__, "RawModule", "asnumpy", "cuda", "lib", "ndarray"]
 __all__ = [
     "OF_CUPY",
