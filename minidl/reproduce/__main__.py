@@ -77,8 +77,9 @@ def _make_parser() -> argparse.ArgumentParser:
     where.add_argument("--sample", action="store_true", help="train on the bundled sample")
     add = trains.add_argument
     cores = available_threads()
-    add("--jobs", type=_whole, default=cores, metavar="J", help=f"runs side by side (the usable cores, here {cores})")
+    add("--jobs", type=_whole, metavar="J", help=f"runs side by side (the usable cores, here {cores}; on a GPU 3)")
     add("--backend", choices=BACKENDS, help="where to compute (MINIDL_BACKEND, else numpy)")
+    add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--dry-run", action="store_true", help="only list the runs: done, to be resumed, to be run")
 
     table = _Parser(add_help=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from minidl.backend import resolve
 from minidl.data import Task, load_task
+from minidl.parallel import available_threads
 from minidl.reproduce.figure2 import figure2_runs, write_figure2
 from minidl.reproduce.overhead import write_overhead
 from minidl.reproduce.plan import TABLES, Run, runs
@@ -18,6 +19,8 @@ from minidl.reproduce.report import write_table
 from minidl.reproduce.runs import jobs_of, run_jobs
 from minidl.reproduce.store import Data, Store
 from minidl.train.build import describe_data
+
+JOBS_ON_A_GPU = 3
 
 
 def table(args: argparse.Namespace) -> list[str]:
@@ -34,7 +37,7 @@ def table(args: argparse.Namespace) -> list[str]:
         return _list(planned, store, data)
     if not args.report_only:
         _make(args.out)
-        failures = _train(planned, store, data, args.jobs)
+        failures = _train(planned, store, data, _side_by_side(args, planned))
     _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
     return failures
 
@@ -48,7 +51,7 @@ def figure2(args: argparse.Namespace) -> list[str]:
     if args.dry_run:
         return _list(planned, store, data)
     _make(args.out)
-    failures = _train(planned, store, data, args.jobs)
+    failures = _train(planned, store, data, _side_by_side(args, planned))
     if not failures:
         _print(*write_figure2(planned, store, task, data, _command(args), args.scale, _stem(args)))
     return failures
@@ -81,7 +84,13 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    return {"data_dir": args.data_dir, "sample": args.sample, "backend": resolve(args.backend)}
+    given = vars(args)
+    return {name: given[name] for name in ("data_dir", "sample", "device")} | {"backend": resolve(args.backend)}
+
+
+def _side_by_side(args: argparse.Namespace, planned: Sequence[Run]) -> int:
+    """Return how many runs share the machine; a few keep a GPU busy."""
+    return int(args.jobs or (available_threads() if planned[0].config.backend == "numpy" else JOBS_ON_A_GPU))
 
 
 def _load(args: argparse.Namespace, name: str) -> Task:

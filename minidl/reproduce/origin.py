@@ -82,9 +82,14 @@ def machines_of(runs: Iterable[StoredRun]) -> list[str]:
         where: dict[str, Any] = run.result()["machine"]
         found[
             f"{where['cores']} cores, {where['system']}, Python {where['python']}, NumPy {where['numpy']}, "
-            f"backend {where['backend']}, a thread a run"
+            f"{_processor(where)}, a thread a run"
         ] = None
     return list(found)
+
+
+def _processor(where: dict[str, Any]) -> str:
+    gpu = where.get("device")
+    return f"backend {where['backend']}" + (f" {where['cupy']} on {gpu}" if gpu else "")
 
 
 def duration(seconds: float) -> str:

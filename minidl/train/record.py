@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ class RunFolder:
         """Make the folder and write config.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self.config_file, _pretty(content))
+
+    def go_on(self, backend: str, step: int, warn: Callable[[str], None]) -> None:
+        """Note in config.json, and say, if the run goes on after `step` updates with another backend than before."""
+        content = self.read_config()
+        changes = content.get("went_on", [])
+        before = [content["config"], *changes][-1]["backend"]
+        if backend != before:
+            self.write_config({**content, "went_on": [*changes, {"after_update": step, "backend": backend}]})
+            warn(
+                f"{self.path} goes on with {backend} after update {step}, {before} before: "
+                "its numbers are those of neither alone"
+            )
 
     def write_summary(self, content: dict[str, Any]) -> None:
         """Write summary.json."""

@@ -83,8 +83,9 @@ class Trainer:
         self.config = config
         self.folder = None if out is None else RunFolder(out, resume)
         if self.folder is not None and resume:  # before the data is read, which may take a while
-            asked = build.settings({"config": config.to_json()})
-            check_same_run(build.settings(self.folder.read_config()), asked, self.folder.path)
+            there = self.folder.read_config()
+            asked = {"config": config.to_json() | {"backend": there["config"]["backend"]}}
+            check_same_run(build.settings(there), build.settings(asked), self.folder.path)
         self.progress = Progress(quiet)
         self.task = task or load_task(
             config.task, data_dir=config.data_dir, sample=config.sample, progress=self.progress.bars
@@ -130,13 +131,17 @@ class Trainer:
         for line in self.task.describe():
             self.progress.say(line)
         if self.folder is not None and resume:
-            self._resume(self.folder)
+            self._resume(self.folder, content)
+            self.folder.go_on(str(self.config.backend), self.step, self.progress.warn)
         elif self.folder is not None:
             self.folder.write_config(content)
         self.progress.say(build.describe_run(self.config, self._plan, self.model))
 
-    def _resume(self, folder: RunFolder) -> None:
-        check_same_run(build.identity(folder.read_config()), self._identity, folder.path)
+    def _resume(self, folder: RunFolder, content: dict[str, Any]) -> None:
+        there = folder.read_config()
+        content["config"]["backend"] = there["config"]["backend"]  # the run may go on with another: RunFolder.go_on
+        self._identity = build.identity(content)
+        check_same_run(build.identity(there), self._identity, folder.path)
         found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
         if found is None:
             folder.forget_after(0)
