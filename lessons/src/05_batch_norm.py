@@ -221,8 +221,8 @@ lesson.check(
 # = -\mathrm{rstd}\;\hat x\;\mathrm{mean}(d\hat x\,\hat x).
 # $$
 #
-# With ⑤, $dd = \mathrm{rstd}\,[\,d\hat x-\hat x\,\mathrm{mean}(d\hat x\,\hat x)\,]$. Steps ② and ① together say $dx =
-# dd-\mathrm{mean}(dd)$, and since $\mathrm{mean}(\hat x)=0$, the second part of $dd$ has no mean to take away:
+# With ⑤, $dd = \mathrm{rstd}\,[\,d\hat x-\hat x\,\mathrm{mean}(d\hat x\,\hat x)\,]$. Steps ② and ① together say
+# $dx = dd-\mathrm{mean}(dd)$, and since $\mathrm{mean}(\hat x)=0$, the second part of $dd$ has no mean to take away:
 # $\mathrm{mean}(dd) = \mathrm{rstd}\,\mathrm{mean}(d\hat x)$. Finally $d\hat x = \mathrm{weight}\,dy$, and weight is
 # one number in a channel, so it comes out in front:
 #
@@ -238,12 +238,12 @@ lesson.check(
 # loss that does not change along a direction has no gradient there. So we know, before any derivation, that
 # $dx\perp\mathbf 1$ and $dx\perp\hat x$.
 #
-# The line above does just that. The component of $dy$ along $\mathbf 1$ is $\frac{\langle dy,\mathbf
-# 1\rangle}{\langle\mathbf 1,\mathbf 1\rangle}\mathbf 1 = \mathrm{mean}(dy)\,\mathbf 1$. The component along $\hat x$ is
-# $\frac{\langle dy,\hat x\rangle}{\langle\hat x,\hat x\rangle}\hat x$, and $\langle\hat x,\hat x\rangle =
-# M\sigma^2/(\sigma^2+\varepsilon)$, which is $M$ where $\varepsilon$ is negligible: that gives $\hat
-# x\,\mathrm{mean}(dy\,\hat x)$. As $\mathbf 1\perp\hat x$, both may be taken away one after the other. **BN's backward
-# pass projects dy onto what BN has not thrown away, then scales it by weight · rstd.**
+# The line above does just that. The component of $dy$ along $\mathbf 1$ is
+# $\frac{\langle dy,\mathbf 1\rangle}{\langle\mathbf 1,\mathbf 1\rangle}\mathbf 1 = \mathrm{mean}(dy)\,\mathbf 1$. The
+# component along $\hat x$ is $\frac{\langle dy,\hat x\rangle}{\langle\hat x,\hat x\rangle}\hat x$, and
+# $\langle\hat x,\hat x\rangle = M\sigma^2/(\sigma^2+\varepsilon)$, which is $M$ where $\varepsilon$ is negligible: that
+# gives $\hat x\,\mathrm{mean}(dy\,\hat x)$. As $\mathbf 1\perp\hat x$, both may be taken away one after the other.
+# **BN's backward pass projects dy onto what BN has not thrown away, then scales it by weight · rstd.**
 
 
 # %%
@@ -359,10 +359,10 @@ plt.show()
 # - **the start**, mean 0 and variance 1, still has weight $(1-\mathrm{momentum})^t$ after $t$ batches: 35 % after 10.
 #
 # **Evaluation's backward.** The running statistics are constants: $x$ does not move them. What is left is an affine map
-# of each channel, and the derivation is one line: $dx = \mathrm{weight}\cdot\mathrm{rstd}\cdot dy$, with $\mathrm{rstd}
-# = 1/\sqrt{\mathrm{running\ var}+\varepsilon}$. No projection; the training formula here is *wrong*. You meet it when
-# you fine-tune with frozen statistics or look for adversarial images. dweight and dbias are sums as before, with $\hat
-# x$ made from the running statistics.
+# of each channel, and the derivation is one line: $dx = \mathrm{weight}\cdot\mathrm{rstd}\cdot dy$, with
+# $\mathrm{rstd} = 1/\sqrt{\mathrm{running\ var}+\varepsilon}$. No projection; the training formula here is *wrong*. You
+# meet it when you fine-tune with frozen statistics or look for adversarial images. dweight and dbias are sums as
+# before, with $\hat x$ made from the running statistics.
 
 
 # %%
@@ -540,10 +540,11 @@ print(f"(c) largest dx a channel: {size.round(2)}; 1/sqrt(eps) = {1 / np.sqrt(ep
 # ## Exercise: fold it away
 #
 # In evaluation BN is affine, and so is the linear layer before it, $z = x\,A^\top+b$ with $A$ of shape
-# $(C_{out},C_{in})$. Two affine maps are one. Find $A'$ and $b'$ with $x\,A'^\top+b' =
-# \mathrm{BN_{eval}}(x\,A^\top+b)$. Every network that is shipped with BN in it does this: at inference BN costs
-# nothing. (Start from $y_c = \mathrm{weight}_c\,\mathrm{rstd}_c\,(z_c-\mathrm{running\ mean}_c)+\mathrm{bias}_c$ and
-# collect what multiplies $x$.)
+# $(C_{out},C_{in})$. Two affine maps are one. Find $A'$ and $b'$ with
+# $x\,A'^\top+b' = \mathrm{BN_{eval}}(x\,A^\top+b)$. Every network that is shipped with BN in it does this: at inference
+# BN costs nothing. (Start from
+# $y_c = \mathrm{weight}_c\,\mathrm{rstd}_c\,(z_c-\mathrm{running\ mean}_c)+\mathrm{bias}_c$ and collect what multiplies
+# $x$.)
 
 
 # %%

@@ -159,8 +159,8 @@ plt.show()
 # $$
 #
 # **These two small arrays are all that any of the norms needs to know of $x$.** For a set $A$ of feature maps, the mean
-# is $\mu = \mathrm{mean}_A\,m$, because every map has the same number of pixels. And the variance: write $x-\mu =
-# (x-m)+(m-\mu)$ and take the mean of the square over the pixels of one map,
+# is $\mu = \mathrm{mean}_A\,m$, because every map has the same number of pixels. And the variance: write
+# $x-\mu = (x-m)+(m-\mu)$ and take the mean of the square over the pixels of one map,
 #
 # $$\tfrac1P\textstyle\sum_p(x_p-\mu)^2 = v + 2\,(m-\mu)\,\underbrace{\tfrac1P\sum_p(x_p-m)}_{0} + (m-\mu)^2,
 # \qquad\text{so}\qquad \sigma^2 = \mathrm{mean}_A\,[\,v+(m-\mu)^2\,].$$
@@ -224,8 +224,9 @@ lesson.check(
 # 2. through $m$ in $(x-m)\,s$, which gives $m$ the gradient $-s\sum_p dy = -s\,D_0$; each of the $P$ pixels has a share
 #    of $1/P$ in $m$: $\;-s\,D_0/P$;
 # 3. through $m$ as input of the small function: $\;dm/P$;
-# 4. through $v = \frac1P\sum_q(x_q-m)^2$: $\;\partial v/\partial x_p = \frac2P(x_p-m)-\frac2P\sum_q(x_q-m)\,
-#    \frac{\partial m}{\partial x_p}$, and the last sum is zero: $\;dv\cdot\frac2P(x_p-m)$.
+# 4. through $v = \frac1P\sum_q(x_q-m)^2$:
+#    $\;\partial v/\partial x_p = \frac2P(x_p-m)-\frac2P\sum_q(x_q-m)\, \frac{\partial m}{\partial x_p}$, and the last
+#    sum is zero: $\;dv\cdot\frac2P(x_p-m)$.
 #
 # $$\boxed{\;dx = s\,\Bigl(dy-\frac{D_0}{P}\Bigr)+\frac{2\,dv}{P}\,(x-m)+\frac{dm}{P}\;}$$
 #
@@ -514,8 +515,8 @@ for name, settings in NORMS.items():
 # ## Exercise: PyTorch's layer norm
 #
 # `torch.nn.LayerNorm((C, H, W))` normalises the same sets as our LN, but has an affine pair for each *value*: weight
-# and bias are $(C,H,W)$. Write its backward. (Start from lesson 05: with $g = d\hat x = \mathrm{weight}\cdot dy$, $dx =
-# \mathrm{rstd}\,(g-\mathrm{mean}(g)-\hat x\,\mathrm{mean}(g\,\hat x))$ for any set. Which sums are over $n$?)
+# and bias are $(C,H,W)$. Write its backward. (Start from lesson 05: with $g = d\hat x = \mathrm{weight}\cdot dy$,
+# $dx = \mathrm{rstd}\,(g-\mathrm{mean}(g)-\hat x\,\mathrm{mean}(g\,\hat x))$ for any set. Which sums are over $n$?)
 
 
 # %%

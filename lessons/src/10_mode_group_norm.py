@@ -94,9 +94,9 @@ def log_softmax(z, axis):
 # $$
 #
 # Three remarks. The variance is the mean of $(x-\mu)^2$ over all pixels of the mode, by the law of total variance
-# (lesson 07). The weights are computed as a softmax **over the channels** of $\log g$, since $g_{nck}/\sum_d g_{ndk} =
-# e^{\log g_{nck}}/\sum_d e^{\log g_{ndk}}$: finite even if all gates of a mode underflow. And the sum over $k$ in the
-# last line has the weight $1/K$, **not** the gates. Keep that in mind for question 2.
+# (lesson 07). The weights are computed as a softmax **over the channels** of $\log g$, since
+# $g_{nck}/\sum_d g_{ndk} = e^{\log g_{nck}}/\sum_d e^{\log g_{ndk}}$: finite even if all gates of a mode underflow. And
+# the sum over $k$ in the last line has the weight $1/K$, **not** the gates. Keep that in mind for question 2.
 #
 # **Two readings of the variance.** The paper says that estimators are computed "after average-pooling", from "channel
 # values $x_c\in\mathbb R$". Read to the letter, the variance then sees the $m_{nc}$ alone and $v$ is left out:
@@ -304,9 +304,9 @@ for n, ax in enumerate(axes):
         )
     B = (mu[n] / sigma[n]).sum() / (1 / sigma[n]).sum()
     ax.plot(B, -4.2, "k^", markersize=9, label="B, the centre of MGN")
-    ax.plot(m[n].mean(), -4.2, "x", color="tab:green", markersize=9, markeredgewidth=2.5, label="the centre of LN")
+    ax.plot(m[n].mean(), -5.4, "x", color="tab:green", markersize=9, markeredgewidth=2.5, label="the centre of LN")
     ax.set(title=train.sources[n], xlabel="channel mean m", yticks=range(0, 24, 4))
-axes[0].set_ylabel("channel (bars: ± spread over its pixels)")
+axes[0].set_ylabel("channel, smallest mean first (bar: ± spread of its pixels)")
 fig.colorbar(dots, label="gate of mode 1")
 fig.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
 fig.suptitle("Each image sorts its own channels: right of one threshold into mode 1, left of it into mode 2")
@@ -451,15 +451,22 @@ lesson.check("complex step", lambda: mode_group_norm_backward(dy, *args), comple
 # ## Same in training and in inference
 #
 # Nothing above looks at a second sample, so there is nothing to remember: no running statistics, no `eval()` that
-# behaves otherwise, any batch size. The cell below shows it on minidl's layer. Then it puts the two readings of the
-# variance side by side. $\sigma^2_{\mathrm{spatial}}-\sigma^2_{\mathrm{pooled}} = \sum_c w\,v$: how much the *pixels*
-# of a map vary. **Predict**: the channel means of a sample come closer and closer to each other, while the maps keep
-# their contrast. What does $y$ do in the two readings?
+# behaves otherwise, any batch size. The cell below shows it on minidl's layer, and the two identities with layer norm.
+# Then it puts the two readings of the variance side by side.
+# $\sigma^2_{\mathrm{spatial}}-\sigma^2_{\mathrm{pooled}} = \sum_c w\,v$: how much the *pixels* of a map vary.
+# **Predict**: the channel means of a sample come closer and closer to each other, while the maps keep their contrast.
+# What does $y$ do in the two readings?
 
 # %%
 layer = minidl.ModeGroupNorm(C, num_modes=2, rng=np.random.default_rng(1), dtype="float64")
 y_train = layer(x)
 y_eval = layer.eval()(x)
+for what, psi in {
+    "K = 1": (np.array([[0.8]]), np.ones(1)),
+    "K = 3, a = 0": (np.zeros((3, 1)), rng.normal(size=3)),
+}.items():
+    y = reference.mode_group_norm(x, weight, bias, *psi, eps)
+    print(f"{what:12}: |MGN − LN| is at most {np.abs(y - reference.layer_norm(x, weight, bias, eps)).max():.0e}")
 print("training = evaluation:", np.array_equal(y_train, y_eval), "  buffers:", list(layer.buffers))
 print(f"sample 0 alone, or in a batch of {N}: largest difference {np.abs(layer(x[:1]) - y_eval[:1]).max():.0e}")
 
@@ -486,10 +493,10 @@ plt.show()
 #
 # ## Break it
 #
-# **(a)** A sample with identical channels. What does $\psi$ do then, and what is its gradient? **(b)** A bias $b_2 =
-# -30$, then $-2000$: nobody wants mode 2. Mode normalization then falls silent in that mode and becomes BN. Does MGN
-# become LN? What does the plain formula $g/\sum_c g$ give? **(c)** One dead channel: a constant map (as after ReLU),
-# with the largest mean, and a sharp $\psi$.
+# **(a)** A sample with identical channels. What does $\psi$ do then, and what is its gradient? **(b)** A bias
+# $b_2 = -30$, then $-2000$: nobody wants mode 2. Mode normalization then falls silent in that mode and becomes BN. Does
+# MGN become LN? What does the plain formula $g/\sum_c g$ give? **(c)** One dead channel: a constant map (as after
+# ReLU), with the largest mean, and a sharp $\psi$.
 
 # %%
 same = np.repeat(x[:, :1], C, axis=1)
@@ -563,8 +570,8 @@ lesson.check("threshold", lambda: np.array(threshold(gate_weight, gate_bias)), b
 #   `minidl/norm/moments.py`. Means are counted from each sample's first channel, so that a large offset costs no
 #   digits.
 # - `minidl.ModeGroupNorm(num_channels, num_modes, moments="spatial")`: `weight`, `bias` $(C,)$, `gate.weight` $(K,1)$,
-#   `gate.bias` $(K,)$; after a forward, `layer.gates` $(N,C,K)$ can be looked at. It draws $a = 1/K+0.01\,\mathcal
-#   N(0,1)$ and $b$ uniform in $\pm1$.
+#   `gate.bias` $(K,)$; after a forward, `layer.gates` $(N,C,K)$ can be looked at. It draws
+#   $a = 1/K+0.01\,\mathcal N(0,1)$ and $b$ uniform in $\pm1$.
 # - PyTorch has no MGN, and the code that the paper's authors released has none either: equation 5 and Algorithm 3 are
 #   all there is to go by. The nearest relative is `nn.GroupNorm(1, C)`, which is $K = 1$.
 #
