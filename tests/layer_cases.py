@@ -393,3 +393,10 @@ CASES: dict[str, Case] = {
     ),
     **NORMS,
 }
+
+_LARGE = {name for name, case in CASES.items() if np.prod(case.shape) > 4000}  # for the tiles and threads of the CPU
+EACH_CASE_AND_LIBRARY = pytest.mark.parametrize(
+    ("name", "library"),
+    [(name, "numpy") for name in CASES] + [(name, "strict") for name in CASES if name not in _LARGE],
+    indirect=["library"],
+)

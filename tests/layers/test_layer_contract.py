@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, draw, gradients, parameters, run
+from layer_cases import CASES, EACH_CASE_AND_LIBRARY, EACH_LIBRARY, draw, gradients, host, parameters, run
 from layer_check import poison
 
-from minidl import parallel, threads
+from minidl import parallel, threads, to_device, to_host
 
 EACH = pytest.mark.parametrize("name", CASES)
 COMPOSED = ("Sequential", "Residual")
@@ -15,6 +15,21 @@ def whole(layer, x, dy):
     """Return y and all gradients as one dictionary of copies."""
     y, grads = run(layer, x, dy)
     return {"y": y.copy()} | {key: value.copy() for key, value in grads.items()}
+
+
+def forward(layer, x):
+    """Return y on the host."""
+    return to_host(layer.forward(to_device(x)))
+
+
+def backward(layer, dy):
+    """Return dx on the host."""
+    return to_host(layer.backward(to_device(dy)))
+
+
+def kept_gradients(layer):
+    """Return copies of what backward added, on the host."""
+    return {key: host(gradient) for key, gradient in gradients(layer).items()}
 
 
 def same(got, want, what=""):
@@ -42,15 +57,15 @@ def orders(x):
     yield "unaligned", unaligned
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_backward_before_forward_is_an_error_that_says_so(name):
     layer, (x, dy) = CASES[name].layer(), CASES[name].arrays()
     with pytest.raises(RuntimeError, match=r"^\w+\.backward: forward must come first, and each forward allows one"):
-        layer.backward(dy)
-    layer.forward(x)
-    layer.backward(dy)
+        backward(layer, dy)
+    forward(layer, x)
+    backward(layer, dy)
     with pytest.raises(RuntimeError, match=r"^\w+\.backward: forward must come first, and each forward allows one"):
-        layer.backward(dy)
+        backward(layer, dy)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith(COMPOSED)])
@@ -60,29 +75,31 @@ def test_the_error_of_backward_names_the_layer(name):
         layer.backward(CASES[name].arrays()[1])
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_neither_x_nor_dy_nor_a_parameter_is_changed(name, training):
     layer, (x, dy) = CASES[name].layer(training=training), CASES[name].arrays()
-    before = [a.copy() for a in (x, dy, *parameters(layer).values())]
-    run(layer, x, dy)
+    x, dy = to_device(x), to_device(dy)
+    before = [host(a) for a in (x, dy, *parameters(layer).values())]
+    layer.forward(x)
+    layer.backward(dy)
     for array, value in zip((x, dy, *parameters(layer).values()), before, strict=True):
-        np.testing.assert_array_equal(array, value)
+        np.testing.assert_array_equal(to_host(array), value)
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_gradients_accumulate(name):
     layer, (x, dy) = CASES[name].layer(), CASES[name].arrays()
     _, once = run(layer, x, dy)
-    layer.forward(x)
-    layer.backward(dy)
-    for key, gradient in gradients(layer).items():
+    forward(layer, x)
+    backward(layer, dy)
+    for key, gradient in kept_gradients(layer).items():
         np.testing.assert_allclose(gradient, 2 * once[key], rtol=1e-12)
     layer.zero_grad()
     assert not any(gradient.any() for gradient in gradients(layer).values())
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 @pytest.mark.parametrize("of_params", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("of_x", ["float16", "float32", "float64"])
 def test_the_dtype_of_y_is_that_of_x_and_the_dtype_of_dx_that_of_dy(name, of_x, of_params):
@@ -94,7 +111,7 @@ def test_the_dtype_of_y_is_that_of_x_and_the_dtype_of_dx_that_of_dy(name, of_x, 
         assert gradient.dtype == of_params, path
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_any_memory_order_gives_the_same_bits(name, training):
     case = CASES[name]
@@ -124,6 +141,7 @@ def test_an_input_with_stride_0_gives_the_bits_of_its_copy(name):
     same(whole(case.layer("float32"), row, dy), whole(case.layer("float32"), row.copy(), dy))
 
 
+@EACH_LIBRARY
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.in_eval])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_backward_fits_its_forward_whatever_mode_is_set_between(name, training):
@@ -131,14 +149,14 @@ def test_backward_fits_its_forward_whatever_mode_is_set_between(name, training):
     x, dy = case.arrays()
     want = whole(case.layer(training=training), x, dy)
     layer = case.layer(training=training)
-    y = layer.forward(x)
+    y = forward(layer, x)
     layer.train(not training)
-    got = {"y": y, "dx": layer.backward(dy)} | gradients(layer)
+    got = {"y": y, "dx": backward(layer, dy)} | kept_gradients(layer)
     same(got, want)
     assert not np.allclose(want["y"], whole(case.layer(training=not training), x, dy)["y"]), "the modes are the same"
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_a_layer_in_eval_mode_changes_no_state(name):
     layer, (x, dy) = CASES[name].layer(training=False), CASES[name].arrays()
     before = layer.state()
@@ -146,34 +164,34 @@ def test_a_layer_in_eval_mode_changes_no_state(name):
     same(layer.state(), before)
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_two_live_results_of_one_layer_do_not_share_memory(name):
     case = CASES[name]
     layer, (x, dy) = case.layer("float32"), case.arrays("float32")
     other_x, other_dy = x[::-1].copy(), dy[::-1].copy()
-    y = layer.forward(x)
-    dx = layer.backward(dy)
-    kept_y, kept_dx = y.copy(), dx.copy()
-    other_y = layer.forward(other_x)
-    other_dx = layer.backward(other_dy)
-    results = (y, dx, other_y, other_dx)
+    y = layer.forward(to_device(x))
+    dx = layer.backward(to_device(dy))
+    kept_y, kept_dx = host(y), host(dx)
+    other_y = layer.forward(to_device(other_x))
+    other_dx = layer.backward(to_device(other_dy))
+    results = [getattr(array, "_memory", array) for array in (y, dx, other_y, other_dx)]
     for i, a in enumerate(results):
         for b in results[:i]:
             assert not np.shares_memory(a, b)
-    np.testing.assert_array_equal(y, kept_y)
-    np.testing.assert_array_equal(dx, kept_dx)
+    np.testing.assert_array_equal(to_host(y), kept_y)
+    np.testing.assert_array_equal(to_host(dx), kept_dx)
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_what_forward_kept_survives_another_layer_of_the_same_sizes(name):
     case = CASES[name]
     x, dy = case.arrays("float32")
     want = whole(case.layer("float32"), x, dy)
     a, b = case.layer("float32"), case.layer("float32")
-    y = a.forward(x)
-    b.forward(x[::-1].copy())
-    b.backward(dy[::-1].copy())
-    same({"y": y, "dx": a.backward(dy)} | gradients(a), want)
+    y = a.forward(to_device(x))
+    forward(b, x[::-1].copy())
+    backward(b, dy[::-1].copy())
+    same({"y": to_host(y), "dx": backward(a, dy)} | kept_gradients(a), want)
 
 
 @EACH
@@ -198,13 +216,14 @@ def test_any_number_of_threads_gives_the_same_bits(name, training, monkeypatch):
             same(whole(case.layer("float32", training), x, dy), want, f"on {n} threads")
 
 
-@EACH
+@EACH_CASE_AND_LIBRARY
 def test_the_same_layer_gives_the_same_bits_each_time(name):
     case = CASES[name]
     x, dy = case.arrays("float32")
     same(whole(case.layer("float32"), x, dy), whole(case.layer("float32"), x, dy))
 
 
+@EACH_LIBRARY
 @pytest.mark.parametrize("name", [name for name in CASES if "Conv" not in name and "Linear" not in name])
 def test_float16_near_its_largest_value_stays_finite(name):
     case = CASES[name]
@@ -216,23 +235,25 @@ def test_float16_near_its_largest_value_stays_finite(name):
     x = (6e4 * np.sign(draw(5, *case.shape, mean=0.0)) + draw(6, *case.shape, std=16.0)).astype("float16")
     if isinstance(layer, type(CASES["Dropout"].layer())):
         layer.eval()
-    y = layer.forward(x)
+    y = forward(layer, x)
     assert np.isfinite(y).all()
-    assert np.isfinite(layer.backward(draw(7, *y.shape, mean=0.0, std=0.1).astype("float16"))).all()
+    assert np.isfinite(backward(layer, draw(7, *y.shape, mean=0.0, std=0.1).astype("float16"))).all()
 
 
 ACROSS = ("BatchNorm", "ModeNorm", "Residual, identity")  # in training these mix the samples of a batch
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.shape[0] > 1])
+@EACH_CASE_AND_LIBRARY
 def test_a_nan_in_one_sample_reaches_that_sample_alone(name, training):
     case = CASES[name]
+    if case.shape[0] == 1:
+        return  # there are no others
     layer, (x, dy) = case.layer(training=training), case.arrays()
     clean = whole(case.layer(training=training), x, dy)
     x[1].flat[0] = np.nan
-    y = layer.forward(x)
-    dx = layer.backward(dy)
+    y = forward(layer, x)
+    dx = backward(layer, dy)
     assert np.isnan(y[1]).any()
     if training and name.startswith(ACROSS):
         assert np.isnan(y).any(axis=tuple(range(1, y.ndim))).all()

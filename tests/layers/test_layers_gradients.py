@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gradients import VacuousCheckError
-from layer_cases import CASES
+from layer_cases import CASES, EACH_LIBRARY
 from layer_check import check_slopes
 
 EACH = pytest.mark.parametrize(
@@ -13,6 +13,7 @@ EACH = pytest.mark.parametrize(
 )
 
 
+@EACH_LIBRARY
 @EACH
 def test_backward_is_the_derivative_of_forward(name, training):
     check_slopes(name, training)
