@@ -66,7 +66,7 @@ def test_other_data_or_another_schema_is_another_run(monkeypatch):
 
 
 def test_where_the_data_lies_and_how_many_threads_work_is_no_other_run():
-    for change in ({"data_dir": "elsewhere"}, {"sample": True}, {"threads": 7}, {"checkpoint_every": 5}):
+    for change in ({"data_dir": "elsewhere"}, {"sample": True}, {"threads": 7}, {"device": 1}, {"checkpoint_every": 5}):
         assert run_hash(replace(BASE, **change), DATA) == run_hash(BASE, DATA)
         assert folder_name(replace(BASE, **change), DATA) == folder_name(BASE, DATA)
 
@@ -112,6 +112,14 @@ def test_a_partial_summary_is_no_finished_run(tmp_path):
     run = Store(tmp_path).read()[run_hash(BASE, DATA)]
     with pytest.raises(ReproduceError, match="is not finished"):
         run.result()
+
+
+def test_a_run_of_two_backends_is_no_run_of_a_table(tmp_path):
+    write_run(tmp_path / "runs" / "any", BASE)
+    file = tmp_path / "runs" / "any" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "went_on": [{"after_update": 3, "backend": "cupy"}]}))
+    with pytest.raises(ReproduceError, match=r"any was trained with two backends; move it away to train the run anew"):
+        Store(tmp_path).read()
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"config": {"norm": "xy"}}', '{"config": {"colour": 3}, "data": {}}'])
