@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HEADER = re.compile(
-    r"# ---\n# jupyter:\n#   minidl:\n#     title: (?P<title>.+)\n#     minutes: (?P<minutes>\d+)\n"
+    r"# ---\n# jupyter:\n#   minidl:\n"
+    r'#     title: (?P<quote>"?)(?P<title>.+)(?P=quote)\n#     minutes: (?P<minutes>\d+)\n'
     r'#     needs: \[(?P<needs>(?:"\d\d"(?:, "\d\d")*)?)\]\n#     checks: (?P<checks>\d+)\n# ---\n'
 )
 MARKER = re.compile(r'# %%(?P<markdown> \[markdown\])?(?: tags=\["(?P<tag>\w+)"\])?')

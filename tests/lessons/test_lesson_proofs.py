@@ -69,7 +69,7 @@ def test_a_wrong_answer_refused_without_its_diagnosis_is_found(tmp_path):
 
 def test_a_wrong_answer_that_cannot_run_is_found(tmp_path):
     (fault,) = wrong(tmp_path, ("def double(x):\n    return x**2", "def double(x):\n    return x.no_such_thing"))
-    assert "must refuse this answer for its values, got CheckFailed" in fault
+    assert 'must say "You squared it.", got double: an error in double' in fault
     (fault,) = wrong(tmp_path, ("def double(x):\n    return x**2", "1 / 0"))
     assert "the wrong answer must run, got ZeroDivisionError" in fault
 
@@ -167,3 +167,12 @@ def test_an_error_in_a_lesson_is_found(tmp_path):
 def test_a_lesson_that_takes_too_long_is_given_up(tmp_path):
     _, faults, _ = execute(tmp_path, 5, ("rng = np", "import time\n\ntime.sleep(60)\nrng = np"))
     assert faults == ["not done after 5 s"]
+
+
+def test_a_source_that_breaks_the_form_is_one_line_for_the_player(tmp_path):
+    path = tiny_lesson.lesson(tmp_path, ("checks: 2", "checks: x"))
+    command = [sys.executable, "-m", "lessons.machinery.play", "stub", str(path)]
+    play = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert play.returncode == 1
+    assert play.stderr == f"{path}:1: " + play.stderr.partition(":1: ")[2]
+    assert play.stderr.count("\n") == 1

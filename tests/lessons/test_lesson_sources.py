@@ -83,6 +83,13 @@ def test_a_header_that_counts_other_checks_than_there_are_is_refused(tmp_path):
         read(path)
 
 
+def test_a_title_may_be_quoted(tmp_path):
+    path = tiny_lesson.lesson(
+        tmp_path, ("title: Tiny", 'title: "Tiny: a lesson"'), ("02 · Tiny", "02 · Tiny: a lesson")
+    )
+    assert read(path).title == "Tiny: a lesson"
+
+
 def test_a_file_of_another_name_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"must be called NN_name\.py"):
         read(tiny_lesson.lesson(tmp_path, name="tiny"))

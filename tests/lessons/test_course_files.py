@@ -1,0 +1,40 @@
+"""What is committed of the course: the notebooks are their build, and the table of contents tells the truth."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lessons import build as command
+from lessons.machinery.source import read
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "lessons" / "src").glob("*.py"))
+README = (ROOT / "lessons" / "README.md").read_text(encoding="utf-8")
+ROW = re.compile(r"\| (\d\d) \| \[(.+?)\]\((\S+?)\) \| (.+?) \| (\d+) min \| (.+?) \|")
+
+
+def test_the_committed_notebooks_are_their_build(capsys):
+    status = command.main(["--check"])
+    assert status == 0, capsys.readouterr().err
+
+
+def test_there_are_fourteen_lessons():
+    assert [path.name[:2] for path in SOURCES] == [f"{i:02}" for i in range(1, 15)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_lesson_has_wrong_answers_that_are_refused(path):
+    source = read(path)
+    assert len(source.tagged("wrong")) >= (3 if source.number in ("05", "09") else 2)
+
+
+def test_the_table_of_contents_says_what_the_lessons_say():
+    rows = [match.groups() for match in ROW.finditer(README)]
+    told = [(number, title, link, int(minutes), needs) for number, title, link, _, minutes, needs in rows]
+    assert told == [
+        (source.number, source.title, f"{source.name}.ipynb", source.minutes, ", ".join(source.needs) or "–")
+        for source in map(read, SOURCES)
+    ]
+    hours = sum(row[3] for row in told) / 60
+    assert f"about {round(hours)} hours" in README
