@@ -3,7 +3,7 @@
 #   minidl:
 #     title: Mode normalization I
 #     minutes: 75
-#     needs: ["05", "06"]
+#     needs: ["05", "06", "07"]
 #     checks: 7
 # ---
 
@@ -13,7 +13,8 @@
 # **Goal.** You write mode normalization (MN) as its paper defines it: gates, the statistics of a mode, the gated sum,
 # and what changes in inference. At the end you know in which cases MN *is* batch normalization (BN), to the last digit.
 #
-# **You need.** Lessons 05 (batch normalization) and 06 (the numerics of a variance). **Time.** About 75 minutes.
+# **You need.** Lessons 05 (batch normalization), 06 (the numerics of a variance) and 07 (the other norms). **Time.**
+# About 75 minutes.
 #
 # BN gives a channel one mean and one variance. That describes a channel well whose values form one heap. Train one
 # network on handwritten digits *and* on photographs of house numbers, and its channels have two. MN gives a channel $K$
