@@ -2,20 +2,22 @@
 
 import numpy as np
 import pytest
-from layer_cases import draw
+from layer_cases import EACH_LIBRARY, draw
 
-from minidl import Dropout, ReLU
+from minidl import Dropout, ReLU, to_device, to_host, use_backend
 
 
+@EACH_LIBRARY
 @pytest.mark.parametrize("times", [1, 5000])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_relu_passes_what_is_above_zero_and_nothing_at_it(times, dtype):
     x = np.tile(np.array([[-np.inf, -2.5, -0.0, 0.0, 2.5, np.inf, np.nan]], dtype), (times, 1))
     layer = ReLU()
-    y = layer(x)
+    y = to_host(layer(to_device(x)))
     np.testing.assert_array_equal(y, np.tile(np.array([[0, 0, 0, 0, 2.5, np.inf, np.nan]], dtype), (times, 1)))
     dy = np.full(x.shape, 3.0, dtype)
-    np.testing.assert_array_equal(layer.backward(dy), np.tile(np.array([[0, 0, 0, 0, 3, 3, 0]], dtype), (times, 1)))
+    dx = to_host(layer.backward(to_device(dy)))
+    np.testing.assert_array_equal(dx, np.tile(np.array([[0, 0, 0, 0, 3, 3, 0]], dtype), (times, 1)))
 
 
 def test_dropout_zeroes_with_probability_p_and_keeps_the_mean():
@@ -34,6 +36,16 @@ def test_dropout_draws_a_new_mask_each_time_and_the_same_ones_from_one_seed():
     assert not np.array_equal(first == 0, second == 0)
     np.testing.assert_array_equal(other(np.asfortranarray(x)), first)
     np.testing.assert_array_equal(other(x), second)
+
+
+@EACH_LIBRARY
+def test_one_seed_draws_the_same_masks_on_every_library():
+    x = np.moveaxis(draw(1, 3, 4, 5), -1, 0)
+    layer = Dropout(0.3, rng=np.random.default_rng(1))
+    y = to_host(layer(to_device(x)))
+    with use_backend("numpy"):
+        want = Dropout(0.3, rng=np.random.default_rng(1))(x)
+    np.testing.assert_array_equal(y, want)
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.0), Dropout(0.9).eval()], ids=["p = 0", "inference"])

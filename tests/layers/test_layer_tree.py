@@ -2,9 +2,23 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, NORMS, draw
+from layer_cases import CASES, EACH_LIBRARY, NORMS, draw, host
 
-from minidl import BatchNorm, Conv2d, Dropout, Layer, Linear, MaxPool2d, ModeNorm, ReLU, Residual, Sequential
+from minidl import (
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ModeNorm,
+    ReLU,
+    Residual,
+    Sequential,
+    to_device,
+    to_host,
+    use_backend,
+)
 
 EACH = pytest.mark.parametrize("name", CASES)
 
@@ -107,6 +121,7 @@ def test_num_params_counts_what_is_trained():
     assert tree().num_params() == conv + bn + mn
 
 
+@EACH_LIBRARY
 def test_zero_grad_reaches_every_layer():
     net = tree()
     for _, layer in net.named_layers():
@@ -116,6 +131,7 @@ def test_zero_grad_reaches_every_layer():
     assert not any(grad.any() for _, layer in net.named_layers() for grad in layer.grads.values())
 
 
+@EACH_LIBRARY
 @EACH
 def test_a_state_goes_round(name):
     case = CASES[name]
@@ -126,10 +142,25 @@ def test_a_state_goes_round(name):
     for key, value in target.state().items():
         np.testing.assert_array_equal(value, state[key], strict=True)
     if case.in_eval and not name.startswith("Dropout"):
-        x, _ = case.arrays()
-        np.testing.assert_array_equal(target.eval()(x), source.eval()(x))
+        x = to_device(case.arrays()[0])
+        np.testing.assert_array_equal(to_host(target.eval()(x)), to_host(source.eval()(x)))
 
 
+@EACH_LIBRARY
+@pytest.mark.parametrize("other", ["numpy", "cupy"])
+def test_a_state_moves_between_libraries(library, other):
+    if library == "numpy" and other == "cupy":
+        return  # the other way round is the same
+    source = tree()
+    with use_backend(other):
+        target = Sequential(Conv2d(3, 4, 3), Residual(Sequential(BatchNorm(4), ReLU()), ModeNorm(4, 2)), ReLU())
+        target.load_state(source.state())
+        assert all(type(array) is np.ndarray for array in target.state().values())
+        for path, array in target._named_arrays().items():
+            np.testing.assert_array_equal(host(array), source.state()[path], strict=True)
+
+
+@EACH_LIBRARY
 def test_a_state_is_a_copy():
     layer = CASES["ModeNorm"].layer()
     state = layer.state()
@@ -140,9 +171,10 @@ def test_a_state_is_a_copy():
         np.testing.assert_array_equal(value, before[key])
     layer.load_state(state)
     state["weight"] += 1
-    np.testing.assert_array_equal(layer.params["weight"], before["weight"])
+    np.testing.assert_array_equal(to_host(layer.params["weight"]), before["weight"])
 
 
+@EACH_LIBRARY
 def test_a_state_is_loaded_in_place_and_cast():
     layer = Linear(3, 4, rng=rng())
     weight, gradient = layer.params["weight"], layer.grads["weight"]
@@ -150,7 +182,7 @@ def test_a_state_is_loaded_in_place_and_cast():
     layer.load_state(state)
     assert layer.params["weight"] is weight
     assert layer.grads["weight"] is gradient
-    np.testing.assert_array_equal(weight, state["weight"].astype("float32"), strict=True)
+    np.testing.assert_array_equal(to_host(weight), state["weight"].astype("float32"), strict=True)
 
 
 def test_a_state_that_does_not_fit_is_refused_by_name_and_nothing_changes():
@@ -174,19 +206,20 @@ def test_an_empty_row_is_the_identity():
     np.testing.assert_array_equal(net.backward(2 * x), 2 * x)
 
 
+@EACH_LIBRARY
 def test_a_layer_without_needs_dx_returns_none_and_the_same_gradients():
-    x, dy = draw(1, 3, 3, 5, 7), draw(2, 3, 4, 3, 5)
+    x, dy = to_device(draw(1, 3, 3, 5, 7)), to_device(draw(2, 3, 4, 3, 5))
     with_dx, without = (Conv2d(3, 4, 3, needs_dx=needs, rng=rng(), dtype="float64") for needs in (True, False))
     for layer in (with_dx, without):
         layer(x)
     assert with_dx.backward(dy).shape == x.shape
     assert without.backward(dy) is None
     for key in ("weight", "bias"):
-        np.testing.assert_array_equal(without.grads[key], with_dx.grads[key])
+        np.testing.assert_array_equal(to_host(without.grads[key]), to_host(with_dx.grads[key]))
     first = Linear(3, 4, rng=rng(), dtype="float64")
     first.needs_dx = False
-    first(draw(1, 5, 3))
-    assert first.backward(draw(2, 5, 4)) is None
+    first(to_device(draw(1, 5, 3)))
+    assert first.backward(to_device(draw(2, 5, 4))) is None
 
 
 def test_a_branch_and_a_shortcut_of_other_shapes_are_refused():
@@ -206,8 +239,11 @@ def test_a_layer_of_its_own_must_write_forward_and_backward():
         Layer().backward(draw(1, 3))
 
 
-def test_one_seed_draws_the_same_parameters():
+@EACH_LIBRARY
+def test_one_seed_draws_the_same_parameters_on_every_library():
     for name, case in CASES.items():
-        a, b = case.make(dtype="float32").state(), case.make(dtype="float32").state()
+        a = case.make(dtype="float32").state()
+        with use_backend("numpy"):
+            b = case.make(dtype="float32").state()
         for key in a:
             np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name} {key}")

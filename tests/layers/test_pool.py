@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import draw
+from layer_cases import EACH_LIBRARY, draw
 
-from minidl import AvgPool2d, MaxPool2d, reference
+from minidl import AvgPool2d, MaxPool2d, reference, to_device, to_host
 
 
 @st.composite
@@ -18,6 +18,7 @@ def pools(draw_one):
     return (draw_one(st.integers(1, 3)), draw_one(st.integers(1, 3)), *size), kernel, stride, padding
 
 
+@EACH_LIBRARY
 @settings(max_examples=60)
 @given(pools(), st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_max_pool_takes_the_first_maximum_row_by_row(pool, seed, values):
@@ -25,30 +26,32 @@ def test_max_pool_takes_the_first_maximum_row_by_row(pool, seed, values):
     rng = np.random.default_rng(seed)
     x = rng.integers(-values, values, shape).astype(float)  # many ties
     layer = MaxPool2d(*arguments)
-    y = layer(x)
+    y = to_host(layer(to_device(x)))
     np.testing.assert_array_equal(y, reference.max_pool2d(x, *arguments))
     dy = rng.normal(size=y.shape)
     want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
-    np.testing.assert_allclose(layer.backward(dy), want, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(to_host(layer.backward(to_device(dy))), want, rtol=1e-14, atol=1e-14)
 
 
+@EACH_LIBRARY
 @settings(max_examples=40)
 @given(pools(), st.integers(0, 2**32 - 1))
 def test_avg_pool_is_the_reference(pool, seed):
     shape, *arguments = pool
     x = draw(seed, *shape)
     layer = AvgPool2d(*arguments)
-    y = layer(x)
+    y = to_host(layer(to_device(x)))
     np.testing.assert_allclose(y, reference.avg_pool2d(x, *arguments), rtol=1e-13, atol=1e-13)
     dy = draw(seed + 1, *y.shape, mean=0.0)
     want = reference.avg_pool2d_backward(dy, x, *arguments)["dx"]
-    np.testing.assert_allclose(layer.backward(dy), want, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(to_host(layer.backward(to_device(dy))), want, rtol=1e-13, atol=1e-13)
 
 
+@EACH_LIBRARY
 def test_a_nan_reaches_the_windows_that_hold_it_and_no_others():
     for layer in (MaxPool2d(2, 1), AvgPool2d(2, 1)):
         x = draw(1, 3, 4, 5, 7)
         x[1, 2, 3, 4] = np.nan
         reached = np.zeros((3, 4, 4, 6), bool)
         reached[1, 2, 2:4, 3:5] = True
-        np.testing.assert_array_equal(np.isnan(layer(x)), reached)
+        np.testing.assert_array_equal(np.isnan(to_host(layer(to_device(x)))), reached)

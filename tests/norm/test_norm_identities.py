@@ -3,10 +3,11 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import run
+from layer_cases import EACH_LIBRARY, host, run
 
-from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm
+from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device
 
+pytestmark = EACH_LIBRARY
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = st.tuples(st.integers(2, 7), st.integers(1, 5)).flatmap(
@@ -26,7 +27,7 @@ def fill(layer, seed):
     """Draw every parameter, none of them 0 or 1."""
     rng = np.random.default_rng([seed, 1])
     for name, p in layer.params.items():
-        p[...] = rng.normal(0.0 if "gate" in name else 1.7, 0.6, size=p.shape)
+        p[...] = to_device(rng.normal(0.0 if "gate" in name else 1.7, 0.6, size=p.shape))
     return layer
 
 
@@ -85,7 +86,7 @@ def test_mode_norm_with_one_mode_is_batch_norm_of_the_second_moment_in_inference
         x, dy = batch(seed + step, shape)
         agree(run(mode, x, dy), run(plain, x, dy))
     for name in ("running_mean", "running_mean_square"):
-        np.testing.assert_allclose(mode.buffers[name][0], plain.buffers[name], rtol=1e-12)
+        np.testing.assert_allclose(host(mode.buffers[name])[0], host(plain.buffers[name]), rtol=1e-12)
     agree(run(mode.eval(), x, dy), run(plain.eval(), x, dy))
     assert_no_gate_gradients(mode, seed, shape)
 
@@ -97,8 +98,8 @@ def test_mode_norm_with_one_mode_is_not_the_usual_batch_norm_in_inference(seed, 
     plain = batch_norm(shape[1], "biased")
     for step in range(3):
         x = batch(seed + step, shape)[0] + 5 * step
-        mode(x)
-        plain(x)
+        mode(to_device(x))
+        plain(to_device(x))
     running_var = mode.buffers["running_mean_square"] - mode.buffers["running_mean"] ** 2
     assert (running_var > plain.buffers["running_var"]).all()  # it holds the spread of the batch means too
 
@@ -114,7 +115,7 @@ def test_mode_norm_with_constant_gates_is_batch_norm(seed, shape, modes):
         # the gates do not differ, but they could: gate.weight has a gradient, which a constant cannot have
         agree(run(mode, x, dy), run(plain, x, dy), keys=("dx", "dweight", "dbias"))
     for name in ("running_mean", "running_mean_square"):
-        np.testing.assert_allclose(mode.buffers[name], np.tile(plain.buffers[name], (modes, 1)), rtol=1e-12)
+        np.testing.assert_allclose(host(mode.buffers[name]), np.tile(host(plain.buffers[name]), (modes, 1)), rtol=1e-12)
     agree(run(mode.eval(), x, dy), run(plain.eval(), x, dy), keys=("dx", "dweight", "dbias"))
 
 
@@ -128,9 +129,9 @@ def test_mode_norm_with_hard_gates_is_batch_norm_of_each_cluster(seed, channels,
     x[:, 0] += np.where(cluster, 50.0, -50.0)[:, None]
     mode = mode_norm(seed, x.shape, 2)
     mode.params["gate.weight"][...] = 0
-    mode.params["gate.weight"][:, 0] = 40.0, -40.0
+    mode.params["gate.weight"][:, 0] = to_device(np.array([40.0, -40.0]))
     y, grads = run(mode, x, dy)
-    np.testing.assert_array_equal(mode.gates, np.stack([cluster, ~cluster], axis=1))
+    np.testing.assert_array_equal(host(mode.gates), np.stack([cluster, ~cluster], axis=1))
     plain = affine_of(batch_norm(channels), mode)
     totals = {"dweight": 0.0, "dbias": 0.0}
     for members in (cluster, ~cluster):
@@ -147,7 +148,7 @@ def test_mode_norm_with_hard_gates_is_batch_norm_of_each_cluster(seed, channels,
 def test_an_affine_pair_a_mode_with_equal_rows_is_a_shared_one(seed, shape, modes, training):
     shared = mode_norm(seed, shape, modes)
     for step in range(2):
-        shared(batch(seed + step, shape)[0])
+        shared(to_device(batch(seed + step, shape)[0]))
     mode = mode_norm(seed, shape, modes, per_mode_affine=True)
     state = shared.state()
     for name in ("weight", "bias"):
@@ -258,7 +259,7 @@ def test_permuting_the_modes_permutes_their_gradients_and_leaves_the_rest(seed, 
     order = np.random.default_rng(seed).permutation(modes)
     layer, other = gated(seed, shape, modes, kind), gated(seed, shape, modes, kind)
     if kind == "mn":
-        layer(batch(seed + 1, shape)[0])
+        layer(to_device(batch(seed + 1, shape)[0]))
     state = layer.state()
     other.load_state({name: a[order] if a.ndim == 2 or name == "gate.bias" else a for name, a in state.items()})
     y, want = run(layer.train(training), x, dy)
@@ -310,15 +311,15 @@ def test_repeating_the_batch_repeats_the_outputs_and_doubles_the_parameters_grad
 def test_gates_are_probabilities_of_the_spatial_mean(seed, shape, modes):
     x, _ = batch(seed, shape)
     layer = mode_norm(seed, shape, modes)
-    layer(x)
+    layer(to_device(x))
     m = x.reshape(*shape[:2], -1).mean(axis=2)
-    z = m @ layer.params["gate.weight"].T + layer.params["gate.bias"]
+    z = m @ host(layer.params["gate.weight"]).T + host(layer.params["gate.bias"])
     g = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(layer.gates, g, rtol=1e-10)
+    np.testing.assert_allclose(host(layer.gates), g, rtol=1e-10)
     per_channel = mode_group_norm(seed, shape, modes)
-    per_channel(x)
-    z = m[:, :, None] * per_channel.params["gate.weight"][:, 0] + per_channel.params["gate.bias"]
-    np.testing.assert_allclose(per_channel.gates, np.exp(z) / np.exp(z).sum(axis=2, keepdims=True), rtol=1e-10)
+    per_channel(to_device(x))
+    z = m[:, :, None] * host(per_channel.params["gate.weight"])[:, 0] + host(per_channel.params["gate.bias"])
+    np.testing.assert_allclose(host(per_channel.gates), np.exp(z) / np.exp(z).sum(axis=2, keepdims=True), rtol=1e-10)
 
 
 @FEW
@@ -326,11 +327,11 @@ def test_gates_are_probabilities_of_the_spatial_mean(seed, shape, modes):
 def test_the_statistics_that_stay_readable_are_those_of_each_mode(seed, shape, modes):
     x, _ = batch(seed, shape)
     layer = mode_norm(seed, shape, modes)
-    layer(x)
-    flat, g = x.reshape(*shape[:2], -1), layer.gates
+    layer(to_device(x))
+    flat, g = x.reshape(*shape[:2], -1), host(layer.gates)
     for k in range(modes):
         w = g[:, k] / g[:, k].sum()
         mu = (w[:, None] * flat.mean(axis=2)).sum(axis=0)
         var = (w[:, None] * ((flat - mu[:, None]) ** 2).mean(axis=2)).sum(axis=0)
-        np.testing.assert_allclose(layer.mean[k], mu, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(layer.var[k], var, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(host(layer.mean)[k], mu, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(host(layer.var)[k], var, rtol=1e-9, atol=1e-9)

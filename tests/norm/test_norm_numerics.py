@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from layer_cases import NORMS, draw, run
+from layer_cases import EACH_LIBRARY, NORMS, draw, host, run
 
-from minidl import InstanceNorm, ModeGroupNorm, ModeNorm, reference
+from minidl import InstanceNorm, ModeGroupNorm, ModeNorm, reference, to_device, to_host
 
+pytestmark = EACH_LIBRARY
 EPS32 = np.finfo(np.float32).eps
 FULL = {
     name: NORMS[name] for name in ("BatchNorm", "InstanceNorm", "LayerNorm", "GroupNorm", "ModeNorm", "ModeGroupNorm")
@@ -18,7 +19,7 @@ def layer_whose_gates_ignore_the_mean(case, dtype):
     if "gate.weight" in layer.params:
         gate = layer.params["gate.weight"]
         if gate.shape[1] > 1:
-            gate[...] = [1.0, -1.0] * (gate.shape[1] // 2) * np.arange(1, len(gate) + 1)[:, None]
+            gate[...] = to_device([1.0, -1.0] * (gate.shape[1] // 2) * np.arange(1, len(gate) + 1)[:, None])
         else:
             gate[...] = 0  # one channel has no other to differ from
     return layer
@@ -64,7 +65,7 @@ def test_a_constant_input_gives_the_bias(name, value):
     layer = layer_whose_gates_ignore_the_mean(case, "float32")
     x = np.full(case.shape, value, np.float32)
     y, grads = run(layer, x, draw(2, *case.shape, mean=0.0).astype(np.float32))
-    bias = np.broadcast_to(layer.params["bias"].reshape(1, -1, 1, 1), case.shape)
+    bias = np.broadcast_to(host(layer.params["bias"]).reshape(1, -1, 1, 1), case.shape)
     np.testing.assert_allclose(y, bias, atol=1e-6)
     assert all(np.isfinite(g).all() for g in grads.values())
 
@@ -84,31 +85,35 @@ def test_one_constant_channel_among_others_is_the_reference(name):
 
 def test_instance_norm_of_one_value_a_channel_is_the_bias():
     layer = InstanceNorm(4)
-    layer.params["bias"][...] = draw(1, 4)
+    layer.params["bias"][...] = to_device(draw(1, 4))
     dy = draw(3, 3, 4).astype(np.float32)
     y, grads = run(layer, draw(2, 3, 4).astype(np.float32), dy)
-    np.testing.assert_array_equal(y, np.tile(layer.params["bias"], (3, 1)))
+    np.testing.assert_array_equal(y, np.tile(host(layer.params["bias"]), (3, 1)))
     slope = np.abs(dy).max() / np.sqrt(layer.eps)  # dx = slope − slope, rounded
     np.testing.assert_allclose(grads["dx"], 0, atol=2 * EPS32 * slope)
 
 
 def mode_norm(channels, modes, weight, bias, training=True):
     layer = ModeNorm(channels, modes, eps=0.01, rng=np.random.default_rng(0), dtype="float64")
-    layer.params["weight"][...] = draw(3, channels, mean=0.8, std=0.5)
-    layer.params["bias"][...] = draw(4, channels, mean=-0.7, std=0.5)
-    layer.params["gate.weight"][...] = weight
-    layer.params["gate.bias"][...] = bias
+    values = {
+        "weight": draw(3, channels, mean=0.8, std=0.5),
+        "bias": draw(4, channels, mean=-0.7, std=0.5),
+        "gate.weight": np.asarray(weight),
+        "gate.bias": np.asarray(bias),
+    }
+    for name, value in values.items():
+        layer.params[name][...] = to_device(value)
     return layer.train(training)
 
 
 def assert_is_reference(layer, x, tolerance=1e-11):
     """Compare y and every gradient; return y and them."""
     dy = draw(2, *x.shape, mean=0.0)
-    arguments = {name.replace(".", "_"): p for name, p in layer.params.items()}
+    arguments = {name.replace(".", "_"): host(p) for name, p in layer.params.items()}
     if isinstance(layer, ModeGroupNorm):
         name, rest = "mode_group_norm", {}
     else:
-        name, rest = ("mode_norm", {}) if layer.training else ("mode_norm_eval", dict(layer.buffers))
+        name, rest = ("mode_norm", {}) if layer.training else ("mode_norm_eval", {key: host(value) for key, value in layer.buffers.items()})
     want_y = getattr(reference, name)(x, **arguments, **rest, eps=0.01)
     want = getattr(reference, f"{name}_backward")(dy, x, **arguments, **rest, eps=0.01)
     y, grads = run(layer, x, dy)
@@ -126,13 +131,13 @@ def test_an_empty_mode_is_finite_and_changes_nothing(shape, training):
     with_empty = mode_norm(4, 3, weight, [0.3, -0.2, -800.0], training)
     y, grads = assert_is_reference(with_empty, x)
     assert not with_empty.gates[:, 2].any()
-    assert np.isfinite(with_empty.mean).all()
-    assert np.isfinite(with_empty.var).all()
+    assert np.isfinite(host(with_empty.mean)).all()
+    assert np.isfinite(host(with_empty.var)).all()
     without = mode_norm(4, 2, weight[:2], [0.3, -0.2], training)
     want_y, want = run(without, x, draw(2, *x.shape, mean=0.0))
     np.testing.assert_allclose(y, want_y, rtol=1e-12)
     np.testing.assert_allclose(grads["dx"], want["dx"], rtol=1e-11, atol=1e-12)
-    assert all(np.isfinite(buffer).all() for buffer in with_empty.buffers.values())
+    assert all(np.isfinite(host(buffer)).all() for buffer in with_empty.buffers.values())
 
 
 @pytest.mark.parametrize("gap", [30.0, 800.0, 1e6])
@@ -156,8 +161,8 @@ def test_a_mode_that_one_sample_owns_normalises_it_by_itself(shape):
     weight[:, 0] = 100.0, -100.0
     layer = mode_norm(4, 2, weight, [-400.0, 400.0])
     y, _ = assert_is_reference(layer, x)
-    np.testing.assert_array_equal(layer.gates[:, 0], [0, 0, 1, 0, 0])
-    p = {name: value[:, None] if len(shape) == 3 else value for name, value in layer.params.items() if value.ndim == 1}
+    np.testing.assert_array_equal(to_host(layer.gates)[:, 0], [0, 0, 1, 0, 0])
+    p = {name: host(layer.params[name]).reshape(-1, *(1,) * (len(shape) - 2)) for name in ("weight", "bias")}
     if len(shape) == 2:
         alone = p["bias"]
     else:
@@ -169,9 +174,9 @@ def test_a_mode_that_one_sample_owns_normalises_it_by_itself(shape):
 @pytest.mark.parametrize("gap", [30.0, 800.0, 1e6])
 def test_mode_group_norm_with_saturated_gates_is_finite(gap):
     layer = ModeGroupNorm(5, 3, eps=0.01, rng=np.random.default_rng(0), dtype="float64")
-    layer.params["gate.weight"][...] = np.array([[gap], [0.0], [-gap]])
+    layer.params["gate.weight"][...] = to_device(np.array([[gap], [0.0], [-gap]]))
     assert_is_reference(layer, draw(1, 4, 5, 3), tolerance=1e-9)
-    layer.params["gate.bias"][...] = 0.0, -gap, 0.0
+    layer.params["gate.bias"][...] = to_device(np.array([0.0, -gap, 0.0]))
     assert_is_reference(layer, draw(1, 4, 5, 3), tolerance=1e-9)
 
 
@@ -179,10 +184,10 @@ def test_mode_group_norm_with_saturated_gates_is_finite(gap):
 def test_an_infinite_value_stays_in_its_sample(name):
     case = NORMS[name]
     x, _ = case.arrays()
-    want = case.layer()(x)
+    want = to_host(case.layer()(to_device(x)))
     x[1, 2, 3, 4] = np.inf
     with np.errstate(invalid="ignore"):
-        y = case.layer()(x)
+        y = to_host(case.layer()(to_device(x)))
     np.testing.assert_array_equal(y[[0, 2]], want[[0, 2]])
 
 
@@ -191,5 +196,5 @@ def test_statistics_of_a_batch_with_a_nan_are_nan_and_do_not_hide_it(name):
     case = NORMS[name]
     layer, (x, _) = case.layer(), case.arrays()
     x[1, 2, 0, 0] = np.nan
-    layer(x)
-    assert np.isnan(layer.buffers["running_mean"][..., 2]).all()
+    layer(to_device(x))
+    assert np.isnan(host(layer.buffers["running_mean"])[..., 2]).all()

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from layer_cases import NORMS, draw, run
+from layer_cases import EACH_LIBRARY, NORMS, draw, host, run
 
-from minidl import BatchNorm, ModeNorm, reference
+from minidl import BatchNorm, ModeNorm, reference, to_device, to_host
 
 MOMENTUM = 0.3
+pytestmark = EACH_LIBRARY
 WITH_STATISTICS = [name for name, case in NORMS.items() if case.in_eval]
 
 
@@ -39,7 +40,7 @@ def test_after_three_batches_the_running_statistics_are_the_reference(name):
         y += 100  # what the user does to y is no part of them
     assert layer.buffers.keys() == want.keys()
     for key, buffer in layer.buffers.items():
-        np.testing.assert_allclose(buffer, want[key], rtol=1e-12, err_msg=key)
+        np.testing.assert_allclose(to_host(buffer), want[key], rtol=1e-12, err_msg=key)
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)
@@ -47,7 +48,7 @@ def test_inference_after_three_batches_is_the_reference(name):
     case = NORMS[name]
     layer = case.layer()
     for i in range(3):
-        layer(draw(20 + i, *case.shape, mean=i - 0.5))
+        layer(to_device(draw(20 + i, *case.shape, mean=i - 0.5)))
     x, dy = case.arrays()
     layer.eval()
     want_y, want = case.wanted(layer, x, dy)
@@ -61,28 +62,28 @@ def test_inference_after_three_batches_is_the_reference(name):
 def test_backward_leaves_the_running_statistics(name):
     case = NORMS[name]
     layer, (x, dy) = case.layer(), case.arrays()
-    layer(x)
-    before = {key: buffer.copy() for key, buffer in layer.buffers.items()}
-    layer.backward(dy)
+    layer(to_device(x))
+    before = {key: host(buffer) for key, buffer in layer.buffers.items()}
+    layer.backward(to_device(dy))
     for key, buffer in layer.buffers.items():
-        np.testing.assert_array_equal(buffer, before[key])
+        np.testing.assert_array_equal(to_host(buffer), before[key])
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)
 def test_momentum_is_the_weight_of_the_new_batch(name):
     case = NORMS[name]
-    x, other = draw(1, *case.shape), draw(2, *case.shape, mean=-2.0)
+    x, other = to_device(draw(1, *case.shape)), to_device(draw(2, *case.shape, mean=-2.0))
     kept, taken, fresh = case.layer(), case.layer(), case.layer()
     kept.momentum, taken.momentum, fresh.momentum = 0.0, 1.0, 1.0
     before = kept.state()
     kept(x)
     for key, buffer in kept.buffers.items():
-        np.testing.assert_array_equal(buffer, before[key])
+        np.testing.assert_array_equal(to_host(buffer), before[key])
     taken(other)
     taken(x)
     fresh(x)
     for key in fresh.buffers:
-        np.testing.assert_allclose(taken.buffers[key], fresh.buffers[key], rtol=1e-12)
+        np.testing.assert_allclose(to_host(taken.buffers[key]), to_host(fresh.buffers[key]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("running", ["unbiased", "biased", "second_moment"])
@@ -90,7 +91,7 @@ def test_momentum_is_the_weight_of_the_new_batch(name):
 def test_evaluation_before_training_is_the_identity(running, modes):
     layer = ModeNorm(4, modes, eps=1e-12) if modes else BatchNorm(4, eps=1e-12, running=running)
     x = draw(1, 3, 4, 5, 7)
-    np.testing.assert_allclose(layer.eval()(x), x, rtol=1e-10)
+    np.testing.assert_allclose(to_host(layer.eval()(to_device(x))), x, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["BatchNorm, second moment", "ModeNorm"])
@@ -106,7 +107,7 @@ def test_a_running_second_moment_below_the_squared_mean_is_a_variance_of_zero(na
     plain = case.layer(training=False)
     for key, value in {"running_mean": 3.0, "running_mean_square": 9.0}.items():
         plain.buffers[key][...] = value
-    np.testing.assert_allclose(y, plain(x), rtol=1e-12)
+    np.testing.assert_allclose(y, to_host(plain(to_device(x))), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in NORMS if name not in WITH_STATISTICS])
