@@ -2,15 +2,21 @@
 
 import numpy as np
 import pytest
+import strict
 from gradients import assert_gradients, complex_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import draw
+from layer_cases import EACH_LIBRARY, draw
 
-from minidl import SoftmaxCrossEntropy, reference
-from minidl.losses import softmax_cross_entropy
+from minidl import SoftmaxCrossEntropy, reference, to_device, to_host
 
+pytestmark = EACH_LIBRARY
 LABELS = np.array([3, 0, 2, 2, 1])
+
+
+def forward(loss, logits, labels):
+    """Return the loss on the host."""
+    return to_host(loss.forward(to_device(logits), labels))
 
 
 @settings(max_examples=30)
@@ -19,51 +25,59 @@ def test_the_loss_and_its_gradient_are_the_reference(seed, n, k, scale):
     rng = np.random.default_rng(seed)
     logits, labels = scale * rng.normal(size=(n, k)), rng.integers(0, k, n)
     loss = SoftmaxCrossEntropy()
-    np.testing.assert_allclose(
-        loss.forward(logits, labels), reference.softmax_cross_entropy(logits, labels), rtol=1e-12
-    )
+    np.testing.assert_allclose(forward(loss, logits, labels), reference.softmax_cross_entropy(logits, labels), 1e-12)
     want = reference.softmax_cross_entropy_backward(1.0, logits, labels)["dlogits"]
-    np.testing.assert_allclose(loss.backward(), want, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(to_host(loss.backward()), want, rtol=1e-11, atol=1e-14)
 
 
 def test_backward_is_the_slope_of_forward():
     logits = draw(1, 5, 4)
     loss = SoftmaxCrossEntropy()
-    loss.forward(logits, LABELS)
+    value = forward(loss, logits, LABELS)
 
-    def forward(logits):
+    def simple(logits):
         z = np.exp(logits)
         return -np.log(z[np.arange(5), LABELS] / z.sum(axis=1)).mean()
 
-    np.testing.assert_allclose(softmax_cross_entropy(logits, LABELS)[0], forward(logits), rtol=1e-14)
-    assert_gradients(forward, {"dlogits": loss.backward()}, {"logits": logits}, np.float64(1.0), complex_step)
+    np.testing.assert_allclose(value, simple(logits), rtol=1e-14)
+    assert_gradients(simple, {"dlogits": to_host(loss.backward())}, {"logits": logits}, np.float64(1.0), complex_step)
 
 
 def test_the_gradients_of_a_sample_sum_to_zero():
     loss = SoftmaxCrossEntropy()
-    loss.forward(draw(1, 5, 4), LABELS)
-    np.testing.assert_allclose(loss.backward().sum(axis=1), 0, atol=1e-15)
+    forward(loss, draw(1, 5, 4), LABELS)
+    np.testing.assert_allclose(to_host(loss.backward()).sum(axis=1), 0, atol=1e-15)
 
 
 @pytest.mark.parametrize("gap", [800.0, 1e6, 1e30])
 def test_logits_far_apart_are_finite(gap):
     logits = np.array([[gap, 0.0, -gap], [0.0, gap, gap]])
     loss = SoftmaxCrossEntropy()
-    np.testing.assert_allclose(loss.forward(logits, np.array([0, 2])), np.log(2) / 2, rtol=1e-12)
-    np.testing.assert_allclose(loss.backward(), [[0, 0, 0], [0, 0.25, -0.25]], atol=1e-15)
-    np.testing.assert_allclose(loss.forward(logits, np.array([2, 0])), (3 * gap + np.log(2)) / 2, rtol=1e-12)
+    np.testing.assert_allclose(forward(loss, logits, np.array([0, 2])), np.log(2) / 2, rtol=1e-12)
+    np.testing.assert_allclose(to_host(loss.backward()), [[0, 0, 0], [0, 0.25, -0.25]], atol=1e-15)
+    np.testing.assert_allclose(forward(loss, logits, np.array([2, 0])), (3 * gap + np.log(2)) / 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("of_labels", ["int64", "int32", "uint8"])
 def test_dtypes_are_kept_and_nothing_is_changed(dtype, of_labels):
-    logits, labels = draw(1, 5, 4).astype(dtype), LABELS.astype(of_labels)
-    before = logits.copy(), labels.copy()
+    before = draw(1, 5, 4).astype(dtype), LABELS.astype(of_labels)
+    logits, labels = (to_device(a.copy()) for a in before)
     loss = SoftmaxCrossEntropy()
     assert loss.forward(logits, labels).dtype == np.promote_types(dtype, "float32")
     assert loss.backward().dtype == dtype
-    np.testing.assert_array_equal(logits, before[0])
-    np.testing.assert_array_equal(labels, before[1])
+    np.testing.assert_array_equal(to_host(logits), before[0])
+    np.testing.assert_array_equal(to_host(labels), before[1])
+
+
+def test_labels_of_the_device_that_are_out_of_range_make_the_loss_nan_and_are_not_waited_for(library):
+    if library == "numpy":
+        return  # refused below
+    for wrong in (4, -1):
+        logits, labels = to_device(draw(1, 5, 4)), to_device(np.where(LABELS == 1, wrong, LABELS))
+        with strict.no_synchronisation():
+            value = SoftmaxCrossEntropy().forward(logits, labels)
+        assert np.isnan(to_host(value))
 
 
 def test_any_memory_order_of_the_logits_gives_the_same_bits():
@@ -71,7 +85,7 @@ def test_any_memory_order_of_the_logits_gives_the_same_bits():
     results = []
     for x in (logits, np.asfortranarray(logits), np.repeat(logits, 2, axis=1)[:, ::2]):
         loss = SoftmaxCrossEntropy()
-        results.append((loss.forward(x, LABELS), loss.backward()))
+        results.append((forward(loss, x, LABELS), to_host(loss.backward())))
     for value, gradient in results[1:]:
         assert value == results[0][0]
         np.testing.assert_array_equal(gradient, results[0][1])
@@ -82,7 +96,7 @@ def test_backward_needs_a_forward_and_each_forward_allows_one():
     message = "^SoftmaxCrossEntropy.backward: forward must come first, one backward for each$"
     with pytest.raises(RuntimeError, match=message):
         loss.backward()
-    loss.forward(draw(1, 5, 4), LABELS)
+    forward(loss, draw(1, 5, 4), LABELS)
     loss.backward()
     with pytest.raises(RuntimeError, match=message):
         loss.backward()
@@ -131,16 +145,16 @@ ERRORS = {
 def test_logits_and_labels_that_do_not_fit_are_refused_in_one_line(what):
     logits, labels, message = ERRORS[what]
     with pytest.raises(ValueError, match="forward") as caught:
-        SoftmaxCrossEntropy().forward(logits, labels)
+        SoftmaxCrossEntropy().forward(to_device(logits), labels)
     assert str(caught.value) == f"SoftmaxCrossEntropy.forward: {message}"
 
 
 def test_float16_logits_near_the_largest_number_give_a_finite_loss_and_gradient():
     logits = np.array([[6e4, -6e4, 0.0], [-6e4, 6e4, 6e4]], np.float16)
     loss = SoftmaxCrossEntropy()
-    assert float(loss.forward(logits, np.array([1, 2]))) == pytest.approx(
+    assert float(forward(loss, logits, np.array([1, 2]))) == pytest.approx(
         (2 * np.float16(6e4).astype(float) + np.log(2)) / 2
     )
-    dlogits = loss.backward()
+    dlogits = to_host(loss.backward())
     assert dlogits.dtype == np.float16
     np.testing.assert_array_equal(dlogits, [[0.5, -0.5, 0], [0, 0.25, -0.25]])

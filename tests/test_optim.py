@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import EACH_LIBRARY, host
 
+from minidl import to_device
 from minidl.layers.base import Layer
 from minidl.optim import SGD
+
+pytestmark = EACH_LIBRARY
 
 SHAPES = {"weight": (4, 3), "bias": (5,), "gate.weight": (2, 3, 1)}
 OPTIONS = [
@@ -36,28 +40,28 @@ class Tree(Layer):
 
 
 def params(model):
-    return {f"{path}.{name}": p for path, layer in model.named_layers() for name, p in layer.params.items()}
+    return {f"{path}.{name}": host(p) for path, layer in model.named_layers() for name, p in layer.params.items()}
 
 
 def set_gradients(model, rng):
     """Write random gradients and return copies."""
     for _, layer in model.named_layers():
         for grad in layer.grads.values():
-            grad[...] = rng.standard_normal(grad.shape)
-    return {f"{path}.{name}": g.copy() for path, layer in model.named_layers() for name, g in layer.grads.items()}
+            grad[...] = to_device(rng.standard_normal(grad.shape))
+    return {f"{path}.{name}": host(g) for path, layer in model.named_layers() for name, g in layer.grads.items()}
 
 
 def test_sgd_takes_the_steps_worked_out_by_hand():
     layer = Layer()
     layer.add_param("p", np.array([1.0, -2.0]))
     optimiser = SGD(layer, lr=0.1, momentum=0.5, weight_decay=0.2)
-    layer.grads["p"][:] = [3.0, 4.0]
+    layer.grads["p"][...] = to_device(np.array([3.0, 4.0]))
     optimiser.step()  # g' = [3.2, 3.6] = v;  p = [0.68, -2.36]
-    np.testing.assert_allclose(layer.params["p"], [0.68, -2.36], rtol=1e-14)
-    layer.grads["p"][:] = [1.0, 0.0]
+    np.testing.assert_allclose(host(layer.params["p"]), [0.68, -2.36], rtol=1e-14)
+    layer.grads["p"][...] = to_device(np.array([1.0, 0.0]))
     optimiser.lr = 0.01
     optimiser.step()  # g' = [1.136, -0.472], v = [2.736, 1.328]
-    np.testing.assert_allclose(layer.params["p"], [0.65264, -2.37328], rtol=1e-14)
+    np.testing.assert_allclose(host(layer.params["p"]), [0.65264, -2.37328], rtol=1e-14)
 
 
 def test_nesterov_takes_the_steps_worked_out_by_hand():
@@ -66,10 +70,10 @@ def test_nesterov_takes_the_steps_worked_out_by_hand():
     optimiser = SGD(layer, lr=0.1, momentum=0.5, nesterov=True)
     layer.grads["p"][:] = 2.0
     optimiser.step()  # v = 2, step 0.1·(2 + 1)
-    np.testing.assert_allclose(layer.params["p"], [0.7], rtol=1e-14)
+    np.testing.assert_allclose(host(layer.params["p"]), [0.7], rtol=1e-14)
     layer.grads["p"][:] = -1.0
     optimiser.step()  # v = 0, step 0.1·(−1 + 0)
-    np.testing.assert_allclose(layer.params["p"], [0.8], rtol=1e-14)
+    np.testing.assert_allclose(host(layer.params["p"]), [0.8], rtol=1e-14)
 
 
 @settings(max_examples=30)
@@ -126,7 +130,7 @@ def test_step_leaves_gradients_alone_and_zero_grad_clears_every_one():
     optimiser.step()
     for path, layer in model.named_layers():
         for name, grad in layer.grads.items():
-            np.testing.assert_array_equal(grad, grads[f"{path}.{name}"])
+            np.testing.assert_array_equal(host(grad), grads[f"{path}.{name}"])
     optimiser.zero_grad()
     assert all(not grad.any() for _, layer in model.named_layers() for grad in layer.grads.values())
 
@@ -143,11 +147,12 @@ def test_parameters_and_gradients_keep_values_shapes_and_dtypes_and_share_one_bu
         np.testing.assert_array_equal(after[name], value)
     for path, layer in model.named_layers():
         for name, grad in layer.grads.items():
-            np.testing.assert_array_equal(grad, grads[f"{path}.{name}"])
+            np.testing.assert_array_equal(host(grad), grads[f"{path}.{name}"])
     for leaf in (model.first, model.second):
         for arrays in (leaf.params, leaf.grads):
-            assert len({id(array.base) for array in arrays.values()}) == 1
-            assert not any(array.flags.owndata for array in arrays.values())
+            memories = [getattr(array, "_memory", array) for array in arrays.values()]
+            assert len({id(memory.base) for memory in memories}) == 1
+            assert not any(memory.flags.owndata for memory in memories)
 
 
 def test_loading_a_state_into_the_model_reaches_the_optimiser():
