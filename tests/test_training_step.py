@@ -1,0 +1,107 @@
+"""A step of training is the same on every library, and on a device the host never waits in it."""
+
+import numpy as np
+import pytest
+import strict
+from layer_cases import draw, host
+
+from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, to_device, to_host, use_backend
+from minidl.norm import NORMS
+
+EACH_NORM = pytest.mark.parametrize("norm", NORMS)
+ON_A_DEVICE = pytest.mark.parametrize("library", ["strict"], indirect=True)
+LABELS = np.array([3, 0, 6, 3, 5])
+N = len(LABELS)
+
+
+class Training:
+    """LeNet with a norm, its loss and its optimiser."""
+
+    def __init__(self, norm, dtype="float32"):
+        rng = np.random.default_rng(3)
+        factory = norm_factory(norm, modes=3, momentum=0.6, dtype=dtype)
+        self.model = LeNet(7, norm=factory, rng=rng, dtype=dtype)
+        self.loss = SoftmaxCrossEntropy()
+        self.optimiser = SGD(self.model, lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True)
+
+    def step(self, x, labels):
+        """Return the loss, unread."""
+        loss = self.loss.forward(self.model(x), labels)
+        self.optimiser.zero_grad()
+        self.model.backward(self.loss.backward())
+        self.optimiser.step()
+        return loss
+
+
+def images(step, dtype="float32"):
+    """Return a batch whose samples differ in their means, which the gates see."""
+    return (draw(step, N, 3, 32, 32, mean=0.0) + draw(100 + step, N, 3, 1, 1, mean=0.0, std=2.0)).astype(dtype)
+
+
+@ON_A_DEVICE
+@EACH_NORM
+def test_a_training_step_never_waits_for_the_device_and_uploads_nothing(norm):
+    training = Training(norm)
+    batches = [(to_device(images(step)), to_device(LABELS)) for step in range(3)]
+    with strict.no_synchronisation(), strict.recording() as record:
+        losses = [training.step(*batch) for batch in batches]
+    assert record.uploads == 0
+    assert all(type(loss) is strict.ndarray and loss.shape == () for loss in losses)
+    assert np.isfinite([float(loss) for loss in losses]).all()  # reading one is what waits
+    with strict.no_synchronisation(), pytest.raises(strict.SynchronisationError, match=r"^float\(\) waits"):
+        float(losses[0])
+
+
+@ON_A_DEVICE
+@EACH_NORM
+def test_a_step_from_arrays_of_the_host_uploads_them_alone(norm):
+    training = Training(norm)
+    with strict.no_synchronisation(), strict.recording() as record:
+        training.step(to_device(images(1)), LABELS)
+    assert record.uploads == 2
+
+
+@ON_A_DEVICE
+@EACH_NORM
+def test_inference_never_waits_for_the_device(norm):
+    training = Training(norm)
+    training.step(to_device(images(1)), LABELS)
+    training.model.eval()
+    x, labels = to_device(images(2)), to_device(LABELS)
+    with strict.no_synchronisation():
+        right = (training.model(x).argmax(axis=1) == labels).sum()
+    assert 0 <= int(right) <= N
+
+
+@ON_A_DEVICE
+@EACH_NORM
+def test_three_steps_give_numpys_losses_parameters_and_statistics(norm):
+    def train():
+        training = Training(norm, "float64")
+        losses = [to_host(training.step(to_device(images(step, "float64")), LABELS)) for step in range(3)]
+        logits = to_host(training.model.eval()(to_device(images(9, "float64"))))
+        return {"losses": np.array(losses), "logits": logits} | training.model.state() | training.optimiser.state()
+
+    got = train()
+    with use_backend("numpy"):
+        want = train()
+    assert got.keys() == want.keys()
+    for key in want:
+        scale = max(1.0, np.abs(want[key]).max())
+        np.testing.assert_allclose(got[key], want[key], rtol=0, atol=1e-10 * scale, err_msg=key)
+
+
+@ON_A_DEVICE
+@EACH_NORM
+def test_a_run_goes_on_from_a_state_of_the_other_library(norm):
+    on_the_device = Training(norm, "float64")
+    for step in range(2):
+        on_the_device.step(to_device(images(step, "float64")), LABELS)
+    with use_backend("numpy"):
+        on_the_host = Training(norm, "float64")
+        on_the_host.model.load_state(on_the_device.model.state())
+        on_the_host.optimiser.load_state(on_the_device.optimiser.state())
+        on_the_host.step(images(7, "float64"), LABELS)
+    on_the_device.step(to_device(images(7, "float64")), LABELS)
+    for path, array in on_the_device.model._named_arrays().items():
+        np.testing.assert_allclose(host(array), on_the_host.model.state()[path], rtol=1e-9, atol=1e-10, err_msg=path)
