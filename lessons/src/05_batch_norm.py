@@ -63,15 +63,6 @@ def mean(a):
     return a.mean(axis=(0, 2, 3), keepdims=True)
 
 
-def mistake(kind):
-    """Return the gradients with a usual mistake in dx; a check that fails compares yours with it."""
-    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
-    xhat, m = (x - mean(x)) * rstd, x.size // C
-    first, second = {"mean": (0, 1), "variance": (1, 0), "divisor": (m / (m - 1),) * 2, "both": (0, 0)}[kind]
-    dx = per_channel(weight) * rstd * (dy - first * mean(dy) - second * xhat * mean(dy * xhat))
-    return {**reference.batch_norm_backward(dy, *args), "dx": dx}
-
-
 # %% [markdown]
 # ## Forward
 #
@@ -88,12 +79,20 @@ def mistake(kind):
 # \end{aligned}
 # $$
 #
-# (The paper calls `weight` $\alpha$ and `bias` $\beta$.) Two small print matters. The variance divides by $M$, not by
+# (The paper calls `weight` $\alpha$ and `bias` $\beta$.) Two pieces of small print. The variance divides by $M$, not by
 # $M-1$: it describes *this* batch, it estimates nothing. And $\varepsilon$ stands **inside** the root. It is there for
 # channels that hardly vary; you will meet one at the end.
 #
-# So question 1: three means, of 140 values each. Question 2: not at all, up to $\varepsilon$. Both $\mu$ and $x$ move
-# by 100, both $x-\mu$ and $\sigma$ grow by 10, and $\hat x$ forgets it.
+# So question 1: three means, of 140 values each. Question 2: not at all, up to $\varepsilon$. The 100 is
+# in $x$ and in $\mu$ and drops out of $x-\mu$; the 10 is in $x-\mu$ and in $\sigma$ and drops out of their quotient.
+
+
+# %% tags=["wrong"]
+# check: y
+# says: divides by M − 1
+def batch_norm(x, weight, bias, eps):
+    rstd = 1 / np.sqrt(x.var(axis=(0, 2, 3), ddof=1, keepdims=True) + eps)
+    return per_channel(weight) * (x - mean(x)) * rstd + per_channel(bias)
 
 
 # %%
@@ -104,14 +103,6 @@ def batch_norm(x, weight, bias, eps):
     rstd = 1 / np.sqrt(mean(d**2) + eps)
     return per_channel(weight) * d * rstd + per_channel(bias)
     ### END SOLUTION
-
-
-# %% tags=["wrong"]
-# check: y
-# says: divides by M − 1
-def batch_norm(x, weight, bias, eps):
-    rstd = 1 / np.sqrt(x.var(axis=(0, 2, 3), ddof=1, keepdims=True) + eps)
-    return per_channel(weight) * (x - mean(x)) * rstd + per_channel(bias)
 
 
 # %% tags=["check"]
@@ -136,7 +127,8 @@ lesson.check(
 # ## Backward, the first way: through the graph
 #
 # Given `dy` $=\partial L/\partial y$, we want `dx`, `dweight` and `dbias`. Write forward as a chain of steps so small
-# that each has an obvious derivative, then walk it from the end. Write $d = x-\mu$. Two rules do all the work:
+# that each has an obvious derivative, then walk it from the end. Write $d = x-\mu$, and read $dz$ as
+# $\partial L/\partial z$ for any $z$ (so $dd$ is the gradient of $d$). Two rules do all the work:
 #
 # - what was **broadcast** forward is **summed** backward (a change of $\mu_c$ moves all $M$ values of its channel);
 # - what was **used twice** receives **both** gradients, added.
@@ -163,6 +155,16 @@ lesson.check(
 # pass, and a program that follows it line by line is right.
 
 
+# %% tags=["wrong"]
+# check: graph
+# says: variance is a constant
+def batch_norm_backward_graph(dy, x, weight, bias, eps):
+    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
+    dd = per_channel(weight) * dy * rstd
+    sums = {"dweight": (dy * (x - mean(x)) * rstd).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
+    return {"dx": dd - mean(dd), **sums}
+
+
 # %%
 def batch_norm_backward_graph(dy, x, weight, bias, eps):
     """Return {"dx": (N, C, H, W), "dweight": (C,), "dbias": (C,)}, by the table, from ⑥ up to ①."""
@@ -185,17 +187,16 @@ def batch_norm_backward_graph(dy, x, weight, bias, eps):
     ### END SOLUTION
 
 
-# %% tags=["wrong"]
-# check: graph
-# says: variance is a constant
-def batch_norm_backward_graph(dy, x, weight, bias, eps):
-    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
-    dd = per_channel(weight) * dy * rstd
-    sums = {"dweight": (dy * (x - mean(x)) * rstd).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
-    return {"dx": dd - mean(dd), **sums}
-
-
 # %% tags=["check"]
+def mistake(kind):
+    """Return the gradients with a usual mistake in dx; a check that fails compares yours with it."""
+    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
+    xhat, m = (x - mean(x)) * rstd, x.size // C
+    first, second = {"mean": (0, 1), "variance": (1, 0), "divisor": (m / (m - 1),) * 2, "both": (0, 0)}[kind]
+    dx = per_channel(weight) * rstd * (dy - first * mean(dy) - second * xhat * mean(dy * xhat))
+    return {**reference.batch_norm_backward(dy, *args), "dx": dx}
+
+
 # The reference follows the same chain with loops. Expect agreement to 1e-14; a wrong term shows in the first digit.
 lesson.check(
     "graph",
@@ -246,17 +247,6 @@ lesson.check(
 # **BN's backward pass projects dy onto what BN has not thrown away, then scales it by weight · rstd.**
 
 
-# %%
-def batch_norm_backward(dy, x, weight, bias, eps):
-    """Return the same as batch_norm_backward_graph, with dx from the boxed line."""
-    ### BEGIN SOLUTION
-    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
-    xhat = (x - mean(x)) * rstd
-    dx = per_channel(weight) * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))
-    return {"dx": dx, "dweight": (dy * xhat).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
-    ### END SOLUTION
-
-
 # %% tags=["wrong"]
 # check: dx
 # says: without the mean's term
@@ -276,6 +266,17 @@ def batch_norm_backward(dy, x, weight, bias, eps):
     xhat = (x - mean(x)) * rstd
     dx = per_channel(weight) * rstd * (dy - (mean(dy) + xhat * mean(dy * xhat)) * m / (m - 1))
     return {"dx": dx, "dweight": (dy * xhat).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
+
+
+# %%
+def batch_norm_backward(dy, x, weight, bias, eps):
+    """Return the same as batch_norm_backward_graph, with dx from the boxed line."""
+    ### BEGIN SOLUTION
+    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
+    xhat = (x - mean(x)) * rstd
+    dx = per_channel(weight) * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))
+    return {"dx": dx, "dweight": (dy * xhat).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
+    ### END SOLUTION
 
 
 # %% tags=["check"]
@@ -335,9 +336,9 @@ plt.show()
 
 # %% [markdown]
 # The mean's term put $dy$ into this plane, the variance's term made it tangent to the circle. Further out the arrows
-# are shorter, by rstd: **the larger the activations, the smaller the gradient.** That is why training with BN survives
-# learning rates and initial weights that would blow up a plain network. And since $\sum dx = 0$ in each channel, a bias
-# added just before BN has gradient 0: convolutions that BN follows are built without one.
+# are shorter, by rstd: **the larger the activations, the smaller the gradient.** That is one reason why training with
+# BN survives learning rates and initial weights that would blow up a plain network. And since $\sum dx = 0$ in each
+# channel, a bias added just before BN has gradient 0: convolutions that BN follows are built without one.
 #
 # ## Training and evaluation
 #
@@ -365,6 +366,24 @@ plt.show()
 # before, with $\hat x$ made from the running statistics.
 
 
+# %% tags=["wrong"]
+# check: running
+# says: weight of the old value
+def batch_norm_running(x, running_mean, running_var, momentum):
+    mu, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3), ddof=1)
+    return (1 - momentum) * mu + momentum * running_mean, (1 - momentum) * var + momentum * running_var
+
+
+# %% tags=["wrong"]
+# check: eval
+# says: formula of training
+def batch_norm_eval_backward(dy, x, weight, bias, running_mean, running_var, eps):
+    rstd = per_channel(1 / np.sqrt(running_var + eps))
+    xhat = (x - per_channel(running_mean)) * rstd
+    dx = per_channel(weight) * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))
+    return {"dx": dx, "dweight": (dy * xhat).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
+
+
 # %%
 def batch_norm_running(x, running_mean, running_var, momentum):
     """Return the new running_mean and running_var (C,); the variance that is stored has divisor M − 1."""
@@ -387,14 +406,6 @@ def batch_norm_eval_backward(dy, x, weight, bias, running_mean, running_var, eps
 memory = np.array([0.4, -0.2, 1.1]), np.array([2.0, 0.6, 5.0])  # a running mean and variance, made up
 
 
-# %% tags=["wrong"]
-# check: running
-# says: weight of the old value
-def batch_norm_running(x, running_mean, running_var, momentum):
-    mu, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3), ddof=1)
-    return (1 - momentum) * mu + momentum * running_mean, (1 - momentum) * var + momentum * running_var
-
-
 # %% tags=["check"]
 # momentum 0.1, not 0.5: swapped roles show. The two variances differ by 1 part in 140, a clear failure at 1e-12.
 lesson.check(
@@ -411,16 +422,6 @@ lesson.check(
         ),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: eval
-# says: formula of training
-def batch_norm_eval_backward(dy, x, weight, bias, running_mean, running_var, eps):
-    rstd = per_channel(1 / np.sqrt(running_var + eps))
-    xhat = (x - per_channel(running_mean)) * rstd
-    dx = per_channel(weight) * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))
-    return {"dx": dx, "dweight": (dy * xhat).sum(axis=(0, 2, 3)), "dbias": dy.sum(axis=(0, 2, 3))}
 
 
 # %% tags=["check"]

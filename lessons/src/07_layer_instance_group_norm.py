@@ -85,6 +85,18 @@ def channels(a):
 # affine pair: $y_{nc} = \mathrm{weight}_c\,\hat x_{nc}+\mathrm{bias}_c$.
 
 
+# %% tags=["wrong"]
+# check: four norms
+# says: far apart
+def normalize(x, groups, over_batch, weight, bias, eps):
+    n, c, h, w = x.shape
+    sets = x.reshape(n, c // groups, groups, h, w)
+    axes = (0, 1, 3, 4) if over_batch else (1, 3, 4)
+    d = sets - sets.mean(axis=axes, keepdims=True)
+    xhat = d / np.sqrt((d**2).mean(axis=axes, keepdims=True) + eps)
+    return channels(weight) * xhat.reshape(x.shape) + channels(bias)
+
+
 # %%
 def normalize(x, groups, over_batch, weight, bias, eps):
     """Return y (N, C, H, W), normalised over the sets that `groups` and `over_batch` say."""
@@ -96,18 +108,6 @@ def normalize(x, groups, over_batch, weight, bias, eps):
     xhat = d / np.sqrt((d**2).mean(axis=axes, keepdims=True) + eps)
     return channels(weight) * xhat.reshape(x.shape) + channels(bias)
     ### END SOLUTION
-
-
-# %% tags=["wrong"]
-# check: four norms
-# says: far apart
-def normalize(x, groups, over_batch, weight, bias, eps):
-    n, c, h, w = x.shape
-    sets = x.reshape(n, c // groups, groups, h, w)
-    axes = (0, 1, 3, 4) if over_batch else (1, 3, 4)
-    d = sets - sets.mean(axis=axes, keepdims=True)
-    xhat = d / np.sqrt((d**2).mean(axis=axes, keepdims=True) + eps)
-    return channels(weight) * xhat.reshape(x.shape) + channels(bias)
 
 
 # %% tags=["check"]
@@ -234,6 +234,15 @@ lesson.check(
 # included.
 
 
+# %% tags=["wrong"]
+# check: passes
+# says: dx lacks −s·D0/P
+def scale_shift_backward(dy, x, m, s, du, dm, dv):
+    p = x.shape[2] * x.shape[3]
+    m, s, dm, dv = (a[:, :, None, None] for a in (m, s, dm, dv))
+    return s * dy + 2 * dv / p * (x - m) + dm / p
+
+
 # %%
 def scale_shift_sums(dy, x, m):
     """Return ds and du (N, C), that is, D1 and D0."""
@@ -249,15 +258,6 @@ def scale_shift_backward(dy, x, m, s, du, dm, dv):
     slope, shift = 2 * dv / p, (dm - s * du) / p
     return s[:, :, None, None] * dy + slope[:, :, None, None] * (x - m[:, :, None, None]) + shift[:, :, None, None]
     ### END SOLUTION
-
-
-# %% tags=["wrong"]
-# check: passes
-# says: dx lacks −s·D0/P
-def scale_shift_backward(dy, x, m, s, du, dm, dv):
-    p = x.shape[2] * x.shape[3]
-    m, s, dm, dv = (a[:, :, None, None] for a in (m, s, dm, dv))
-    return s * dy + 2 * dv / p * (x - m) + dm / p
 
 
 # %% tags=["check"]
@@ -306,6 +306,35 @@ lesson.check(
 # out.
 
 
+# %% tags=["wrong"]
+# check: small
+# says: spread of the means
+def small(m, v, groups, over_batch, weight, bias, eps):
+    axes = (0, 2) if over_batch else (2,)
+    shape, m, v = m.shape, m.reshape(len(m), groups, -1), v.reshape(len(m), groups, -1)
+    e = m - m.mean(axis=axes, keepdims=True)
+    s = weight.reshape(groups, -1) / np.sqrt(v.mean(axis=axes, keepdims=True) + eps) + 0 * e
+    return s.reshape(shape), (bias.reshape(groups, -1) + s * e).reshape(shape), None
+
+
+# %% tags=["wrong"]
+# check: backward
+# says: s is in u too
+def small_backward(ds, du, cache):
+    e, s, rstd, weight, axes = cache
+    shape, ds, du = ds.shape, ds.reshape(e.shape), du.reshape(e.shape)
+    size = e.shape[2] * (len(e) if 0 in axes else 1)
+    dvar = -0.5 * rstd**3 * (weight * ds).sum(axis=axes, keepdims=True)
+    de = s * du + 2 * e * dvar / size
+    dm = de - de.sum(axis=axes, keepdims=True) / size
+    return (
+        dm.reshape(shape),
+        (dvar / size + 0 * e).reshape(shape),
+        (ds * rstd).sum(axis=0).ravel(),
+        du.sum(axis=0).ravel(),
+    )
+
+
 # %%
 def small(m, v, groups, over_batch, weight, bias, eps):
     """Return s, u (N, C) and, for backward, (e, s, rstd, weight, axes) as (N, G, C/G) or what broadcasts to it."""
@@ -344,17 +373,6 @@ def norm_backward(dy, x, settings):
     return {"dx": scale_shift_backward(dy, x, m, s, du, dm, dv), "dweight": dweight, "dbias": dbias}
 
 
-# %% tags=["wrong"]
-# check: small
-# says: spread of the means
-def small(m, v, groups, over_batch, weight, bias, eps):
-    axes = (0, 2) if over_batch else (2,)
-    shape, m, v = m.shape, m.reshape(len(m), groups, -1), v.reshape(len(m), groups, -1)
-    e = m - m.mean(axis=axes, keepdims=True)
-    s = weight.reshape(groups, -1) / np.sqrt(v.mean(axis=axes, keepdims=True) + eps) + 0 * e
-    return s.reshape(shape), (bias.reshape(groups, -1) + s * e).reshape(shape), None
-
-
 # %% tags=["check"]
 def set_mean(a, groups, over_batch):
     """Return the mean over the sets of an (N, C) array, repeated for each member of the set."""
@@ -389,24 +407,6 @@ lesson.check(
     tol=1e-12,
     wrong={"the variance lacks the spread of the means, (m − mu)²": lambda: each(without_spread)},
 )
-
-
-# %% tags=["wrong"]
-# check: backward
-# says: s is in u too
-def small_backward(ds, du, cache):
-    e, s, rstd, weight, axes = cache
-    shape, ds, du = ds.shape, ds.reshape(e.shape), du.reshape(e.shape)
-    size = e.shape[2] * (len(e) if 0 in axes else 1)
-    dvar = -0.5 * rstd**3 * (weight * ds).sum(axis=axes, keepdims=True)
-    de = s * du + 2 * e * dvar / size
-    dm = de - de.sum(axis=axes, keepdims=True) / size
-    return (
-        dm.reshape(shape),
-        (dvar / size + 0 * e).reshape(shape),
-        (ds * rstd).sum(axis=0).ravel(),
-        du.sum(axis=0).ravel(),
-    )
 
 
 # %% tags=["check"]
@@ -519,6 +519,17 @@ for name, settings in NORMS.items():
 # $dx = \mathrm{rstd}\,(g-\mathrm{mean}(g)-\hat x\,\mathrm{mean}(g\,\hat x))$ for any set. Which sums are over $n$?)
 
 
+# %% tags=["wrong"]
+# check: LayerNorm of PyTorch
+# says: weight varies within the set
+def layer_norm_backward(dy, x, weight, eps):
+    axes = (1, 2, 3)
+    rstd = 1 / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
+    xhat = (x - x.mean(axis=axes, keepdims=True)) * rstd
+    dx = weight * rstd * (dy - dy.mean(axis=axes, keepdims=True) - xhat * (dy * xhat).mean(axis=axes, keepdims=True))
+    return {"dx": dx, "dweight": (dy * xhat).sum(axis=0), "dbias": dy.sum(axis=0)}
+
+
 # %%
 def layer_norm_backward(dy, x, weight, eps):
     """Return {"dx": (N, C, H, W), "dweight": (C, H, W), "dbias": (C, H, W)}, for weight (C, H, W)."""
@@ -533,17 +544,6 @@ def layer_norm_backward(dy, x, weight, eps):
 
 
 every_weight = rng.uniform(0.5, 1.5, (C, H, W))
-
-
-# %% tags=["wrong"]
-# check: LayerNorm of PyTorch
-# says: weight varies within the set
-def layer_norm_backward(dy, x, weight, eps):
-    axes = (1, 2, 3)
-    rstd = 1 / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
-    xhat = (x - x.mean(axis=axes, keepdims=True)) * rstd
-    dx = weight * rstd * (dy - dy.mean(axis=axes, keepdims=True) - xhat * (dy * xhat).mean(axis=axes, keepdims=True))
-    return {"dx": dx, "dweight": (dy * xhat).sum(axis=0), "dbias": dy.sum(axis=0)}
 
 
 # %% tags=["check"]

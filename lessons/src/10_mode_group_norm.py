@@ -95,7 +95,7 @@ def log_softmax(z, axis):
 #
 # Three remarks. The variance is the mean of $(x-\mu)^2$ over all pixels of the mode, by the law of total variance
 # (lesson 07). The weights are computed as a softmax **over the channels** of $\log g$, since
-# $g_{nck}/\sum_d g_{ndk} = e^{\log g_{nck}}/\sum_d e^{\log g_{ndk}}$: finite even if all gates of a mode underflow. And
+# $g_{nck}/\sum_i g_{nik} = e^{\log g_{nck}}/\sum_i e^{\log g_{nik}}$: finite even if all gates of a mode underflow. And
 # the sum over $k$ in the last line has the weight $1/K$, **not** the gates. Keep that in mind for question 2.
 #
 # **Two readings of the variance.** The paper says that estimators are computed "after average-pooling", from "channel
@@ -104,19 +104,19 @@ def log_softmax(z, axis):
 # default) and `"pooled"` (without). You will see below why one of them is the default.
 
 
+# %% tags=["wrong"]
+# check: gates
+# says: over the channels
+def log_channel_gates(m, gate_weight, gate_bias):
+    return log_softmax(m[:, :, None] * gate_weight[:, 0] + gate_bias, axis=1)
+
+
 # %%
 def log_channel_gates(m, gate_weight, gate_bias):
     """Return log g (N, C, K), for m (N, C), gate_weight (K, 1), gate_bias (K,)."""
     ### BEGIN SOLUTION
     return log_softmax(m[:, :, None] * gate_weight[:, 0] + gate_bias, axis=2)
     ### END SOLUTION
-
-
-# %% tags=["wrong"]
-# check: gates
-# says: over the channels
-def log_channel_gates(m, gate_weight, gate_bias):
-    return log_softmax(m[:, :, None] * gate_weight[:, 0] + gate_bias, axis=1)
 
 
 # %% tags=["check"]
@@ -131,6 +131,27 @@ lesson.check(
         )
     },
 )
+
+
+# %% tags=["wrong"]
+# check: y
+# says: gates weigh the sum
+def mode_group_norm(x, weight, bias, gate_weight, gate_bias, eps, moments="spatial"):
+    m, v = map_moments(x)
+    log_g = log_channel_gates(m, gate_weight, gate_bias)
+    _, mu, var = mode_statistics(m, v * (moments == "spatial"), log_g)
+    xhat = (x[..., None] - mu[:, :, None, None]) / np.sqrt(var + eps)[:, :, None, None]
+    y = (np.exp(log_g)[:, :, None, None] * xhat).sum(axis=-1)
+    return weight[:, None, None] * y + bias[:, None, None]
+
+
+# %% tags=["wrong"]
+# check: y
+# says: pooled reading
+def mode_statistics(m, v, log_g):
+    w = np.exp(log_softmax(log_g, axis=1))
+    mu = (w * m[:, :, None]).sum(axis=1, keepdims=True)
+    return w, mu, (w * (m[:, :, None] - mu) ** 2).sum(axis=1, keepdims=True)
 
 
 # %%
@@ -154,27 +175,6 @@ def mode_group_norm(x, weight, bias, gate_weight, gate_bias, eps, moments="spati
     u = weight * (rstd * (m[:, :, None] - mu)).mean(axis=2) + bias
     return (x - maps(m)) * maps(s) + maps(u)
     ### END SOLUTION
-
-
-# %% tags=["wrong"]
-# check: y
-# says: gates weigh the sum
-def mode_group_norm(x, weight, bias, gate_weight, gate_bias, eps, moments="spatial"):
-    m, v = map_moments(x)
-    log_g = log_channel_gates(m, gate_weight, gate_bias)
-    _, mu, var = mode_statistics(m, v * (moments == "spatial"), log_g)
-    xhat = (x[..., None] - mu[:, :, None, None]) / np.sqrt(var + eps)[:, :, None, None]
-    y = (np.exp(log_g)[:, :, None, None] * xhat).sum(axis=-1)
-    return weight[:, None, None] * y + bias[:, None, None]
-
-
-# %% tags=["wrong"]
-# check: y
-# says: pooled reading
-def mode_statistics(m, v, log_g):
-    w = np.exp(log_softmax(log_g, axis=1))
-    mu = (w * m[:, :, None]).sum(axis=1, keepdims=True)
-    return w, mu, (w * (m[:, :, None] - mu) ** 2).sum(axis=1, keepdims=True)
 
 
 # %% tags=["check"]
@@ -232,6 +232,15 @@ lesson.check(
 # give every mode the weights $1/C$.
 
 
+# %% tags=["wrong"]
+# check: scale and centre
+# says: narrow mode must count more
+def scale_and_centre(x, gate_weight, gate_bias, eps):
+    m, v = map_moments(x)
+    _, mu, var = mode_statistics(m, v, log_channel_gates(m, gate_weight, gate_bias))
+    return (1 / np.sqrt(var + eps)).mean(axis=2)[:, 0], mu.mean(axis=2)[:, 0]
+
+
 # %%
 def scale_and_centre(x, gate_weight, gate_bias, eps):
     """Return A (N,) and B (N,): without affine pair, y is A_n (x_n − B_n)."""
@@ -267,15 +276,6 @@ lesson.check(
         }
     },
 )
-
-
-# %% tags=["wrong"]
-# check: scale and centre
-# says: narrow mode must count more
-def scale_and_centre(x, gate_weight, gate_bias, eps):
-    m, v = map_moments(x)
-    _, mu, var = mode_statistics(m, v, log_channel_gates(m, gate_weight, gate_bias))
-    return (1 / np.sqrt(var + eps)).mean(axis=2)[:, 0], mu.mean(axis=2)[:, 0]
 
 
 # %%
@@ -325,7 +325,9 @@ print(f"gates of mode 1 as initialised: {init.gates[..., 0].min():.3f} to {init.
 #
 # With lesson 07's cut, the images are dealt with: $y = (x-m)\,s+u$, and from $ds = \sum_p dy\,(x-m)$, $du = \sum_p dy$
 # and the small function's $dm$, $dv$ follows $dx = s\,(dy-du/P)+2\,dv\,(x-m)/P+dm/P$. What is left is the small
-# function, $(m,v)\to(s,u)$. Here it is in eight steps, forward on the left:
+# function, $(m,v)\to(s,u)$. Here it is in eight steps, forward on the left, with $\alpha$ for weight and $\beta$ for
+# bias. $z$, $\ell$, $w$, $e$ are $(N,C,K)$; $\mu$, $\sigma^2$, $r$ are $(N,K)$; $m$, $v$, $s$, $u$ are $(N,C)$; a
+# gradient has its variable's shape:
 #
 # $$
 # \begin{array}{lll}
@@ -333,58 +335,31 @@ print(f"gates of mode 1 as initialised: {init.gates[..., 0].min():.3f} to {init.
 # ② & \ell = \log\mathrm{softmax}_k\,z\quad(=\log g) & dz = d\ell-g\,\sum_k d\ell_k\\
 # ③ & w = \mathrm{softmax}_c\,\ell & d\ell = w\,(dw-\sum_c w\,dw)\\
 # ④ & \mu_{nk} = \sum_c w\,m & dm \mathrel{+}= \sum_k w\,d\mu_k,\quad dw \mathrel{+}= d\mu\;m\\
-# ⑤ & d_{nck} = m_{nc}-\mu_{nk} & dm = \sum_k dd_k,\quad d\mu = -\sum_c dd\\
-# ⑥ & \sigma^2_{nk} = \sum_c w\,(v+d^2) & dv = \sum_k w\,d\sigma^2_k,\quad dw = d\sigma^2\,(v+d^2),\quad
-#   dd \mathrel{+}= 2\,w\,d\,d\sigma^2\\
+# ⑤ & e_{nck} = m_{nc}-\mu_{nk} & dm = \sum_k de_k,\quad d\mu = -\sum_c de\\
+# ⑥ & \sigma^2_{nk} = \sum_c w\,(v+e^2) & dv = \sum_k w\,d\sigma^2_k,\quad dw = d\sigma^2\,(v+e^2),\quad
+#   de \mathrel{+}= 2\,w\,e\,d\sigma^2\\
 # ⑦ & r_{nk} = (\sigma^2+\varepsilon)^{-1/2} & d\sigma^2 = -\frac12 r^3\,dr\\
-# ⑧ & s = \alpha\,\frac1K\sum_k r_k,\quad u = \alpha\,\frac1K\sum_k r_k d_k+\beta
-#   & dr = \sum_c\frac{\alpha}{K}(ds+du\,d),\quad dd = \frac{\alpha}{K}\,du\;r
+# ⑧ & s = \alpha\,\frac1K\sum_k r_k,\quad u = \alpha\,\frac1K\sum_k r_k e_k+\beta
+#   & dr = \sum_c\frac{\alpha}{K}(ds+du\,e),\quad de = \frac{\alpha}{K}\,du\;r
 # \end{array}
 # $$
 #
-# and from ⑧ also $d\alpha_c = \sum_n(ds\,\frac1K\sum_k r_k+du\,\frac1K\sum_k r_kd_k)$ and $d\beta_c = \sum_n du$. Read
+# and from ⑧ also $d\alpha_c = \sum_n(ds\,\frac1K\sum_k r_k+du\,\frac1K\sum_k r_ke_k)$ and $d\beta_c = \sum_n du$. Read
 # upwards from ⑧. Every line is a rule you know; the two softmaxes deserve a second look.
 #
-# ③ Let $w_c = e^{\ell_c}/S$ with $S = \sum_d e^{\ell_d}$. Then $\partial w_c/\partial\ell_j = w_c([c=j]-w_j)$, so
+# ③ Let $w_c = e^{\ell_c}/S$ with $S = \sum_i e^{\ell_i}$. Then $\partial w_c/\partial\ell_j = w_c([c=j]-w_j)$, so
 # $d\ell_j = \sum_c dw_c\,w_c([c=j]-w_j) = w_j\,(dw_j-\sum_c w_c\,dw_c)$. The subtracted term is the gradient through
 # $C_{nk}$: raise one channel's gate, and all the others' weights shrink.
 #
 # ② $\ell_k = z_k-\log\sum_j e^{z_j}$, $\partial\ell_k/\partial z_j = [k=j]-g_j$, so
 # $dz_j = d\ell_j-g_j\sum_k d\ell_k$.
 #
-# Two simplifications. In ⑤, $\sum_c 2\,w\,d\,d\sigma^2 = 2\,d\sigma^2\sum_c w\,(m-\mu) = 0$: the variance does not move
-# with $\mu$, so $d\mu = -\frac1K\sum_c\alpha\,du\,r$. In ④, $m$ may be replaced by $d = m-\mu$ in $dw$: that changes
+# Two simplifications. In ⑤, $\sum_c 2\,w\,e\,d\sigma^2 = 2\,d\sigma^2\sum_c w\,(m-\mu) = 0$: the variance does not move
+# with $\mu$, so $d\mu = -\frac1K\sum_c\alpha\,du\,r$. In ④, $m$ may be replaced by $e = m-\mu$ in $dw$: that changes
 # $dw$ by the same number for every $c$, and ③ takes the mean away again. Better digits for free.
 #
 # Compare with lesson 09: there, $g$ stood in the sum of $y$ too and brought a second term $g\,dg$ into $d\ell$. Here
 # the gates act on the statistics and nowhere else. With pooled moments, ⑥ has no $v$: $dv = 0$.
-
-
-# %%
-def mode_group_norm_backward(dy, x, weight, bias, gate_weight, gate_bias, eps):
-    """Return {"dx", "dweight", "dbias", "dgate_weight" (K, 1), "dgate_bias" (K,)}, with spatial moments."""
-    ### BEGIN SOLUTION
-    (m, v), p, k = map_moments(x), x.shape[2] * x.shape[3], len(gate_bias)
-    log_g = log_channel_gates(m, gate_weight, gate_bias)
-    w, mu, var = mode_statistics(m, v, log_g)
-    d, r = m[:, :, None] - mu, 1 / np.sqrt(var + eps)  # (N, C, K), (N, 1, K)
-    s, shift = r.mean(axis=2), (r * d).mean(axis=2)  # (N, 1), (N, C): without weight
-    ds, du = (dy * (x - maps(m))).sum(axis=(2, 3)), dy.sum(axis=(2, 3))
-    dweight, dbias = (ds * s + du * shift).sum(axis=0), du.sum(axis=0)  # ⑧
-    ds_k, du_k = (weight * ds / k)[:, :, None], (weight * du / k)[:, :, None]
-    dr, dd = (ds_k + du_k * d).sum(axis=1, keepdims=True), du_k * r
-    dvar = -0.5 * r**3 * dr  # ⑦
-    dmu = -dd.sum(axis=1, keepdims=True)  # ⑤, where ⑥ adds nothing
-    dv = (w * dvar).sum(axis=2)  # ⑥
-    dm = (dd + 2 * w * d * dvar + w * dmu).sum(axis=2)  # ⑤ ④
-    dw = dvar * (v[:, :, None] + d**2) + dmu * d
-    dlog_g = w * (dw - (w * dw).sum(axis=1, keepdims=True))  # ③
-    dz = dlog_g - np.exp(log_g) * dlog_g.sum(axis=2, keepdims=True)  # ②
-    dgate_weight, dgate_bias = (dz * m[:, :, None]).sum(axis=(0, 1))[:, None], dz.sum(axis=(0, 1))  # ①
-    dm += dz @ gate_weight[:, 0]
-    dx = maps(weight * s) * (dy - maps(du) / p) + maps(2 * dv / p) * (x - maps(m)) + maps(dm) / p
-    return {"dx": dx, "dweight": dweight, "dbias": dbias, "dgate_weight": dgate_weight, "dgate_bias": dgate_bias}
-    ### END SOLUTION
 
 
 # %% tags=["wrong"]
@@ -404,6 +379,33 @@ def mode_group_norm_backward(dy, x, weight, bias, gate_weight, gate_bias, eps):
     dx = maps(weight * s) * (dy - maps(du) / p) + maps(2 * dv / p) * (x - maps(m)) + maps(dm) / p
     sums = {"dweight": (ds * s + du * shift).sum(axis=0), "dbias": du.sum(axis=0)}
     return {"dx": dx, **sums, "dgate_weight": 0 * gate_weight, "dgate_bias": 0 * gate_bias}
+
+
+# %%
+def mode_group_norm_backward(dy, x, weight, bias, gate_weight, gate_bias, eps):
+    """Return {"dx", "dweight", "dbias", "dgate_weight" (K, 1), "dgate_bias" (K,)}, with spatial moments."""
+    ### BEGIN SOLUTION
+    (m, v), p, k = map_moments(x), x.shape[2] * x.shape[3], len(gate_bias)
+    log_g = log_channel_gates(m, gate_weight, gate_bias)
+    w, mu, var = mode_statistics(m, v, log_g)
+    e, r = m[:, :, None] - mu, 1 / np.sqrt(var + eps)  # (N, C, K), (N, 1, K)
+    s, shift = r.mean(axis=2), (r * e).mean(axis=2)  # (N, 1), (N, C): without weight
+    ds, du = (dy * (x - maps(m))).sum(axis=(2, 3)), dy.sum(axis=(2, 3))
+    dweight, dbias = (ds * s + du * shift).sum(axis=0), du.sum(axis=0)  # ⑧
+    ds_k, du_k = (weight * ds / k)[:, :, None], (weight * du / k)[:, :, None]
+    dr, de = (ds_k + du_k * e).sum(axis=1, keepdims=True), du_k * r
+    dvar = -0.5 * r**3 * dr  # ⑦
+    dmu = -de.sum(axis=1, keepdims=True)  # ⑤, where ⑥ adds nothing
+    dv = (w * dvar).sum(axis=2)  # ⑥
+    dm = (de + 2 * w * e * dvar + w * dmu).sum(axis=2)  # ⑤ ④
+    dw = dvar * (v[:, :, None] + e**2) + dmu * e
+    dlog_g = w * (dw - (w * dw).sum(axis=1, keepdims=True))  # ③
+    dz = dlog_g - np.exp(log_g) * dlog_g.sum(axis=2, keepdims=True)  # ②
+    dgate_weight, dgate_bias = (dz * m[:, :, None]).sum(axis=(0, 1))[:, None], dz.sum(axis=(0, 1))  # ①
+    dm += dz @ gate_weight[:, 0]
+    dx = maps(weight * s) * (dy - maps(du) / p) + maps(2 * dv / p) * (x - maps(m)) + maps(dm) / p
+    return {"dx": dx, "dweight": dweight, "dbias": dbias, "dgate_weight": dgate_weight, "dgate_bias": dgate_bias}
+    ### END SOLUTION
 
 
 # %% tags=["check"]
