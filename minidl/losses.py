@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from minidl import memory
 from minidl.backend import Array, array_module, to_device
+from minidl.kernels import launch
+
+_KERNELS = "softmax_cross_entropy"
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -15,12 +19,18 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     Both are in the precision of the logits, and at least float32.
     """
     xp = array_module(logits=logits)
-    n = xp.arange(len(labels))
-    logits = logits.astype(xp.promote_types(logits.dtype, xp.float32), copy=False)
+    dtype = xp.promote_types(logits.dtype, xp.float32)
+    if xp is not np:
+        p, losses = memory.images(xp, logits.shape, dtype), xp.empty(len(labels), dtype)
+        arrays = (memory.batch_last(xp, logits, dtype), labels.astype(xp.int64, copy=False), p, losses)
+        launch(xp, _KERNELS, "softmax_cross_entropy", len(labels), *arrays, logits.shape[1], dtype=dtype)
+        return losses.mean(), p
+    n = np.arange(len(labels))
+    logits = logits.astype(dtype, copy=False)
     z = logits - logits.max(axis=1, keepdims=True)
-    p = xp.exp(z)
+    p = np.exp(z)
     total = p.sum(axis=1, keepdims=True)
-    loss = (xp.log(total[:, 0]) - z[n, labels]).mean()
+    loss = (np.log(total[:, 0]) - z[n, labels]).mean()
     p /= total
     return loss, p
 
@@ -28,8 +38,13 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
 def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """dlogits = (p − onehot(labels)) / N."""
     xp = array_module(p=p)
+    if xp is not np:
+        dlogits = memory.images(xp, p.shape, p.dtype)
+        arrays = (memory.batch_last(xp, p), labels.astype(xp.int64, copy=False), dlogits)
+        launch(xp, _KERNELS, "softmax_cross_entropy_backward", p.size, *arrays, len(labels), dtype=p.dtype)
+        return dlogits
     dlogits = p / p.dtype.type(len(labels))
-    dlogits[xp.arange(len(labels)), labels] -= 1 / len(labels)
+    dlogits[np.arange(len(labels)), labels] -= 1 / len(labels)
     return dlogits
 
 
@@ -46,7 +61,8 @@ class SoftmaxCrossEntropy:
     Raises
     ------
     ValueError
-        If the shapes do not fit, labels are no integers, or (on the host) a label is outside [0, K).
+        If the shapes do not fit, labels are no integers, or (on the host) a label is outside [0, K). Labels that are on
+        a GPU already are not looked at: one outside [0, K) makes the loss NaN.
 
     Examples
     --------

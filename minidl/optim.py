@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import Array, array_module, to_host
+from .kernels import launch
 from .layers.base import Layer
 
 
@@ -93,6 +94,10 @@ class SGD:
         for flat in self._flats:
             xp = array_module(flat.params)
             p, g, v, s = flat.params, flat.grads, flat.velocity, flat.scratch
+            if xp is not np and p.dtype.itemsize > 2:  # in one pass
+                rates = (self.lr, self.momentum, self.weight_decay, self.lr * self.momentum)
+                launch(xp, "sgd", "sgd", p.size, p, g, v, *map(float, rates), self.nesterov, dtype=p.dtype)
+                continue
             if self.weight_decay:
                 xp.multiply(p, self.weight_decay, out=s)
                 g = xp.add(s, g, out=s)  # g'

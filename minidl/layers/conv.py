@@ -1,7 +1,8 @@
 """Convolution: the im2col pair that says what it is, and the layer.
 
-`conv2d` and `conv2d_backward` run on any array library with one two-dimensional GEMM each way; on the CPU the layer
-takes the pair of the same names in `mec.py` instead, which gives the same numbers several times faster.
+`conv2d` and `conv2d_backward` run on any array library with one two-dimensional GEMM each way, on a GPU with kernels
+(`images_cuda.py`). On the CPU the layer takes the pair of the same names in `mec.py` instead, which gives the same
+numbers several times faster.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl import init
-from minidl.backend import Array, array_module
-from minidl.layers import mec
+from minidl import init, memory
+from minidl.backend import Array, array_module, gemm
+from minidl.layers import images_cuda, mec
 from minidl.layers.base import Layer, compute_dtype
 
 Pair = tuple[int, int]
@@ -33,37 +34,40 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def im2col(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
-    """Return the windows of x (N, C, H, W) as the columns of a (C·kh·kw, N·Ho·Wo) matrix."""
-    xp = array_module(x=x)
+    """Return the windows of x (N, C, H, W) as the columns of a (C·kh·kw, Ho·Wo·N) matrix."""
+    if array_module(x=x) is not np:
+        return images_cuda.im2col(x, kernel, stride, padding)
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    x = xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = xp.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
-    return windows.transpose(1, 4, 5, 0, 2, 3).reshape(x.shape[1] * kh * kw, -1)  # (C, kh, kw, N, Ho, Wo)
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+    return windows.transpose(1, 4, 5, 2, 3, 0).reshape(x.shape[1] * kh * kw, -1)  # (C, kh, kw, Ho, Wo, N)
 
 
 def col2im(cols: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Add the columns back to the pixels they came from: the adjoint of `im2col`, for x of this shape."""
-    xp = array_module(cols=cols)
+    if array_module(cols=cols) is not np:
+        return images_cuda.col2im(cols, shape, kernel, stride, padding)
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     n, c, h, w = shape
     ho, wo = output_size(h, kh, sh, ph), output_size(w, kw, sw, pw)
-    cols = cols.reshape(c, kh, kw, n, ho, wo)
-    x = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), cols.dtype)
+    cols = cols.reshape(c, kh, kw, ho, wo, n)
+    x = np.zeros((c, h + 2 * ph, w + 2 * pw, n), cols.dtype)
     for i in range(kh):
         for j in range(kw):
-            x[:, :, i : i + sh * ho : sh, j : j + sw * wo : sw] += cols[:, i, j].transpose(1, 0, 2, 3)
-    return x[:, :, ph : ph + h, pw : pw + w]
+            x[:, i : i + sh * ho : sh, j : j + sw * wo : sw] += cols[:, i, j]
+    return memory.batch_first(x[:, ph : ph + h, pw : pw + w])
 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair) -> Array:
     """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o], as W2 @ cols."""
+    xp = array_module(x=x, weight=weight)
     o, _, kh, kw = weight.shape
     n, _, h, w = x.shape
     ho, wo = output_size(h, kh, stride[0], padding[0]), output_size(w, kw, stride[1], padding[1])
-    y = weight.reshape(o, -1) @ im2col(x, (kh, kw), stride, padding)  # (O, N·Ho·Wo)
+    y = gemm(xp, weight.reshape(o, -1), im2col(x, (kh, kw), stride, padding))  # (O, Ho·Wo·N)
     if bias is not None:
         y += bias[:, None]
-    return y.reshape(o, n, ho, wo).transpose(1, 0, 2, 3)
+    return memory.batch_first(y.reshape(o, ho, wo, n))
 
 
 def conv2d_backward(
@@ -76,13 +80,14 @@ def conv2d_backward(
     needs_dbias: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """dW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy; returns dx, dW, db."""
+    xp = array_module(dy=dy, x=x, weight=weight)
     o, _, kh, kw = weight.shape
-    dy2 = dy.transpose(1, 0, 2, 3).reshape(o, -1)  # (O, N·Ho·Wo)
-    dweight = (dy2 @ im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
+    dy2 = memory.batch_last(xp, dy).reshape(o, -1)  # (O, Ho·Wo·N)
+    dweight = gemm(xp, dy2, im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
     dbias = dy2.sum(axis=1) if needs_dbias else None
     if not needs_dx:
         return None, dweight, dbias
-    dcols = weight.reshape(o, -1).T @ dy2  # (C·kh·kw, N·Ho·Wo)
+    dcols = gemm(xp, weight.reshape(o, -1).T, dy2)  # (C·kh·kw, Ho·Wo·N)
     return col2im(dcols, x.shape, (kh, kw), stride, padding), dweight, dbias
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
-from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
+from minidl.norm import moments, moments_cuda
+from minidl.norm.moments import Mean
+
+
+def _passes(**arrays: Array) -> ModuleType:
+    """Return the module whose heavy passes are for these arrays' library."""
+    return moments if array_module(**arrays) is np else moments_cuda
 
 
 class Norm(Layer):
@@ -41,19 +48,21 @@ class Norm(Layer):
     def forward(self, x: Array) -> Array:
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
         self._check(x)
-        m, v, centred = moments(x)
+        passes = _passes(x=x)
+        m, v, centred = passes.moments(x)
         s, u, cache = self._scale_shift(m, v, values=x.size // self.num_features)
         self.keep(centred, s, cache)
-        return scale_shift(centred, s, u, x.dtype)
+        return passes.scale_shift(centred, s, u, x.dtype)
 
     def backward(self, dy: Array) -> Array:
         """Return dx; add the parameters' gradients."""
         training, (centred, s, cache) = self.kept()
-        ds, du = scale_shift_sums(dy, centred)
+        passes = _passes(dy=dy, s=s)
+        ds, du = passes.scale_shift_sums(dy, centred)
         dm, dv, dparams = self._scale_shift_backward(ds, du, training, cache)
         for name, gradient in dparams.items():
             self.grads[name] += gradient
-        return scale_shift_backward(dy, centred, s, du, dm, dv)
+        return passes.scale_shift_backward(dy, centred, s, du, dm, dv)
 
     def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         raise NotImplementedError

@@ -21,19 +21,21 @@ them as `Mean.since` an origin near by. The error of y then does not grow with t
 The shapes inside: the fast memory format as (C, P, N); sums over P are BLAS products with a vector of ones. A small
 array is tiled along rows of B·N values, (C, A, B·N) against (C, 1, B·N) with A·B = P, so that NumPy's inner loops are
 long for small batches too. The channels are shared out to the threads; no result depends on how.
+
+This file is for NumPy; `moments_cuda.py` has the same four functions for a GPU.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from minidl import memory, parallel
-from minidl.backend import Array, array_module
+from minidl.backend import Array
+from minidl.parallel import scratch
 
 _ROW = 6144  # values in a row, at least, where P allows it: measured, shorter rows cost up to half as much again
 _REPEATS = (32, 128)  # times that a small array is repeated in a row, at most: for batches under 64, and others
@@ -63,43 +65,41 @@ class Centred(NamedTuple):
 
 def moments(x: Array) -> tuple[Mean, Array, Centred]:
     """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
-    xp = array_module(x)
-    dtype = xp.promote_types(x.dtype, xp.float32)  # float16 is computed in float32
-    xt = memory.batch_last(xp, x, dtype)  # (C, ..., N)
-    xc = memory.empty(xp, xt.shape, dtype)
+    dtype = np.promote_types(x.dtype, np.float32)  # float16 is computed in float32
+    xt = memory.batch_last(np, x, dtype)  # (C, ..., N)
+    xc = memory.empty(np, xt.shape, dtype)
     c, p, b, n = _layout(xt.shape)
-    sums = xp.empty((3, c, n), dtype)  # of x, then m0; of xc; of xc²
+    sums = np.empty((3, c, n), dtype)  # of x, then m0; of xc; of xc²
 
     def share(some: slice) -> None:
         first, rest, square = sums[:, some]
         x3, xc3 = xt[some].reshape(-1, p, n), xc[some].reshape(-1, p, n)
-        _sum(xp, x3, out=first)
+        _sum(x3, out=first)
         first /= p
-        (m0,) = _tiles(xp, first[None], b)
-        xp.subtract(_rows(x3, b), m0, out=_rows(xc3, b))
-        _sum(xp, xc3, out=rest)
-        _sum_of_products(xp, xc3, xc3, out=square)
+        (m0,) = _tiles(first[None], b)
+        np.subtract(_rows(x3, b), m0, out=_rows(xc3, b))
+        _sum(xc3, out=rest)
+        _sum_of_products(xc3, xc3, out=square)
 
     parallel.over(c, xt.size, share)
-    m0, delta, square = sums.astype(xp.float64).transpose(0, 2, 1)  # (N, C) each
+    m0, delta, square = sums.astype(np.float64).transpose(0, 2, 1)  # (N, C) each
     delta /= p
     v = square / p - delta * delta
-    return Mean(m0, delta), xp.maximum(v, 0, out=v), Centred(xc, delta)
+    return Mean(m0, delta), np.maximum(v, 0, out=v), Centred(xc, delta)
 
 
 def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     xc, delta = centred
-    xp = array_module(xc, s)
-    y = memory.empty(xp, xc.shape, xc.dtype)
+    y = memory.empty(np, xc.shape, xc.dtype)
     _, _, b, _ = _layout(xc.shape)
-    small = _small(xp, xc.dtype, s, u - delta * s)
+    small = _small(xc.dtype, s, u - delta * s)
 
     def share(some: slice) -> None:
-        scale, shift = _tiles(xp, small[:, some], b)
+        scale, shift = _tiles(small[:, some], b)
         y3 = _rows(y[some], b)
-        xp.multiply(_rows(xc[some], b), scale, out=y3)
-        xp.add(y3, shift, out=y3)
+        np.multiply(_rows(xc[some], b), scale, out=y3)
+        np.add(y3, shift, out=y3)
 
     parallel.over(len(xc), xc.size, share)
     return memory.batch_first(y.astype(dtype, copy=False))
@@ -108,19 +108,18 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
 def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
     xc, delta = centred
-    xp = array_module(dy=dy, x=xc)
-    dyt = memory.batch_last(xp, dy, xc.dtype)
+    dyt = memory.batch_last(np, dy, xc.dtype)
     c, p, _, n = _layout(xc.shape)
-    sums = xp.empty((2, c, n), xc.dtype)
+    sums = np.empty((2, c, n), xc.dtype)
 
     def share(some: slice) -> None:
         ds, du = sums[:, some]
         dy3 = dyt[some].reshape(-1, p, n)
-        _sum(xp, dy3, out=du)
-        _sum_of_products(xp, dy3, xc[some].reshape(-1, p, n), out=ds)
+        _sum(dy3, out=du)
+        _sum_of_products(dy3, xc[some].reshape(-1, p, n), out=ds)
 
     parallel.over(c, xc.size, share)
-    ds, du = sums.astype(xp.float64).transpose(0, 2, 1)
+    ds, du = sums.astype(np.float64).transpose(0, 2, 1)
     ds -= delta * du
     return ds, du
 
@@ -128,21 +127,20 @@ def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
 def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     xc, delta = centred
-    xp = array_module(dy=dy, x=xc)
-    dyt = memory.batch_last(xp, dy, xc.dtype)
-    dx = memory.empty(xp, xc.shape, xc.dtype)
+    dyt = memory.batch_last(np, dy, xc.dtype)
+    dx = memory.empty(np, xc.shape, xc.dtype)
     _, p, b, _ = _layout(xc.shape)
     slope = (2 / p) * dv
-    small = _small(xp, xc.dtype, s, slope, (dm - s * du) / p - slope * delta)
+    small = _small(xc.dtype, s, slope, (dm - s * du) / p - slope * delta)
 
     def share(some: slice) -> None:
-        scale, slope, shift = _tiles(xp, small[:, some], b)
+        scale, slope, shift = _tiles(small[:, some], b)
         dx3, xc3 = _rows(dx[some], b), _rows(xc[some], b)
-        product = _temporary(xp, "product", xc3.shape, xc3.dtype)
-        xp.multiply(_rows(dyt[some], b), scale, out=dx3)
-        xp.multiply(xc3, slope, out=product)
-        xp.add(dx3, product, out=dx3)
-        xp.add(dx3, shift, out=dx3)
+        product = scratch("product", xc3.shape, xc3.dtype)
+        np.multiply(_rows(dyt[some], b), scale, out=dx3)
+        np.multiply(xc3, slope, out=product)
+        np.add(dx3, product, out=dx3)
+        np.add(dx3, shift, out=dx3)
 
     parallel.over(len(xc), xc.size, share)
     return memory.batch_first(dx.astype(dy.dtype, copy=False))
@@ -165,12 +163,9 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return c, math.prod(inner), b, n
 
 
-def _sum(xp: ModuleType, x: Array, out: Array) -> None:
-    """Sum (c, P, N) over P -> (c, N); on the CPU by BLAS, which reads memory twice as fast as np.sum."""
-    if xp is np:
-        np.matmul(_ones(x.shape[1], x.dtype), x, out=out)
-    else:
-        xp.sum(x, axis=1, out=out)
+def _sum(x: Array, out: Array) -> None:
+    """Sum (c, P, N) over P -> (c, N), by BLAS, which reads memory twice as fast as np.sum."""
+    np.matmul(_ones(x.shape[1], x.dtype), x, out=out)
 
 
 @lru_cache
@@ -178,15 +173,11 @@ def _ones(p: int, dtype: np.dtype) -> np.ndarray:
     return np.ones(p, dtype)
 
 
-def _sum_of_products(xp: ModuleType, x: Array, y: Array, out: Array) -> None:
+def _sum_of_products(x: Array, y: Array, out: Array) -> None:
     """Sum x·y as `_sum` does."""
-    product = _temporary(xp, "product", x.shape, x.dtype)
-    xp.multiply(x, y, out=product)
-    _sum(xp, product, out)
-
-
-def _temporary(xp: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    return parallel.scratch(name, shape, dtype) if xp is np else xp.empty(shape, dtype)
+    product = scratch("product", x.shape, x.dtype)
+    np.multiply(x, y, out=product)
+    _sum(product, out)
 
 
 def _rows(x: Array, b: int) -> Array:
@@ -194,18 +185,18 @@ def _rows(x: Array, b: int) -> Array:
     return x.reshape(len(x), -1, b * x.shape[-1])
 
 
-def _small(xp: ModuleType, dtype: np.dtype, *arrays: Array) -> Array:
+def _small(dtype: np.dtype, *arrays: Array) -> Array:
     """Stack (N, C) arrays as (len(arrays), C, N), in the precision of the passes."""
     n, c = arrays[0].shape
-    stack = xp.empty((len(arrays), c, n), dtype)
+    stack = np.empty((len(arrays), c, n), dtype)
     for row, array in zip(stack, arrays, strict=True):
         row[...] = array.T
     return stack
 
 
-def _tiles(xp: ModuleType, small: Array, b: int) -> Array:
+def _tiles(small: Array, b: int) -> Array:
     """Repeat (k, c, N) arrays b times along a row: (k, c, 1, B·N)."""
     k, c, n = small.shape
-    tiles = _temporary(xp, "tiles", (k, c, b, n), small.dtype)
+    tiles = scratch("tiles", (k, c, b, n), small.dtype)
     tiles[...] = small[:, :, None]
     return tiles.reshape(k, c, 1, b * n)

@@ -1,0 +1,42 @@
+"""CUDA kernels for arrays that live on a GPU, and how they are started (docs/kernels.md).
+
+Each `.cu` file holds the kernels of one idea and names its NumPy twin. They are compiled by CuPy when first called.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array
+
+_THREADS = 256  # in a block
+_BLOCKS = 4096  # at most: a million threads fill the largest GPU several times over
+_SHORT = 1 << 30  # values that an int can count, with room for a grid's stride
+
+
+def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | float, dtype: Any) -> None:
+    """Run a kernel of `source`.cu with `size` threads' work, for REAL of this dtype, float32 or float64.
+
+    An argument is an array that lies dense in memory, an int (INDEX in the kernel) or a float (REAL). The kernel gets
+    `size` as its last parameter. INDEX is int, and long long where an array is too large for that.
+    """
+    if size == 0:
+        return
+    longest = max(size, *(arg.size for arg in args if hasattr(arg, "size")))
+    index = np.int32 if longest <= _SHORT else np.int64
+    real = np.dtype(dtype).type
+    numbers = (arg if hasattr(arg, "size") else (real if isinstance(arg, float) else index)(arg) for arg in args)
+    blocks = min(-(-size // _THREADS), _BLOCKS)
+    _module(xp, source, real, index).get_function(name)((blocks,), (_THREADS,), (*numbers, index(size)))
+
+
+@cache
+def _module(xp: ModuleType, source: str, real: Any, index: Any) -> Any:
+    code = Path(__file__).with_name(f"{source}.cu").read_text()
+    types = {np.float32: "float", np.float64: "double", np.int32: "int", np.int64: "long long"}
+    return xp.RawModule(code=code, options=("-std=c++17", f"-DREAL={types[real]}", f"-DINDEX={types[index]}"))

@@ -1,0 +1,55 @@
+// y[c, h, w, n] = max_ij x[c, sh*h + i - ph, sw*w + j - pw, n], -inf outside of x; dx = dy at the first maximum.
+// NumPy twin: MaxPool2d in minidl/layers/pool.py.
+//
+// As there, a row of the window is searched first and then the rows, so that NaN takes the same way: the maximum is NaN,
+// and its gradient goes to the largest value before the NaN.
+
+__device__ __forceinline__ REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }  // NaN if one of them is
+
+// Thread (c, h, w, n).  x (C, H, W, N), y (C, Ho, Wo, N), and in `first` the place i * kw + j of the maximum.
+extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict__ y, int *__restrict__ first, INDEX H,
+                                    INDEX W, INDEX N, INDEX Ho, INDEX Wo, INDEX kh, INDEX kw, INDEX sh, INDEX sw,
+                                    INDEX ph, INDEX pw, INDEX size) {
+    for (INDEX t = blockIdx.x * blockDim.x + threadIdx.x; t < size; t += gridDim.x * blockDim.x) {
+        const INDEX n = t % N, w = t / N % Wo, h = t / N / Wo % Ho, c = t / N / Wo / Ho;
+        const REAL outside = log(REAL(0));  // -inf
+        REAL best = outside;
+        INDEX place = 0;
+        for (INDEX i = 0; i < kh; ++i) {
+            REAL row = outside;
+            INDEX j_row = 0;
+            for (INDEX j = 0; j < kw; ++j) {
+                const INDEX a = sh * h + i - ph, b = sw * w + j - pw;
+                const bool inside = a >= 0 && a < H && b >= 0 && b < W;
+                const REAL value = inside ? x[((c * H + a) * W + b) * N + n] : outside;
+                if (value > row) j_row = j;
+                row = larger(value, row);
+            }
+            if (i == 0 || row > best) place = i * kw + j_row;  // also a first row that is NaN
+            best = larger(row, best);
+        }
+        y[t] = best;
+        first[t] = int(place);
+    }
+}
+
+// Thread (c, a, b, n): dx is the sum of dy over the windows whose first maximum is here.  dx (C, H, W, N).
+extern "C" __global__ void max_pool_backward(const REAL *__restrict__ dy, const int *__restrict__ first,
+                                             REAL *__restrict__ dx, INDEX H, INDEX W, INDEX N, INDEX Ho, INDEX Wo,
+                                             INDEX kh, INDEX kw, INDEX sh, INDEX sw, INDEX ph, INDEX pw, INDEX size) {
+    for (INDEX t = blockIdx.x * blockDim.x + threadIdx.x; t < size; t += gridDim.x * blockDim.x) {
+        const INDEX n = t % N, b = t / N % W, a = t / N / W % H, c = t / N / W / H;
+        REAL sum = 0;
+        for (INDEX i = 0; i < kh; ++i) {
+            const INDEX h = (a + ph - i) / sh;
+            if (a + ph < i || h * sh != a + ph - i || h >= Ho) continue;
+            for (INDEX j = 0; j < kw; ++j) {
+                const INDEX w = (b + pw - j) / sw;
+                if (b + pw < j || w * sw != b + pw - j || w >= Wo) continue;
+                const INDEX window = ((c * Ho + h) * Wo + w) * N + n;
+                if (first[window] == i * kw + j) sum += dy[window];
+            }
+        }
+        dx[t] = sum;
+    }
+}
