@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.backend import Array, to_device
+from minidl.backend import Array, array_module, to_device
 from minidl.layers.base import Layer
 
 
@@ -50,4 +50,5 @@ class Dropout(Layer):
     def backward(self, dy: Array) -> Array:
         """Return dy·mask/(1 − p), with the mask of the forward."""
         _, (mask,) = self.kept()
+        array_module(dy=dy, mask=mask)
         return dy if mask is None else dy * mask

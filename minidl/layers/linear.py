@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from minidl import init, memory, parallel
-from minidl.backend import Array, array_module
+from minidl.backend import Array, array_module, gemm
 from minidl.layers.base import Layer, compute_dtype
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     """y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
-    y = (weight @ x.T).T  # the batch stays innermost in memory
+    xp = array_module(x=x, weight=weight)
+    y = gemm(xp, weight, x.T).T  # the batch stays innermost in memory
     if bias is not None:
         y += bias
     return y
@@ -22,13 +23,13 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
-    xp = array_module(dy, x, weight)
+    xp = array_module(dy=dy, x=x, weight=weight)
     dweight = memory.empty(xp, weight.shape, weight.dtype)
-    tasks: list[Callable[[], object]] = [lambda: xp.matmul(dy.T, x, out=dweight)]
+    tasks: list[Callable[[], object]] = [lambda: gemm(xp, dy.T, x, out=dweight)]
     dx = None
     if needs_dx:
         dx = memory.images(xp, x.shape, weight.dtype)  # (N, I), the batch innermost
-        tasks.append(lambda: xp.matmul(weight.T, dy.T, out=dx.T))
+        tasks.append(lambda: gemm(xp, weight.T, dy.T, out=dx.T))
     parallel.run(lambda i: tasks[i](), len(tasks), products=weight.size * len(dy) if xp is np else 0)
     return dx, dweight, dy.sum(axis=0)
 

@@ -1,7 +1,11 @@
 """Wrong arguments and wrong inputs get one line: who, what must hold, what came, what to do."""
 
+import re
+
 import numpy as np
 import pytest
+import strict
+from layer_cases import CASES, EACH_LIBRARY
 
 from minidl import (
     AvgPool2d,
@@ -15,7 +19,11 @@ from minidl import (
     MaxPool2d,
     ModeGroupNorm,
     ModeNorm,
+    SoftmaxCrossEntropy,
     norm_factory,
+    to_device,
+    to_host,
+    use_backend,
 )
 
 
@@ -187,3 +195,46 @@ def test_a_list_is_refused_with_the_cure(layer):
         TypeError, match=r"^array_module: .* must be a numpy or cupy array, got list; .*numpy\.asarray$"
     ):
         layer([[1.0, 2.0, 3.0, 4.0]])
+
+
+def other_library(array):
+    """Move an array of the default library to the other one."""
+    return to_host(array) if type(array) is strict.ndarray else strict.asarray(array)
+
+
+def assert_mixed(call, *names):
+    """Expect the one error for mixed libraries; it names each argument and its kind."""
+    with pytest.raises(TypeError) as caught:
+        call()
+    kinds = r", ".join(rf"{name} is (numpy|strict\.arrays)\.ndarray" for name in names)
+    assert re.fullmatch(
+        rf"array_module: all arrays must belong to one library, got {kinds}(, \w+ is \S+)*; "
+        r"move them with minidl\.to_device\(\.\.\.\) or minidl\.to_host\(\.\.\.\)",
+        str(caught.value),
+    ), str(caught.value)
+
+
+KEEPS_NO_ARRAY = ("AvgPool2d", "GlobalAvgPool2d", "Flatten")
+
+
+@EACH_LIBRARY
+@pytest.mark.parametrize("name", CASES)
+def test_arrays_of_two_libraries_are_refused_forwards_and_backwards(name):
+    with strict.as_cupy():
+        layer, (x, dy) = CASES[name].layer("float32"), map(to_device, CASES[name].arrays("float32"))
+        if layer.num_params():
+            assert_mixed(lambda: layer.forward(other_library(x)), "x", "weight")
+        layer.forward(x)
+        if not name.startswith(KEEPS_NO_ARRAY):
+            assert_mixed(lambda: layer.backward(other_library(dy)), "dy", r"\w+")
+
+
+@EACH_LIBRARY
+def test_labels_of_another_device_than_the_logits_are_refused_and_those_of_the_host_uploaded():
+    with strict.as_cupy():
+        logits, labels = to_device(np.zeros((3, 4))), np.array([1, 2, 0])
+        assert float(SoftmaxCrossEntropy().forward(logits, labels)) == pytest.approx(np.log(4))
+        if type(logits) is np.ndarray:
+            with use_backend("cupy"):
+                labels = to_device(labels)
+            assert_mixed(lambda: SoftmaxCrossEntropy().forward(logits, labels), "logits", "labels")

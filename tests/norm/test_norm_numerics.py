@@ -113,7 +113,11 @@ def assert_is_reference(layer, x, tolerance=1e-11):
     if isinstance(layer, ModeGroupNorm):
         name, rest = "mode_group_norm", {}
     else:
-        name, rest = ("mode_norm", {}) if layer.training else ("mode_norm_eval", {key: host(value) for key, value in layer.buffers.items()})
+        name, rest = (
+            ("mode_norm", {})
+            if layer.training
+            else ("mode_norm_eval", {key: host(value) for key, value in layer.buffers.items()})
+        )
     want_y = getattr(reference, name)(x, **arguments, **rest, eps=0.01)
     want = getattr(reference, f"{name}_backward")(dy, x, **arguments, **rest, eps=0.01)
     y, grads = run(layer, x, dy)
