@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 from types import ModuleType
 
 import numpy as np
 import pytest
+import strict
 
 from minidl import BackendError, Linear, array_module, backend, to_device, to_host, use_backend
 
@@ -217,6 +219,89 @@ def test_auto_in_the_variable_says_so_once_however_many_parameters_there_are():
     )
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("minidl: backend auto: numpy, since cupy is not installed")
+
+
+# -- the device --------------------------------------------------------------------------------------------------------
+
+
+def test_use_device_chooses_the_gpu_for_this_thread_inside_the_block():
+    current = strict.cuda.runtime.getDevice
+    with strict.as_cupy(), use_backend("cupy"):
+        with backend.use_device(1):
+            assert current() == 1
+            with backend.use_device(0):
+                assert current() == 0
+            with backend.use_device(None):
+                assert current() == 1
+            others = []
+            thread = threading.Thread(target=lambda: others.append(current()))
+            thread.start()
+            thread.join()
+            assert others == [0]
+        assert current() == 0
+        with pytest.raises(KeyError), backend.use_device(1):
+            raise KeyError
+        assert current() == 0
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_a_gpu_that_is_not_there_is_an_error_that_says_how_many_are(index):
+    with strict.as_cupy(), use_backend("cupy"), pytest.raises(BackendError) as caught, backend.use_device(index):
+        raise AssertionError("computing on another device than was asked for")
+    assert str(caught.value) == f"device must be in [0, 2), got {index}; nvidia-smi lists the GPUs"
+
+
+def test_a_device_asked_of_numpy_is_an_error_and_none_is_not():
+    with backend.use_device(None):
+        pass
+    with pytest.raises(BackendError) as caught, backend.use_device(0):
+        raise AssertionError("computing with numpy where a GPU was asked for")
+    assert str(caught.value) == "device 0 cannot be used: the backend is numpy; ask for cupy (--backend cupy)"
+
+
+ORDERS = {
+    "C": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "batch innermost": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0),
+    "channels innermost": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+}
+
+
+@pytest.mark.parametrize("what", ORDERS)
+def test_an_upload_keeps_the_order_in_memory(what):
+    x = ORDERS[what](np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5))
+    with strict.as_cupy(), use_backend("cupy"), strict.recording() as record:
+        moved = to_device(x)
+    assert type(moved) is strict.ndarray
+    assert moved.strides == x.strides
+    assert (record.uploads, record.operations) == (1, [])  # one copy, and no kernel that sorts it out there
+    np.testing.assert_array_equal(moved.get(), x, strict=True)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [np.array(2.5), np.zeros((0, 3)), np.arange(12.0).reshape(3, 4)[::-1, ::2], np.broadcast_to(np.arange(3), (4, 3))],
+    ids=["no dimension", "empty", "strided", "repeated"],
+)
+def test_any_array_of_the_host_can_be_uploaded_and_fetched(x):
+    with strict.as_cupy(), use_backend("cupy"):
+        np.testing.assert_array_equal(to_host(to_device(x)), x, strict=True)
+        np.testing.assert_array_equal(to_device(to_device(x), like=x), x, strict=True)
+        assert to_device(moved := to_device(x)) is moved
+
+
+@pytest.mark.parametrize("library", ["numpy", "strict"], indirect=True)
+def test_small_products_are_those_of_numpy(library):
+    rng = np.random.default_rng(0)
+    for a_shape, b_shape in (((5, 1, 7), (5, 7, 3)), ((5, 7, 3), (5, 3, 1)), ((5, 7, 3), (3, 1))):
+        a, b = rng.normal(size=a_shape), rng.normal(size=b_shape)
+        xp = array_module(to_device(a))
+        got = to_host(backend.products(xp, to_device(a), to_device(b)))
+        np.testing.assert_allclose(got, a @ b, rtol=1e-13, atol=1e-14)
+    a, b, out = to_device(rng.normal(size=(4, 3))), to_device(rng.normal(size=(3, 5))), to_device(np.empty((4, 5)))
+    assert backend.gemm(xp, a, b, out=out) is out
+    np.testing.assert_allclose(to_host(out), to_host(a) @ to_host(b), rtol=1e-13)
+    np.testing.assert_array_equal(to_host(backend.gemm(xp, a, b)), to_host(out))
 
 
 # -- importing ---------------------------------------------------------------------------------------------------------

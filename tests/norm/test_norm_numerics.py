@@ -110,14 +110,13 @@ def assert_is_reference(layer, x, tolerance=1e-11):
     """Compare y and every gradient; return y and them."""
     dy = draw(2, *x.shape, mean=0.0)
     arguments = {name.replace(".", "_"): host(p) for name, p in layer.params.items()}
+    rest = {}
     if isinstance(layer, ModeGroupNorm):
-        name, rest = "mode_group_norm", {}
+        name = "mode_group_norm"
+    elif layer.training:
+        name = "mode_norm"
     else:
-        name, rest = (
-            ("mode_norm", {})
-            if layer.training
-            else ("mode_norm_eval", {key: host(value) for key, value in layer.buffers.items()})
-        )
+        name, rest = "mode_norm_eval", {key: host(value) for key, value in layer.buffers.items()}
     want_y = getattr(reference, name)(x, **arguments, **rest, eps=0.01)
     want = getattr(reference, f"{name}_backward")(dy, x, **arguments, **rest, eps=0.01)
     y, grads = run(layer, x, dy)
