@@ -1,0 +1,124 @@
+"""The command: `python -m minidl.parity --backend cupy`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minidl import device
+from minidl.backend import NAMES, BackendError, resolve
+from minidl.parity.cases import GROUPS, TOLERANCES, cases
+from minidl.parity.compare import Record, compare, side
+
+EPILOG = """\
+An error is the largest |a − b|, a of NumPy and b of the other backend; the verdict is on the error relative to the
+largest |a|. A line shows the value of the case that is nearest to its tolerance, or beyond; --all shows every one.
+Exit status: 0 all within, 1 a value is out of tolerance or a backend cannot be used, 2 wrong arguments.
+"""
+_ROW = "{:4} {:58} {:7} {:26} {:>8} {:>8} {:>8} {:>9} {:>9}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minidl.parity: {message} (--help lists the arguments)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    args = _make_parser().parse_args(argv)
+    records: list[Record] = []
+    try:
+        backend = resolve(args.backend)
+        if backend == "numpy":
+            raise BackendError("numpy would be compared with itself; give --backend cupy on a machine with a GPU")
+        for line in _report(args, backend, records):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted")
+    except OSError as error:
+        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+    except (BackendError, RuntimeError) as error:
+        return _complain(1, error)
+    out = [record for record in records[1:] if not record["ok"]]
+    print(f"\n{len(records) - 1 - len(out)} of {len(records) - 1} values within their tolerance")
+    return 1 if out else 0
+
+
+def _report(args: argparse.Namespace, backend: str, records: list[Record]) -> Iterator[str]:
+    """Yield the lines of the table; each value's record is appended to `records`, and they are saved."""
+    with side(backend, args.device):
+        records.append({"what": "header", "backend": backend, "device": device.name(), "versions": device.versions()})
+        yield f"numpy against {device.describe()} ({_listed(device.versions())})"
+    for dtype in args.dtype:
+        yield f"tolerances in {dtype}, of the largest value: {_listed(TOLERANCES[dtype])}"
+    group = None
+    for case in cases():
+        if case.group not in args.only:
+            continue
+        if case.group != group:
+            group = case.group
+            head = ("", "", "dtype", "value", "absolute", "relative", "allowed", "numpy ms", f"{backend} ms")
+            yield f"\n{GROUPS[group]}\n{_ROW.format(*head)}"
+        for dtype in args.dtype:
+            found = compare(case, dtype, backend, args.device, seconds=0.0 if args.quick else 0.1)
+            records += found
+            if args.json:
+                args.json.write_text(json.dumps(records, indent=1) + "\n")
+            worst = max(found, key=_nearness)
+            yield from (_row(record, backend) for record in found if args.all or record is worst or not record["ok"])
+
+
+def _nearness(record: Record) -> float:
+    """Return how near an error is to its tolerance, above 1 beyond it, infinity for NaN."""
+    if record["ok"]:
+        return float(record["relative"] / record["tolerance"]) if record["tolerance"] else 0.0
+    return float(record["relative"]) * 1e300 if record["relative"] == record["relative"] else float("inf")
+
+
+def _row(record: Record, backend: str) -> str:
+    times = (record[f"{name}_ms"] for name in ("numpy", backend))
+    columns = (
+        "ok" if record["ok"] else "OUT",
+        record["case"],
+        record["dtype"],
+        record["value"],
+        *(f"{record[name]:.1e}" for name in ("absolute", "relative", "tolerance")),
+        *("-" if ms is None else f"{ms:.3f}" for ms in times),
+    )
+    return _ROW.format(*columns)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m minidl.parity",
+        description="Compare what a GPU computes with what NumPy computes: every layer, loss, optimiser and model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--backend", choices=NAMES, default="cupy", help="what is compared with numpy (cupy)")
+    add("--device", type=int, metavar="I", help="which GPU (0)")
+    add("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), metavar="GROUP", help=f"{', '.join(GROUPS)}")
+    add("--dtype", nargs="+", choices=list(TOLERANCES), default=list(TOLERANCES), help="float32 float64 (both)")
+    add("--all", action="store_true", help="a line for every value, not for the worst of a case alone")
+    add("--quick", action="store_true", help="no times")
+    add("--json", type=Path, metavar="FILE", help="write every value's record")
+    return parser
+
+
+def _complain(status: int, what: object) -> int:
+    print(f"minidl.parity: {' '.join(str(what).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
