@@ -18,7 +18,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
 
     Both are in the precision of the logits, and at least float32.
     """
-    xp = array_module(logits=logits)
+    xp = array_module(logits=logits, labels=labels)
     dtype = xp.promote_types(logits.dtype, xp.float32)
     if xp is not np:
         p, losses = memory.images(xp, logits.shape, dtype), xp.empty(len(labels), dtype)

@@ -31,7 +31,7 @@ def relu(x: Array) -> Array:
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
-    xp = array_module(dy, y)
+    xp = array_module(dy=dy, y=y)
     if xp is not np:
         return _on_device(xp, "relu_backward", dy, y)
     if y.size < _SMALL:
