@@ -8,6 +8,7 @@ import pytest
 import strict
 from tiny_run import TOTAL, result, tiny_config, tiny_task, train
 
+from minidl import threads
 from minidl.norm import NORMS
 from minidl.reproduce.store import run_hash
 from minidl.train import DivergedError, Trainer, build, recipe
@@ -36,7 +37,7 @@ def finished(config):
 def updates(trainer, count):
     """Let a trainer do so many updates, and nothing else."""
     batches = trainer._batches()
-    with trainer._backend():
+    with trainer._backend(), threads(1):
         for _ in range(count):
             trainer._update(*next(batches))
             yield
