@@ -12,6 +12,7 @@ static Dimensions gridDim, blockDim, blockIdx, threadIdx;
 
 extern "C" double exp(double);
 extern "C" double log(double);
+extern "C" double sqrt(double);
 extern "C" float expf(float);
 extern "C" float logf(float);
 static inline float exp(float x) { return expf(x); }
