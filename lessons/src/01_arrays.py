@@ -69,6 +69,13 @@ print("images:", images.shape, images.dtype, f"{images.nbytes / 2**20:.1f} MiB, 
 # For question 1, $s_H = 7 \cdot 8 = 56$ bytes. Write the rule down, for any shape.
 
 
+# %% tags=["wrong"]
+# check: strides
+# says: PyTorch counts numbers
+def c_strides(shape, itemsize):
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+
+
 # %%
 def c_strides(shape, itemsize):
     """Return the strides, in bytes, of a C-ordered array: a list with one number an axis."""
@@ -91,13 +98,6 @@ lesson.check(
         ),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: strides
-# says: PyTorch counts numbers
-def c_strides(shape, itemsize):
-    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 # %% [markdown]
@@ -154,6 +154,21 @@ for text, array in cases.items():
 # …) Beware of `reshape`: it keeps the memory and changes the indices, the very opposite of what is wanted.
 
 
+# %% tags=["wrong"]
+# check: batch innermost
+# says: reshape(3, 5, 7, 4) renumbers the memory as it is
+def batch_innermost(x):
+    n, c, h, w = x.shape
+    return x.reshape(c, h, w, n).transpose(3, 0, 1, 2)
+
+
+# %% tags=["wrong"]
+# check: batch innermost
+# says: the copy between the two transposes is missing
+def batch_innermost(x):
+    return x.transpose(1, 2, 3, 0).transpose(3, 0, 1, 2)
+
+
 # %%
 def batch_innermost(x):
     """Return a copy of x, indexed (N, C, H, W) as before, whose memory is that of a C-ordered (C, H, W, N) array."""
@@ -181,21 +196,6 @@ lesson.check(
         "A view alone moves nothing: the copy between the two transposes is missing.": lambda: values_and_strides(x),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: batch innermost
-# says: reshape(3, 5, 7, 4) renumbers the memory as it is
-def batch_innermost(x):
-    n, c, h, w = x.shape
-    return x.reshape(c, h, w, n).transpose(3, 0, 1, 2)
-
-
-# %% tags=["wrong"]
-# check: batch innermost
-# says: the copy between the two transposes is missing
-def batch_innermost(x):
-    return x.transpose(1, 2, 3, 0).transpose(3, 0, 1, 2)
 
 
 # %% [markdown]
@@ -310,6 +310,16 @@ for text, f in {
 # The shapes: $\mu$ and $\sigma$ are $(C)$; they meet $(N, C, H, W)$ as $(C, 1, 1)$. Compute the statistics in float64,
 # return $x$ as float32.
 
+
+# %% tags=["wrong"]
+# check: standardize
+# says: The squares wrapped in uint8
+def standardize(images):
+    mu = images.mean(axis=(0, 2, 3)) / 255
+    sigma = np.sqrt(np.abs((images**2).mean(axis=(0, 2, 3)) / 255**2 - mu**2))
+    return (images / 255 - mu[:, None, None]) / sigma[:, None, None], mu, sigma
+
+
 # %%
 print("(images**2).mean():", (images[:100] ** 2).mean(), " true:", (images[:100].astype(float) ** 2).mean())
 tenth = np.full((2, 1_000_000), 0.1, np.float32)  # two rows of a million tenths, contiguous
@@ -363,15 +373,6 @@ lesson.check(
         ),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: standardize
-# says: The squares wrapped in uint8
-def standardize(images):
-    mu = images.mean(axis=(0, 2, 3)) / 255
-    sigma = np.sqrt(np.abs((images**2).mean(axis=(0, 2, 3)) / 255**2 - mu**2))
-    return (images / 255 - mu[:, None, None]) / sigma[:, None, None], mu, sigma
 
 
 # %% [markdown]
@@ -442,6 +443,24 @@ except TypeError as error:
 # `xp`, `xp.max(z, axis=1, keepdims=True)` for instance, rather than methods.
 
 
+# %% tags=["wrong"]
+# check: log_softmax
+# says: does not support ufuncs
+def log_softmax(z):
+    xp = array_module(z)
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+# %% tags=["wrong"]
+# check: log_softmax
+# says: each row is a distribution
+def log_softmax(z):
+    xp = array_module(z)
+    shifted = z - xp.max(z, axis=0, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=0, keepdims=True))
+
+
 # %%
 def log_softmax(z):
     """Return log p, (N, K) as z, for NumPy arrays and for arrays of any registered library."""
@@ -474,24 +493,6 @@ log_softmax(LedgerArray(z))
 print("what ran on the second library:", " -> ".join(ledger.written))
 
 
-# %% tags=["wrong"]
-# check: log_softmax
-# says: does not support ufuncs
-def log_softmax(z):
-    xp = array_module(z)
-    shifted = z - xp.max(z, axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-# %% tags=["wrong"]
-# check: log_softmax
-# says: each row is a distribution
-def log_softmax(z):
-    xp = array_module(z)
-    shifted = z - xp.max(z, axis=0, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=0, keepdims=True))
-
-
 # %% [markdown]
 # The check also printed what your function did on the second library: six operations. Each is one pass over memory on
 # a CPU, and one *kernel launch* on a GPU. You will count them again in lesson 14.
@@ -503,6 +504,18 @@ def log_softmax(z):
 # needed. Find the strides: moving the window down by one, and moving down by one *inside* the window, are the same step
 # in memory. `np.lib.stride_tricks.as_strided(x, shape, strides)` makes the view. (It checks nothing; wrong strides read
 # whatever lies there.)
+
+
+# %% tags=["wrong"]
+# check: windows
+# says: Right values, but copied
+def windows(x, kh, kw):
+    n, c, h, w = x.shape
+    out = np.empty((n, c, h - kh + 1, w - kw + 1, kh, kw))
+    for i in range(kh):
+        for j in range(kw):
+            out[..., i, j] = x[:, :, i : i + h - kh + 1, j : j + w - kw + 1]
+    return out
 
 
 # %%
@@ -531,18 +544,6 @@ lesson.check(
         }
     },
 )
-
-
-# %% tags=["wrong"]
-# check: windows
-# says: Right values, but copied
-def windows(x, kh, kw):
-    n, c, h, w = x.shape
-    out = np.empty((n, c, h - kh + 1, w - kw + 1, kh, kw))
-    for i in range(kh):
-        for j in range(kw):
-            out[..., i, j] = x[:, :, i : i + h - kh + 1, j : j + w - kw + 1]
-    return out
 
 
 # %% [markdown]

@@ -105,6 +105,20 @@ print("train", train_x.shape, "test", test_x.shape, "classes", task.num_classes)
 # If you forget which matrix goes where: only one order makes the shapes fit.
 
 
+# %% tags=["wrong"]
+# check: linear
+# says: dbias is a sum over the batch
+def linear_backward(dy, x, weight):
+    return dy @ weight, dy.T @ x, dy.mean(axis=0)
+
+
+# %% tags=["wrong"]
+# check: linear
+# says: only the loss averages, every layer sums
+def linear_backward(dy, x, weight):
+    return dy @ weight, dy.T @ x / len(x), dy.mean(axis=0)
+
+
 # %%
 def linear(x, weight, bias):
     """Return y (N, O)."""
@@ -143,20 +157,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: linear
-# says: dbias is a sum over the batch
-def linear_backward(dy, x, weight):
-    return dy @ weight, dy.T @ x, dy.mean(axis=0)
-
-
-# %% tags=["wrong"]
-# check: linear
-# says: only the loss averages, every layer sums
-def linear_backward(dy, x, weight):
-    return dy @ weight, dy.T @ x / len(x), dy.mean(axis=0)
-
-
 # %% [markdown]
 # ## ReLU
 #
@@ -169,6 +169,13 @@ def linear_backward(dy, x, weight):
 #
 # In words: where the unit was off, nothing that happens above can be blamed on it. Note what backward needs to know: not
 # $x$ itself, only where it was positive.
+
+
+# %% tags=["wrong"]
+# check: relu
+# says: the mask must come from x
+def relu_backward(dy, x):
+    return np.maximum(dy, 0)
 
 
 # %%
@@ -203,13 +210,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: relu
-# says: the mask must come from x
-def relu_backward(dy, x):
-    return np.maximum(dy, 0)
-
-
 # %% [markdown]
 # ## Softmax cross-entropy
 #
@@ -230,6 +230,23 @@ def relu_backward(dy, x):
 # "What you said, minus what was true." Each row sums to zero, as it must: adding a constant to a row of $z$ does not
 # change $L$. That same freedom makes the forward pass safe: subtract the row's maximum before the exponential, as in
 # lesson 01, and nothing overflows.
+
+
+# %% tags=["wrong"]
+# check: softmax cross-entropy
+# says: dz lacks the 1/N
+def softmax_cross_entropy_backward(p, labels):
+    return p - np.eye(p.shape[1])[labels]
+
+
+# %% tags=["wrong"]
+# check: softmax cross-entropy
+# says: overflow
+def softmax_cross_entropy(z, labels):
+    with np.errstate(over="raise"):
+        e = np.exp(z)
+    p = e / e.sum(axis=1, keepdims=True)
+    return -np.log(p[np.arange(len(z)), labels]).mean(), p
 
 
 # %%
@@ -277,23 +294,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: softmax cross-entropy
-# says: dz lacks the 1/N
-def softmax_cross_entropy_backward(p, labels):
-    return p - np.eye(p.shape[1])[labels]
-
-
-# %% tags=["wrong"]
-# check: softmax cross-entropy
-# says: overflow
-def softmax_cross_entropy(z, labels):
-    with np.errstate(over="raise"):
-        e = np.exp(z)
-    p = e / e.sum(axis=1, keepdims=True)
-    return -np.log(p[np.arange(len(z)), labels]).mean(), p
-
-
 # %% [markdown]
 # ## From functions to layers
 #
@@ -309,6 +309,16 @@ def softmax_cross_entropy(z, labels):
 # dy_2, J_g\,\delta v\rangle$, so $dv = J_f^\top dy_1 + J_g^\top dy_2$. Gradients add. The same rule serves a batch too
 # large for the memory: send its halves through one after the other, and the gradients add up to those of the whole.
 # The price: somebody must set them to zero before the next step.
+
+
+# %% tags=["wrong"]
+# check: Linear
+# says: The second backward overwrote
+class Linear(minidl.Linear):
+    def backward(self, dy):
+        for grad in self.grads.values():
+            grad[...] = 0
+        return super().backward(dy)
 
 
 # %%
@@ -383,15 +393,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: Linear
-# says: The second backward overwrote
-class Linear(Linear):
-    def backward(self, dy):
-        dx, self.grads["weight"], self.grads["bias"] = linear_backward(dy, self.kept, self.params["weight"])
-        return dx
-
-
 # %% [markdown]
 # ## A network, and one step of learning
 #
@@ -406,6 +407,39 @@ class Linear(Linear):
 # 2. backward: the loss, then the layers in reverse;
 # 3. every parameter moves against its gradient, $v \leftarrow v - \eta\, dv$, **in place**;
 # 4. the gradients are set to zero.
+
+
+# %% tags=["wrong"]
+# check: step
+# says: The gradients of earlier steps are still in
+def step(layers, x, labels, lr):
+    for layer in layers:
+        x = layer.forward(x)
+    loss, p = softmax_cross_entropy(x, labels)
+    d = softmax_cross_entropy_backward(p, labels)
+    for layer in reversed(layers):
+        d = layer.backward(d)
+    for layer in layers:
+        for name, value in layer.params.items():
+            value -= lr * layer.grads[name]
+    return loss
+
+
+# %% tags=["wrong"]
+# check: step
+# says: The parameters have not moved
+def step(layers, x, labels, lr):
+    for layer in layers:
+        x = layer.forward(x)
+    loss, p = softmax_cross_entropy(x, labels)
+    d = softmax_cross_entropy_backward(p, labels)
+    for layer in reversed(layers):
+        d = layer.backward(d)
+    for layer in layers:
+        for name, value in layer.params.items():
+            value = value - lr * layer.grads[name]
+            layer.grads[name][...] = 0
+    return loss
 
 
 # %%
@@ -474,39 +508,6 @@ lesson.check(
         },
     },
 )
-
-
-# %% tags=["wrong"]
-# check: step
-# says: The gradients of earlier steps are still in
-def step(layers, x, labels, lr):
-    for layer in layers:
-        x = layer.forward(x)
-    loss, p = softmax_cross_entropy(x, labels)
-    d = softmax_cross_entropy_backward(p, labels)
-    for layer in reversed(layers):
-        d = layer.backward(d)
-    for layer in layers:
-        for name, value in layer.params.items():
-            value -= lr * layer.grads[name]
-    return loss
-
-
-# %% tags=["wrong"]
-# check: step
-# says: The parameters have not moved
-def step(layers, x, labels, lr):
-    for layer in layers:
-        x = layer.forward(x)
-    loss, p = softmax_cross_entropy(x, labels)
-    d = softmax_cross_entropy_backward(p, labels)
-    for layer in reversed(layers):
-        d = layer.backward(d)
-    for layer in layers:
-        for name, value in layer.params.items():
-            value = value - lr * layer.grads[name]
-            layer.grads[name][...] = 0
-    return loss
 
 
 # %%

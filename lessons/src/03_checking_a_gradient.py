@@ -56,6 +56,18 @@ lesson = Lesson("03", checks=6)
 # indices.)
 
 
+# %% tags=["wrong"]
+# check: central difference
+# says: This is the one-sided difference
+def central_difference(f, x, h):
+    grad = np.empty(x.shape)
+    for index in np.ndindex(*x.shape):
+        up = x.copy()
+        up[index] += h
+        grad[index] = (f(up) - f(x)) / h
+    return grad
+
+
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,18 +106,6 @@ lesson.check(
         "The two points are 2h apart: divide by 2h.": lambda: 2 * a * (3 * v**2 + 0.1**2),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: central difference
-# says: This is the one-sided difference
-def central_difference(f, x, h):
-    grad = np.empty(x.shape)
-    for index in np.ndindex(*x.shape):
-        up = x.copy()
-        up[index] += h
-        grad[index] = (f(up) - f(x)) / h
-    return grad
 
 
 # %% [markdown]
@@ -177,6 +177,18 @@ lesson.check(
 # rounding, all 16 digits.
 
 
+# %% tags=["wrong"]
+# check: complex step
+# says: divide the imaginary part by h
+def complex_step(f, x, h=1e-100):
+    grad = np.empty(x.shape)
+    for index in np.ndindex(*x.shape):
+        moved = x.astype(complex)
+        moved[index] += 1j * h
+        grad[index] = f(moved).imag
+    return grad
+
+
 # %%
 def complex_step(f, x, h=1e-100):
     """Return the array, of x's shape, of complex-step derivatives of f at x."""
@@ -201,18 +213,6 @@ lesson.check(
     tol=1e-13,  # a whole batch norm, to the last digits
     wrong={"The step h is still in it: divide the imaginary part by h.": lambda: np.zeros(x.shape)},
 )
-
-
-# %% tags=["wrong"]
-# check: complex step
-# says: divide the imaginary part by h
-def complex_step(f, x, h=1e-100):
-    grad = np.empty(x.shape)
-    for index in np.ndindex(*x.shape):
-        moved = x.astype(complex)
-        moved[index] += 1j * h
-        grad[index] = f(moved).imag
-    return grad
 
 
 # %% [markdown]
@@ -278,6 +278,30 @@ plt.show()
 # entry. Raise `AssertionError` above `tol`, `VacuousCheckError` if the largest numeric entry is below $10^{-6}$.
 #
 # The check plays seven cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
+
+
+# %% tags=["wrong"]
+# check: check_gradient
+# says: With dy = 1 the right dx is zero
+def check_gradient(forward, backward, inputs, rng, tol=1e-6):
+    dy = np.ones_like(forward(**inputs))
+    for name, grad in backward(dy, **inputs).items():
+        numeric = central_difference(
+            lambda v, name=name: forward(**{**inputs, name[1:]: v}).sum(), inputs[name[1:]], 1e-5
+        )
+        assert np.allclose(grad, numeric, atol=tol)
+
+
+# %% tags=["wrong"]
+# check: check_gradient
+# says: look at the size of the numeric gradient
+def check_gradient(forward, backward, inputs, rng, tol=1e-6):
+    dy = rng.normal(size=forward(**inputs).shape)
+    for name, grad in backward(dy, **inputs).items():
+        numeric = central_difference(
+            lambda v, name=name: (dy * forward(**{**inputs, name[1:]: v})).sum(), inputs[name[1:]], 1e-5
+        )
+        assert np.allclose(grad, numeric, atol=tol)
 
 
 # %%
@@ -362,30 +386,6 @@ lesson.check(
         "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 2),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: check_gradient
-# says: With dy = 1 the right dx is zero
-def check_gradient(forward, backward, inputs, rng, tol=1e-6):
-    dy = np.ones_like(forward(**inputs))
-    for name, grad in backward(dy, **inputs).items():
-        numeric = central_difference(
-            lambda v, name=name: forward(**{**inputs, name[1:]: v}).sum(), inputs[name[1:]], 1e-5
-        )
-        assert np.allclose(grad, numeric, atol=tol)
-
-
-# %% tags=["wrong"]
-# check: check_gradient
-# says: look at the size of the numeric gradient
-def check_gradient(forward, backward, inputs, rng, tol=1e-6):
-    dy = rng.normal(size=forward(**inputs).shape)
-    for name, grad in backward(dy, **inputs).items():
-        numeric = central_difference(
-            lambda v, name=name: (dy * forward(**{**inputs, name[1:]: v})).sum(), inputs[name[1:]], 1e-5
-        )
-        assert np.allclose(grad, numeric, atol=tol)
 
 
 # %% [markdown]
