@@ -55,7 +55,6 @@ def two_pass(x):
 
 four = np.array([10000, 10001, 10002, 10003], np.float32)
 print(f"one pass {one_pass(four)}, two passes {two_pass(four)}")
-print(f"mean of squares {(four * four).mean():.0f}, square of the mean {four.mean() ** 2:.0f}")
 for name in ("float16", "float32", "float64"):
     u, near = np.finfo(name).eps / 2, np.dtype(name).type(1e4)
     print(f"{name}: unit roundoff u = {u:.1e}, neighbours of 1e4 are {np.spacing(near):.1e} apart")
@@ -151,9 +150,6 @@ lesson.check(
             f"a = {k}": ((sample - a) ** 2).mean(-1) - sample.mean(-1) ** 2
             for k, a in (("0", 0), ("1.7", 1.7), ("x_0", sample[:, :1]))
         },
-        "the variance divides by n − 1; the one that normalises divides by n": lambda: dict.fromkeys(
-            ("a = 0", "a = 1.7", "a = x_0"), sample.var(-1, ddof=1)
-        ),
     },
 )
 
@@ -228,7 +224,6 @@ for ax, (dtype, ratios, curves) in zip(axes, panels, strict=True):
     ax.axhline(1, color="0.6", lw=1)
     ax.set(xlabel="mean / std", title=f"inputs in {dtype}", ylim=(1e-9, 1e7))
     ax.legend(fontsize=8, loc="upper left")
-    ax.grid(alpha=0.3)
 axes[0].set_ylabel("relative error of the variance (median of 32)")
 fig.suptitle("One pass pays the square of mean / std; the corrected variance pays nothing")
 print(f"float32 has no digit left from mean / std = 1/sqrt(u) = {2**12} on; float64 from {2**26.5:.2g} on")
@@ -311,9 +306,6 @@ lesson.check(
     wrong={
         "the spread between the two means, δ² n_a n_b / n, is missing from S": lambda: both(
             (8, right[0][1], three[2] + five[2]), batch_moments(m, v)
-        ),
-        "the means of parts of unequal size are averaged with equal weight": lambda: both(
-            (8, (three[1] + five[1]) / 2, right[0][2]), batch_moments(m, v)
         ),
         "the spread of the samples' means is missing from the variance": lambda: both(
             combine(three, five), (m.mean(0), v.mean(0))
@@ -559,7 +551,6 @@ ax.set(
     title="With the mean in two parts, the error of batch norm forgets the mean",
 )
 ax.legend()
-ax.grid(alpha=0.3)
 for name, (make, _) in makers.items():
     print(f"{name:17}", check.run(make, "batch_norm", "float32").text().splitlines()[-1])
 
