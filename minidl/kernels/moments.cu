@@ -2,7 +2,7 @@
 // NumPy twin: moments in minidl/norm/moments.py.
 //
 // Counted from o = x[c,0,n]: with d = mean_p (x - o),  m = o + d  and  v = mean_p (x - o)^2 - d^2. A large mean costs no
-// digits, and the difference few: o is one of the P values, so d^2 is P*v at most, and the sums are in double.
+// digits, and the difference few: o is one of the P values, so d^2 is at most (P - 1)*v, and the sums are in double.
 
 // Thread (c, s, n): the sums of x - o and of (x - o)^2 over the pixels p = s, s + S, s + 2S, ...  x (C, P, N).
 extern "C" __global__ void moments_partial(const REAL *__restrict__ x, double *__restrict__ sums,  // (C, S, N)
@@ -22,7 +22,7 @@ extern "C" __global__ void moments_partial(const REAL *__restrict__ x, double *_
     }
 }
 
-// Thread (c, n): adds up the S partial sums.  m is written in two parts: m0, rounded to REAL, and the rest delta = m - m0.
+// Thread (c, n): adds up the S partial sums.  m comes in two parts: m0, rounded to REAL, and the rest delta = m - m0.
 extern "C" __global__ void moments(const REAL *__restrict__ x, const double *__restrict__ sums,
                                    const double *__restrict__ squares, double *__restrict__ m0,  // (C, N)
                                    double *__restrict__ delta, double *__restrict__ v, INDEX P, INDEX N, INDEX S,
@@ -35,10 +35,10 @@ extern "C" __global__ void moments(const REAL *__restrict__ x, const double *__r
             sum += sums[(c * S + s) * N + n];
             square += squares[(c * S + s) * N + n];
         }
-        const double d = sum / double(P), var = square / double(P) - d * d;
+        const double d = sum / double(P);
         const REAL rounded = REAL(o + d);
         m0[t] = rounded;
         delta[t] = o - double(rounded) + d;
-        v[t] = var < 0 ? 0 : var;  // NaN stays NaN
+        v[t] = square / double(P) - d * d;
     }
 }
