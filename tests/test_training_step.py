@@ -17,9 +17,9 @@ N = len(LABELS)
 class Training:
     """LeNet with a norm, its loss and its optimiser."""
 
-    def __init__(self, norm, dtype="float32"):
+    def __init__(self, norm, dtype="float32", modes=3):
         rng = np.random.default_rng(3)
-        factory = norm_factory(norm, modes=3, momentum=0.6, dtype=dtype)
+        factory = norm_factory(norm, modes=modes, momentum=0.6, dtype=dtype)
         self.model = LeNet(7, norm=factory, rng=rng, dtype=dtype)
         self.loss = SoftmaxCrossEntropy()
         self.optimiser = SGD(self.model, lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True)
@@ -59,6 +59,26 @@ def test_a_step_from_arrays_of_the_host_uploads_them_alone(norm):
     with strict.no_synchronisation(), strict.recording() as record:
         training.step(to_device(images(1)), LABELS)
     assert record.uploads == 2
+
+
+def launches(norm, modes=3):
+    """Return the operations that a step launches after the first."""
+    training = Training(norm, modes=modes)
+    x, labels = to_device(images(1)), to_device(LABELS)
+    training.step(x, labels)
+    with strict.recording() as record:
+        training.step(x, labels)
+    return len(record.operations)
+
+
+@ON_A_DEVICE
+def test_a_norm_adds_few_kernels_to_a_step_and_modes_none():
+    bare = launches("none") - 4  # the convolutions' biases, which a norm replaces
+    two_layers = {norm: launches(norm) - bare for norm in NORMS if norm != "none"}
+    assert max(two_layers[norm] for norm in ("bn", "in", "ln", "gn")) <= 2 * 8
+    assert max(two_layers[norm] for norm in ("mn", "mgn")) <= 2 * 15
+    assert launches("mn", 1) == launches("mn", 2) == launches("mn", 6)
+    assert launches("mgn", 1) == launches("mgn", 2) == launches("mgn", 6)
 
 
 @ON_A_DEVICE

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, array_module
+from minidl.norm import small_cuda
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
 
@@ -101,9 +102,13 @@ class BatchNorm(BatchStatistics):
             raise ValueError(f"BatchNorm: running must be one of {', '.join(RUNNING)}, got {running!r}; choose one")
         self.running = running
         self._add_buffer("running_mean", np.zeros(num_features))
-        self._add_buffer("running_mean_square" if running == "second_moment" else "running_var", np.ones(num_features))
+        self._spread = "running_mean_square" if running == "second_moment" else "running_var"
+        self._add_buffer(self._spread, np.ones(num_features))
 
     def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        unbias = values / (values - 1) if self.running == "unbiased" and self.training else 1.0
+        if self.training and small_cuda.serves(self, v):
+            return small_cuda.batch_norm(self, m, v, self._spread, self.eps, self.momentum, unbias)
         if self.training:
             origin = m.m0[0]
             near = m.since(origin)
@@ -113,7 +118,7 @@ class BatchNorm(BatchStatistics):
             if self.running == "second_moment":
                 self._update("running_mean_square", var + mean**2)
             else:
-                self._update("running_var", var * (values / (values - 1)) if self.running == "unbiased" else var)
+                self._update("running_var", var * unbias if self.running == "unbiased" else var)
         else:
             mean, var = self._running_moments()
             d = m.since(mean)
@@ -122,6 +127,8 @@ class BatchNorm(BatchStatistics):
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any
     ) -> tuple[Array, Array, dict[str, Array]]:
+        if training and small_cuda.serves(self, ds):
+            return small_cuda.batch_norm_backward(self, ds, du, cache)
         return batch_norm_backward(ds, du, training, cache)
 
     def _running_moments(self) -> tuple[Array, Array]:

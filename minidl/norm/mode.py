@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module, products
+from minidl.norm import small_cuda
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
 
@@ -186,6 +187,8 @@ class ModeNorm(BatchStatistics):
         self.var: Array = None
 
     def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        if self.training and small_cuda.serves(self, v):
+            return small_cuda.mode_norm(self, m, v, self.eps, self.momentum)
         xp = array_module(v)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
@@ -212,4 +215,6 @@ class ModeNorm(BatchStatistics):
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any
     ) -> tuple[Array, Array, dict[str, Array]]:
+        if training and small_cuda.serves(self, ds):
+            return small_cuda.mode_norm_backward(self, ds, du, cache)
         return mode_norm_backward(ds, du, training, *cache)

@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module, products
+from minidl.norm import small_cuda
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
 
@@ -145,10 +146,12 @@ class ModeGroupNorm(Norm):
         self.gates: Array = None
 
     def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        spatial = self.moments == "spatial"
+        if small_cuda.serves(self, v):
+            return small_cuda.mode_group_norm(self, m, v, self.eps, spatial)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         value = m.value()
         g, log_g = channel_gates(value, gate_weight, gate_bias)
-        spatial = self.moments == "spatial"
         near = m.since(m.m0[:, :1])  # means are counted from each sample's first
         s, u, cache = mode_group_norm(near, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)
         self.gates = g
@@ -157,4 +160,6 @@ class ModeGroupNorm(Norm):
     def _scale_shift_backward(
         self, ds: Array, du: Array, training: bool, cache: Any
     ) -> tuple[Array, Array, dict[str, Array]]:
+        if small_cuda.serves(self, ds):
+            return small_cuda.mode_group_norm_backward(self, ds, du, cache)
         return mode_group_norm_backward(ds, du, *cache)

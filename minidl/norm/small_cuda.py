@@ -1,0 +1,168 @@
+"""The small functions of the norms on a GPU, in a few kernels each way: elsewhere every sum would be a launch.
+
+A norm's own file says what they compute, the source in minidl/kernels that has its name says how. The small
+arrays, (N, C) in the norms, are (C, N) in memory. Backward adds the parameters' gradients itself.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl import memory
+from minidl.backend import Array, array_module
+from minidl.kernels import launch
+from minidl.layers.base import Layer
+from minidl.norm.moments import Mean
+
+
+def serves(layer: Layer, array: Array) -> bool:
+    """Tell whether these kernels take over: on a GPU, for parameters of float32 or float64."""
+    return array_module(array) is not np and layer.params["weight"].dtype.itemsize > 2
+
+
+def _run(xp: ModuleType, source: str, dtype: Any, kernel: str, size: int, *args: Any) -> None:
+    launch(xp, source, kernel, size, *args, dtype=dtype)
+
+
+def _rows(*arrays: Array) -> list[Array]:
+    """View (N, C) arrays as (C, N)."""
+    return [memory.batch_last(array_module(array), array, np.float64) for array in arrays]
+
+
+def batch_norm(
+    layer: Layer, m: Mean, v: Array, spread: str, eps: float, momentum: float, unbias: float
+) -> tuple[Array, Array, Any]:
+    """`minidl.norm.batch.batch_norm` in training, with the running statistics; `spread` names the second of them."""
+    xp = array_module(v)
+    m0, delta, v = _rows(*m, v)
+    weight, bias = layer.params["weight"], layer.params["bias"]
+    (s, u, d), rstd = xp.empty((3, *v.shape)), xp.empty(len(v))
+    running = layer.buffers["running_mean"], layer.buffers[spread]
+    numbers = *map(np.float64, (eps, momentum, unbias)), int(spread == "running_mean_square"), v.shape[1]
+    arrays = (m0, delta, v, weight, bias, *running, s, u, d, rstd)
+    launch(xp, "batch_norm", "batch_norm", v.size, *arrays, *numbers, dtype=weight.dtype)
+    return s.T, u.T, (s, d, rstd)
+
+
+def batch_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """`minidl.norm.batch.batch_norm_backward` in training."""
+    xp = array_module(ds)
+    ds, du = _rows(ds, du)
+    dm, dv = xp.empty((2, *ds.shape))
+    arrays = (ds, du, *cache, dm, dv, layer.grads["weight"], layer.grads["bias"])
+    launch(xp, "batch_norm", "batch_norm_backward", ds.size, *arrays, ds.shape[1], dtype=layer.grads["weight"].dtype)
+    return dm.T, dv.T, {}
+
+
+def group_norm(layer: Layer, m: Mean, v: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
+    """`minidl.norm.group.group_norm`."""
+    xp = array_module(v)
+    m0, delta, v = _rows(*m, v)
+    weight, bias = layer.params["weight"], layer.params["bias"]
+    s, u, d, rstd = xp.empty((4, *v.shape))
+    size = len(v) // groups
+    arrays = (m0, delta, v, weight, bias, s, u, d, rstd)
+    launch(xp, "group_norm", "group_norm", v.size, *arrays, np.float64(eps), size, v.shape[1], dtype=weight.dtype)
+    return s.T, u.T, (size, s, d, rstd)
+
+
+def group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """`minidl.norm.group.group_norm_backward`."""
+    xp = array_module(ds)
+    ds, du = _rows(ds, du)
+    size, *kept = cache
+    dm, dv = xp.empty((2, *ds.shape))
+    arrays = (ds, du, *kept, dm, dv, layer.grads["weight"], layer.grads["bias"])
+    run = ("group_norm", "group_norm_backward", ds.size)
+    launch(xp, *run, *arrays, size, ds.shape[1], dtype=layer.grads["weight"].dtype)
+    return dm.T, dv.T, {}
+
+
+def mode_norm(layer: Any, m: Mean, v: Array, eps: float, momentum: float) -> tuple[Array, Array, Any]:
+    """`minidl.norm.mode.mode_norm` in training, from the gates to the running moments."""
+    xp = array_module(v)
+    m0, delta, v = _rows(*m, v)
+    p = layer.params
+    (k, c), n = p["gate.weight"].shape, v.shape[1]
+    rows = p["weight"].size // c
+    g, log_g, w = xp.empty((3, k, n))
+    mu, mean, var, rstd, scale, offset = xp.empty((6, k, c))
+    origin, (s, u) = xp.empty(c), xp.empty((2, c, n))
+    run = partial(_run, xp, "mode_norm", p["weight"].dtype)
+
+    run("gates", n, m0, delta, p["gate.weight"], p["gate.bias"], g, log_g, k, c, n)
+    run("mode_weights", k * n, log_g, w, n)
+    arrays = (m0, delta, v, w, p["weight"], p["bias"], *layer.buffers.values())
+    made = (origin, mu, mean, var, rstd, scale, offset)
+    run("mode_moments", k * c, *arrays, *made, np.float64(eps), np.float64(momentum), rows, c, n)
+    run("mode_norm", c * n, m0, delta, origin, g, scale, offset, s, u, k, c, n)
+    layer.gates, layer.mean, layer.var = g.T, mean, var
+    return s.T, u.T, (m0, delta, v, origin, g, w, mu, rstd, scale, offset, s)
+
+
+def mode_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """`minidl.norm.mode.mode_norm_backward` in training, step by step back."""
+    xp = array_module(ds)
+    ds, du = _rows(ds, du)
+    m0, delta, v, origin, g, w, mu, rstd, scale, offset, s = cache
+    (k, c), n, gate_weight = mu.shape, ds.shape[1], layer.params["gate.weight"]
+    grads = [layer.grads[name] for name in ("gate.weight", "gate.bias", "weight", "bias")]
+    dmu, dvar, of_weight, of_bias = xp.empty((4, k, c))
+    g_dg, dw, dlog_g, dz = xp.empty((4, k, n))
+    dm, dv = xp.empty((2, c, n))
+    run = partial(_run, xp, "mode_norm", gate_weight.dtype)
+
+    kept: tuple[Array, ...] = (ds, du, m0, delta, origin, g, mu, rstd, scale)
+    run("mode_moments_backward", k * c, *kept, dmu, dvar, of_weight, of_bias, c, n)
+    kept = (ds, du, m0, delta, v, origin, g, mu, scale, offset, dmu, dvar)
+    run("mode_weights_backward", k * n, *kept, g_dg, dw, c, n)
+    run("log_gates_backward", k * n, g_dg, w, dw, dlog_g, n)
+    kept = (du, m0, delta, origin, s, g, w, mu, dmu, dvar, dlog_g, gate_weight)
+    run("mode_norm_backward", c * n, *kept, dm, dv, dz, k, c, n)
+    run("mode_gradients", k * c, dz, m0, delta, of_weight, of_bias, *grads, grads[2].size // c, k, c, n)
+    return dm.T, dv.T, {}
+
+
+def mode_group_norm(layer: Any, m: Mean, v: Array, eps: float, spatial: bool) -> tuple[Array, Array, Any]:
+    """`minidl.norm.mode_group.mode_group_norm`, from the gates on."""
+    xp = array_module(v)
+    m0, delta, v = _rows(*m, v)
+    p = layer.params
+    (c, n), k = v.shape, p["gate.bias"].size
+    g, log_g, w = xp.empty((3, c, k, n))
+    mu, rstd = xp.empty((2, k, n))
+    scale, shift, s, u = xp.empty((4, c, n))
+    run = partial(_run, xp, "mode_group_norm", p["weight"].dtype)
+
+    run("channel_gates", c * n, m0, delta, p["gate.weight"], p["gate.bias"], g, log_g, k, n)
+    run("channel_moments", k * n, m0, delta, v, log_g, w, mu, rstd, np.float64(eps), int(spatial), c, k, n)
+    run("mode_group_norm", c * n, m0, delta, mu, rstd, p["weight"], p["bias"], scale, shift, s, u, k, n)
+    layer.gates = g.transpose(2, 0, 1)
+    return s.T, u.T, (m0, delta, v, g, w, mu, rstd, scale, shift, int(spatial))
+
+
+def mode_group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+    """`minidl.norm.mode_group.mode_group_norm_backward`, step by step back."""
+    xp = array_module(ds)
+    ds, du = _rows(ds, du)
+    m0, delta, v, g, w, mu, rstd, scale, shift, spatial = cache
+    (c, n), k = v.shape, len(mu)
+    weight, gate_weight, grads = layer.params["weight"], layer.params["gate.weight"], layer.grads
+    dmu, dvar = xp.empty((2, k, n))
+    dlog_g, dz = xp.empty((2, c, k, n))
+    products, sums = xp.empty((2, c, k))
+    dm, dv = xp.empty((2, c, n))
+    run = partial(_run, xp, "mode_group_norm", weight.dtype)
+
+    kept: tuple[Array, ...] = (ds, du, m0, delta, v, w, mu, rstd, weight)
+    run("channel_moments_backward", k * n, *kept, dmu, dvar, dlog_g, spatial, c, k, n)
+    kept = (du, m0, delta, g, w, mu, rstd, dmu, dvar, dlog_g, weight, gate_weight)
+    run("mode_group_norm_backward", c * n, *kept, dm, dv, dz, spatial, k, n)
+    kept = (ds, du, m0, delta, scale, shift, dz)
+    run("channel_gradients", c * k, *kept, products, sums, grads["weight"], grads["bias"], k, n)
+    run("channel_gate_gradients", k, products, sums, grads["gate.weight"], grads["gate.bias"], c)
+    return dm.T, dv.T, {}
