@@ -21,7 +21,7 @@ def name() -> str:
     """Return what the processor is called: the current GPU, or the CPU."""
     xp = default_module()
     if xp is np:
-        return _cpu()
+        return cpu()
     found = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"]
     return found.decode() if isinstance(found, bytes) else str(found)
 
@@ -55,7 +55,8 @@ def _dotted(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Return what the CPU is called."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

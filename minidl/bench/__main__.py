@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidl.bench import cases, loading, minidl_side, plot, processes, record, table
+from minidl import device
+from minidl.backend import NAMES as BACKENDS
+from minidl.backend import resolve, use_backend, use_device
+from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, record, table
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
@@ -27,10 +30,17 @@ MEASURE: dict[str, Callable[[Settings], Iterator[Record]]] = {
     "memory": processes.memory,
     "import": processes.imports,
 }
+ON_A_GPU: dict[str, Callable[[Settings], Iterator[Record]]] = {
+    "steps": gpu.steps,
+    "targets": gpu.targets,
+    "modes": gpu.modes,
+    "loader": loading.loader,
+}
 EPILOG = """\
 examples:
   python -m minidl.bench --against torch --json bench.json --plot bench.png
   python -m minidl.bench --only steps --batch 16,128 --norms bn,mn6
+  python -m minidl.bench --backend cupy --against torch --json gpu.json
   python -m minidl.bench --read bench.json --plot bench.png
 
 A time is the median over all calls; a ratio is the median of the ratios of each round, with their quartiles.
@@ -46,14 +56,20 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    args = _make_parser().parse_args(arguments)
+    parser = _make_parser()
+    args = parser.parse_args(arguments)
     try:
         records = record.load(args.read) if args.read else []
         if args.read:
             print("\n".join(table.lines(records)))
         else:
-            for line in table.lines(_measured(args, arguments, records)):
-                print(line, flush=True)
+            args.backend = resolve(args.backend)
+            measure = MEASURE if args.backend == "numpy" else ON_A_GPU
+            if unknown := [section for section in args.only or () if section not in measure]:
+                parser.error(f"--backend {args.backend} has no {' and no '.join(unknown)}, only {', '.join(measure)}")
+            with use_backend(args.backend), use_device(args.device):
+                for line in table.lines(_measured(args, arguments, records, measure)):
+                    print(line, flush=True)
         if args.plot:
             plot.draw(records, args.plot)
     except KeyboardInterrupt:
@@ -65,10 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(args: argparse.Namespace, arguments: Sequence[str], records: list[Record]) -> Iterator[Record]:
+def _measured(
+    args: argparse.Namespace,
+    arguments: Sequence[str],
+    records: list[Record],
+    measure: dict[str, Callable[[Settings], Iterator[Record]]],
+) -> Iterator[Record]:
     """Yield each record as it is measured, appended to `records` and saved."""
     settings = _settings(args)
-    sections = args.only or list(SECTIONS)
+    where = {"backend": args.backend, "device": device.name()}
     about = record.header(arguments, "torch" in settings.sides, threads=settings.threads, rounds=settings.plan.rounds)
     if about["load"] and about["load"][0] > about["cores"] / 2:
         _complain(
@@ -77,9 +98,9 @@ def _measured(args: argparse.Namespace, arguments: Sequence[str], records: list[
 
     def stream() -> Iterator[Record]:
         yield about
-        for section in SECTIONS:
-            if section in sections:
-                yield from MEASURE[section](settings)
+        for section in measure:
+            if section in (args.only or measure):
+                yield from (row | where for row in measure[section](settings))
 
     for one in stream():
         records.append(one)
@@ -90,16 +111,17 @@ def _measured(args: argparse.Namespace, arguments: Sequence[str], records: list[
 
 def _settings(args: argparse.Namespace) -> Settings:
     sides: dict[str, Any] = {"minidl": minidl_side}
+    plan = QUICK if args.quick else Plan()
     if args.against:
         try:
             from minidl.bench import torch_side
 
-            sides["torch"] = torch_side
+            plan = replace(plan, rest=plan.rest + torch_side.spinning())
+            sides["torch"] = torch_side if args.backend == "numpy" else _torch_on_the_gpu(args.device or 0)
         except ImportError as error:
             _complain(0, f"PyTorch cannot be imported ({error}); minidl is measured alone (pip install torch)")
-    plan = QUICK if args.quick else Plan()
-    if "torch" in sides:
-        plan = replace(plan, rest=plan.rest + sides["torch"].spinning())
+        except RuntimeError as error:
+            _complain(0, f"{error}; minidl is measured alone")
     return Settings(
         plan=replace(plan, rounds=args.rounds) if args.rounds else plan,
         sides=sides,
@@ -112,6 +134,13 @@ def _settings(args: argparse.Namespace) -> Settings:
     )
 
 
+def _torch_on_the_gpu(index: int) -> Any:
+    from minidl.bench import torch_gpu_side
+
+    torch_gpu_side.set_up(index)
+    return torch_gpu_side
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m minidl.bench",
@@ -122,6 +151,8 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--against", choices=["torch"], help="measure PyTorch as well, in turn with minidl")
+    add("--backend", choices=BACKENDS, default="numpy", help="where minidl computes, and PyTorch with it (numpy)")
+    add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=f"some of: {', '.join(SECTIONS)} (all)")
     add("--batch", type=_list(_positive), metavar="N,...", help="batch sizes (4,16,128,512; 128 for single layers)")
     add("--norms", type=_list(Norm.parse), metavar="NAME,...", help=f"such as {','.join(cases.NORMS)} (these)")

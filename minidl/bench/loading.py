@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from minidl import device
+from minidl.backend import default_module
 from minidl.bench.cases import Settings
 from minidl.bench.record import Record, record
 from minidl.bench.timing import Work, interleave
-from minidl.data import Compose, Dataset, Loader, PadCrop, RandomFlip, channel_statistics, load_task
+from minidl.data import Compose, Dataset, DeviceLoader, Loader, PadCrop, RandomFlip, channel_statistics, load_task
 
 IMAGES = 40_000  # the sample is repeated to about this number, so that a batch is gathered from all over memory
 BATCHES = 20  # in a call: more than the loader computes ahead
@@ -48,7 +50,8 @@ def repeated(dataset: Dataset, copies: int) -> Dataset:
 def _batches(dataset: Dataset, n: int, augmented: bool) -> Callable[[], object]:
     mean, std = channel_statistics(dataset)
     augment = Compose(RandomFlip(), PadCrop(4)) if augmented else None
-    loader = Loader(dataset, n, mean=mean, std=std, augment=augment, rng=np.random.default_rng(0), drop_last=True)
+    kind = Loader if default_module() is np else DeviceLoader
+    loader = kind(dataset, n, mean=mean, std=std, augment=augment, rng=np.random.default_rng(0), drop_last=True)
 
     def endless() -> Iterator[object]:
         while True:
@@ -59,5 +62,6 @@ def _batches(dataset: Dataset, n: int, augmented: bool) -> Callable[[], object]:
     def call() -> None:
         for _ in range(BATCHES):
             next(stream)
+        device.synchronize()
 
     return call

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minidl
+from minidl import device
 from minidl.bench.timing import Rounds, fastest_quartile, median, ratio
 from minidl.norm import NORMS, NormFactory, norm_factory
 from minidl.parallel import available_threads
@@ -22,6 +23,7 @@ from minidl.parallel import available_threads
 Record = dict[str, Any]
 SECTIONS = {
     "steps": "one training step",
+    "targets": "what was set out to be reached, at N = 128",
     "modes": "one training step of LeNet against the number of modes",
     "threads": "one training step of LeNet on several threads over one",
     "convolutions": "3×3 convolutions, forward and backward",
@@ -107,15 +109,16 @@ def ratio_fields(above: Rounds, below: Rounds, name: str) -> Record:
 
 def header(arguments: Sequence[str], against_torch: bool, **settings: Any) -> Record:
     """Return the record that comes first: versions, machine, date and command."""
-    packages = ["numpy", "threadpoolctl", *(["torch"] if against_torch else [])]
+    packages = ["threadpoolctl", *(["torch"] if against_torch else [])]
     versions = {"minidl": minidl.__version__, "python": platform.python_version()}
     return {
         "what": "header",
         "command": shlex.join(["python", "-m", "minidl.bench", *arguments]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions | {name: _version(name) for name in packages} | {"blas": _blas()},
+        "versions": versions | device.versions() | {name: _version(name) for name in packages} | {"blas": _blas()},
         "system": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": device.cpu(),
+        "device": device.name(),
         "cores": available_threads(),
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
         **settings,
@@ -132,15 +135,6 @@ def _version(package: str) -> str | None:
 def _blas() -> str:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas['name']} {blas['version']}"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def save(records: Iterable[Record], path: Path) -> None:

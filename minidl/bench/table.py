@@ -29,7 +29,8 @@ def lines(records: Iterable[Record]) -> Iterator[str]:
 def _about(header: Record) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items() if version)
     yield f"{versions}"
-    yield f"{header['cpu']}, {header['cores']} cores, {header['system']}, {header['date']}"
+    gpu = f"{header['device']}, " if header.get("device", header["cpu"]) != header["cpu"] else ""
+    yield f"{gpu}{header['cpu']}, {header['cores']} cores, {header['system']}, {header['date']}"
 
 
 def _row(record: Record) -> str:
@@ -42,6 +43,8 @@ def _row(record: Record) -> str:
         note = f"{record['ratio_low']:.2f}-{record['ratio_high']:.2f} {record['ratio_is']}"
     elif "images_per_second" in record:
         note = f"{record['images_per_second']} images/s"
+    if "target" in record:
+        note = f"{note}, {record['target']}: {'met' if record['met'] else 'missed'}"
     if "numpy_ms" in record:
         note = f"{note} (import numpy: {_number(record['numpy_ms'])} ms)".strip()
     columns = (

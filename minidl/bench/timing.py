@@ -44,11 +44,13 @@ class Work:
     parts : {name: function}, called in this order, each timed for itself
     before : called before them, not timed
     inside : makes the context that the side's bursts run in (its number of threads)
+    steps : how many steps a function does at once; its time is divided by them
     """
 
     parts: Mapping[str, Callable[[], object]]
     before: Callable[[], object] | None = None
     inside: Callable[[], AbstractContextManager[object]] = nullcontext
+    steps: int = 1
 
 
 def interleave(sides: Mapping[str, Work], plan: Plan) -> dict[str, dict[str, Rounds]]:
@@ -94,7 +96,7 @@ def _call(work: Work) -> dict[str, float]:
     for part, function in work.parts.items():
         start = time.perf_counter()
         function()
-        seconds[part] = time.perf_counter() - start
+        seconds[part] = (time.perf_counter() - start) / work.steps
     return seconds
 
 

@@ -150,6 +150,7 @@ TWINS: dict[str, Callable[[Any], Any]] = {
     "AvgPool2d": lambda one: nn.AvgPool2d(one.kernel_size, one.stride, one.padding),
     "GlobalAvgPool2d": lambda one: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "ReLU": lambda one: nn.ReLU(),
+    "Tanh": lambda one: nn.Tanh(),
     "Dropout": lambda one: nn.Dropout(one.p),
     "Flatten": lambda one: nn.Flatten(),
     "BatchNorm": lambda one: nn.BatchNorm2d(one.num_features, eps=one.eps, momentum=one.momentum),
