@@ -382,7 +382,7 @@ print("the variances that came out:", *np.unique(v))
 class FastBatchNorm:
     """Batch normalization that reads x once for its statistics."""
 
-    conventions = {"grads": "overwrite"}
+    conventions = {"grads": "overwrite"}  # noqa: RUF012
 
     def __init__(self, layer, options):
         self.eps, self.momentum = options["eps"], options["momentum"]
