@@ -4,7 +4,7 @@ Importing this package imports NumPy alone.
 """
 
 from minidl.backend import BackendError, array_module, to_device, to_host, use_backend
-from minidl.layers.activation import ReLU
+from minidl.layers.activation import ReLU, Tanh
 from minidl.layers.base import Layer, Residual, Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.dropout import Dropout
@@ -12,7 +12,7 @@ from minidl.layers.flatten import Flatten
 from minidl.layers.linear import Linear
 from minidl.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minidl.losses import SoftmaxCrossEntropy
-from minidl.models import LeNet
+from minidl.models import LeNet, LeNet1989
 from minidl.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, norm_factory
 from minidl.optim import SGD
 from minidl.parallel import threads
@@ -31,6 +31,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeNet",
+    "LeNet1989",
     "Linear",
     "MaxPool2d",
     "ModeGroupNorm",
@@ -39,6 +40,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "SoftmaxCrossEntropy",
+    "Tanh",
     "array_module",
     "norm_factory",
     "threads",

@@ -31,6 +31,7 @@ from minidl import (
     ReLU,
     Residual,
     Sequential,
+    Tanh,
     reference,
     to_device,
     to_host,
@@ -154,6 +155,14 @@ def _relu_backward(dy: Array, x: Array) -> dict[str, Array]:
     return {
         "dx": np.array([d if value > 0 else 0.0 for d, value in zip(dy.flat, x.flat, strict=True)]).reshape(x.shape)
     }
+
+
+def _tanh(x: Array) -> Array:
+    return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
+
+
+def _tanh_backward(dy: Array, x: Array) -> dict[str, Array]:
+    return {"dx": dy / np.cosh(x) ** 2}
 
 
 def _global_avg_pool(x: Array) -> Array:
@@ -363,6 +372,8 @@ CASES: dict[str, Case] = {
     "GlobalAvgPool2d": Case(lambda dtype: GlobalAvgPool2d(), _IMAGES, _global_avg_pool, _global_avg_pool_backward),
     "ReLU": Case(lambda dtype: ReLU(), _IMAGES, _relu, _relu_backward, x=distinct),
     "ReLU, large": Case(lambda dtype: ReLU(), (130, 3, 8, 9), _relu, _relu_backward, x=distinct),
+    "Tanh": Case(lambda dtype: Tanh(), _IMAGES, _tanh, _tanh_backward),
+    "Tanh, large": Case(lambda dtype: Tanh(), (130, 3, 8, 9), _tanh, _tanh_backward),
     "Flatten": Case(lambda dtype: Flatten(), _IMAGES, _flatten, lambda dy, x: {"dx": _shaped_like(dy, x)}),
     "Dropout": Case(
         lambda dtype: Dropout(0.3, rng=_RNG(11)),

@@ -12,6 +12,7 @@ from minidl import (
     InstanceNorm,
     LayerNorm,
     LeNet,
+    LeNet1989,
     Linear,
     ModeGroupNorm,
     ModeNorm,
@@ -51,6 +52,21 @@ def test_lenet_takes_other_numbers_of_channels(in_channels):
     assert lenet("bn", in_channels=in_channels)(np.zeros((2, in_channels, 32, 32), np.float32)).shape == (2, 7)
 
 
+@EACH_LIBRARY
+@EACH_NORM
+def test_the_network_of_1989_maps_images_to_logits(norm):
+    net = LeNet1989(7, norm=norm_factory(norm, modes=3), rng=rng())
+    y = net(to_device(draw(1, 3, 3, 32, 32).astype("float32")))
+    assert (y.shape, y.dtype) == ((3, 7), np.float32)
+    assert net.backward(to_device(draw(2, 3, 7).astype("float32"))) is None
+
+
+def test_the_network_of_1989_has_the_parameters_one_counts_by_hand():
+    weights = 12 * 3 * 25 + 12 * 12 * 25 + 768 * 30 + 30 + 30 * 40 + 40
+    assert LeNet1989(40).num_params() == weights + 2 * 12
+    assert LeNet1989(40, norm=norm_factory("bn")).num_params() == weights + 2 * 2 * 12
+
+
 def test_lenet_of_the_paper_has_the_parameters_one_counts_by_hand():
     convs, dense = 6 * 3 * 25 + 16 * 6 * 25, 120 * 400 + 120 + 84 * 120 + 84 + 40 * 84 + 40
     net = {name: LeNet(40, norm=norm_factory(name, modes=2), rng=rng()).num_params() for name in NORMS}
@@ -82,11 +98,12 @@ def test_one_seed_gives_one_network_on_every_library_and_another_seed_another(no
 
 
 @EACH_NORM
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_the_gradient_of_the_whole_network_is_the_slope_of_its_loss(norm, training):
+def test_the_gradient_of_the_whole_network_is_the_slope_of_its_loss(norm, model, training):
     x = draw(1, 4, 3, 32, 32, mean=0.0, std=1.0) + draw(5, 4, 3, 1, 1, mean=0.0, std=2.0)  # the gates see these means
     labels = np.array([3, 0, 6, 3])
-    net = LeNet(7, norm=norm_factory(norm, modes=3, momentum=0.6, dtype="float64"), rng=rng(), dtype="float64")
+    net = MODELS[model](7, norm=norm_factory(norm, modes=3, momentum=0.6, dtype="float64"), rng=rng(), dtype="float64")
     for i, (path, p) in enumerate(parameters(net).items()):
         p += draw(10 + i, *p.shape, mean=0.0, std=1.0 if "gate" in path else 0.05)
     net(x + draw(6, 4, 3, 1, 1))  # for the running statistics of the modes to differ
@@ -146,7 +163,7 @@ def test_the_factory_gives_each_norm_its_own_number_of_modes_in_turn_and_says_wh
 
 
 def test_models_are_found_by_name():
-    assert MODELS["lenet"] is LeNet
+    assert (MODELS["lenet"], MODELS["lenet1989"]) == (LeNet, LeNet1989)
 
 
 def test_weights_begin_uniform_in_one_over_the_root_of_the_fan_in():

@@ -1,4 +1,4 @@
-"""The rectifier."""
+"""The rectifier, and the hyperbolic tangent of the networks before it."""
 
 from __future__ import annotations
 
@@ -71,3 +71,40 @@ class ReLU(Layer):
         """Return dy where the output was positive, else 0."""
         _, (y,) = self.kept()
         return relu_backward(dy, y)
+
+
+def tanh(x: Array) -> Array:
+    """y = tanh(x)."""
+    xp = array_module(x)
+    t = memory.batch_last(xp, x)
+    y = memory.empty(xp, t.shape, x.dtype)
+    parallel.over(len(t), t.size, lambda some: xp.tanh(t[some], out=y[some]))
+    return memory.batch_first(y)
+
+
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """dx = dy·(1 − y²)."""
+    xp = array_module(dy=dy, y=y)
+    return dy * (1 - xp.square(y))
+
+
+class Tanh(Layer):
+    """y = tanh(x); backward: dx = dy·(1 − y²).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Tanh()(np.array([0.0, 100.0]))
+    array([0., 1.])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return tanh(x)."""
+        y = tanh(x)
+        self.keep(y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy·(1 − y²)."""
+        _, (y,) = self.kept()
+        return tanh_backward(dy, y)

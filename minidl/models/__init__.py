@@ -1,7 +1,8 @@
 """Networks: plain compositions of layers, each taking a `norm` factory."""
 
 from minidl.models.lenet import LeNet
+from minidl.models.lenet1989 import LeNet1989
 
-__all__ = ["MODELS", "LeNet"]
+__all__ = ["MODELS", "LeNet", "LeNet1989"]
 
-MODELS = {"lenet": LeNet}
+MODELS = {"lenet": LeNet, "lenet1989": LeNet1989}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.data import Compose, PadCrop, RandomFlip
-from minidl.layers.activation import ReLU
+from minidl.layers.activation import ReLU, Tanh
 from minidl.layers.base import Layer, Residual, Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.dropout import Dropout
@@ -129,6 +129,7 @@ def _layers() -> Iterator[Case]:
     yield case("", GlobalAvgPool2d, ODD)
     yield case("", ReLU, ODD)
     yield case("", ReLU, LENET)
+    yield case("", Tanh, ODD)
     yield case("(0.3)", Dropout, ODD, 0.3)
     yield case("", Flatten, ODD)
 

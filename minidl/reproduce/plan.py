@@ -80,6 +80,8 @@ TRIED: dict[str, dict[str, Any]] = {
     "momentum, lr 0.01": {"lr": 0.01},
     "weight decay 0.0005": {"weight_decay": 5e-4},
     "flip and crop": {"augment": "flip-crop"},
+    "LeNet of 1989": {"model": "lenet1989"},
+    "LeNet of 1989, no momentum": {"model": "lenet1989", "momentum": 0.0},
 }
 
 

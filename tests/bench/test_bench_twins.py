@@ -21,7 +21,10 @@ def network(model, norm):
     net = MODELS[model](CLASSES, norm=norm_factory(norm.name, modes=norm.modes or 1, dtype="float64"), rng=rng)
     for _, layer in net.named_layers():
         layer.p = 0.0  # of dropout, whose masks are each library's own
-    state = {name: value.astype("float64") + rng.uniform(0.01, 0.3, value.shape) for name, value in net.state().items()}
+    most = 0.05 if model == "lenet1989" else 0.3  # its tanh should not saturate
+    state = {
+        name: value.astype("float64") + rng.uniform(0.01, most, value.shape) for name, value in net.state().items()
+    }
     for _, layer in net.named_layers():
         for arrays in (layer.params, layer.grads):
             arrays.update({name: array.astype("float64") for name, array in arrays.items()})

@@ -89,6 +89,7 @@ __all__ = [
     "subtract",
     "sum",
     "take",
+    "tanh",
     "transpose",
     "true_divide",
     "uint8",
@@ -365,7 +366,7 @@ class _UFunc:
 add, subtract, multiply = _UFunc(np.add), _UFunc(np.subtract), _UFunc(np.multiply)
 divide = true_divide = _UFunc(np.true_divide)
 floor_divide, power, square, sqrt = map(_UFunc, (np.floor_divide, np.power, np.square, np.sqrt))
-exp, log, log2, negative, sign = map(_UFunc, (np.exp, np.log, np.log2, np.negative, np.sign))
+exp, log, log2, negative, sign, tanh = map(_UFunc, (np.exp, np.log, np.log2, np.negative, np.sign, np.tanh))
 abs = absolute = _UFunc(np.absolute)
 maximum, minimum = _UFunc(np.maximum), _UFunc(np.minimum)
 equal, not_equal, less, less_equal = map(_UFunc, (np.equal, np.not_equal, np.less, np.less_equal))
