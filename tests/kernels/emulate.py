@@ -24,7 +24,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +180,3 @@ def can_contract() -> bool:
     """Tell whether this processor has fused multiply-adds."""
     cpu = Path("/proc/cpuinfo")
     return cpu.exists() and " fma " in cpu.read_text()
-
-
-def launches(size: int) -> list[tuple[tuple[int], tuple[int], bool]]:
-    """Return (grid, block, reverse) that cover `size` threads in different ways: too few, too many, other orders."""
-    shapes = [((1,), (1,)), ((1,), (7,)), ((3,), (5,)), ((-(-size // 32) + 1,), (32,)), ((2,), (256,))]
-    return [(grid, block, reverse) for (grid, block), reverse in product(shapes, (False, True))]

@@ -1,6 +1,5 @@
 """What the tests here need beside Python; `MINIDL_KERNEL_TESTS=required` lets them fail instead of skip."""
 
-import importlib.util
 import os
 import shutil
 
@@ -13,7 +12,14 @@ def _need(present: bool, what: str) -> pytest.MarkDecorator:
 
 
 GXX = _need(shutil.which("g++") is not None, "g++")
-NVRTC = _need(
-    all(importlib.util.find_spec(name) for name in ("cuda", "cuda.bindings", "cuda.pathfinder")),
-    "cuda-bindings with nvidia-cuda-nvrtc (pip install 'minidl[kernels]')",
-)
+def _nvrtc() -> bool:
+    try:
+        from cuda.bindings import nvrtc
+
+        nvrtc.nvrtcVersion()  # finds the library, or raises one of its own errors
+    except Exception:
+        return False
+    return True
+
+
+NVRTC = _need(_nvrtc(), "NVRTC with its bindings (pip install 'minidl[kernels]')")
