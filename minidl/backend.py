@@ -174,12 +174,12 @@ def gemm(xp: ModuleType, a: Array, b: Array, out: Array | None = None) -> Array:
     return xp.matmul(a, b, out=out)
 
 
-def products(xp: ModuleType, a: Array, b: Array) -> Array:
+def products(a: Array, b: Array) -> Array:
     """Return the small matrix products a[i] @ b[i] of two stacks (B, L, M), (B, M, N), or of a stack and a matrix.
 
     On CuPy as a sum, for its products of stacks are slow and copy.
     """
-    return a @ b if xp is np else (a[..., None] * b[..., None, :, :]).sum(axis=-2)
+    return a @ b if type(a) is np.ndarray else (a[..., None] * b[..., None, :, :]).sum(axis=-2)
 
 
 def to_device(array: Array, like: Array | None = None) -> Array:

@@ -32,10 +32,9 @@ def mode_weights(log_g: Array) -> Array:
 
 def mode_moments(m: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
     """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also (m − mu_k)² (K, N, C)."""
-    xp = array_module(m)
     mu = w.T @ m
     spread = (m - mu[:, None]) ** 2
-    var = w.T @ v + products(xp, w.T[:, None], spread)[:, 0]
+    var = w.T @ v + products(w.T[:, None], spread)[:, 0]
     return mu, var, spread
 
 
@@ -71,7 +70,6 @@ def mode_norm_backward(
     Step by step back through `mode_norm`, `mode_moments`, `mode_weights` and `gates`; in inference mu and var are
     constants.
     """
-    xp = array_module(ds)
     g, m, mu, rstd, scale, s, weight, bias = cache
 
     # s = g @ scale,  u = m·s − g @ (scale·mu − bias)
@@ -90,7 +88,7 @@ def mode_norm_backward(
         dvar = -(rstd**3) / 2 * weight * dscale
         dv = w @ dvar
         dm = dm + w @ (dmu - 2 * dvar * mu) + 2 * dv * m
-        dw = m @ dmu.T + v @ dvar.T + products(xp, spread, dvar[:, :, None])[:, :, 0].T
+        dw = m @ dmu.T + v @ dvar.T + products(spread, dvar[:, :, None])[:, :, 0].T
         dlog_g += w * (dw - (w * dw).sum(axis=0))  # w is a softmax over n of log g
 
     dz = dlog_g - g * dlog_g.sum(axis=1, keepdims=True)  # log g is a log-softmax over k of z

@@ -51,7 +51,6 @@ def mode_group_norm_backward(
     ds: Array, du: Array, g: Array, gate_input: Array, gate_weight: Array, spatial: bool, cache: Any
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight, bias and the gating map, step by step back."""
-    xp = array_module(ds)
     v, w, d, rstd, scale, shift, weight = cache
     grads = {"weight": (ds * scale + du * shift).sum(axis=0), "bias": du.sum(axis=0)}
 
@@ -72,7 +71,7 @@ def mode_group_norm_backward(
     dz = dlog_g - g * dlog_g.sum(axis=2, keepdims=True)  # log g is a log-softmax over k of z
     grads["gate.weight"] = (dz * gate_input[:, :, None]).sum(axis=(0, 1))[:, None]
     grads["gate.bias"] = dz.sum(axis=(0, 1))
-    dm += products(xp, dz, gate_weight)[:, :, 0]
+    dm += products(dz, gate_weight)[:, :, 0]
     return dm, dv if spatial else 0 * dv, grads
 
 
