@@ -64,7 +64,9 @@ def execute(found: Sequence[Source], folder: Path, force: bool) -> int:
     bad = 0
     for source in found:
         result = run(source)
-        print(f"{source.name}: {len(result.passed)} of {source.checks} checks, {result.seconds:.0f} s")
+        print(
+            f"{source.name}: {len(result.passed)} of {source.checks} checks, {result.seconds:.0f} s of processor time"
+        )
         for fault in result.faults:
             print(f"  {fault}", file=sys.stderr)
         bad += bool(result.faults) or len(result.passed) != source.checks

@@ -19,7 +19,7 @@ pytest.importorskip("nbclient", reason="the course is played where `pip install 
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = [path.stem for path in sorted((ROOT / "lessons" / "src").glob("*.py"))]
-SECONDS = 300  # for a stuck process; the 120 of a run are counted inside it
+SECONDS = 900  # for a stuck process
 
 
 def start(proof, name, folder):

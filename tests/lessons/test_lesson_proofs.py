@@ -108,22 +108,26 @@ def test_a_warning_is_an_error_when_a_lesson_is_played(tmp_path):
     assert "RuntimeWarning: divide by zero" in play.stdout
 
 
-def execute(tmp_path, seconds, *changes):
+def execute(tmp_path, *changes, seconds=60, give_up=60):
     pytest.importorskip("nbclient", reason="pip install -e '.[lessons]'")
     path = tiny_lesson.lesson(tmp_path, *changes)
     code = (
         "import json, pathlib, sys; from lessons.machinery import execute, source;"
-        "r = execute.run(source.read(pathlib.Path(sys.argv[1])), float(sys.argv[2]));"
+        "r = execute.run(source.read(pathlib.Path(sys.argv[1])), *map(float, sys.argv[2:]));"
         "print(json.dumps([r.passed, r.faults, len(r.notebook.cells)]))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(seconds)], check=True, capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", code, str(path), str(seconds), str(give_up)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     return json.loads(run.stdout)
 
 
 def test_an_executed_lesson_is_clean(tmp_path):
-    passed, faults, cells = execute(tmp_path, 60)
+    passed, faults, cells = execute(tmp_path)
     assert passed == ["double", "square"]
     assert faults == []
     assert cells == 17
@@ -132,7 +136,6 @@ def test_an_executed_lesson_is_clean(tmp_path):
 def test_warnings_connections_stand_ins_and_checks_that_did_not_run_are_found(tmp_path):
     passed, faults, _ = execute(
         tmp_path,
-        60,
         ("rng = np", "np.log(np.zeros(1))\nrng = np"),
         ("# %%\nlesson.done()", CONNECTS + "# %%\nlesson.done()"),
         ('lesson.check("square"', 'if not x.size:\n    lesson.check("square"'),
@@ -160,13 +163,19 @@ except OSError:
 
 
 def test_an_error_in_a_lesson_is_found(tmp_path):
-    _, faults, _ = execute(tmp_path, 60, ("rng = np", "raise ValueError('off')\nrng = np"))
+    _, faults, _ = execute(tmp_path, ("rng = np", "raise ValueError('off')\nrng = np"))
     assert faults == ["ValueError: off"]
 
 
 def test_a_lesson_that_takes_too_long_is_given_up(tmp_path):
-    _, faults, _ = execute(tmp_path, 5, ("rng = np", "import time\n\ntime.sleep(60)\nrng = np"))
-    assert faults == ["not done after 5 s"]
+    _, faults, _ = execute(tmp_path, ("rng = np", "import time\n\ntime.sleep(60)\nrng = np"), give_up=5)
+    assert faults == ["stopped after 5 s"]
+
+
+def test_a_lesson_that_computes_too_long_is_found(tmp_path):
+    _, faults, _ = execute(tmp_path, seconds=0.1)
+    assert len(faults) == 1
+    assert "s of processor time, more than 0.1" in faults[0]
 
 
 def test_a_source_that_breaks_the_form_is_one_line_for_the_player(tmp_path):
