@@ -10,8 +10,8 @@
 # %% [markdown]
 # # 02 · A layer by hand
 #
-# **Goal.** You derive and write three layers with their backward passes, linear, ReLU and softmax cross-entropy, and put
-# them together to a network that learns. There is no autograd here: at the end you know what one does for you.
+# **Goal.** You derive and write three layers with their backward passes, linear, ReLU and softmax cross-entropy, and
+# put them together to a network that learns. There is no autograd here: at the end you know what one does for you.
 #
 # **You need.** Lesson 01 and the chain rule. **Time.** About 75 minutes.
 #
@@ -22,8 +22,8 @@
 #
 # **Predict before running.** Write your answers down; this page will give them.
 #
-# 1. A linear layer maps 128 flattened images, $(128, 3072)$, to $(128, 64)$. How large, in float32, is the Jacobian matrix
-#    that holds the derivative of every output by every input?
+# 1. A linear layer maps 128 flattened images, $(128, 3072)$, to $(128, 64)$. How large, in float32, is the Jacobian
+#    matrix that holds the derivative of every output by every input?
 # 2. The same bias is added to all samples of the batch. What does that mean for its gradient?
 # 3. A network for 40 classes that has not learned anything: what is its loss, about?
 
@@ -67,8 +67,8 @@ print("train", train_x.shape, "test", test_x.shape, "classes", task.num_classes)
 # %% [markdown]
 # ## The one idea: from $dy$ to $dx$
 #
-# For every quantity $v$ of a network, write $dv$ for the array of derivatives $\partial L/\partial v$. It has **the same
-# shape as $v$**. Its meaning is: if $v$ changes by a small $\delta v$, the loss changes by
+# For every quantity $v$ of a network, write $dv$ for the array of derivatives $\partial L/\partial v$. It has **the
+# same shape as $v$**. Its meaning is: if $v$ changes by a small $\delta v$, the loss changes by
 #
 # $$ \delta L = \langle dv, \delta v\rangle = \sum_i dv_i\, \delta v_i . $$
 #
@@ -96,10 +96,10 @@ print("train", train_x.shape, "test", test_x.shape, "classes", task.num_classes)
 #
 # - $\langle dy, \delta x\, W^\top\rangle = \langle dy\, W, \delta x\rangle$: so $dx = dy\,W$, shapes
 #   $(N, O)(O, I) \to (N, I)$.
-# - $\langle dy, x\, \delta W^\top\rangle = \langle x^\top dy, \delta W^\top\rangle = \langle dy^\top x, \delta W\rangle$: so
-#   $dW = dy^\top x$, shapes $(O, N)(N, I) \to (O, I)$.
-# - $\langle dy, \mathbf 1\,\delta b^\top\rangle = \langle dy^\top \mathbf 1, \delta b\rangle$: so $db = \sum_n dy_n$, shape
-#   $(O)$. This is question 2: what is used $N$ times collects $N$ contributions. **A broadcast forwards is a sum
+# - $\langle dy, x\, \delta W^\top\rangle = \langle x^\top dy, \delta W^\top\rangle = \langle dy^\top x, \delta
+#   W\rangle$: so $dW = dy^\top x$, shapes $(O, N)(N, I) \to (O, I)$.
+# - $\langle dy, \mathbf 1\,\delta b^\top\rangle = \langle dy^\top \mathbf 1, \delta b\rangle$: so $db = \sum_n dy_n$,
+#   shape $(O)$. This is question 2: what is used $N$ times collects $N$ contributions. **A broadcast forwards is a sum
 #   backwards.**
 #
 # If you forget which matrix goes where: only one order makes the shapes fit.
@@ -167,8 +167,8 @@ lesson.check(
 #
 # At $x_i = 0$ there is no derivative. We take 0 there, as every library does; the network does not care.
 #
-# In words: where the unit was off, nothing that happens above can be blamed on it. Note what backward needs to know: not
-# $x$ itself, only where it was positive.
+# In words: where the unit was off, nothing that happens above can be blamed on it. Note what backward needs to know:
+# not $x$ itself, only where it was positive.
 
 
 # %% tags=["wrong"]
@@ -213,8 +213,8 @@ lesson.check(
 # %% [markdown]
 # ## Softmax cross-entropy
 #
-# The last layer gives scores ("logits") $z$ of shape $(N, K)$. Softmax makes a distribution of each row, and the loss is
-# the mean surprise at the true classes $t_n$:
+# The last layer gives scores ("logits") $z$ of shape $(N, K)$. Softmax makes a distribution of each row, and the loss
+# is the mean surprise at the true classes $t_n$:
 #
 # $$ p_{nk} = \frac{e^{z_{nk}}}{\sum_j e^{z_{nj}}}, \qquad
 #    L = -\frac1N \sum_n \log p_{n t_n} = \frac1N \sum_n \Big[\log \sum_j e^{z_{nj}} - z_{n t_n}\Big] . $$
@@ -396,10 +396,10 @@ lesson.check(
 # %% [markdown]
 # ## A network, and one step of learning
 #
-# Layers in a row are again a function, $L(f_3(f_2(f_1(x))))$, and its transposed Jacobian is
-# $J_1^\top J_2^\top J_3^\top$, applied **from the right**: the last layer's backward comes first. That order is what makes
-# it cheap. Every intermediate result is one $dv$, of the shape of one $v$; multiplying the Jacobians in the other order
-# would carry huge matrices along.
+# Layers in a row are again a function, $L(f_3(f_2(f_1(x))))$, and its transposed Jacobian is $J_1^\top J_2^\top
+# J_3^\top$, applied **from the right**: the last layer's backward comes first. That order is what makes it cheap. Every
+# intermediate result is one $dv$, of the shape of one $v$; multiplying the Jacobians in the other order would carry
+# huge matrices along.
 #
 # One step of gradient descent:
 #
@@ -548,9 +548,9 @@ print(f"loss of the first step {losses[0]:.2f}, of the last {losses[-1]:.2f}")
 
 # %% [markdown]
 # The loss starts at log 40 and falls. On digits and clothes, centred on black, comparing pixels works: those errors are
-# small, from 1150 images a set. On CIFAR-10 and SVHN the network does clearly better on the images it was shown than on new
-# ones. A linear layer on flattened pixels does not know that two pixels are neighbours; shift a photo by one pixel and
-# all 3072 inputs change. Lesson 04 gives the network that knowledge.
+# small, from 1150 images a set. On CIFAR-10 and SVHN the network does clearly better on the images it was shown than on
+# new ones. A linear layer on flattened pixels does not know that two pixels are neighbours; shift a photo by one pixel
+# and all 3072 inputs change. Lesson 04 gives the network that knowledge.
 #
 # ## Break it
 #
@@ -576,9 +576,9 @@ with np.errstate(over="ignore", invalid="ignore"):
 #
 # ## Exercise: a broadcast forwards is a sum backwards
 #
-# You have met it in $db = \sum_n dy_n$. Write it once for any shape. A small array was broadcast against a larger one, so
-# each of its numbers collects what all its copies received: sum over the axes that broadcasting added on the left, and
-# over those where the small array's size is 1.
+# You have met it in $db = \sum_n dy_n$. Write it once for any shape. A small array was broadcast against a larger one,
+# so each of its numbers collects what all its copies received: sum over the axes that broadcasting added on the left,
+# and over those where the small array's size is 1.
 
 
 # %%

@@ -17,8 +17,8 @@
 # **You need.** Lesson 02. **Time.** About 75 minutes.
 #
 # A wrong gradient rarely crashes. The network still learns, a little worse than it should, and somebody spends a month
-# on the learning rate. Derivatives are the one kind of code that can be tested without an oracle: the forward pass knows
-# what its own derivative is. You only have to ask well.
+# on the learning rate. Derivatives are the one kind of code that can be tested without an oracle: the forward pass
+# knows what its own derivative is. You only have to ask well.
 #
 # **Predict before running.** Write your answers down; this page will give them.
 #
@@ -41,19 +41,19 @@ lesson = Lesson("03", checks=6)
 # %% [markdown]
 # ## The central difference
 #
-# Let $f$ turn an array into one number. Its gradient has one entry for each entry of the array: nudge that entry alone, up
-# and down, and look at the number,
+# Let $f$ turn an array into one number. Its gradient has one entry for each entry of the array: nudge that entry alone,
+# up and down, and look at the number,
 #
 # $$ D(h) = \frac{f(x + h) - f(x - h)}{2h} . $$
 #
-# Why both ways? Taylor's series up and down are
-# $f(x \pm h) = f \pm h f' + \tfrac{h^2}{2} f'' \pm \tfrac{h^3}{6} f''' + \dots$ In the difference all even terms cancel:
+# Why both ways? Taylor's series up and down are $f(x \pm h) = f \pm h f' + \tfrac{h^2}{2} f'' \pm \tfrac{h^3}{6} f''' +
+# \dots$ In the difference all even terms cancel:
 #
 # $$ D(h) = f' + \frac{h^2}{6} f''' + O(h^4) , \qquad\text{one-sided:}\quad
 #    \frac{f(x+h) - f(x)}{h} = f' + \frac{h}{2} f'' + O(h^2) . $$
 #
-# Write it for an array of any shape. Do not change the array you were given. (Hint: `np.ndindex(*x.shape)` runs over all
-# indices.)
+# Write it for an array of any shape. Do not change the array you were given. (Hint: `np.ndindex(*x.shape)` runs over
+# all indices.)
 
 
 # %% tags=["wrong"]
@@ -111,10 +111,10 @@ lesson.check(
 # %% [markdown]
 # ## The best step
 #
-# The formula says: make $h$ small. The computer says no. It does not return $f$ but $f$ rounded; call the relative error
-# of a rounding $u$: $1.1 \cdot 10^{-16}$ in float64, $6.0 \cdot 10^{-8}$ in float32. Each of the two values is off by about
-# $u|f|$, so their difference by up to $2u|f|$, and dividing by $2h$ makes of it $u|f|/h$. Small steps *amplify*
-# rounding. Together:
+# The formula says: make $h$ small. The computer says no. It does not return $f$ but $f$ rounded; call the relative
+# error of a rounding $u$: $1.1 \cdot 10^{-16}$ in float64, $6.0 \cdot 10^{-8}$ in float32. Each of the two values is
+# off by about $u|f|$, so their difference by up to $2u|f|$, and dividing by $2h$ makes of it $u|f|/h$. Small steps
+# *amplify* rounding. Together:
 #
 # $$ E(h) = \underbrace{\frac{|f'''|}{6} h^2}_{\text{truncation}} + \underbrace{\frac{u|f|}{h}}_{\text{rounding}} . $$
 #
@@ -123,11 +123,11 @@ lesson.check(
 # $$ h_\star = \Big(\frac{3u|f|}{|f'''|}\Big)^{1/3} . $$
 #
 # What is the error there? From $h_\star^3 = 3u|f|/|f'''|$ follows $u|f|/h_\star = |f'''| h_\star^2/3$, so
-# $E(h_\star) = |f'''| h_\star^2 \big(\tfrac16 + \tfrac13\big) = \tfrac12 |f'''| h_\star^2$, which grows as $u^{2/3}$. With $f$ and
-# $f'''$ of order one that means $h_\star \approx 10^{-5}$ and an error near $10^{-10}$ in float64; $h_\star \approx 5 \cdot
-# 10^{-3}$ and $10^{-5}$ in float32. **Two thirds of the digits are the best that a central difference can give**
-# (question 1: $10^{-6}$ is closest, and about 10 digits are right). Hence two habits: check in float64, and do not
-# expect errors below $10^{-10}$.
+# $E(h_\star) = |f'''| h_\star^2 \big(\tfrac16 + \tfrac13\big) = \tfrac12 |f'''| h_\star^2$, which grows as $u^{2/3}$.
+# With $f$ and $f'''$ of order one that means $h_\star \approx 10^{-5}$ and an error near $10^{-10}$ in float64;
+# $h_\star \approx 5 \cdot 10^{-3}$ and $10^{-5}$ in float32. **Two thirds of the digits are the best that a central
+# difference can give** (question 1: $10^{-6}$ is closest, and about 10 digits are right). Hence two habits: check in
+# float64, and do not expect errors below $10^{-10}$.
 
 
 # %%
@@ -166,8 +166,8 @@ lesson.check(
 # ## The complex step
 #
 # The rounding error came from subtracting two numbers that agree in most digits. Here is a derivative without a
-# subtraction. If $f$ is made of $+, -, \times, /$ and analytic functions such as $\exp$, $\log$, $\sqrt{\ }$, it also runs
-# on complex numbers. Step in the *imaginary* direction:
+# subtraction. If $f$ is made of $+, -, \times, /$ and analytic functions such as $\exp$, $\log$, $\sqrt{\ }$, it also
+# runs on complex numbers. Step in the *imaginary* direction:
 #
 # $$ f(x + ih) = f + ih f' - \tfrac{h^2}{2} f'' - \tfrac{i h^3}{6} f''' + \dots
 #    \qquad\Longrightarrow\qquad \frac{\operatorname{Im} f(x + ih)}{h} = f' - \frac{h^2}{6} f''' + \dots $$
@@ -218,8 +218,8 @@ lesson.check(
 # %% [markdown]
 # ## See it
 #
-# Take $f(x) = e^x \sin x$ at $x = 1$: $f' = e^x(\sin x + \cos x)$ and $f''' = 2e^x(\cos x - \sin x)$. Before you run the
-# cell, sketch three curves: the error of the central difference against $h$ in float64, in float32, and that of the
+# Take $f(x) = e^x \sin x$ at $x = 1$: $f' = e^x(\sin x + \cos x)$ and $f''' = 2e^x(\cos x - \sin x)$. Before you run
+# the cell, sketch three curves: the error of the central difference against $h$ in float64, in float32, and that of the
 # complex step. Both axes logarithmic. Which slopes?
 
 # %%
@@ -249,8 +249,8 @@ axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.12))
 plt.show()
 
 # %% [markdown]
-# The right branches fall with slope 2, the left ones rise with slope −1: a **U-curve**, for which the triangle marks the
-# bottom that you computed. The complex step comes down the same right branch, and stays down.
+# The right branches fall with slope 2, the left ones rise with slope −1: a **U-curve**, for which the triangle marks
+# the bottom that you computed. The complex step comes down the same right branch, and stays down.
 #
 # ## From a number to a layer
 #
@@ -258,23 +258,23 @@ plt.show()
 # $L = \langle dy, y\rangle = \sum dy \cdot y$. Its gradient with respect to $y$ is exactly $dy$, so its gradient with
 # respect to $x$ must be what `backward(dy)` returns. The array $dy$ is called the **cotangent**.
 #
-# Which one? The obvious choice, $dy = 1$, is a trap. Take batch normalization, $y = w \hat x + b$ with $\hat x$ of mean 0
-# in each channel, whatever $x$ is. With $M$ values a channel,
+# Which one? The obvious choice, $dy = 1$, is a trap. Take batch normalization, $y = w \hat x + b$ with $\hat x$ of mean
+# 0 in each channel, whatever $x$ is. With $M$ values a channel,
 #
 # $$ L = \sum y = \sum_c \Big[w_c \underbrace{\textstyle\sum \hat x}_{0} + M b_c\Big] = M \sum_c b_c . $$
 #
-# The loss does not depend on $x$ or on $w$ at all: $dx = 0$ and $dw = 0$, exactly. (That is question 2.) A backward pass
-# that returns zeros passes. So does one that forgets a factor, or a whole term that happens to vanish with it. Such a
-# check is **vacuous**: it could not have failed. Published courses and frameworks contain it.
+# The loss does not depend on $x$ or on $w$ at all: $dx = 0$ and $dw = 0$, exactly. (That is question 2.) A backward
+# pass that returns zeros passes. So does one that forgets a factor, or a whole term that happens to vanish with it.
+# Such a check is **vacuous**: it could not have failed. Published courses and frameworks contain it.
 #
 # So a check needs two things more than a comparison:
 #
 # 1. a **random cotangent**, so that no symmetry of the layer makes the gradient vanish;
-# 2. a look at the **size of the numeric gradient**: if it is about zero, the check must say "this proves nothing" rather
-#    than "passed".
+# 2. a look at the **size of the numeric gradient**: if it is about zero, the check must say "this proves nothing"
+#    rather than "passed".
 #
-# Write it. `forward(**inputs)` gives $y$; `backward(dy, **inputs)` gives `{"dx": ..., "dweight": ..., ...}`, "d" and the
-# input's name. For each input compare with your central difference, $h = 10^{-5}$, relative to the largest numeric
+# Write it. `forward(**inputs)` gives $y$; `backward(dy, **inputs)` gives `{"dx": ..., "dweight": ..., ...}`, "d" and
+# the input's name. For each input compare with your central difference, $h = 10^{-5}$, relative to the largest numeric
 # entry. Raise `AssertionError` above `tol`, `VacuousCheckError` if the largest numeric entry is below $10^{-6}$.
 #
 # The check plays seven cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
@@ -398,12 +398,12 @@ lesson.check(
 #
 # All inputs can move at once, each along its own direction: the derivatives add.
 #
-# What can such a *projection* miss? If $dx$ is off by an array $e$, the comparison is off by $\langle e, v\rangle$. With
-# $v$ of independent standard normal numbers this is itself normal, with mean 0 and standard deviation $\|e\|$. It falls
-# below $t\|e\|$ with a probability of about $2t/\sqrt{2\pi} \approx 0.8\,t$: an error a million times as large as what the
-# comparison can resolve slips through about once in a million. So a random direction misses next to nothing. But it
-# does not say *where* the error is, and one wrong entry is measured against the size of the whole: tolerances must be
-# tight.
+# What can such a *projection* miss? If $dx$ is off by an array $e$, the comparison is off by $\langle e, v\rangle$.
+# With $v$ of independent standard normal numbers this is itself normal, with mean 0 and standard deviation $\|e\|$. It
+# falls below $t\|e\|$ with a probability of about $2t/\sqrt{2\pi} \approx 0.8\,t$: an error a million times as large as
+# what the comparison can resolve slips through about once in a million. So a random direction misses next to nothing.
+# But it does not say *where* the error is, and one wrong entry is measured against the size of the whole: tolerances
+# must be tight.
 
 
 # %%
@@ -435,8 +435,8 @@ lesson.check(
 # %% [markdown]
 # ## Break it: four ways to be fooled
 #
-# **Vacuous.** The left picture plots the claimed $dx$ of three backward passes against the numeric one, for $dy = 1$ and
-# for a random $dy$. With $dy = 1$ there is nothing to see, since everything sits at zero.
+# **Vacuous.** The left picture plots the claimed $dx$ of three backward passes against the numeric one, for $dy = 1$
+# and for a random $dy$. With $dy = 1$ there is nothing to see, since everything sits at zero.
 #
 # **Kinks.** Near $x = 0$ the central difference of ReLU steps over the kink and returns a mixture,
 # $(x + h)/2h$ for $|x| < h$. Backward is right and the check complains. Keep inputs away from kinks by more than $h$;
@@ -482,9 +482,8 @@ print("complex step, mean(abs(x - mu)**2) ", (np.abs(centred) ** 2).mean().imag 
 #
 # If the complex step is not available, the truncation can be cancelled instead. The central difference has only even
 # powers of $h$ in its error: $D(h) = f' + \alpha h^2 + \beta h^4 + \dots$ Combine the steps $h$ and $h/2$ so that the
-# $h^2$ term drops out (*Richardson's extrapolation*):
-# $D(h/2) = f' + \tfrac{\alpha}{4} h^2 + \tfrac{\beta}{16} h^4$. Find the two coefficients, then write it for a function of
-# one number.
+# $h^2$ term drops out (*Richardson's extrapolation*): $D(h/2) = f' + \tfrac{\alpha}{4} h^2 + \tfrac{\beta}{16} h^4$.
+# Find the two coefficients, then write it for a function of one number.
 
 
 # %%
@@ -519,11 +518,12 @@ lesson.check(
 # - `minidl.check.gradient(forward, backward, inputs, method=...)` is your `check_gradient`, with `"complex"` (the
 #   default, to $10^{-12}$), `"central"` and `"direction"`. It always draws its cotangent, and raises
 #   `VacuousCheckError`. The last cell uses it.
-# - `tests/test_gradients.py` runs it on every layer; `tests/test_mutations.py` then *breaks* the backward passes
-#   in hundreds of ways, and demands that each one is caught. A check is worth what it has been seen to catch.
+# - `tests/gradients.py` holds the package's layers to both kinds of derivative; `tests/test_mutations.py` then *breaks*
+#   the norms' backward passes, dropping one term or factor after the other, and demands that every loss is noticed. A
+#   check is worth what it has been seen to catch.
 #
-# PyTorch has `torch.autograd.gradcheck(function, inputs)`: central differences with $h = 10^{-6}$, inputs in float64, and
-# a full Jacobian, so that every cotangent is tried; `fast_mode=True` projects on random directions, as you did. It
+# PyTorch has `torch.autograd.gradcheck(function, inputs)`: central differences with $h = 10^{-6}$, inputs in float64,
+# and a full Jacobian, so that every cotangent is tried; `fast_mode=True` projects on random directions, as you did. It
 # warns if inputs are not in float64, for the reason your U-curve shows. JAX has `jax.test_util.check_grads`.
 
 # %%
