@@ -40,6 +40,14 @@ except ImportError:
 
 lesson = Lesson("04", checks=7)
 
+
+# %% tags=["wrong"]
+# check: loops
+# says: the kernel is turned by 180°
+def conv_loops(x, weight, bias):
+    return reference.conv2d(x, weight[:, :, ::-1, ::-1], bias)
+
+
 # %%
 from time import perf_counter
 
@@ -84,13 +92,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: loops
-# says: the kernel is turned by 180°
-def conv_loops(x, weight, bias):
-    return reference.conv2d(x, weight[:, :, ::-1, ::-1], bias)
-
-
 # %% [markdown]
 # ## im2col: one matrix product
 #
@@ -113,6 +114,14 @@ def conv_loops(x, weight, bias):
 # 3))` makes it and checks the bounds. Only BLAS wants a true matrix, so one transpose and one `reshape` copy it: to
 # $(C,k_h,k_w,H_o,W_o,N)$, then flat. The batch goes last because minidl's images lie that way in memory (lesson 01):
 # the copy then runs over long contiguous stretches.
+
+
+# %% tags=["wrong"]
+# check: im2col
+# says: it is (O, Ho, Wo, N)
+def conv_im2col(x, weight, bias):
+    y = weight.reshape(len(weight), -1) @ im2col(x, *weight.shape[2:]) + bias[:, None]
+    return y.reshape(len(x), len(weight), x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1)
 
 
 # %%
@@ -147,14 +156,6 @@ lesson.check(
     tol={"columns": 1e-300, "y": 1e-13},
     wrong={"W X + b was reshaped to (N, O, Ho, Wo) at once; it is (O, Ho, Wo, N)": lambda: right | {"y": rows}},
 )
-
-
-# %% tags=["wrong"]
-# check: im2col
-# says: it is (O, Ho, Wo, N)
-def conv_im2col(x, weight, bias):
-    y = weight.reshape(len(weight), -1) @ im2col(x, *weight.shape[2:]) + bias[:, None]
-    return y.reshape(len(x), len(weight), x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1)
 
 
 # %%
@@ -209,6 +210,23 @@ fig.suptitle("im2col writes a pixel once for every window that contains it")
 # `needs_dx=False` saves a matrix product and the largest col2im of all.
 
 
+# %% tags=["wrong"]
+# check: adjoint
+# says: = where += belongs
+def col2im(cols, shape, kh, kw):
+    return overwritten(cols)
+
+
+# %% tags=["wrong"]
+# check: backward
+# says: without moving its axes to (O, Ho, Wo, N)
+def conv_backward(dy, x, weight):
+    dY = dy.reshape(len(weight), -1)
+    dX = weight.reshape(len(weight), -1).T @ dY
+    dweight = (dY @ im2col(x, *weight.shape[2:]).T).reshape(weight.shape)
+    return {"dx": col2im(dX, x.shape, *weight.shape[2:]), "dweight": dweight, "dbias": dY.sum(1)}
+
+
 # %%
 def col2im(cols, shape, kh, kw):
     """Add the columns (C·kh·kw, Ho·Wo·N) up in images of this shape: the adjoint of im2col."""
@@ -253,13 +271,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: adjoint
-# says: = where += belongs
-def col2im(cols, shape, kh, kw):
-    return overwritten(cols)
-
-
 # %% tags=["check"]
 dy = rng.standard_normal((3, 2, 3, 6))  # a random cotangent: with dy = 1 much would cancel or coincide
 mixed = reference.conv2d_backward(dy.reshape(2, 3, 6, 3).transpose(3, 0, 1, 2), x, weight, bias)
@@ -271,16 +282,6 @@ lesson.check(
     tol=1e-12,
     wrong={"dy is reshaped to a matrix without moving its axes to (O, Ho, Wo, N)": lambda: mixed},
 )
-
-
-# %% tags=["wrong"]
-# check: backward
-# says: without moving its axes to (O, Ho, Wo, N)
-def conv_backward(dy, x, weight):
-    dY = dy.reshape(len(weight), -1)
-    dX = weight.reshape(len(weight), -1).T @ dY
-    dweight = (dY @ im2col(x, *weight.shape[2:]).T).reshape(weight.shape)
-    return {"dx": col2im(dX, x.shape, *weight.shape[2:]), "dweight": dweight, "dbias": dY.sum(1)}
 
 
 # %% [markdown]
@@ -309,6 +310,15 @@ def conv_backward(dy, x, weight):
 #
 # One product a row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
 # that of the view's lines: $(i,c,j)$.
+
+
+# %% tags=["wrong"]
+# check: mec
+# says: the lines of the view are (i, c, j)
+def conv_mec(x, weight, bias):
+    L, rows = lower(x, weight.shape[3]), range(x.shape[2] - weight.shape[2] + 1)
+    y = [weight.reshape(len(weight), -1) @ L[h : h + weight.shape[2]].reshape(weight[0].size, -1) for h in rows]
+    return (np.array(y) + bias[:, None]).reshape(len(rows), len(weight), -1, len(x)).transpose(3, 1, 0, 2)
 
 
 # %%
@@ -343,15 +353,6 @@ lesson.check(
     tol=1e-13,
     wrong={"the lines of the view are (i, c, j), not (c, i, j)": lambda: {"y": misread, "values in L": 720}},
 )
-
-
-# %% tags=["wrong"]
-# check: mec
-# says: the lines of the view are (i, c, j)
-def conv_mec(x, weight, bias):
-    L, rows = lower(x, weight.shape[3]), range(x.shape[2] - weight.shape[2] + 1)
-    y = [weight.reshape(len(weight), -1) @ L[h : h + weight.shape[2]].reshape(weight[0].size, -1) for h in rows]
-    return (np.array(y) + bias[:, None]).reshape(len(rows), len(weight), -1, len(x)).transpose(3, 1, 0, 2)
 
 
 # %%
@@ -404,6 +405,13 @@ print(f"MB for 64 images: {3 * 32**2 * mega:.1f}; im2col {75 * 28**2 * mega:.1f}
 # gradients $dy$. One must be chosen; the custom is the first in row-major order, which is what `argmax` returns.
 
 
+# %% tags=["wrong"]
+# check: pool
+# says: each of several equal maxima gets the whole gradient
+def max_pool_backward(dy, which):
+    return winners * dy.repeat(2, 2).repeat(2, 3)
+
+
 # %%
 def max_pool(x):
     """Return the maxima y (N, C, H/2, W/2) of the 2×2 windows of x, and which of the four (0 to 3) each was."""
@@ -438,13 +446,6 @@ lesson.check(
     tol=1e-300,
     wrong={"each of several equal maxima gets the whole gradient": lambda: answer | {"dx": winners * spread}},
 )
-
-
-# %% tags=["wrong"]
-# check: pool
-# says: each of several equal maxima gets the whole gradient
-def max_pool_backward(dy, which):
-    return winners * dy.repeat(2, 2).repeat(2, 3)
 
 
 # %%

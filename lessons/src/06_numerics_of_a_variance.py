@@ -120,6 +120,21 @@ print("5000 ones, added one after another in float16:", np.cumsum(np.ones(5000, 
 # **Write (★)**, and the corrected two-pass variance with it.
 
 
+# %% tags=["wrong"]
+# check: shifted
+# says: the square of the mean of x is taken off
+def shifted(x, a):
+    d = x - a
+    return (d * d).mean(-1) - x.mean(-1) ** 2
+
+
+# %% tags=["wrong"]
+# check: corrected
+# says: the square of the mean's own rounding error
+def corrected(x):
+    return two_pass(x)
+
+
 # %%
 def shifted(x, a):
     """Return the variance of x over its last axis by (★), in x's dtype; a broadcasts against x."""
@@ -154,14 +169,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: shifted
-# says: the square of the mean of x is taken off
-def shifted(x, a):
-    d = x - a
-    return (d * d).mean(-1) - x.mean(-1) ** 2
-
-
 # %% tags=["check"]
 far = (1e6 + rng.standard_normal((4, 4096))).astype(np.float32)  # float32 numbers near 1e6 are 1/16 apart
 
@@ -172,13 +179,6 @@ lesson.check(
     tol=1e-5,
     wrong={"the square of the mean's own rounding error is still in it": lambda: two_pass(far)},
 )
-
-
-# %% tags=["wrong"]
-# check: corrected
-# says: the square of the mean's own rounding error
-def corrected(x):
-    return two_pass(x)
 
 
 # %% [markdown]
@@ -263,6 +263,22 @@ print(f"float32 has no digit left from mean / std = 1/sqrt(u) = {2**12} on; floa
 # **Write both**; a forgotten spread of the means is a classic of synchronised batch norm.
 
 
+# %% tags=["wrong"]
+# check: parts
+# says: the spread between the two means
+def combine(first, second):
+    (na, ma, Sa), (nb, mb, Sb) = first, second
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, Sa + Sb
+
+
+# %% tags=["wrong"]
+# check: parts
+# says: the spread of the samples' means is missing
+def batch_moments(m, v):
+    return m.mean(0), v.mean(0)
+
+
 # %%
 def combine(first, second):
     """Return (n, m, S) of all values from (n, m, S) of two parts."""
@@ -312,22 +328,6 @@ lesson.check(
         ),
     },
 )
-
-
-# %% tags=["wrong"]
-# check: parts
-# says: the spread between the two means
-def combine(first, second):
-    (na, ma, Sa), (nb, mb, Sb) = first, second
-    n = na + nb
-    return n, (na * ma + nb * mb) / n, Sa + Sb
-
-
-# %% tags=["wrong"]
-# check: parts
-# says: the spread of the samples' means is missing
-def batch_moments(m, v):
-    return m.mean(0), v.mean(0)
 
 
 # %% [markdown]
@@ -469,6 +469,15 @@ print(*report.text().splitlines()[-2:], sep="\n")
 # The mean appears nowhere but in the exact subtraction: **the error of $y$ no longer depends on it.**
 
 
+# %% tags=["wrong"]
+# check: centre
+# says: δ, the remainder of the rounded mean, is not taken off
+def centre(x, axes):
+    m0 = x.mean(axes, keepdims=True)
+    xc = x - m0
+    return xc, m0, (xc * xc).mean(axes, keepdims=True) - xc.mean(axes, keepdims=True) ** 2
+
+
 # %%
 def centre(x, axes):
     """Return x − mean (with the remainder δ taken off), the mean and the variance, kept as axes of length 1."""
@@ -501,15 +510,6 @@ lesson.check(
         "δ, the remainder of the rounded mean, is not taken off x − m0": lambda: answer | {"x - mean": plain},
     },
 )
-
-
-# %% tags=["wrong"]
-# check: centre
-# says: δ, the remainder of the rounded mean, is not taken off
-def centre(x, axes):
-    m0 = x.mean(axes, keepdims=True)
-    xc = x - m0
-    return xc, m0, (xc * xc).mean(axes, keepdims=True) - xc.mean(axes, keepdims=True) ** 2
 
 
 # %%

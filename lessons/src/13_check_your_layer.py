@@ -177,6 +177,27 @@ class BatchNorm2d:
 # (`minidl/check/adapters/torch_norms.py`); for JAX, `jax.vjp` gives `backward`. **Write them for the suspect.**
 
 
+# %% tags=["wrong"]
+# check: adapter
+# says: the layer is not told whether it trains
+class Adapter:
+    def __init__(self, layer, options):
+        self.bn = BatchNorm2d(options["num_features"], options["eps"], options["momentum"])
+
+    def load(self, params, state):
+        self.bn.load_state_dict({**params, **state})
+
+    def forward(self, x, training):
+        return self.bn.forward(x)
+
+    def backward(self, dy):
+        dx = self.bn.backward(dy)
+        return {"dx": dx, "dweight": self.bn.grad["weight"], "dbias": self.bn.grad["bias"]}
+
+    def state(self):
+        return {name: self.bn.state_dict()[name] for name in ("running_mean", "running_var")}
+
+
 # %%
 class Adapter:
     conventions = {"momentum": "new", "running_var": "unbiased", "grads": "overwrite"}  # noqa: RUF012
@@ -242,14 +263,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: adapter
-# says: the layer is not told whether it trains
-class Adapter(Adapter):
-    def forward(self, x, training):
-        return self.bn.forward(x)
-
-
 # %%
 BUGS = (
     "training formula in the backward of evaluation",
@@ -312,6 +325,14 @@ print(*("\nDiagnosis: " + line for line in planted.diagnosis), sep="\n")
 # Mend these two. The methods are rewritten outside the class; `self` has what `forward` kept.
 
 
+# %% tags=["wrong"]
+# check: two mends
+# says: running_var is the biased variance now
+def update_running(self, x, mean, var):
+    self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
+    self.running_var = (1 - self.momentum) * self.running_var + self.momentum * var
+
+
 # %%
 def input_gradient(self, dxhat):
     """Return dx from the gradient of xhat, in training and in evaluation."""
@@ -363,14 +384,6 @@ lesson.check(
 )
 
 
-# %% tags=["wrong"]
-# check: two mends
-# says: running_var is the biased variance now
-def update_running(self, x, mean, var):
-    self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
-    self.running_var = (1 - self.momentum) * self.running_var + self.momentum * var
-
-
 # %%
 class TwoMended(Adapter):
     module = type("TwoMended", (BatchNorm2d,), {"input_gradient": input_gradient, "update_running": update_running})
@@ -390,6 +403,13 @@ print(second)
 # harmless, and all tests that begin with `rng.standard_normal(shape)` have C-ordered arrays. But a transposed view, an
 # NHWC image or a batch-innermost one comes out shuffled. In CUDA and C++ the same bug is a kernel that takes a data
 # pointer without asking for strides.
+
+
+# %% tags=["wrong"]
+# check: third mend
+# says: the values are still read as they lie in memory
+def contiguous(self, a):
+    return a.ravel(order="A").reshape(a.shape)
 
 
 # %%
@@ -413,13 +433,6 @@ lesson.check(
     tol=1e-11,
     wrong={"the values are still read as they lie in memory": lambda: dx_of(mended())},
 )
-
-
-# %% tags=["wrong"]
-# check: third mend
-# says: the values are still read as they lie in memory
-def contiguous(self, a):
-    return a.ravel(order="A").reshape(a.shape)
 
 
 # %%
