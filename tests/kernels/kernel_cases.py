@@ -113,17 +113,22 @@ def _loss(dtype: str, scale: float) -> Arrays:
     return {"loss": value, "dlogits": loss.backward()}
 
 
-def _norm_layer(dtype: str, make: Callable[..., Any], training: bool = True) -> Arrays:
+def _norm_layer(dtype: str, make: Callable[..., Any], training: bool = True, mean: float = 0.5) -> Arrays:
     """Run a norm with its small function: every parameter and statistic drawn, two steps, so that gradients add up."""
     layer = make(dtype=dtype).train(training)
     for seed, (name, array) in enumerate(layer._named_arrays().items()):
         spread = name in ("running_var", "running_mean_square")
         value = draw(20 + seed, *array.shape, mean=0.8, std=0.5).astype(array.dtype)
+        if name == "gate.weight":
+            value *= 0.5 / mean  # so that every mode has its share
         array[...] = to_device(np.abs(value) + 3 if spread else value)
     for seed in (1, 5):
-        y = layer(_device(seed, 5, 6, 7, 3, dtype=dtype))
+        y = layer(_device(seed, 5, 6, 7, 3, dtype=dtype, mean=mean))
         dx = layer.backward(_device(seed + 1, 5, 6, 7, 3, dtype=dtype, mean=-0.3))
-    return {"y": y, "dx": dx} | {f"d{name}": grad for name, grad in layer.grads.items()} | layer.buffers
+    grads = {f"d{name}": grad for name, grad in layer.grads.items()}
+    if mean > 1:  # then all samples have nearly the same gates, whose gradients vanish
+        grads = {name: grad for name, grad in grads.items() if "gate" not in name}
+    return {"y": y, "dx": dx} | grads | layer.buffers
 
 
 def _sgd(dtype: str, **rates: Any) -> Arrays:
@@ -148,15 +153,22 @@ CASES = {
         partial(_norm_layer, make=partial(BatchNorm, 6, 0.01, 0.3, running="second_moment")), 30
     ),
     "batch_norm, eval": Case(partial(_norm_layer, make=partial(BatchNorm, 6, 0.01, 0.3), training=False), 30),
+    "batch_norm, a mean of 1e4": Case(partial(_norm_layer, make=partial(BatchNorm, 6, 0.01, 0.3), mean=1e4), 30),
+    "group_norm, a mean of 1e4": Case(partial(_norm_layer, make=partial(GroupNorm, 2, 6, 0.01), mean=1e4), 30),
+    "mode_norm, a mean of 1e4": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3), mean=1e4), 100),
+    "mode_group_norm, a mean of 1e4": Case(
+        partial(_norm_layer, make=partial(ModeGroupNorm, 6, 3, 0.01), mean=1e4), 100
+    ),
+    "mode_group_norm, pooled": Case(partial(_norm_layer, make=partial(ModeGroupNorm, 6, 3, 0.01, "pooled")), 5000),
     "group_norm": Case(partial(_norm_layer, make=partial(GroupNorm, 2, 6, 0.01)), 30),
     "layer_norm": Case(partial(_norm_layer, make=partial(LayerNorm, 6, 0.01)), 30),
     "instance_norm": Case(partial(_norm_layer, make=partial(InstanceNorm, 6, 0.01)), 30),
-    "mode_norm": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3)), 1000),
+    "mode_norm": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3)), 5000),
     "mode_norm, an affine pair a mode": Case(
-        partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3, per_mode_affine=True)), 1000
+        partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3, per_mode_affine=True)), 5000
     ),
-    "mode_norm, eval": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3), training=False), 1000),
-    "mode_group_norm": Case(partial(_norm_layer, make=partial(ModeGroupNorm, 6, 3, 0.01)), 1000),
+    "mode_norm, eval": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3), training=False), 5000),
+    "mode_group_norm": Case(partial(_norm_layer, make=partial(ModeGroupNorm, 6, 3, 0.01)), 5000),
     "im2col": Case(partial(_columns, stride=(1, 1), padding=(0, 0))),
     "im2col, stride and padding": Case(partial(_columns, stride=(2, 3), padding=(2, 1))),
     "max_pool": Case(lambda dtype: _pool(dtype, MaxPool2d((2, 3)), values=5)),

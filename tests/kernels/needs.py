@@ -12,6 +12,8 @@ def _need(present: bool, what: str) -> pytest.MarkDecorator:
 
 
 GXX = _need(shutil.which("g++") is not None, "g++")
+
+
 def _nvrtc() -> bool:
     try:
         from cuda.bindings import nvrtc
