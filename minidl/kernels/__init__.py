@@ -5,8 +5,8 @@ Each `.cu` file holds the kernels of one idea and names its NumPy twin. They are
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +22,9 @@ _SHORT = 1 << 30  # values that an int can count, with room for a grid's stride
 def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | float, dtype: Any) -> None:
     """Run a kernel of `source`.cu with `size` threads' work, for REAL of this dtype, float32 or float64.
 
-    An argument is an array that lies dense in memory, an int (INDEX in the kernel) or a float (REAL). The kernel gets
-    `size` as its last parameter. INDEX is int, and long long where an array is too large for that.
+    An argument is an array that lies dense in memory, an int (INDEX in the kernel), a float (REAL), or a number of NumPy,
+    which keeps its type. The kernel gets `size` as its last parameter. INDEX is int, and long long where an array is too
+    large for that.
     """
     if size == 0:
         return
@@ -37,6 +38,7 @@ def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | flo
 
 @cache
 def _module(xp: ModuleType, source: str, real: Any, index: Any) -> Any:
-    code = Path(__file__).with_name(f"{source}.cu").read_text()
+    with open(os.path.join(os.path.dirname(__file__), f"{source}.cu")) as file:
+        code = file.read()
     types = {np.float32: "float", np.float64: "double", np.int32: "int", np.int64: "long long"}
     return xp.RawModule(code=code, options=("-std=c++17", f"-DREAL={types[real]}", f"-DINDEX={types[index]}"))
