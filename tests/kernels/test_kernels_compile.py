@@ -23,7 +23,8 @@ def compile_cubin(source: str, architecture: int, real: str = "float", index: st
         assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, f"{function.__name__}: {status.name}"
         return rest[0] if rest else None
 
-    options = ("-std=c++17", f"-DREAL={real}", f"-DINDEX={index}", f"-arch=sm_{architecture}", "--ptxas-options=-v")
+    as_cupy = ("-std=c++17", f"-DREAL={real}", f"-DINDEX={index}", "-ftz=true", f"-arch=sm_{architecture}")
+    options = (*as_cupy, "--ptxas-options=-v")
     program = call(nvrtc.nvrtcCreateProgram, source.encode(), b"kernel.cu", 0, [], [])
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     log = bytearray(call(nvrtc.nvrtcGetProgramLogSize, program))
