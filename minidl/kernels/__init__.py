@@ -23,8 +23,8 @@ def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | flo
     """Run a kernel of `source`.cu with `size` threads' work, for REAL of this dtype, float32 or float64.
 
     An argument is an array that lies dense in memory, an int (INDEX in the kernel), a float (REAL), or a number of
-    NumPy, which keeps its type. The kernel gets `size` as its last parameter. INDEX is int, and long long where an array
-    is too large for that.
+    NumPy, which keeps its type. The kernel gets `size` as its last parameter. INDEX is int, and long long where an
+    array is too large for that.
     """
     if size == 0:
         return
