@@ -84,11 +84,15 @@ def _make_parser() -> argparse.ArgumentParser:
 
     table = _Parser(add_help=False)
     table.add_argument("--seeds", type=_whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
+    table.add_argument(
+        "--only", nargs="+", metavar="TEXT", help='train only runs whose name contains one of these, such as "MN K=2"'
+    )
     table.add_argument("--report-only", action="store_true", help="train nothing, write the table from what is done")
 
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
     for name, what in (
         ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
+        ("table1-plain", "the same by SGD without momentum"),
         ("table2", "multi-task, N = 4, 8, 16: BN, MN, GN, MGN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),

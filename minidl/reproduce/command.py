@@ -17,7 +17,7 @@ from minidl.reproduce.overhead import write_overhead
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import write_table
 from minidl.reproduce.runs import jobs_of, run_jobs
-from minidl.reproduce.store import Data, Store
+from minidl.reproduce.store import Data, ReproduceError, Store
 from minidl.train.build import describe_data
 
 JOBS_ON_A_GPU = 3
@@ -27,6 +27,7 @@ def table(args: argparse.Namespace) -> list[str]:
     """Complete and write a table; return a line for each run that failed."""
     plan, store = TABLES[args.what], Store(args.out)
     planned = runs(plan, args.seeds, args.scale, **_settings(args))
+    wanted = _only(planned, args.only)
     failures: list[str] = []
     if args.report_only and not (args.sample or args.data_dir):
         example = store.example(planned)
@@ -34,10 +35,10 @@ def table(args: argparse.Namespace) -> list[str]:
     else:
         data = describe_data(_load(args, plan.config.task))
     if args.dry_run:
-        return _list(planned, store, data)
+        return _list(wanted, store, data)
     if not args.report_only:
         _make(args.out)
-        failures = _train(planned, store, data, _side_by_side(args, planned))
+        failures = _train(wanted, store, data, _side_by_side(args, wanted))
     _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
     return failures
 
@@ -69,6 +70,14 @@ WHAT: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "figure2": figure2,
     "overhead": overhead,
 }
+
+
+def _only(planned: list[Run], texts: Sequence[str] | None) -> list[Run]:
+    """Return the runs whose label contains one of the texts; all without texts."""
+    wanted = [run for run in planned if texts is None or any(text in run.label for text in texts)]
+    if not wanted:
+        raise ReproduceError(f"no run's name contains {', '.join(texts or ())}; --dry-run lists the names")
+    return wanted
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -104,6 +104,13 @@ TABLES = {
     table.name: table
     for table in (
         _of_paper("table1", "Table 1: multi-task", LARGE_BATCHES, MULTITASK, published.TABLE1),
+        _of_paper(
+            "table1-plain",
+            "Table 1: multi-task, by SGD without momentum",
+            LARGE_BATCHES,
+            replace(MULTITASK, momentum=0.0),
+            published.TABLE1,
+        ),
         _of_paper("table2", "Table 2: multi-task, small batches", SMALL_BATCHES, FIXED_UPDATES, published.TABLE2),
         _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
         _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),

@@ -51,6 +51,12 @@ def test_our_own_tables_differ_from_table_1_in_what_their_rows_and_columns_name(
     assert modes["BN"] == runs(TABLES["tried"], 1, Decimal(1))[0].config == bn
 
 
+def test_plain_sgd_is_the_only_difference_of_its_table_1():
+    both = [runs(TABLES[name], 2, Decimal(1)) for name in ("table1", "table1-plain")]
+    for run, plain in zip(*both, strict=True):
+        assert plain == replace(run, config=replace(run.config, momentum=0.0))
+
+
 def test_table_2_is_50000_updates_with_drops_after_35000_and_42500():
     for run in runs(TABLES["table2"], 1, Decimal(1)):
         plan = make_plan(run.config, batches=243257 // run.config.batch_size)

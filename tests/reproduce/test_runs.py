@@ -78,6 +78,20 @@ def test_a_dry_run_lists_every_run_and_does_nothing(trained, capsys):
     assert sorted(trained.rglob("*")) == before
 
 
+def test_only_the_runs_asked_for_are_trained_and_the_table_says_what_is_missing(trained, capsys):
+    for folder in list(trained.glob("runs/*-seed1-*")):
+        shutil.rmtree(folder)
+    args = ["table1", *SHORT, "--seeds", "2", "--jobs", "1", "--out", str(trained)]
+    assert main([*args, "--only", "MN K=2", "seed 7"]) == 0
+    out = capsys.readouterr().out
+    assert "2 runs in" in out
+    assert "1 done, 0 to be resumed, 1 to be run" in out
+    assert ["-mn2-" in path.name for path in trained.glob("runs/*-seed1-*")] == [True]
+    assert "Incomplete: 1 of 4 runs are missing." in out
+    assert main([*args, "--only", "GN"]) == 1
+    assert capsys.readouterr().err == ("minidl.reproduce: no run's name contains GN; --dry-run lists the names\n")
+
+
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(trained, capsys):
     folder = next(trained.glob("runs/*-bn-*-seed0-*"))
     whole = log(folder)
