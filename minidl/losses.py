@@ -22,7 +22,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     dtype = xp.promote_types(logits.dtype, xp.float32)
     if xp is not np:
         p, losses = memory.images(xp, logits.shape, dtype), xp.empty(len(labels), dtype)
-        arrays = (memory.batch_last(xp, logits, dtype), labels.astype(xp.int64, copy=False), p, losses)
+        arrays = (memory.batch_last(xp, logits, dtype), xp.ascontiguousarray(labels, xp.int64), p, losses)
         launch(xp, _KERNELS, "softmax_cross_entropy", len(labels), *arrays, logits.shape[1], dtype=dtype)
         return losses.mean(), p
     n = np.arange(len(labels))
@@ -40,7 +40,7 @@ def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     xp = array_module(p=p)
     if xp is not np:
         dlogits = memory.images(xp, p.shape, p.dtype)
-        arrays = (memory.batch_last(xp, p), labels.astype(xp.int64, copy=False), dlogits)
+        arrays = (memory.batch_last(xp, p), xp.ascontiguousarray(labels, xp.int64), dlogits)
         launch(xp, _KERNELS, "softmax_cross_entropy_backward", p.size, *arrays, len(labels), dtype=p.dtype)
         return dlogits
     dlogits = p / p.dtype.type(len(labels))

@@ -148,6 +148,17 @@ def test_a_label_that_nobody_checked_makes_the_loss_nan_and_reads_no_other_memor
     np.testing.assert_allclose(dlogits.sum(axis=1), [0, 1 / 3, 0], atol=1e-15)
 
 
+def test_labels_with_gaps_in_memory_are_read_as_they_are():
+    wide, logits = np.array([2, 9, 0, 9, 4, 9]), draw(1, 3, 5)
+    host = SoftmaxCrossEntropy()
+    want = host.forward(logits, wide[::2]), host.backward()
+    with running(Device()):
+        loss = SoftmaxCrossEntropy()
+        value = loss.forward(to_device(logits), to_device(wide)[::2])
+        np.testing.assert_allclose(to_host(value), want[0], rtol=1e-14)
+        np.testing.assert_allclose(to_host(loss.backward()), want[1], rtol=1e-14, atol=1e-16)
+
+
 def test_the_passes_of_a_norm_have_the_same_names_and_parameters_on_both_sides():
     for name in ("moments", "scale_shift", "scale_shift_sums", "scale_shift_backward"):
         here, there = (inspect.signature(getattr(module, name)) for module in (moments, moments_cuda))
