@@ -297,15 +297,15 @@ lesson.check(
 #
 # $$y_{o,h,(v,n)}=\sum_{i}\sum_{(c,j)}w_{o,c,i,j}\;L_{h+i,\,(c,j),\,(v,n)} .$$
 #
-# The $k_h$ blocks $L_h,\dots,L_{h+k_h-1}$ lie one below the other in memory. So `L[h : h + kh].reshape(kh * C * kw, Wo
-# * N)` is the im2col matrix of this output row, and it is a **view**. The next row's matrix begins one block later and
-#   shares all but one of its blocks:
+# The $k_h$ blocks $L_h,\dots,L_{h+k_h-1}$ lie one below the other in memory. So
+# `L[h : h + kh].reshape(kh * C * kw, Wo * N)` is the im2col matrix of this output row, and it is a **view**. The next
+# row's matrix begins one block later and shares all but one of its blocks:
 #
 # ```
 # L_0  C·kw lines of Wo·N values  ┐
-# L_1                             │ the matrix of output row 0   ┐
-# L_2                             ┘                              │ of output row 1
-# L_3                                                            ┘
+# L_1                             │ output row 0  ┐
+# L_2                             ┘               │ output row 1
+# L_3                                             ┘
 # ```
 #
 # One product a row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
@@ -400,8 +400,8 @@ print(f"MB for 64 images: {3 * 32**2 * mega:.1f}; im2col {75 * 28**2 * mega:.1f}
 # one of the four, so its derivative is 1 there and 0 at the others: backward sends $dy$ to the place where the maximum
 # was.
 #
-# **Predict.** An MNIST image is mostly exact zeros, so many windows hold four equal values. What does `dx = (x == y) *
-# dy` do with those? A loss that changes by $dy\cdot\epsilon$ when *all four* move by $\epsilon$ cannot have four
+# **Predict.** An MNIST image is mostly exact zeros, so many windows hold four equal values. What does
+# `dx = (x == y) * dy` do with those? A loss that changes by $dy\cdot\epsilon$ when *all four* move by $\epsilon$ cannot have four
 # gradients $dy$. One must be chosen; the custom is the first in row-major order, which is what `argmax` returns.
 
 

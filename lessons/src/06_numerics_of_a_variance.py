@@ -82,8 +82,8 @@ print("5000 ones, added one after another in float16:", np.cumsum(np.ones(5000, 
 # one too; it is not larger than $y$, so it is on the ruler: **$x-y$ is exact** (Sterbenz). Cancellation makes no
 # error. It takes the leading digits away, and what is left is the error that the operands *already had*.
 #
-# That is the whole story of the four numbers: squares near $10^8$ lie on a ruler with step 8, so each moves by up to
-# 4. The difference is then exact, and a multiple of 8. The 1.25 was lost before the minus sign.
+# That is the whole story of the four numbers: squares near $10^8$ lie on a ruler with step 8, so each moves by up
+# to 4. The difference is then exact, and a multiple of 8. The 1.25 was lost before the minus sign.
 #
 # ## How hard is the problem itself?
 #

@@ -554,8 +554,7 @@ else:
 #
 # **Exercises without a check.** 1. Swap the two weights in `update_running`. Which convention makes the report green
 # again, and would you declare it or mend it? 2. Delete the running statistics from `state_dict`. Which cases notice?
-# (Your adapter's `state` must then say what *would* be saved.)
-# 3. Write an adapter for a layer of yours, today: it takes ten minutes.
+# (Your adapter's `state` must then say what *would* be saved.) 3. Write an adapter for a layer of yours, today: it takes ten minutes.
 #
 # ## In the package
 #
