@@ -80,13 +80,11 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--jobs", type=_whole, metavar="J", help=f"runs side by side (the usable cores, here {cores}; on a GPU 3)")
     add("--backend", choices=BACKENDS, help="where to compute (MINIDL_BACKEND, else numpy)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
+    add("--only", nargs="+", metavar="TEXT", help='only runs whose name contains one of these, such as "MN K=2"')
     add("--dry-run", action="store_true", help="only list the runs: done, to be resumed, to be run")
 
     table = _Parser(add_help=False)
     table.add_argument("--seeds", type=_whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
-    table.add_argument(
-        "--only", nargs="+", metavar="TEXT", help='train only runs whose name contains one of these, such as "MN K=2"'
-    )
     table.add_argument("--report-only", action="store_true", help="train nothing, write the table from what is done")
 
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
@@ -100,7 +98,8 @@ def _make_parser() -> argparse.ArgumentParser:
         ("tried", "ours: settings that the paper does not state"),
     ):
         commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
-    commands.add_parser("figure2", help="what the modes find", parents=[trains, every], allow_abbrev=False)
+    for name, what in (("figure2", "what the modes find"), ("figure2-plain", "the same in the runs of table1-plain")):
+        commands.add_parser(name, help=what, parents=[trains, every], allow_abbrev=False)
     commands.add_parser("overhead", help="what modes cost", parents=[every], allow_abbrev=False)
     return parser
 

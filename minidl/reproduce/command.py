@@ -46,7 +46,7 @@ def table(args: argparse.Namespace) -> list[str]:
 def figure2(args: argparse.Namespace) -> list[str]:
     """Train what Figure 2 looks into where it is missing, and draw it; return a line for each run that failed."""
     store = Store(args.out)
-    planned = figure2_runs(args.scale, **_settings(args))
+    planned = _only(figure2_runs(args.scale, FIGURES[args.what], **_settings(args)), args.only)
     task = _load(args, planned[0].config.task)
     data = describe_data(task)
     if args.dry_run:
@@ -65,9 +65,10 @@ def overhead(args: argparse.Namespace) -> list[str]:
     return []
 
 
+FIGURES = {"figure2": "table1", "figure2-plain": "table1-plain"}  # the table whose runs are looked into
 WHAT: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     **dict.fromkeys(TABLES, table),
-    "figure2": figure2,
+    **dict.fromkeys(FIGURES, figure2),
     "overhead": overhead,
 }
 
@@ -88,6 +89,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--data-dir", "DIR"] if given.get("data_dir") else []
     words += ["--sample"] if given.get("sample") else []
     words += ["--scale", f"{args.scale:f}"] if args.scale != 1 else []
+    words += ["--only", *args.only] if given.get("only") and args.what in FIGURES else []  # a table shows all runs
     words += ["--backend", args.backend] if given.get("backend") else []
     return shlex.join(words)
 

@@ -20,9 +20,9 @@ IMAGES = 10  # a mode
 Rows = list[dict[str, Any]]
 
 
-def figure2_runs(scale: Decimal, **settings: Any) -> list[Run]:
-    """Return the runs that are looked into: Table 1's with modes, first seed."""
-    return [run for run in runs(TABLES["table1"], 1, scale, **settings) if run.config.norm == "mn"]
+def figure2_runs(scale: Decimal, table: str = "table1", **settings: Any) -> list[Run]:
+    """Return the runs that are looked into: a table's with modes, first seed."""
+    return [run for run in runs(TABLES[table], 1, scale, **settings) if run.config.norm == "mn"]
 
 
 def write_figure2(

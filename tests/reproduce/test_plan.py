@@ -93,6 +93,8 @@ def test_figure_2_looks_into_runs_of_table_1():
     looked = figure2_runs(Decimal(1))
     assert [run.column for run in looked] == ["MN K=2", "MN K=4", "MN K=6"]
     assert all(run in table1 for run in looked)
+    plain = figure2_runs(Decimal(1), "table1-plain")
+    assert plain == [replace(run, config=replace(run.config, momentum=0.0)) for run in looked]
 
 
 OTHER = replace(

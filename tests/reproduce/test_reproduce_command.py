@@ -40,6 +40,9 @@ def test_figure_2_draws_the_modes_of_finished_runs(trained, capsys):
     page = (trained / f"{stem}.md").read_text()
     assert "| MN K=2 | 5 | " in page
     assert "**Shortened: " in page
+    assert main(["figure2", *SHORT, "--out", str(trained), "--only", "MN K=2"]) == 0
+    _, about = read_csv(trained / f"{stem}-datasets.csv")
+    assert about["command"] == "python -m minidl.reproduce figure2 --sample --scale 0.1 --only 'MN K=2'"
 
 
 def test_overhead_times_every_norm_and_counts_its_parameters(tmp_path, monkeypatch):
