@@ -175,6 +175,7 @@ for place, colour in ((0, "C3"), (1, "C2"), (8, "C1")):
     axes[1].add_patch(plt.Rectangle((place - 0.47, -0.47), 0.94, 8.94, fill=False, ec=colour, lw=2.5))
 axes[1].set(xlabel="place p = (h, v, n)", ylabel="entry r = (c, i, j) of the kernel")
 fig.suptitle("im2col writes a pixel once for every window that contains it")
+plt.show()
 
 # %% [markdown]
 # ## Backward: the adjoint

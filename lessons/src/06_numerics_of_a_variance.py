@@ -560,10 +560,12 @@ for name, (make, _) in makers.items():
 # ## Exercises
 #
 # 1. Float32 inputs, float32 sums. From which mean / std on has the one-pass variance no correct digit (the power of
-#    two at which $u\kappa^2=1$)? 2. The same with float64 inputs and sums. 3. A channel of std 1 whose one-pass
-#    variance was clamped to 0, with $\epsilon=10^{-5}$: how many times too large is $y$? 4. (★) needs only *some* $a$
-#    near the mean, such as the first value $x_0$, and then is a single pass. If $x_0$ lies 3 std from the mean, by
-#    what factor $\kappa_a^2$ are rounding errors amplified?
+#    two at which $u\kappa^2=1$)?
+# 2. The same with float64 inputs and sums.
+# 3. A channel of std 1 whose one-pass variance was clamped to 0, with $\epsilon=10^{-5}$: how many times too large is
+#    $y$?
+# 4. (★) needs only *some* $a$ near the mean, such as the first value $x_0$, and then is a single pass. If $x_0$ lies 3
+#    std from the mean, by what factor $\kappa_a^2$ are rounding errors amplified?
 
 
 # %%

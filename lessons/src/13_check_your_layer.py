@@ -87,6 +87,7 @@ ax.barh(tests, survived, color=["C3"] * 4 + ["C0"])
 ax.bar_label(ax.containers[0], [f" {n} of {len(wrong_layers)}" for n in survived])
 ax.invert_yaxis()
 ax.set(xlabel="known-wrong batch norms that pass", xlim=(0, 60), title="What the usual tests let through")
+plt.show()
 
 # %% [markdown]
 # **Read it.** Nearly all wrong layers give the right $y$ on friendly inputs: where the weight is 1, the bias 0 and the
