@@ -163,19 +163,18 @@ image = np.arange(25.0).reshape(1, 1, 5, 5)
 cols = lesson.yours(im2col, columns, "im2col")(image, 3, 3)
 counts = np.bincount(cols.astype(int).ravel(), minlength=25).reshape(5, 5)
 fig, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained", width_ratios=[1, 1.15, 1])
+fig.suptitle("im2col writes a pixel once for every window that contains it")
 titles = "an image of 5×5 pixels, three windows", "im2col: all windows, as columns", "how often a pixel was copied"
 for ax, array, title in zip(axes, (image[0, 0], cols, counts), titles, strict=True):
     ax.imshow(array, cmap="Oranges" if array is counts else "Blues", vmin=-4, vmax=14 if array is counts else 32)
     for (row, column), value in np.ndenumerate(array):
         ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=10)
     ax.set(title=title, xticks=[], yticks=[])
+axes[1].set(xlabel="place p = (h, v, n)", ylabel="entry r = (c, i, j) of the kernel")
 for place, colour in ((0, "C3"), (1, "C2"), (8, "C1")):
     h, v, shift = place // 3, place % 3, 0.06 * (place - 1) / 2
     axes[0].add_patch(plt.Rectangle((v - 0.45 + shift, h - 0.45 + shift), 2.9, 2.9, fill=False, ec=colour, lw=2.5))
     axes[1].add_patch(plt.Rectangle((place - 0.47, -0.47), 0.94, 8.94, fill=False, ec=colour, lw=2.5))
-axes[1].set(xlabel="place p = (h, v, n)", ylabel="entry r = (c, i, j) of the kernel")
-fig.suptitle("im2col writes a pixel once for every window that contains it")
-plt.show()
 
 # %% [markdown]
 # ## Backward: the adjoint
