@@ -59,7 +59,7 @@ NORMS, SEEDS, EPOCHS, BATCH = {"bn": "BN", "mn": "MN, K = 2"}, range(5), 2, 128
 
 def trainer(norm, seed):
     """Return the package's trainer, with its model and optimiser ready; the seed draws the weights."""
-    short = {"length": f"{EPOCHS}e", "lr_drops": ("2/3",), "sample": True}
+    short = {"length": f"{EPOCHS}e", "lr_drops": ("2/3",), "momentum": 0.9, "sample": True}
     return Trainer(replace(recipe("lenet", "multitask"), norm=norm, seed=seed, **short), quiet=True, task=task)
 
 

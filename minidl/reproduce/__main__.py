@@ -90,7 +90,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
     for name, what in (
         ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
-        ("table1-plain", "the same by SGD without momentum"),
+        ("table1-momentum", "the same by SGD with momentum 0.9"),
         ("table2", "multi-task, N = 4, 8, 16: BN, MN, GN, MGN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),
@@ -98,7 +98,10 @@ def _make_parser() -> argparse.ArgumentParser:
         ("tried", "ours: settings that the paper does not state"),
     ):
         commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
-    for name, what in (("figure2", "what the modes find"), ("figure2-plain", "the same in the runs of table1-plain")):
+    for name, what in (
+        ("figure2", "what the modes find"),
+        ("figure2-momentum", "the same in the runs of table1-momentum"),
+    ):
         commands.add_parser(name, help=what, parents=[trains, every], allow_abbrev=False)
     commands.add_parser("overhead", help="what modes cost", parents=[every], allow_abbrev=False)
     return parser

@@ -65,7 +65,7 @@ def overhead(args: argparse.Namespace) -> list[str]:
     return []
 
 
-FIGURES = {"figure2": "table1", "figure2-plain": "table1-plain"}  # the table whose runs are looked into
+FIGURES = {"figure2": "table1", "figure2-momentum": "table1-momentum"}  # the table whose runs are looked into
 WHAT: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     **dict.fromkeys(TABLES, table),
     **dict.fromkeys(FIGURES, figure2),

@@ -126,7 +126,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--batch-size", type=int, metavar="N", help="images an update (128)")
     add("--lr", type=float, help="learning rate (0.1)")
-    add("--momentum", type=float, help="SGD's momentum (0.9)")
+    add("--momentum", type=float, help="SGD's momentum (multitask 0, single tasks 0.9)")
     add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0)")
     add(
         "--lr-drops", type=_spans, metavar="SPANS", help="when to drop lr, such as 2.5M,3M or 10e,12e or none (5/7,6/7)"

@@ -58,7 +58,7 @@ def test_a_span_has_passed_with_the_update_that_completes_it():
 def test_the_default_recipe_is_table_1_of_the_paper():
     config = recipe("lenet", "multitask")
     assert (config.norm, config.modes, config.norm_momentum) == ("mn", 2, 0.1)
-    assert (config.batch_size, config.lr, config.momentum, config.weight_decay) == (128, 0.1, 0.9, 0.0)
+    assert (config.batch_size, config.lr, config.momentum, config.weight_decay) == (128, 0.1, 0.0, 0.0)
     # 15 epochs of 3.5 M touches in all: drops after 2.5 M and 3.0 M
     plan = build.make_plan(config, batches=round(3.5e6 / 15 / 128))
     assert plan["epochs"] == 15
@@ -79,6 +79,7 @@ def test_every_task_has_a_recipe_that_says_where_it_comes_from():
     assert {"multitask", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"} == {r.config.task for r in recipes()}
     for known in recipes():
         assert recipe(known.config.model, known.config.task) == known.config
+        assert recipe("lenet1989", known.config.task) == replace(known.config, model="lenet1989")
 
 
 @pytest.mark.parametrize(
