@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from minidl import device
 from minidl.backend import NAMES as BACKENDS
@@ -16,6 +17,7 @@ from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, reco
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
+from minidl.command_line import Parser, complain
 from minidl.data import DataError
 from minidl.models import MODELS
 from minidl.parallel import available_threads
@@ -47,10 +49,7 @@ A time is the median over all calls; a ratio is the median of the ratios of each
 Exit status: 0 done, 1 something needed cannot be used, 2 wrong arguments, 130 interrupted (--json holds what was done).
 """
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minidl.bench: {message} (--help lists the arguments)\n")
+_complain = partial(complain, "minidl.bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +141,7 @@ def _torch_on_the_gpu(index: int) -> Any:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m minidl.bench",
         description="Measure how fast minidl is, and how fast PyTorch is at the same.",
         epilog=EPILOG,
@@ -199,11 +198,6 @@ def _file(*endings: str) -> Callable[[str], Path]:
         return path
 
     return read
-
-
-def _complain(status: int, what: object) -> int:
-    print(f"minidl.bench: {' '.join(str(what).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from minidl import device
 from minidl.backend import NAMES, BackendError, resolve
+from minidl.command_line import Parser, complain
 from minidl.parity.cases import GROUPS, TOLERANCES, cases
 from minidl.parity.compare import Record, compare, side
 
@@ -21,10 +23,7 @@ Exit status: 0 all within, 1 a value is out of tolerance or a backend cannot be 
 """
 _ROW = "{:4} {:58} {:7} {:26} {:>8} {:>8} {:>8} {:>9} {:>9}"
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minidl.parity: {message} (--help lists the arguments)\n")
+_complain = partial(complain, "minidl.parity")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +96,7 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m minidl.parity",
         description="Compare what a GPU computes with what NumPy computes: every layer, loss, optimiser and model.",
         epilog=EPILOG,
@@ -113,11 +112,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="no times")
     add("--json", type=Path, metavar="FILE", help="write every value's record")
     return parser
-
-
-def _complain(status: int, what: object) -> int:
-    print(f"minidl.parity: {' '.join(str(what).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import errno
 import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import BackendError
+from minidl.command_line import Parser, complain
 from minidl.parallel import available_threads
 
 OUT = "runs/reproduce"
@@ -24,10 +25,7 @@ The command may be stopped (Ctrl-C) and given again at any time: finished runs a
 Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong arguments, 130 or 143 stopped, saved.
 """
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minidl.reproduce: {message} (--help lists the arguments)\n")
+_complain = partial(complain, "minidl.reproduce")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,19 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m minidl.reproduce",
         description="Run what a table or figure of the paper needs, and write it beside the published numbers.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    every = _Parser(add_help=False)
+    every = Parser(add_help=False)
     every.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"the results folder ({OUT})")
     every.add_argument(
         "--scale", type=_scale, default=Decimal(1), metavar="S", help="shorten everything to S times its length (1)"
     )
 
-    trains = _Parser(add_help=False)
+    trains = Parser(add_help=False)
     where = trains.add_mutually_exclusive_group()
     where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are; else they are downloaded")
     where.add_argument("--sample", action="store_true", help="train on the bundled sample")
@@ -83,11 +81,11 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", metavar="TEXT", help='only runs whose name contains one of these, such as "MN K=2"')
     add("--dry-run", action="store_true", help="only list the runs: done, to be resumed, to be run")
 
-    table = _Parser(add_help=False)
+    table = Parser(add_help=False)
     table.add_argument("--seeds", type=_whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
     table.add_argument("--report-only", action="store_true", help="train nothing, write the table from what is done")
 
-    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
     for name, what in (
         ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
         ("table1-momentum", "the same by SGD with momentum 0.9"),
@@ -121,11 +119,6 @@ def _scale(text: str) -> Decimal:
     if value.is_nan() or not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, such as 0.1, got {text!r}")
     return value.normalize()
-
-
-def _complain(status: int, what: object) -> int:
-    print(f"minidl.reproduce: {' '.join(str(what).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError
+from ..command_line import Parser, complain
 from ..data import TASKS
 from ..models import MODELS
 from ..norm import NORMS
@@ -28,10 +30,7 @@ Exit status: 0 done, 1 the data or the run's folder cannot be used, 2 wrong argu
 130 or 143 stopped by SIGINT or SIGTERM, saved.
 """
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minidl.train: {message} (--help lists the arguments)\n")
+_complain = partial(complain, "minidl.train")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +102,7 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m minidl.train",
         description="Train a network with a normalization of your choice; the defaults are the paper's recipe.",
         epilog=EPILOG,
@@ -191,11 +190,6 @@ def _listing() -> str:
         ("recipes", [known.describe() for known in recipes()]),
     ]
     return "\n".join(f"{title}:\n" + "\n".join(f"  {each}" for each in content) for title, content in rows)
-
-
-def _complain(status: int, what: object) -> int:
-    print(f"minidl.train: {' '.join(str(what).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":
