@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from lessons.machinery.source import Source
 
 SECONDS = 120  # of the processor, which other work on the machine does not lengthen
 GIVE_UP = 600  # on the clock
+BARE = re.compile(r"<[\w. ]+ at 0x|^\(?Text\(")  # what a call for its effect leaves behind
 BEFORE = """
 import sys, warnings
 _connections = []
@@ -54,7 +56,8 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> R
     Notes
     -----
     A warning of any kind goes to stderr, and a cell that writes there is a fault.  A connection that the lesson tries
-    to open is refused, and is a fault even if the lesson lives with the refusal.
+    to open is refused, and is a fault even if the lesson lives with the refusal. So is a cell that shows an object
+    by its address, such as what a call of Matplotlib returns.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -85,6 +88,8 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> R
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 result.faults.append(f"on stderr: {output.text.strip()}")
+            elif output.output_type == "execute_result" and BARE.search(text := output.data.get("text/plain", "")):
+                result.faults.append(f"shows a bare object, {text.splitlines()[0]}: end the cell's last line with `;`")
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         cell.metadata.pop("execution", None)
         cell.execution_count = number if cell.execution_count else None

@@ -162,6 +162,15 @@ except OSError:
 """
 
 
+@pytest.mark.parametrize(
+    "last", ["object()", "[iter(x.tolist())]", "type('Text', (), {'__repr__': lambda t: 'Text(0)'})()"]
+)
+def test_a_bare_object_below_a_cell_is_found(tmp_path, last):
+    _, faults, _ = execute(tmp_path, ("rng = np", f"{last}\n\n\n# %%\nrng = np"))
+    assert len(faults) == 1
+    assert faults[0].startswith("shows a bare object, ")
+
+
 def test_an_error_in_a_lesson_is_found(tmp_path):
     _, faults, _ = execute(tmp_path, ("rng = np", "raise ValueError('off')\nrng = np"))
     assert faults == ["ValueError: off"]
