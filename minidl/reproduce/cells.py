@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.reproduce.plan import BASELINE, Run, Table
+from minidl.reproduce.plan import Run, Table
 from minidl.reproduce.statistics import Difference, Sample, paired_difference, sample
 from minidl.reproduce.store import Data, StoredRun, run_hash
 
@@ -88,11 +88,11 @@ class Results:
         """All finished runs."""
         return [run for cell in self.cells for run in cell.runs.values()]
 
-    def against_baseline(self, cell: Cell, when: str) -> Difference | None:
-        """Return how much more error a cell has than BN in the same row, seed by seed."""
-        return paired_difference(cell.errors(when), self.rows[cell.row][BASELINE].errors(when))
+    def against(self, baseline: str, cell: Cell, when: str) -> Difference | None:
+        """Return how much more error a cell has than the baseline in the same row, seed by seed."""
+        return paired_difference(cell.errors(when), self.rows[cell.row][baseline].errors(when))
 
-    def paper_against_baseline(self, cell: Cell) -> float | None:
+    def paper_against(self, baseline: str, cell: Cell) -> float | None:
         """Return the same difference of the published means."""
-        baseline = self.rows[cell.row][BASELINE].paper
-        return None if cell.paper is None or baseline is None else cell.paper[0] - baseline[0]
+        base = self.rows[cell.row][baseline].paper
+        return None if cell.paper is None or base is None else cell.paper[0] - base[0]

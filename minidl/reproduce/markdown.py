@@ -1,10 +1,9 @@
 """A table as Markdown: ours under the paper's, by dataset, against BN, the modes, and where it comes from."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from minidl.reproduce.cells import WHEN, Cell, Results
-from minidl.reproduce.plan import BASELINE
 from minidl.reproduce.statistics import Difference, Sample
 
 NONE = "–"
@@ -20,12 +19,13 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
     )
     parts += main_tables(results)
     parts += ["## By dataset", "Test error in percent of the best evaluation.", _by_dataset(results)]
-    parts += [
-        f"## Against {BASELINE}",
-        f"Error minus that of {BASELINE} with the same seed: mean [95 % confidence interval, Student's t] over the "
-        f"seeds that both have. Below zero is better than {BASELINE}.",
-        _against_baseline(results),
-    ]
+    for baseline, columns in results.table.compared.items():
+        parts += [
+            f"## Against {baseline}",
+            f"Error minus that of {baseline} with the same seed: mean [95 % confidence interval, Student's t] over the "
+            f"seeds that both have. Below zero is better than {baseline}.",
+            _against(baseline, columns, results),
+        ]
     if modes := list(_modes(results)):
         parts += [
             "## Use of the modes",
@@ -68,12 +68,12 @@ def _by_dataset(results: Results) -> str:
     return grid(["", "norm", *results.sources], rows)
 
 
-def _against_baseline(results: Results) -> str:
+def _against(baseline: str, columns: Container[str], results: Results) -> str:
     rows = []
     for cell in results.cells:
-        if cell.column != BASELINE:
-            best, last = (results.against_baseline(cell, when) for when in WHEN)
-            published = results.paper_against_baseline(cell)
+        if cell.column in columns:
+            best, last = (results.against(baseline, cell, when) for when in WHEN)
+            published = results.paper_against(baseline, cell)
             paper = [] if published is None else [f"{published:+.2f}"]
             rows += [[*_name(cell), str(best.n if best else 0), _interval(best), _interval(last), *paper]]
     head = ["", "norm", "seeds", "minidl, best", "minidl, last"]

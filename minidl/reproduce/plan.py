@@ -8,6 +8,7 @@ from minidl.reproduce import published
 from minidl.train.recipes import Config, recipe
 
 BASELINE = "BN"  # what every other column is compared with
+WITHOUT_MODES = {"MGN": "GN"}  # and with what a column is compared besides
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Table:
     columns: dict[str, dict[str, Any]]
     config: Config
     paper: dict[str, dict[str, tuple[float, float]]]
+
+    @property
+    def compared(self) -> dict[str, list[str]]:
+        """{baseline: the columns that are compared with it}: all with BN, and MGN with GN, to see what its modes do."""
+        found = {BASELINE: [column for column in self.columns if column != BASELINE]}
+        for column, baseline in WITHOUT_MODES.items():
+            if column in self.columns and baseline in self.columns:
+                found[baseline] = [column]
+        return found
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minidl.reproduce.cells import WHEN, Results
-from minidl.reproduce.plan import BASELINE
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
@@ -39,11 +38,12 @@ def cell_rows(results: Results) -> list[dict[str, Any]]:
             row |= {"paper_best_mean": mean, "paper_best_std": std}
         for when in WHEN:
             row |= _mean_std(when, cell.sample(when))
-        for when in WHEN:
-            found = None if cell.column == BASELINE else results.against_baseline(cell, when)
-            low, high = (found and found.interval) or (None, None)
-            name = f"minus_{BASELINE.lower()}_{when}"
-            row |= {f"{name}_mean": found and found.mean, f"{name}_low": low, f"{name}_high": high}
+        for baseline, columns in results.table.compared.items():
+            for when in WHEN:
+                found = results.against(baseline, cell, when) if cell.column in columns else None
+                low, high = (found and found.interval) or (None, None)
+                name = f"minus_{baseline.lower()}_{when}"
+                row |= {f"{name}_mean": found and found.mean, f"{name}_low": low, f"{name}_high": high}
         for when in WHEN:
             for source in results.sources:
                 row |= _mean_std(f"{when}_{source}", cell.sample(when, source))

@@ -1,17 +1,21 @@
 """What is written of the runs: against their summaries, and of incomplete tables."""
 
 import csv
+import itertools
 import json
 import shutil
 import statistics
 import struct
+from dataclasses import replace
 
 import pytest
-from tiny_table import SHORT
+from tiny_table import COLUMNS, SHORT, TINY
 
+from minidl.reproduce import plan
 from minidl.reproduce.__main__ import main
 
 STEM = "table1-sample-scale0.1"
+PAPER = {"BN": (30.0, 1.0), "GN": (29.0, 1.0), "MGN": (27.0, 1.0)}
 
 
 def summaries(folder):
@@ -56,6 +60,20 @@ def test_the_comparison_with_bn_pairs_the_seeds(trained):
         mean, half = statistics.mean(differences), 12.706205 * statistics.stdev(differences) / 2**0.5
         for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half)):
             assert float(rows[1][f"minus_bn_{when}_{name}"]) == pytest.approx(value, abs=1e-4)
+
+
+def test_mgn_is_paired_with_gn_as_well(trained, monkeypatch):
+    runs = {"BN": COLUMNS["BN"], "GN": COLUMNS["MN K=2"], "MGN": COLUMNS["BN"]}  # the runs that are there, renamed
+    monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, columns=runs, paper={"N = 128": PAPER}))
+    assert main(["table1", "--scale", "0.1", "--seeds", "2", "--report-only", "--out", str(trained)]) == 0
+    rows, _ = read_csv(trained / f"{STEM}.csv")
+    for when, name in itertools.product(("best", "last"), ("mean", "low", "high")):
+        other = {"mean": "mean", "low": "high", "high": "low"}[name]
+        assert float(rows[2][f"minus_gn_{when}_{name}"]) == -float(rows[1][f"minus_bn_{when}_{other}"]) != 0
+        assert rows[0][f"minus_gn_{when}_{name}"] == rows[1][f"minus_gn_{when}_{name}"] == ""
+    section = (trained / f"{STEM}.md").read_text().partition("## Against GN")[2].partition("\n## ")[0]
+    assert section.count("| N = 128 |") == section.count("| N = 128 | MGN | 2 |") == 1
+    assert "| -2.00 |" in section
 
 
 def test_each_run_has_its_line(trained):
