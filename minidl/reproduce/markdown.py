@@ -84,8 +84,8 @@ def _modes(results: Results) -> Iterator[list[str]]:
     for cell in results.cells:
         for layer, use in cell.mode_use().items():
             shares = " ".join(f"{share:.2f}" for share in use["usage"])
-            even = math.log(len(use["usage"]))
-            entropies = [f"{use[name] / even:.2f}" for name in ("entropy", "sample_entropy")]
+            even = math.log(len(use["usage"]))  # 0 for the one mode of K = 1
+            entropies = [f"{use[name] / even:.2f}" if even else NONE for name in ("entropy", "sample_entropy")]
             yield [*_name(cell), layer, shares, *entropies]
 
 

@@ -101,6 +101,17 @@ def test_the_page_has_ours_under_the_papers(trained):
     assert "| N = 128 | MN K=2 | 5 | " in page.partition("## Use of the modes")[2]
 
 
+def test_the_entropy_of_a_single_mode_is_left_out(monkeypatch, tmp_path):
+    columns = {name: plan.MODES[name] for name in ("BN", "MN K=1, 2")}
+    monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, columns=columns, paper={}))
+    assert main(["table1", *SHORT, "--seeds", "1", "--out", str(tmp_path)]) == 0
+    use = (tmp_path / f"{STEM}.md").read_text().partition("## Use of the modes")[2]
+    first, second = (line.split(" | ")[3:] for line in use.splitlines() if line.startswith("| N = 128 "))
+    assert first == ["1.00", "–", "– |"]
+    assert len(second[0].split()) == 2
+    assert "–" not in second[1:]
+
+
 def test_every_output_says_where_it_comes_from_and_that_it_is_short(trained):
     page = (trained / f"{STEM}.md").read_text()
     _, about = read_csv(trained / f"{STEM}.csv")
