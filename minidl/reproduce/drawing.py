@@ -10,12 +10,18 @@ import numpy as np
 from minidl.reproduce.cells import Cell, Results
 
 OURS, PAPER = "#1f5fa8", "#9a9a9a"
+ABREAST = 4  # rows of the table side by side
 
 
 def draw_table(results: Results, warnings: list[str], about: Mapping[str, str]) -> bytes:
     """Return a PNG; `about` is written into its metadata too."""
-    figure, axes = panels(2, len(results.rows), width=6.4, height=3.8)
-    for (name, row), (above, below) in zip(results.rows.items(), axes.T, strict=True):
+    columns = min(len(results.rows), ABREAST)
+    tiers = -(-len(results.rows) // columns)
+    figure, axes = panels(2 * tiers, columns, width=6.4, height=3.8)
+    pairs = axes.reshape(tiers, 2, columns).swapaxes(1, 2).reshape(-1, 2)
+    for ax in pairs[len(results.rows) :].flat:
+        ax.remove()
+    for (name, row), (above, below) in zip(results.rows.items(), pairs, strict=False):
         _draw_errors(above, list(row.values()))
         above.set(title=name, ylabel="best test error, %")
         for i, cell in enumerate(row.values()):
@@ -39,7 +45,9 @@ def _draw_errors(ax: Any, cells: list[Cell]) -> None:
             )
             errors = list(cell.errors("best").values())
             ax.plot(np.full(len(errors), i + 0.25), errors, ".", color=OURS, alpha=0.5, ms=4)
-    ax.set_xticks(range(len(cells)), [f"{cell.column}\nseeds: {len(cell.runs)}" for cell in cells])
+    names = [textwrap.fill(cell.column, 10, break_on_hyphens=False) for cell in cells]
+    ax.set_xticks(range(len(cells)), [f"{name}\nseeds: {len(c.runs)}" for name, c in zip(names, cells, strict=True)])
+    ax.set_xlim(-0.5, len(cells) - 0.5)
     ax.legend(fontsize="small", frameon=False)
     ax.grid(axis="y", alpha=0.3)
 

@@ -136,6 +136,13 @@ def test_the_picture_is_one(trained):
     assert min(struct.unpack(">II", head[16:])) > 400
 
 
+def test_the_picture_has_at_most_four_rows_abreast(trained, monkeypatch):
+    monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, rows={name: {"batch_size": 128} for name in "abcde"}))
+    assert main(["table1", "--scale", "0.1", "--seeds", "2", "--report-only", "--out", str(trained)]) == 0
+    width, height = struct.unpack(">II", (trained / f"{STEM}.png").read_bytes()[16:24])
+    assert (width, height) == (4 * 704, 4 * 418)  # two tiers of errors above training
+
+
 def test_a_report_needs_no_data_and_says_how_many_seeds_each_cell_has(trained, capsys):
     shutil.rmtree(next(trained.glob("runs/*-bn-*-seed1-*")))
     for file in trained.glob(f"{STEM}*"):
