@@ -1,0 +1,45 @@
+"""The command `minidl`, or `python -m minidl`: it hands over to the package's commands.
+
+``minidl train ...`` is ``python -m minidl.train ...``, and so are the others: same arguments, same exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from minidl import __version__
+from minidl.command_line import complain
+
+COMMANDS = {
+    "train": "train a network with a norm of your choice",
+    "check": "check your own layer against the reference vectors",
+    "bench": "measure the speed here, beside PyTorch's",
+    "reproduce": "run the paper's tables and figures",
+    "parity": "compare two backends value by value",
+}
+USAGE = "usage: minidl COMMAND [ARGUMENTS]   (minidl COMMAND --help explains one; minidl --version)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names and return its exit status.
+
+    Exit status: that of the command; 0 for the list of commands; 2 for a command that does not exist.
+    """
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("-V", "--version"):
+        print(f"minidl {__version__}")
+    elif name in ("", "-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("\n".join([USAGE, "", *(f"  {command:{width}}  {text}" for command, text in COMMANDS.items())]))
+    elif name not in COMMANDS:
+        return complain("minidl", 2, f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
+    else:
+        status: int = import_module(f"minidl.{name}.__main__").main(arguments)
+        return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
