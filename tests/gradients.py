@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tolerance import observe
 
 Array = NDArray[Any]
 Forward = Callable[..., Array]
@@ -84,7 +85,7 @@ def assert_gradients(
     inputs: Mapping[str, Array],
     dy: Array,
     method: Method = complex_step,
-    tolerance: float = 1e-12,
+    tolerance: float | Mapping[str, float] = 1e-12,
     zero: Collection[str] = (),
 ) -> None:
     """Fail unless got["d" + name] is the gradient of sum(dy * forward(**inputs)) for each name of inputs.
@@ -101,8 +102,8 @@ def assert_gradients(
         The cotangent that the backward was given.
     method : callable
         `complex_step` or `central_difference`.
-    tolerance : float
-        For `relative_error`.
+    tolerance : float or mapping
+        For `relative_error`; or for each gradient's largest absolute error, as `tolerance.rounding` returns them.
     zero : collection of str
         Inputs whose gradient must vanish. For all others a vanishing one raises VacuousCheckError.
 
@@ -126,9 +127,11 @@ def assert_gradients(
         if np.abs(want).max() < negligible:
             raise VacuousCheckError(f"the numeric d{name} is about zero, so the check is vacuous; draw dy at random")
         error = relative_error(gradient, want)
+        allowed = tolerance["d" + name] / np.abs(want).max() if isinstance(tolerance, Mapping) else tolerance
+        observe(error, allowed)
         worst = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(gradient - want)), want.shape))
         _require(
-            error <= tolerance,
+            error <= allowed,
             f"d{name} is off by {error:.3g} of its largest element; "
             f"at {worst} got {gradient[worst]}, want {want[worst]}",
         )

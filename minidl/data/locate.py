@@ -1,6 +1,8 @@
 """Finding a data set's files in a folder, and reading them."""
 
-from collections.abc import Sequence
+import errno
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
         There is no such folder, or no training or no test file in it.
     """
     try:
-        there = folder.is_dir()
+        there = _is(stat.S_ISDIR, folder)
         places = _places(source, folder, alone) if there else []
         present = [(place, _present(source.train, place), _present(source.test, place)) for place in places]
     except OSError as error:
@@ -46,6 +48,21 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
         f"{folder}: no {source.name} found; looked for {_listed(source.train)} (or .gz, .xz) in {looked}; "
         "put the files there, leave --data-dir out to download them, or run with --sample"
     )
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Whether the path is there and of this kind; raise the OSError that forbids to know.
+
+    Since Python 3.14 Path.is_dir and Path.is_file answer False there.
+    """
+    try:
+        return kind(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    except ValueError:  # a null character: no such name
+        return False
 
 
 def _places(source: Source, folder: Path, alone: bool) -> list[Path]:
@@ -68,7 +85,8 @@ def _present(split: Split, place: Path) -> list[Files]:
 
 
 def _packed(path: Path) -> Path | None:
-    return next((p for p in (path.with_name(path.name + packing) for packing in PACKINGS) if p.is_file()), None)
+    packed = (path.with_name(path.name + packing) for packing in PACKINGS)
+    return next((p for p in packed if _is(stat.S_ISREG, p)), None)
 
 
 def _listed(split: Split) -> str:

@@ -7,9 +7,9 @@ from minidl.models import MODELS
 from minidl.train import plots
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _tiny_model():
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # its own, so that a test may undo what it patched
         patch.setitem(MODELS, "tiny", make_tiny)
         yield
 
@@ -21,10 +21,11 @@ def no_curves(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory, _tiny_model):
+def uninterrupted(tmp_path_factory):
     """What the tiny run gives when nothing happens to it."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny", make_tiny)
         patch.setattr(plots, "draw_run", lambda *args: None)
         train(out)
     return result(out)
