@@ -231,7 +231,8 @@ def test_auto_takes_cupy_where_it_works(monkeypatch, capsys):
 
 
 def test_auto_in_the_variable_says_so_once_however_many_parameters_there_are():
-    program = "import sys; sys.modules |= {'cupy': None, 'numba': None}; import minidl; minidl.LeNet(norm=minidl.norm_factory('mn'))"
+    without = "import sys; sys.modules |= {'cupy': None, 'numba': None}; "
+    program = without + "import minidl; minidl.LeNet(norm=minidl.norm_factory('mn'))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "MINIDL_BACKEND": "auto"},
