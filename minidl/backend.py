@@ -18,10 +18,15 @@ import numpy as np
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
 
-NAMES = ("numpy", "cupy", "auto")
+NAMES = ("numpy", "numba", "cupy", "auto")
 
 _library_of: dict[type, ModuleType] = {np.ndarray: np}
 _default: str | None = None
+
+_MIXED = (
+    "array_module: all arrays must belong to one library, got {}; "
+    "move them with minidl.to_device(...) or minidl.to_host(...)"
+)
 
 
 class BackendError(RuntimeError):
@@ -52,11 +57,18 @@ def array_module(*arrays: Array, **named: Array) -> ModuleType:
             names = [*(f"argument {i}" for i in range(len(arrays))), *named]
             kinds = zip(names, (*arrays, *named.values()), strict=True)
             mixed = ", ".join(f"{name} is {type(a).__module__}.{type(a).__name__}" for name, a in kinds)
-            raise TypeError(
-                f"array_module: all arrays must belong to one library, got {mixed}; "
-                f"move them with minidl.to_device(...) or minidl.to_host(...)"
-            )
+            raise TypeError(_MIXED.format(mixed))
     return found or np
+
+
+def check_library(library: ModuleType, **named: Array) -> None:
+    """Raise the TypeError of `array_module` where an array does not belong to the library that forward's did."""
+    for name, array in named.items():
+        if array_module(array) is not library:
+            kinds = (
+                f"{name} is {type(array).__module__}.{type(array).__name__}, x is {library.ndarray.__module__}.ndarray"
+            )
+            raise TypeError(_MIXED.format(kinds))
 
 
 def _find_library(array: Array) -> ModuleType:
@@ -79,12 +91,13 @@ def register_library(array_type: type, library: ModuleType) -> None:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[ModuleType]:
-    """Create the parameters of layers with this backend inside the ``with`` block.
+    """Create the parameters of layers with this backend, and compute with it, inside the ``with`` block.
 
     Parameters
     ----------
-    name : {"numpy", "cupy", "auto"}
-        "auto" takes cupy where a GPU is usable, and says so on standard error where it is not.
+    name : {"numpy", "numba", "cupy", "auto"}
+        "numba" is NumPy arrays and compiled passes; "auto" takes the fastest that is usable, cupy before numba before
+        numpy, and says on standard error which where it is not cupy.
 
     Raises
     ------
@@ -100,19 +113,26 @@ def use_backend(name: str) -> Iterator[ModuleType]:
 
 
 def resolve(name: str | None = None) -> str:
-    """Return "numpy" or "cupy" for a name or "auto"; None asks the ``MINIDL_BACKEND`` variable, then numpy."""
+    """Return the name of a backend for a name or "auto"; None asks the ``MINIDL_BACKEND`` variable, then numpy."""
     name = name or os.environ.get("MINIDL_BACKEND") or "numpy"
     if name not in NAMES:
         raise BackendError(f"backend must be one of {', '.join(NAMES)}, got {name!r}; choose one of them")
     if name == "numpy":
         return name
-    reason = why_no_cupy()
-    if reason is None:
-        return "cupy"
-    if name == "auto":
-        print(f"minidl: backend auto: numpy, since {reason}", file=sys.stderr)
-        return "numpy"
-    raise BackendError(f"backend cupy cannot be used: {reason}")
+    reasons: list[str] = []
+    for each, why_not in (("cupy", why_no_cupy), ("numba", why_no_numba)):
+        if name not in (each, "auto"):
+            continue
+        reason = why_not()
+        if reason is None:
+            if reasons:
+                print(f"minidl: backend auto: {each}, since {'; '.join(reasons)}", file=sys.stderr)
+            return each
+        if name == each:
+            raise BackendError(f"backend {each} cannot be used: {reason}")
+        reasons.append(reason)
+    print(f"minidl: backend auto: numpy, since {'; and '.join(reasons)}", file=sys.stderr)
+    return "numpy"
 
 
 def why_no_cupy() -> str | None:
@@ -132,9 +152,31 @@ def why_no_cupy() -> str | None:
     return None
 
 
+def why_no_numba() -> str | None:
+    """Return None where Numba can be imported, else the reason and the cure in one line."""
+    try:
+        import numba  # noqa: F401
+    except Exception as error:  # Numba raises ImportError also for a NumPy that it does not know yet
+        first_line = str(error).partition("\n")[0]
+        return f"numba cannot be imported ({first_line}); pip install 'minidl[fast]'"
+    return None
+
+
+def engine_name(library: ModuleType) -> str:
+    """Return the name of the backend that computes with arrays of this library."""
+    if library is not np:
+        return "cupy" if library is sys.modules.get("cupy") else library.__name__
+    return "numba" if default_name() == "numba" else "numpy"
+
+
+def default_name() -> str:
+    """Return the name of the default backend, never "auto"."""
+    return _default or _of_environment(os.environ.get("MINIDL_BACKEND"))
+
+
 def default_module() -> ModuleType:
     """Return the library that new parameters are made with."""
-    if (_default or _of_environment(os.environ.get("MINIDL_BACKEND"))) == "numpy":
+    if default_name() != "cupy":
         return np
     import cupy
 

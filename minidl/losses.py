@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl import memory
 from minidl.backend import Array, array_module, to_device
-from minidl.kernels import launch
-
-_KERNELS = "softmax_cross_entropy"
+from minidl.engine import engine
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -20,17 +17,12 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """
     xp = array_module(logits=logits, labels=labels)
     dtype = xp.promote_types(logits.dtype, xp.float32)
-    if xp is not np:
-        p, losses = memory.images(xp, logits.shape, dtype), xp.empty(len(labels), dtype)
-        arrays = (memory.batch_last(xp, logits, dtype), xp.ascontiguousarray(labels, xp.int64), p, losses)
-        launch(xp, _KERNELS, "softmax_cross_entropy", len(labels), *arrays, logits.shape[1], dtype=dtype)
-        return losses.mean(), p
-    n = np.arange(len(labels))
+    n = xp.arange(len(labels))
     logits = logits.astype(dtype, copy=False)
     z = logits - logits.max(axis=1, keepdims=True)
-    p = np.exp(z)
+    p = xp.exp(z)
     total = p.sum(axis=1, keepdims=True)
-    loss = (np.log(total[:, 0]) - z[n, labels]).mean()
+    loss = (xp.log(total[:, 0]) - z[n, labels]).mean()
     p /= total
     return loss, p
 
@@ -38,13 +30,8 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
 def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """dlogits = (p − onehot(labels)) / N."""
     xp = array_module(p=p)
-    if xp is not np:
-        dlogits = memory.images(xp, p.shape, p.dtype)
-        arrays = (memory.batch_last(xp, p), xp.ascontiguousarray(labels, xp.int64), dlogits)
-        launch(xp, _KERNELS, "softmax_cross_entropy_backward", p.size, *arrays, len(labels), dtype=p.dtype)
-        return dlogits
     dlogits = p / p.dtype.type(len(labels))
-    dlogits[np.arange(len(labels)), labels] -= 1 / len(labels)
+    dlogits[xp.arange(len(labels)), labels] -= 1 / len(labels)
     return dlogits
 
 
@@ -95,13 +82,14 @@ class SoftmaxCrossEntropy:
                     f"{labels.min()} to {labels.max()}; give the network that many classes"
                 )
             labels = to_device(labels, like=logits)
-        loss, p = softmax_cross_entropy(logits, labels)
-        self._kept = p, labels, logits.dtype
+        on = engine(logits=logits, labels=labels)
+        loss, p = on(softmax_cross_entropy)(logits, labels)
+        self._kept = on, p, labels, logits.dtype
         return loss
 
     def backward(self) -> Array:
         """Return dlogits."""
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
-        (p, labels, dtype), self._kept = self._kept, None
-        return softmax_cross_entropy_backward(p, labels).astype(dtype, copy=False)
+        (on, p, labels, dtype), self._kept = self._kept, None
+        return on(softmax_cross_entropy_backward)(p, labels).astype(dtype, copy=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import Array, array_module, to_host
-from .kernels import launch
+from .engine import engine
 from .layers.base import Layer
 
 
@@ -25,6 +25,28 @@ class _Flat:
     velocity: Array
     scratch: Array
     places: dict[str, tuple[slice, tuple[int, ...]]]  # {"path.name": (where, shape)}
+
+
+def sgd(
+    p: Array, g: Array, v: Array, scratch: Array, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    """Change the parameters p and the velocities v in place, along the gradients g, for arrays of one shape.
+
+    g' = g + weight_decay·p,  v ← momentum·v + g',  p ← p − lr·v, or with nesterov p ← p − lr·(g' + momentum·v).
+    `scratch` is memory to work in.
+    """
+    xp = array_module(p, g, v)
+    if weight_decay:
+        xp.multiply(p, weight_decay, out=scratch)
+        g = xp.add(scratch, g, out=scratch)  # g'
+    if momentum:
+        xp.multiply(v, momentum, out=v)
+        xp.add(v, g, out=v)
+    xp.multiply(g if nesterov or not momentum else v, lr, out=scratch)
+    xp.subtract(p, scratch, out=p)
+    if nesterov:
+        xp.multiply(v, lr * momentum, out=scratch)
+        xp.subtract(p, scratch, out=p)
 
 
 class SGD:
@@ -91,24 +113,10 @@ class SGD:
 
     def step(self) -> None:
         """Change every parameter along its gradient, in place."""
+        rates = self.lr, self.momentum, self.weight_decay, self.nesterov
         for flat in self._flats:
-            xp = array_module(flat.params)
-            p, g, v, s = flat.params, flat.grads, flat.velocity, flat.scratch
-            if xp is not np and p.dtype.itemsize > 2:  # in one pass
-                rates = (self.lr, self.momentum, self.weight_decay, self.lr * self.momentum)
-                launch(xp, "sgd", "sgd", p.size, p, g, v, *map(float, rates), self.nesterov, dtype=p.dtype)
-                continue
-            if self.weight_decay:
-                xp.multiply(p, self.weight_decay, out=s)
-                g = xp.add(s, g, out=s)  # g'
-            if self.momentum:
-                xp.multiply(v, self.momentum, out=v)
-                xp.add(v, g, out=v)
-            xp.multiply(g if self.nesterov or not self.momentum else v, self.lr, out=s)
-            xp.subtract(p, s, out=p)
-            if self.nesterov:
-                xp.multiply(v, self.lr * self.momentum, out=s)
-                xp.subtract(p, s, out=p)
+            on = engine(flat.params)
+            on(sgd)(flat.params, flat.grads, flat.velocity, flat.scratch, *rates)
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""

@@ -127,7 +127,7 @@ def test_the_default_is_numpy():
 def test_an_unknown_backend_is_refused(ask):
     with pytest.raises(BackendError) as caught:
         ask()
-    assert str(caught.value) == "backend must be one of numpy, cupy, auto, got 'torch'; choose one of them"
+    assert str(caught.value) == "backend must be one of numpy, numba, cupy, auto, got 'torch'; choose one of them"
 
 
 def test_the_variable_is_asked_where_nobody_says_otherwise(monkeypatch):
@@ -189,6 +189,7 @@ def test_a_cupy_that_cannot_be_used_is_an_error_with_reason_and_cure_and_never_a
 
 def test_auto_falls_back_and_says_so(monkeypatch, capsys):
     fake_cupy(monkeypatch, available=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
     with use_backend("auto") as xp:
         assert xp is np
         Linear(3, 4)
@@ -196,7 +197,29 @@ def test_auto_falls_back_and_says_so(monkeypatch, capsys):
     assert out == ""
     assert err == (
         "minidl: backend auto: numpy, since cupy finds no CUDA device; "
-        "install the NVIDIA driver or run on a machine with a GPU\n"
+        "install the NVIDIA driver or run on a machine with a GPU; and "
+        "numba cannot be imported (import of numba halted; None in sys.modules); pip install 'minidl[fast]'\n"
+    )
+
+
+def test_auto_takes_numba_before_numpy_and_says_so(monkeypatch, capsys):
+    fake_cupy(monkeypatch, available=False)
+    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
+    with use_backend("auto") as xp:
+        assert xp is np
+        assert backend.default_name() == "numba"
+        assert backend.engine_name(np) == "numba"
+    assert capsys.readouterr().err.startswith("minidl: backend auto: numba, since cupy finds no CUDA device; ")
+    assert backend.engine_name(np) == "numpy"
+
+
+def test_numba_is_numpy_arrays_and_without_it_an_error_with_reason_and_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(BackendError) as caught:
+        backend.resolve("numba")
+    assert str(caught.value) == (
+        "backend numba cannot be used: numba cannot be imported (import of numba halted; None in sys.modules); "
+        "pip install 'minidl[fast]'"
     )
 
 
@@ -208,7 +231,8 @@ def test_auto_takes_cupy_where_it_works(monkeypatch, capsys):
 
 
 def test_auto_in_the_variable_says_so_once_however_many_parameters_there_are():
-    program = "import sys; sys.modules['cupy'] = None; import minidl; minidl.LeNet(norm=minidl.norm_factory('mn'))"
+    without = "import sys; sys.modules |= {'cupy': None, 'numba': None}; "
+    program = without + "import minidl; minidl.LeNet(norm=minidl.norm_factory('mn'))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "MINIDL_BACKEND": "auto"},

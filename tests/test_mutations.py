@@ -15,7 +15,8 @@ import pytest
 from layer_cases import CASES, draw, run
 from layer_check import check_slopes, poison
 
-from minidl.norm import batch, group, mode, mode_group, moments
+from minidl.engines.numpy import norm as moments
+from minidl.norm import batch, group, mode, mode_group
 
 
 def far_mean(name):

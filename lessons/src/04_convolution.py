@@ -58,8 +58,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 import minidl
 from minidl import reference
 from minidl.data import Loader, channel_statistics, load_task
+from minidl.engines.numpy import mec
 from minidl.layers import conv as package
-from minidl.layers import mec
 
 rng = np.random.default_rng(4)
 

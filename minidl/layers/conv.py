@@ -1,20 +1,19 @@
 """Convolution: the im2col pair that says what it is, and the layer.
 
-`conv2d` and `conv2d_backward` run on any array library with one two-dimensional GEMM each way, on a GPU with kernels
-(`images_cuda.py`). On the CPU the layer takes the pair of the same names in `mec.py` instead, which gives the same
-numbers several times faster.
+`conv2d` and `conv2d_backward` run on any array library with one two-dimensional GEMM each way. Engines have faster
+twins of them, or of `im2col` and `col2im` alone.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minidl import init, memory
 from minidl.backend import Array, array_module, gemm
-from minidl.layers import images_cuda, mec
+from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
 
 Pair = tuple[int, int]
@@ -33,29 +32,50 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
+def taps(x: Array, kernel: Pair, stride: Pair) -> Iterator[Array]:
+    """Yield a view of x (N, C, H, W) for each place (i, j) of the kernel, row by row: that value of every window."""
+    (kh, kw), (sh, sw) = kernel, stride
+    ho, wo = output_size(x.shape[2], kh, sh, 0), output_size(x.shape[3], kw, sw, 0)
+    for i in range(kh):
+        for j in range(kw):
+            yield x[:, :, i : i + sh * (ho - 1) + 1 : sh, j : j + sw * (wo - 1) + 1 : sw]
+
+
+def padded(x: Array, padding: Pair, value: float = 0) -> Array:
+    """Return x (N, C, H, W) with ph rows and pw columns of this value around it, the batch innermost in memory."""
+    (n, c, h, w), (ph, pw) = x.shape, padding
+    wide = memory.images(array_module(x), (n, c, h + 2 * ph, w + 2 * pw), x.dtype)
+    wide[...] = value
+    wide[:, :, ph : ph + h, pw : pw + w] = x
+    return wide
+
+
+def without_padding(x: Array, padding: Pair) -> Array:
+    """View the padded x (N, C, H, W) without its padding."""
+    (ph, pw), (_, _, h, w) = padding, x.shape
+    return x[:, :, ph : h - ph, pw : w - pw]
+
+
 def im2col(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return the windows of x (N, C, H, W) as the columns of a (C·kh·kw, Ho·Wo·N) matrix."""
-    if array_module(x=x) is not np:
-        return images_cuda.im2col(x, kernel, stride, padding)
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
-    return windows.transpose(1, 4, 5, 2, 3, 0).reshape(x.shape[1] * kh * kw, -1)  # (C, kh, kw, Ho, Wo, N)
+    xp = array_module(x=x)
+    n, c, *_ = x.shape
+    views = list(taps(padded(x, padding), kernel, stride))
+    cols = xp.empty((c, len(views), *views[0].shape[2:], n), x.dtype)  # (C, kh·kw, Ho, Wo, N)
+    for place, view in enumerate(views):
+        cols[:, place] = view.transpose(1, 2, 3, 0)
+    return cols.reshape(c * len(views), -1)
 
 
 def col2im(cols: Array, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Add the columns back to the pixels they came from: the adjoint of `im2col`, for x of this shape."""
-    if array_module(cols=cols) is not np:
-        return images_cuda.col2im(cols, shape, kernel, stride, padding)
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    n, c, h, w = shape
-    ho, wo = output_size(h, kh, sh, ph), output_size(w, kw, sw, pw)
-    cols = cols.reshape(c, kh, kw, ho, wo, n)
-    x = np.zeros((c, h + 2 * ph, w + 2 * pw, n), cols.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            x[:, i : i + sh * ho : sh, j : j + sw * wo : sw] += cols[:, i, j]
-    return memory.batch_first(x[:, ph : ph + h, pw : pw + w])
+    x = padded(array_module(cols=cols).zeros(shape, cols.dtype), padding)
+    n, c, _, _ = shape
+    views = list(taps(x, kernel, stride))
+    cols = cols.reshape(c, len(views), *views[0].shape[2:], n)
+    for place, view in enumerate(views):
+        view += cols[:, place].transpose(3, 0, 1, 2)
+    return without_padding(x, padding)
 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair) -> Array:
@@ -64,7 +84,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: P
     o, _, kh, kw = weight.shape
     n, _, h, w = x.shape
     ho, wo = output_size(h, kh, stride[0], padding[0]), output_size(w, kw, stride[1], padding[1])
-    y = gemm(xp, weight.reshape(o, -1), im2col(x, (kh, kw), stride, padding))  # (O, Ho·Wo·N)
+    y = gemm(xp, weight.reshape(o, -1), engine(x)(im2col)(x, (kh, kw), stride, padding))  # (O, Ho·Wo·N)
     if bias is not None:
         y += bias[:, None]
     return memory.batch_first(y.reshape(o, ho, wo, n))
@@ -80,20 +100,15 @@ def conv2d_backward(
     needs_dbias: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """dW = dY2 @ colsᵀ, dcols = W2ᵀ @ dY2, db = sum over n, h, w of dy; returns dx, dW, db."""
-    xp = array_module(dy=dy, x=x, weight=weight)
+    xp, on = array_module(dy=dy, x=x, weight=weight), engine(x)
     o, _, kh, kw = weight.shape
     dy2 = memory.batch_last(xp, dy).reshape(o, -1)  # (O, Ho·Wo·N)
-    dweight = gemm(xp, dy2, im2col(x, (kh, kw), stride, padding).T).reshape(weight.shape)
+    dweight = gemm(xp, dy2, on(im2col)(x, (kh, kw), stride, padding).T).reshape(weight.shape)
     dbias = dy2.sum(axis=1) if needs_dbias else None
     if not needs_dx:
         return None, dweight, dbias
     dcols = gemm(xp, weight.reshape(o, -1).T, dy2)  # (C·kh·kw, Ho·Wo·N)
-    return col2im(dcols, x.shape, (kh, kw), stride, padding), dweight, dbias
-
-
-def _engine(xp: ModuleType) -> tuple[Any, Any]:
-    """Return the forward and backward functions for arrays of this library."""
-    return (mec.conv2d, mec.conv2d_backward) if xp is np else (conv2d, conv2d_backward)
+    return on(col2im)(dcols, x.shape, (kh, kw), stride, padding), dweight, dbias
 
 
 class Conv2d(Layer):
@@ -167,22 +182,24 @@ class Conv2d(Layer):
     def forward(self, x: Array) -> Array:
         """Return the convolution of x."""
         weight, bias = self.params["weight"], self.params.get("bias")
-        xp = array_module(x=x, weight=weight)
+        on = engine(x=x, weight=weight)
         self._check(x.shape, weight.shape)
         if x.dtype.kind != "f":
             raise ValueError(f"Conv2d.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
-        self.keep(x)
-        wide = (a.astype(compute_dtype(x, weight), copy=False) for a in (x, weight))
-        return _engine(xp)[0](*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
+        self.keep(on, x)
+        dtype = compute_dtype(x, weight)
+        wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+        return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
-        _, (x,) = self.kept()
+        _, (on, x) = self.kept()
         weight = self.params["weight"]
-        xp = array_module(dy=dy, x=x)
-        wide = (a.astype(compute_dtype(x, weight), copy=False) for a in (dy, x, weight))
+        array_module(dy=dy, x=x)
+        dtype = compute_dtype(x, weight)
+        d, x, weight = (a.astype(dtype, copy=False) for a in (dy, x, weight))
         has_bias = "bias" in self.grads
-        dx, dweight, dbias = _engine(xp)[1](*wide, self.stride, self.padding, self.needs_dx, has_bias)
+        dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
         self.grads["weight"] += dweight
         if has_bias:
             self.grads["bias"] += dbias

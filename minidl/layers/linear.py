@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minidl import init, memory, parallel
+from minidl import init
 from minidl.backend import Array, array_module, gemm
+from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
 
 
@@ -24,14 +24,8 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
     xp = array_module(dy=dy, x=x, weight=weight)
-    dweight = memory.empty(xp, weight.shape, weight.dtype)
-    tasks: list[Callable[[], object]] = [lambda: gemm(xp, dy.T, x, out=dweight)]
-    dx = None
-    if needs_dx:
-        dx = memory.images(xp, x.shape, weight.dtype)  # (N, I), the batch innermost
-        tasks.append(lambda: gemm(xp, weight.T, dy.T, out=dx.T))
-    parallel.run(lambda i: tasks[i](), len(tasks), products=weight.size * len(dy) if xp is np else 0)
-    return dx, dweight, dy.sum(axis=0)
+    dx = gemm(xp, weight.T, dy.T).T if needs_dx else None  # (N, I), the batch innermost in memory
+    return dx, gemm(xp, dy.T, x), dy.sum(axis=0)
 
 
 class Linear(Layer):
@@ -91,7 +85,7 @@ class Linear(Layer):
     def forward(self, x: Array) -> Array:
         """Return x Wᵀ + b."""
         weight, bias = self.params["weight"], self.params.get("bias")
-        array_module(x=x, weight=weight)
+        on = engine(x=x, weight=weight)
         if x.ndim != 2 or x.shape[1] != weight.shape[1]:
             raise ValueError(
                 f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
@@ -99,18 +93,19 @@ class Linear(Layer):
             )
         if x.dtype.kind != "f":
             raise ValueError(f"Linear.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
-        self.keep(x)
+        self.keep(on, x)
         dtype = compute_dtype(x, weight)
-        y = linear(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
+        y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
         return y.astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
-        _, (x,) = self.kept()
+        _, (on, x) = self.kept()
+        array_module(dy=dy, x=x)
         weight = self.params["weight"]
         dtype = compute_dtype(x, weight)
         d, x, weight = (a.astype(dtype, copy=False) for a in (dy, x, weight))
-        dx, dweight, dbias = linear_backward(d, x, weight, self.needs_dx)
+        dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
         self.grads["weight"] += dweight
         if "bias" in self.grads:
             self.grads["bias"] += dbias

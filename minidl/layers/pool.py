@@ -1,172 +1,54 @@
-"""Pooling: the largest value or the mean of each window.
-
-Both are separable: first along the width, then along the height. For the maximum this order picks, among equal values,
-the one that comes first row by row, as PyTorch does. On a GPU `images_cuda.py` does the same in one kernel a pass.
-"""
+"""Pooling: the largest value or the mean of each window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from minidl import memory, parallel
-from minidl.backend import Array, array_module
-from minidl.layers import images_cuda
+from minidl import memory
+from minidl.backend import Array, array_module, check_library
+from minidl.engine import Engine, engine
 from minidl.layers.base import Layer
-from minidl.layers.conv import Pair, output_size, pair
+from minidl.layers.conv import Pair, padded, pair, taps, without_padding
 
 Shape = tuple[int, ...]
 
 
-def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, tuple[Array, ...]]:
-    """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; returns y, and who won along width and height."""
-    t, (c, ho, wo, n) = _padded(x, kernel, stride, padding, -np.inf)
-    (kh, kw), (sh, sw), h = kernel, stride, t.shape[1]
-    y = memory.empty(np, (c, ho, wo, n), t.dtype)
-    won_w = memory.empty(np, (kw - 1, c, h, wo, n), bool)
-    won_h = memory.empty(np, (kh - 1, c, ho, wo, n), bool)
-
-    def share(some: slice) -> None:
-        wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
-        max_along(t[some], 2, sw, wide, won_w[:, some])
-        max_along(wide, 1, sh, y[some], won_h[:, some])
-
-    parallel.over(len(t), t.size, share)
-    return memory.batch_first(y), (won_w, won_h)
+def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Any]:
+    """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; also the place i·kw + j of the first maximum."""
+    xp = array_module(x)
+    first, *others = taps(padded(x, padding, -xp.inf), kernel, stride)
+    y, won = first.copy(), xp.zeros(first.shape, xp.int32)
+    for place, value in enumerate(others, 1):
+        won = xp.where(value > y, xp.int32(place), won)
+        y = xp.maximum(y, value)
+    return y, won
 
 
-def max_pool_backward(
-    dy: Array, won: tuple[Array, ...], shape: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
+def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return dx, for x of this shape: dy at the place of each window's maximum."""
-    (won_w, won_h), (sh, sw) = won, stride
-    dyt = memory.batch_last(np, dy)
-    dx = memory.empty(np, _padded_shape(shape, padding), dy.dtype)
-
-    def share(some: slice) -> None:
-        dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dy.dtype)
-        max_along_backward(dyt[some], won_h[:, some], 1, sh, dwide)
-        max_along_backward(dwide, won_w[:, some], 2, sw, dx[some])
-
-    parallel.over(len(dx), dx.size, share)
-    return _without_padding(dx, padding)
+    dx = padded(array_module(dy).zeros(shape, dy.dtype), padding)
+    for place, target in enumerate(taps(dx, kernel, stride)):
+        target += dy * (won == place)
+    return without_padding(dx, padding)
 
 
 def avg_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """y[n,c,h,w] = (1/(kh·kw)) sum_ij x[n, c, sh·h + i − ph, sw·w + j − pw]."""
-    t, (c, ho, wo, n) = _padded(x, kernel, stride, padding, 0)
-    (kh, kw), (sh, sw) = kernel, stride
-    t = t.astype(np.promote_types(x.dtype, np.float32), copy=False)  # a sum of float16 may overflow
-    y = memory.empty(np, (c, ho, wo, n), t.dtype)
-
-    def share(some: slice) -> None:
-        wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
-        sum_along(t[some], 2, sw, kw, wide)
-        sum_along(wide, 1, sh, kh, y[some])
-        y[some] /= t.dtype.type(kh * kw)
-
-    parallel.over(len(t), t.size, share)
-    return memory.batch_first(y.astype(x.dtype, copy=False))
+    xp = array_module(x)
+    wide = padded(x, padding).astype(xp.promote_types(x.dtype, xp.float32))  # a sum of float16 may overflow
+    total = sum(taps(wide, kernel, stride), xp.zeros((), wide.dtype))
+    return (total / (kernel[0] * kernel[1])).astype(x.dtype)
 
 
 def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return dx, for x of this shape: dy/(kh·kw), added up over the windows of each x."""
-    (kh, kw), (sh, sw) = kernel, stride
-    dyt = memory.batch_last(np, dy) / dy.dtype.type(kh * kw)
-    dx = memory.empty(np, _padded_shape(shape, padding), dy.dtype)
-
-    def share(some: slice) -> None:
-        dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dyt.dtype)
-        sum_along_backward(dyt[some], 1, sh, kh, dwide)
-        sum_along_backward(dwide, 2, sw, kw, dx[some])
-
-    parallel.over(len(dx), dx.size, share)
-    return _without_padding(dx, padding)
-
-
-# -- one axis ----------------------------------------------------------------------------------------------------------
-
-
-def max_along(x: Array, axis: int, stride: int, y: Array, won: Array) -> None:
-    """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it."""
-    best = _tap(x, axis, 0, stride, y)
-    if len(won) == 0:
-        y[...] = best
-    for j in range(1, len(won) + 1):
-        tap = _tap(x, axis, j, stride, y)
-        np.greater(tap, best, out=won[j - 1])
-        best = np.maximum(best, tap, out=y)
-
-
-def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
-    """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`."""
-    kernel = len(won) + 1
-    if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
-        dx[...] = 0  # else the windows tile x, and every value is written once
-    taps = [_tap(dx, axis, j, stride, dy) for j in range(kernel)]
-    if kernel > stride:  # windows overlap
-        for j in reversed(range(1, kernel)):
-            share = dy * won[j - 1]
-            taps[j] += share
-            dy = dy - share
-        taps[0] += dy
-        return
-    for j in reversed(range(1, kernel)):
-        np.multiply(dy, won[j - 1], out=taps[j])
-        dy = np.subtract(dy, taps[j], out=taps[0])
-    if kernel == 1:
-        taps[0][...] = dy
-
-
-def sum_along(x: Array, axis: int, stride: int, kernel: int, y: Array) -> None:
-    """Write the sum over windows along an axis into y."""
-    y[...] = _tap(x, axis, 0, stride, y)
-    for j in range(1, kernel):
-        y += _tap(x, axis, j, stride, y)
-
-
-def sum_along_backward(dy: Array, axis: int, stride: int, kernel: int, dx: Array) -> None:
-    """Add each dy to all values of its window in dx: the adjoint of `sum_along`."""
-    dx[...] = 0
-    for j in range(kernel):
-        target = _tap(dx, axis, j, stride, dy)
-        target += dy
-
-
-def _tap(x: Array, axis: int, j: int, stride: int, y: Array) -> Array:
-    """View the j-th value of every window along an axis; y has one value a window."""
-    return x[(slice(None),) * axis + (slice(j, j + stride * (y.shape[axis] - 1) + 1, stride),)]
-
-
-def _padded(x: Array, kernel: Pair, stride: Pair, padding: Pair, fill: float) -> tuple[Array, Shape]:
-    """Return the padded x as (C, H, W, N), and the shape (C, Ho, Wo, N) of y."""
-    ph, pw = padding
-    t = memory.batch_last(np, x)
-    if ph or pw:
-        t = np.pad(t, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=fill)
-    ho, wo = (output_size(t.shape[i + 1], kernel[i], stride[i], 0) for i in (0, 1))
-    return t, (t.shape[0], ho, wo, t.shape[3])
-
-
-def _padded_shape(shape: Shape, padding: Pair) -> Shape:
-    (n, c, h, w), (ph, pw) = shape, padding
-    return c, h + 2 * ph, w + 2 * pw, n
-
-
-def _without_padding(dx: Array, padding: Pair) -> Array:
-    """Return the padded dx (C, H, W, N) as (N, C, H, W) without its padding."""
-    (ph, pw), (_, h, w, _) = padding, dx.shape
-    return memory.batch_first(dx[:, ph : h - ph, pw : w - pw])
+    dx = padded(array_module(dy).zeros(shape, dy.dtype), padding)
+    for target in taps(dx, kernel, stride):
+        target += dy / (kernel[0] * kernel[1])
+    return without_padding(dx, padding)
 
 
 # -- the layers --------------------------------------------------------------------------------------------------------
-
-
-def _engine(on_host: Callable[..., Any], on_device: Callable[..., Any], **arrays: Array) -> Any:
-    """Return the function for the library of these arrays."""
-    return on_host if array_module(**arrays) is np else on_device
 
 
 class _Pool2d(Layer):
@@ -185,7 +67,9 @@ class _Pool2d(Layer):
                 f"a window must hold a real pixel"
             )
 
-    def _check(self, x: Array) -> None:
+    def _check(self, x: Array) -> Engine:
+        """Return the engine for x, which must have the right shape."""
+        on = engine(x=x)
         name = type(self).__name__
         if x.ndim != 4 or any(
             size + 2 * p < k for size, p, k in zip(x.shape[2:], self.padding, self.kernel_size, strict=True)
@@ -194,6 +78,7 @@ class _Pool2d(Layer):
                 f"{name}.forward: x must be (N, C, H, W) with H, W at least the kernel {self.kernel_size}, "
                 f"got {x.shape}; use a larger image or a smaller kernel"
             )
+        return on
 
 
 class MaxPool2d(_Pool2d):
@@ -225,17 +110,16 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return the maximum of each window."""
-        forward = _engine(max_pool, images_cuda.max_pool, x=x)
-        self._check(x)
-        y, won = forward(x, *self._window)
-        self.keep(x.shape, won)
+        on = self._check(x)
+        y, won = on(max_pool)(x, *self._window)
+        self.keep(array_module(x), on, x.shape, won)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy at the place of each window's maximum."""
-        _, (shape, won) = self.kept()
-        backward = _engine(max_pool_backward, images_cuda.max_pool_backward, dy=dy, won=won[0])
-        return backward(dy, won, shape, *self._window)
+        _, (xp, on, shape, won) = self.kept()
+        check_library(xp, dy=dy)
+        return on(max_pool_backward)(dy, won, shape, *self._window)
 
 
 class AvgPool2d(_Pool2d):
@@ -267,16 +151,15 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
-        forward = _engine(avg_pool, images_cuda.avg_pool, x=x)
-        self._check(x)
-        self.keep(x.shape)
-        return forward(x, *self._window)
+        on = self._check(x)
+        self.keep(array_module(x), on, x.shape)
+        return on(avg_pool)(x, *self._window)
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
-        _, (shape,) = self.kept()
-        backward = _engine(avg_pool_backward, images_cuda.avg_pool_backward, dy=dy)
-        return backward(dy, shape, *self._window)
+        _, (xp, on, shape) = self.kept()
+        check_library(xp, dy=dy)
+        return on(avg_pool_backward)(dy, shape, *self._window)
 
 
 class GlobalAvgPool2d(Layer):

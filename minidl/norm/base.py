@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, array_module
+from minidl.engine import Engine, engine
 from minidl.layers.base import Layer
-from minidl.norm import moments, moments_cuda
-from minidl.norm.moments import Mean
-
-
-def _passes(**arrays: Array) -> ModuleType:
-    """Return the module whose heavy passes are for these arrays' library."""
-    return moments if array_module(**arrays) is np else moments_cuda
+from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
 
 
 class Norm(Layer):
     """A layer y = (x − m)·s + u whose scale s and shift u (N, C) depend on x through its moments m and v alone.
 
-    A subclass gives the small function and its backward: `_scale_shift(m, v) -> (s, u, cache)` and
-    `_scale_shift_backward(ds, du, training, cache) -> (dm, dv, {param: gradient})`.
+    A subclass gives the small function, which also updates running statistics, and its backward, which also adds the
+    parameters' gradients: `small(m, v, values) -> (s, u, kept)` and
+    `small_backward(ds, du, training, kept) -> (dm, dv)`. An engine may have twins of both, and its twin of `small` may
+    keep what it likes for its twin of `small_backward`.
 
     Parameters
     ----------
@@ -47,37 +43,42 @@ class Norm(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
-        self._check(x)
-        passes = _passes(x=x)
-        m, v, centred = passes.moments(x)
-        s, u, cache = self._scale_shift(m, v, values=x.size // self.num_features)
-        self.keep(centred, s, cache)
-        return passes.scale_shift(centred, s, u, x.dtype)
+        on = self._check(x)
+        m, v, centred = on(moments)(x)
+        s, u, kept = on(type(self).small)(self, m, v, x.size // self.num_features)
+        self.keep(on, centred, s, kept)
+        return on(scale_shift)(centred, s, u, x.dtype)
 
     def backward(self, dy: Array) -> Array:
         """Return dx; add the parameters' gradients."""
-        training, (centred, s, cache) = self.kept()
-        passes = _passes(dy=dy, s=s)
-        ds, du = passes.scale_shift_sums(dy, centred)
-        dm, dv, dparams = self._scale_shift_backward(ds, du, training, cache)
-        for name, gradient in dparams.items():
+        training, (on, centred, s, kept) = self.kept()
+        array_module(dy=dy, s=s)
+        ds, du = on(scale_shift_sums)(dy, centred)
+        dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
+        return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
+
+    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return s and u for the moments of each channel of each sample, and what backward needs.
+
+        `values` is the number of x's values per channel.
+        """
+        raise NotImplementedError
+
+    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return dm and dv; add the parameters' gradients."""
+        raise NotImplementedError
+
+    def _add_gradients(self, gradients: dict[str, Array]) -> None:
+        for name, gradient in gradients.items():
             self.grads[name] += gradient
-        return passes.scale_shift_backward(dy, centred, s, du, dm, dv)
-
-    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
-        raise NotImplementedError
-
-    def _scale_shift_backward(
-        self, ds: Array, du: Array, training: bool, cache: Any
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        raise NotImplementedError
 
     def _affine(self) -> tuple[Array, Array]:
         """Return weight and bias in float64, the precision of the small arrays."""
         return self.params["weight"].astype(np.float64), self.params["bias"].astype(np.float64)
 
-    def _check(self, x: Array) -> None:
-        array_module(x=x, weight=self.params["weight"])
+    def _check(self, x: Array) -> Engine:
+        """Return the engine for x, which must have the right shape."""
+        on = engine(x=x, weight=self.params["weight"])
         name = type(self).__name__
         if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or x.size == 0:
             c = self.num_features
@@ -87,6 +88,7 @@ class Norm(Layer):
             )
         if x.dtype.kind != "f":
             raise ValueError(f"{name}.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
+        return on
 
 
 class BatchStatistics(Norm):
@@ -111,10 +113,11 @@ class BatchStatistics(Norm):
         running *= 1 - self.momentum
         running += self.momentum * batch
 
-    def _check(self, x: Array) -> None:
-        super()._check(x)
+    def _check(self, x: Array) -> Engine:
+        on = super()._check(x)
         if self.training and x.size == self.num_features:
             raise ValueError(
                 f"{type(self).__name__}.forward: x must hold more than one value a channel in training, got {x.shape}; "
                 f"use a larger batch, or eval()"
             )
+        return on

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, array_module
-from minidl.norm import small_cuda
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
 
@@ -105,10 +104,9 @@ class BatchNorm(BatchStatistics):
         self._spread = "running_mean_square" if running == "second_moment" else "running_var"
         self._add_buffer(self._spread, np.ones(num_features))
 
-    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return s and u; update the running statistics in training."""
         unbias = values / (values - 1) if self.running == "unbiased" and self.training else 1.0
-        if self.training and small_cuda.serves(self, v):
-            return small_cuda.batch_norm(self, m, v, self._spread, self.eps, self.momentum, unbias)
         if self.training:
             origin = m.m0[0]
             near = m.since(origin)
@@ -124,12 +122,11 @@ class BatchNorm(BatchStatistics):
             d = m.since(mean)
         return batch_norm(d, *self._affine(), var, self.eps)
 
-    def _scale_shift_backward(
-        self, ds: Array, du: Array, training: bool, cache: Any
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        if training and small_cuda.serves(self, ds):
-            return small_cuda.batch_norm_backward(self, ds, du, cache)
-        return batch_norm_backward(ds, du, training, cache)
+    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return dm and dv; add the parameters' gradients."""
+        dm, dv, gradients = batch_norm_backward(ds, du, training, kept)
+        self._add_gradients(gradients)
+        return dm, dv
 
     def _running_moments(self) -> tuple[Array, Array]:
         mean = self.buffers["running_mean"]

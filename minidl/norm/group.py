@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from minidl.backend import Array, array_module
-from minidl.norm import small_cuda
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
 
@@ -90,17 +89,15 @@ class GroupNorm(Norm):
             )
         self.num_groups = num_groups
 
-    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
-        if small_cuda.serves(self, v):
-            return small_cuda.group_norm(self, m, v, self.num_groups, self.eps)
+    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return s and u."""
         xp = array_module(v)
         size = self.num_features // self.num_groups
         origin = xp.repeat(m.m0[:, ::size], size, axis=1)  # means are counted from each group's first channel
         return group_norm(m.since(origin), v, *self._affine(), self.num_groups, self.eps)
 
-    def _scale_shift_backward(
-        self, ds: Array, du: Array, training: bool, cache: Any
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        if small_cuda.serves(self, ds):
-            return small_cuda.group_norm_backward(self, ds, du, cache)
-        return group_norm_backward(ds, du, cache)
+    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return dm and dv; add the parameters' gradients."""
+        dm, dv, gradients = group_norm_backward(ds, du, kept)
+        self._add_gradients(gradients)
+        return dm, dv

@@ -8,7 +8,6 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module, products
-from minidl.norm import small_cuda
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
 
@@ -184,9 +183,8 @@ class ModeNorm(BatchStatistics):
         self.mean: Array = None
         self.var: Array = None
 
-    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
-        if self.training and small_cuda.serves(self, v):
-            return small_cuda.mode_norm(self, m, v, self.eps, self.momentum)
+    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return s and u; update the running statistics in training."""
         xp = array_module(v)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
@@ -210,9 +208,8 @@ class ModeNorm(BatchStatistics):
         s, u, cache = mode_norm(g, near, mu, var, weight, bias, self.eps)
         return s, u, (v, w, spread, value, gate_weight, cache)
 
-    def _scale_shift_backward(
-        self, ds: Array, du: Array, training: bool, cache: Any
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        if training and small_cuda.serves(self, ds):
-            return small_cuda.mode_norm_backward(self, ds, du, cache)
-        return mode_norm_backward(ds, du, training, *cache)
+    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return dm and dv; add the parameters' gradients."""
+        dm, dv, gradients = mode_norm_backward(ds, du, training, *kept)
+        self._add_gradients(gradients)
+        return dm, dv

@@ -8,7 +8,6 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module, products
-from minidl.norm import small_cuda
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
 
@@ -144,10 +143,9 @@ class ModeGroupNorm(Norm):
         self.add_param("gate.bias", gate_bias)
         self.gates: Array = None
 
-    def _scale_shift(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return s and u."""
         spatial = self.moments == "spatial"
-        if small_cuda.serves(self, v):
-            return small_cuda.mode_group_norm(self, m, v, self.eps, spatial)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         value = m.value()
         g, log_g = channel_gates(value, gate_weight, gate_bias)
@@ -156,9 +154,8 @@ class ModeGroupNorm(Norm):
         self.gates = g
         return s, u, (g, value, gate_weight, spatial, cache)
 
-    def _scale_shift_backward(
-        self, ds: Array, du: Array, training: bool, cache: Any
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        if small_cuda.serves(self, ds):
-            return small_cuda.mode_group_norm_backward(self, ds, du, cache)
-        return mode_group_norm_backward(ds, du, *cache)
+    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return dm and dv; add the parameters' gradients."""
+        dm, dv, gradients = mode_group_norm_backward(ds, du, *kept)
+        self._add_gradients(gradients)
+        return dm, dv

@@ -32,15 +32,16 @@ from minidl import (
     ModeNorm,
     ReLU,
     SoftmaxCrossEntropy,
-    kernels,
     to_device,
     to_host,
     use_backend,
 )
+from minidl.engine import engine
+from minidl.engines.cuda import launch
 from minidl.layers import conv
-from minidl.norm import base
+from minidl.norm import moments
 
-FOLDER = Path(kernels.__file__).parent
+FOLDER = Path(launch.__file__).parent
 SOURCES = sorted(path.stem for path in FOLDER.glob("*.cu"))
 Arrays = dict[str, np.ndarray]
 
@@ -66,19 +67,20 @@ def _norm(dtype: str, shape: tuple[int, ...], mean: float = 0.5) -> Arrays:
     """Run all four passes of a norm; m is told by its distance to the mean that was asked for."""
     x, dy = _device(1, *shape, dtype=dtype, mean=mean), _device(2, *shape, dtype=dtype, mean=-0.3)
     s, u, dm, dv = (_device(seed, *shape[:2], dtype="float64") for seed in (3, 4, 5, 6))
-    passes = base._passes(x=x)
-    m, v, centred = passes.moments(x)
-    y = passes.scale_shift(centred, s, u, x.dtype)
-    ds, du = passes.scale_shift_sums(dy, centred)
-    dx = passes.scale_shift_backward(dy, centred, s, du, dm, 100 * dv)  # a large slope along x − m
+    on = engine(x)
+    m, v, centred = on(moments.moments)(x)
+    y = on(moments.scale_shift)(centred, s, u, x.dtype)
+    ds, du = on(moments.scale_shift_sums)(dy, centred)
+    dx = on(moments.scale_shift_backward)(dy, centred, s, du, dm, 100 * dv)  # a large slope along x − m
     return {"m": m.since(mean), "v": v, "y": y, "ds": ds, "du": du, "dx": dx}
 
 
 def _columns(dtype: str, stride: conv.Pair, padding: conv.Pair) -> Arrays:
     x = _device(1, 3, 4, 5, 7, dtype=dtype)
-    cols = conv.im2col(x, (3, 2), stride, padding)
+    on = engine(x)
+    cols = on(conv.im2col)(x, (3, 2), stride, padding)
     other = _device(2, cols.shape[1], cols.shape[0], dtype=dtype).T
-    return {"cols": cols, "dx": conv.col2im(other, x.shape, (3, 2), stride, padding)}
+    return {"cols": cols, "dx": on(conv.col2im)(other, x.shape, (3, 2), stride, padding)}
 
 
 def _pool(dtype: str, layer: Any, values: int) -> Arrays:
@@ -244,11 +246,11 @@ def running(device: Device) -> Iterator[None]:
     """Let kernels be compiled and run by this device, over the stand-in for CuPy."""
     with pytest.MonkeyPatch.context() as patch, strict.as_cupy(), use_backend("cupy"):
         patch.setattr(strict, "RawModule", lambda *, code, options: device.module(code, options))
-        kernels._module.cache_clear()
+        launch._module.cache_clear()
         try:
             yield
         finally:
-            kernels._module.cache_clear()
+            launch._module.cache_clear()
 
 
 def on_device(name: str, dtype: str, device: Device | None = None) -> Arrays:

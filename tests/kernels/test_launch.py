@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minidl import kernels
+from minidl.engines.cuda import launch as kernels
 
 
 class Library:

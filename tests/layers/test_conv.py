@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from layer_cases import draw
 
 from minidl import Conv2d, threads
-from minidl.layers import conv, mec
+from minidl.engines.numpy import mec
+from minidl.layers import conv
 
 SEEDS = st.integers(0, 2**32 - 1)
 PAIRS = st.tuples

@@ -1,5 +1,5 @@
 // y = (x - m) * s + u, with x - m = (x - m0) - delta.
-// NumPy twin: scale_shift in minidl/norm/moments.py.
+// A twin of scale_shift in minidl/norm/moments.py.
 //
 // Thread (c, s, n) writes the pixels p = s, s + S, s + 2S, ...: it reads the small arrays (C, N) once.  x, y (C, P, N).
 extern "C" __global__ void scale_shift(const REAL *__restrict__ x, const double *__restrict__ m0,

@@ -1,5 +1,5 @@
 // y = max(x, 0), NaN stays NaN; dx = dy where y > 0, else dy * 0.
-// NumPy twins: relu and relu_backward in minidl/layers/activation.py.
+// A twin of relu and relu_backward in minidl/layers/activation.py.
 
 // Thread t: one value.
 extern "C" __global__ void relu(const REAL *__restrict__ x, REAL *__restrict__ y, INDEX size) {

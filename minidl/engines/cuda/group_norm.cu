@@ -1,5 +1,5 @@
 // The small function of group, layer and instance normalization and its backward.
-// NumPy twin: group_norm and group_norm_backward in minidl/norm/group.py.
+// A twin of group_norm and group_norm_backward in minidl/norm/group.py.
 //
 // Small arrays are (C, N) in double; G channels in a row are a group. Thread (c, n) writes its values, and sums over the
 // channels of its group by itself.

@@ -1,5 +1,5 @@
 // losses[n] = -log p[labels[n], n] with p = softmax over k of the logits; dlogits = (p - onehot(labels)) / N.
-// NumPy twins: softmax_cross_entropy and softmax_cross_entropy_backward in minidl/losses.py; the mean over n is taken there.
+// A twin of softmax_cross_entropy and softmax_cross_entropy_backward in minidl/losses.py; the mean over n is taken there.
 
 // Thread n: one sample.  logits, p (K, N). A label outside of [0, K) gives the loss NaN: nobody can look at it here.
 extern "C" __global__ void softmax_cross_entropy(const REAL *__restrict__ logits, const long long *__restrict__ labels,

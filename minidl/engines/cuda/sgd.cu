@@ -1,6 +1,6 @@
 // One step of stochastic gradient descent:  g' = g + weight_decay * p,  v <- momentum * v + g',  p <- p - lr * v,
 // or with nesterov  p <- p - lr * g' - ahead * v, where ahead = lr * momentum.
-// NumPy twin: SGD.step in minidl/optim.py.
+// A twin of sgd in minidl/optim.py.
 //
 // Thread t: one parameter, in place.
 extern "C" __global__ void sgd(REAL *__restrict__ p, const REAL *__restrict__ g, REAL *__restrict__ v, REAL lr,

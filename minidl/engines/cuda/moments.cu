@@ -1,5 +1,5 @@
 // Mean and biased variance of each channel of each sample:  m[c,n] = mean_p x[c,p,n],  v[c,n] = mean_p (x[c,p,n] - m)^2.
-// NumPy twin: moments in minidl/norm/moments.py.
+// A twin of moments in minidl/norm/moments.py.
 //
 // Counted from o = x[c,0,n]: with d = mean_p (x - o),  m = o + d  and  v = mean_p (x - o)^2 - d^2. A large mean costs no
 // digits, and the difference few: o is one of the P values, so d^2 is at most (P - 1)*v, and the sums are in double.

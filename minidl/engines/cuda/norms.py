@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import memory
 from minidl.backend import Array, array_module
-from minidl.kernels import launch
+from minidl.engine import CUDA
+from minidl.engines.cuda.launch import launch
 from minidl.layers.base import Layer
+from minidl.norm.batch import BatchNorm
+from minidl.norm.group import GroupNorm
+from minidl.norm.mode import ModeNorm
+from minidl.norm.mode_group import ModeGroupNorm
 from minidl.norm.moments import Mean
 
 
-def serves(layer: Layer, array: Array) -> bool:
-    """Tell whether these kernels take over: on a GPU, for parameters of float32 or float64."""
-    return type(array) is not np.ndarray and layer.params["weight"].dtype.itemsize > 2
+def _serves(layer: Layer) -> bool:
+    """Tell whether these kernels take over: they read parameters of float32 or float64."""
+    return layer.params["weight"].dtype.itemsize > 2  # type: ignore[no-any-return]
 
 
 def _run(xp: ModuleType, source: str, dtype: Any, kernel: str, size: int, *args: Any) -> None:
@@ -33,60 +38,86 @@ def _rows(*arrays: Array) -> list[Array]:
     return [memory.batch_last(array_module(array), array, np.float64) for array in arrays]
 
 
-def batch_norm(
-    layer: Layer, m: Mean, v: Array, spread: str, eps: float, momentum: float, unbias: float
-) -> tuple[Array, Array, Any]:
-    """`minidl.norm.batch.batch_norm` in training, with the running statistics; `spread` names the second of them."""
+class _Written(NamedTuple):
+    """What the written function kept, where it stood in."""
+
+    kept: Any
+
+
+def _written(made: tuple[Array, Array, Any]) -> tuple[Array, Array, _Written]:
+    s, u, kept = made
+    return s, u, _Written(kept)
+
+
+@CUDA.twin(BatchNorm.small)
+def batch_norm(self: BatchNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    """`minidl.norm.batch.batch_norm` in training, with the running statistics."""
+    if not (self.training and _serves(self)):
+        return _written(BatchNorm.small(self, m, v, values))
+    unbias = values / (values - 1) if self.running == "unbiased" else 1.0
+    square = "running_mean_square" in self.buffers
     xp = array_module(v)
     m0, delta, v = _rows(*m, v)
-    weight, bias = layer.params["weight"], layer.params["bias"]
+    weight, bias = self.params["weight"], self.params["bias"]
     (s, u, d), rstd = xp.empty((3, *v.shape)), xp.empty(len(v))
-    running = layer.buffers["running_mean"], layer.buffers[spread]
-    numbers = *map(np.float64, (eps, momentum, unbias)), int(spread == "running_mean_square"), v.shape[1]
+    running = self.buffers.values()
+    numbers = *map(np.float64, (self.eps, self.momentum, unbias)), int(square), v.shape[1]
     arrays = (m0, delta, v, weight, bias, *running, s, u, d, rstd)
     launch(xp, "batch_norm", "batch_norm", v.size, *arrays, *numbers, dtype=weight.dtype)
     return s.T, u.T, (s, d, rstd)
 
 
-def batch_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@CUDA.twin(BatchNorm.small_backward)
+def batch_norm_backward(self: BatchNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.batch.batch_norm_backward` in training."""
+    if isinstance(kept, _Written):
+        return BatchNorm.small_backward(self, ds, du, training, kept.kept)
     xp = array_module(ds)
     ds, du = _rows(ds, du)
     dm, dv = xp.empty((2, *ds.shape))
-    arrays = (ds, du, *cache, dm, dv, layer.grads["weight"], layer.grads["bias"])
-    launch(xp, "batch_norm", "batch_norm_backward", ds.size, *arrays, ds.shape[1], dtype=layer.grads["weight"].dtype)
-    return dm.T, dv.T, {}
+    arrays = (ds, du, *kept, dm, dv, self.grads["weight"], self.grads["bias"])
+    launch(xp, "batch_norm", "batch_norm_backward", ds.size, *arrays, ds.shape[1], dtype=self.grads["weight"].dtype)
+    return dm.T, dv.T
 
 
-def group_norm(layer: Layer, m: Mean, v: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
+@CUDA.twin(GroupNorm.small)
+def group_norm(self: GroupNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.group.group_norm`."""
+    if not _serves(self):
+        return _written(GroupNorm.small(self, m, v, values))
     xp = array_module(v)
     m0, delta, v = _rows(*m, v)
-    weight, bias = layer.params["weight"], layer.params["bias"]
+    weight, bias = self.params["weight"], self.params["bias"]
     s, u, d, rstd = xp.empty((4, *v.shape))
-    size = len(v) // groups
+    size = len(v) // self.num_groups
     arrays = (m0, delta, v, weight, bias, s, u, d, rstd)
-    launch(xp, "group_norm", "group_norm", v.size, *arrays, np.float64(eps), size, v.shape[1], dtype=weight.dtype)
+    launch(xp, "group_norm", "group_norm", v.size, *arrays, np.float64(self.eps), size, v.shape[1], dtype=weight.dtype)
     return s.T, u.T, (size, s, d, rstd)
 
 
-def group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@CUDA.twin(GroupNorm.small_backward)
+def group_norm_backward(self: GroupNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.group.group_norm_backward`."""
+    if isinstance(kept, _Written):
+        return GroupNorm.small_backward(self, ds, du, training, kept.kept)
     xp = array_module(ds)
     ds, du = _rows(ds, du)
-    size, *kept = cache
+    size, *kept = kept
     dm, dv = xp.empty((2, *ds.shape))
-    arrays = (ds, du, *kept, dm, dv, layer.grads["weight"], layer.grads["bias"])
+    arrays = (ds, du, *kept, dm, dv, self.grads["weight"], self.grads["bias"])
     run = ("group_norm", "group_norm_backward", ds.size)
-    launch(xp, *run, *arrays, size, ds.shape[1], dtype=layer.grads["weight"].dtype)
-    return dm.T, dv.T, {}
+    launch(xp, *run, *arrays, size, ds.shape[1], dtype=self.grads["weight"].dtype)
+    return dm.T, dv.T
 
 
-def mode_norm(layer: Any, m: Mean, v: Array, eps: float, momentum: float) -> tuple[Array, Array, Any]:
+@CUDA.twin(ModeNorm.small)
+def mode_norm(self: ModeNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.mode.mode_norm` in training, from the gates to the running moments."""
+    if not (self.training and _serves(self)):
+        return _written(ModeNorm.small(self, m, v, values))
     xp = array_module(v)
     m0, delta, v = _rows(*m, v)
-    p = layer.params
+    p = self.params
     (k, c), n = p["gate.weight"].shape, v.shape[1]
     rows = p["weight"].size // c
     g, log_g, w = xp.empty((3, k, n))
@@ -96,27 +127,30 @@ def mode_norm(layer: Any, m: Mean, v: Array, eps: float, momentum: float) -> tup
 
     run("gates", n, m0, delta, p["gate.weight"], p["gate.bias"], g, log_g, k, c, n)
     run("mode_weights", k * n, log_g, w, n)
-    arrays = (m0, delta, v, w, p["weight"], p["bias"], *layer.buffers.values())
+    arrays = (m0, delta, v, w, p["weight"], p["bias"], *self.buffers.values())
     made = (origin, mu, mean, var, rstd, scale, offset)
-    run("mode_moments", k * c, *arrays, *made, np.float64(eps), np.float64(momentum), rows, c, n)
+    run("mode_moments", k * c, *arrays, *made, np.float64(self.eps), np.float64(self.momentum), rows, c, n)
     run("mode_norm", c * n, m0, delta, origin, g, scale, offset, s, u, k, c, n)
-    layer.gates, layer.mean, layer.var = g.T, mean, var
+    self.gates, self.mean, self.var = g.T, mean, var
     return s.T, u.T, (m0, delta, v, origin, g, w, mu, rstd, scale, offset, s)
 
 
-def mode_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@CUDA.twin(ModeNorm.small_backward)
+def mode_norm_backward(self: ModeNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.mode.mode_norm_backward` in training, step by step back."""
+    if isinstance(kept, _Written):
+        return ModeNorm.small_backward(self, ds, du, training, kept.kept)
     xp = array_module(ds)
     ds, du = _rows(ds, du)
-    m0, delta, v, origin, g, w, mu, rstd, scale, offset, s = cache
-    (k, c), n, gate_weight = mu.shape, ds.shape[1], layer.params["gate.weight"]
-    grads = [layer.grads[name] for name in ("gate.weight", "gate.bias", "weight", "bias")]
+    m0, delta, v, origin, g, w, mu, rstd, scale, offset, s = kept
+    (k, c), n, gate_weight = mu.shape, ds.shape[1], self.params["gate.weight"]
+    grads = [self.grads[name] for name in ("gate.weight", "gate.bias", "weight", "bias")]
     dmu, dvar, of_weight, of_bias = xp.empty((4, k, c))
     g_dg, dw, dlog_g, dz = xp.empty((4, k, n))
     dm, dv = xp.empty((2, c, n))
     run = partial(_run, xp, "mode_norm", gate_weight.dtype)
 
-    kept: tuple[Array, ...] = (ds, du, m0, delta, origin, g, mu, rstd, scale)
+    kept = (ds, du, m0, delta, origin, g, mu, rstd, scale)
     run("mode_moments_backward", k * c, *kept, dmu, dvar, of_weight, of_bias, c, n)
     kept = (ds, du, m0, delta, v, origin, g, mu, scale, offset, dmu, dvar)
     run("mode_weights_backward", k * n, *kept, g_dg, dw, c, n)
@@ -124,14 +158,18 @@ def mode_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[
     kept = (du, m0, delta, origin, s, g, w, mu, dmu, dvar, dlog_g, gate_weight)
     run("mode_norm_backward", c * n, *kept, dm, dv, dz, k, c, n)
     run("mode_gradients", k * c, dz, m0, delta, of_weight, of_bias, *grads, grads[2].size // c, k, c, n)
-    return dm.T, dv.T, {}
+    return dm.T, dv.T
 
 
-def mode_group_norm(layer: Any, m: Mean, v: Array, eps: float, spatial: bool) -> tuple[Array, Array, Any]:
+@CUDA.twin(ModeGroupNorm.small)
+def mode_group_norm(self: ModeGroupNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.mode_group.mode_group_norm`, from the gates on."""
+    if not _serves(self):
+        return _written(ModeGroupNorm.small(self, m, v, values))
+    spatial = self.moments == "spatial"
     xp = array_module(v)
     m0, delta, v = _rows(*m, v)
-    p = layer.params
+    p = self.params
     (c, n), k = v.shape, p["gate.bias"].size
     g, log_g, w = xp.empty((3, c, k, n))
     mu, rstd = xp.empty((2, k, n))
@@ -139,30 +177,35 @@ def mode_group_norm(layer: Any, m: Mean, v: Array, eps: float, spatial: bool) ->
     run = partial(_run, xp, "mode_group_norm", p["weight"].dtype)
 
     run("channel_gates", c * n, m0, delta, p["gate.weight"], p["gate.bias"], g, log_g, k, n)
-    run("channel_moments", k * n, m0, delta, v, log_g, w, mu, rstd, np.float64(eps), int(spatial), c, k, n)
+    run("channel_moments", k * n, m0, delta, v, log_g, w, mu, rstd, np.float64(self.eps), int(spatial), c, k, n)
     run("mode_group_norm", c * n, m0, delta, mu, rstd, p["weight"], p["bias"], scale, shift, s, u, k, n)
-    layer.gates = g.transpose(2, 0, 1)
+    self.gates = g.transpose(2, 0, 1)
     return s.T, u.T, (m0, delta, v, g, w, mu, rstd, scale, shift, int(spatial))
 
 
-def mode_group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@CUDA.twin(ModeGroupNorm.small_backward)
+def mode_group_norm_backward(
+    self: ModeGroupNorm, ds: Array, du: Array, training: bool, kept: Any
+) -> tuple[Array, Array]:
     """`minidl.norm.mode_group.mode_group_norm_backward`, step by step back."""
+    if isinstance(kept, _Written):
+        return ModeGroupNorm.small_backward(self, ds, du, training, kept.kept)
     xp = array_module(ds)
     ds, du = _rows(ds, du)
-    m0, delta, v, g, w, mu, rstd, scale, shift, spatial = cache
+    m0, delta, v, g, w, mu, rstd, scale, shift, spatial = kept
     (c, n), k = v.shape, len(mu)
-    weight, gate_weight, grads = layer.params["weight"], layer.params["gate.weight"], layer.grads
+    weight, gate_weight, grads = self.params["weight"], self.params["gate.weight"], self.grads
     dmu, dvar = xp.empty((2, k, n))
     dlog_g, dz = xp.empty((2, c, k, n))
     products, sums = xp.empty((2, c, k))
     dm, dv = xp.empty((2, c, n))
     run = partial(_run, xp, "mode_group_norm", weight.dtype)
 
-    kept: tuple[Array, ...] = (ds, du, m0, delta, v, w, mu, rstd, weight)
+    kept = (ds, du, m0, delta, v, w, mu, rstd, weight)
     run("channel_moments_backward", k * n, *kept, dmu, dvar, dlog_g, spatial, c, k, n)
     kept = (du, m0, delta, g, w, mu, rstd, dmu, dvar, dlog_g, weight, gate_weight)
     run("mode_group_norm_backward", c * n, *kept, dm, dv, dz, spatial, k, n)
     kept = (ds, du, m0, delta, scale, shift, dz)
     run("channel_gradients", c * k, *kept, products, sums, grads["weight"], grads["bias"], k, n)
     run("channel_gate_gradients", k, products, sums, grads["gate.weight"], grads["gate.bias"], c)
-    return dm.T, dv.T, {}
+    return dm.T, dv.T

@@ -1,6 +1,6 @@
 // dx[c, a, b, n] = sum of cols[c, i, j, h, w, n] over all (h, i), (w, j) with sh*h + i - ph = a and sw*w + j - pw = b:
 // the adjoint of im2col, gathered, so that every value is written by one thread.
-// NumPy twin: col2im in minidl/layers/conv.py.
+// A twin of col2im in minidl/layers/conv.py.
 //
 // Thread (c, a, b, n).  cols (C, kh, kw, Ho, Wo, N), dx (C, H, W, N).
 extern "C" __global__ void col2im(const REAL *__restrict__ cols, REAL *__restrict__ dx, INDEX H, INDEX W, INDEX N,

@@ -1,5 +1,5 @@
 // ds[c,n] = sum_p dy * (x - m),  du[c,n] = sum_p dy,  with x - m = (x - m0) - delta.
-// NumPy twin: scale_shift_sums in minidl/norm/moments.py.
+// A twin of scale_shift_sums in minidl/norm/moments.py.
 
 // Thread (c, s, n): the sums of dy * (x - m0) and of dy over the pixels p = s, s + S, s + 2S, ...  dy, x (C, P, N).
 extern "C" __global__ void scale_shift_sums_partial(const REAL *__restrict__ dy, const REAL *__restrict__ x,

@@ -1,5 +1,5 @@
 // y[c, h, w, n] = (1 / (kh*kw)) sum_ij x[c, sh*h + i - ph, sw*w + j - pw, n], 0 outside of x.
-// NumPy twin: AvgPool2d in minidl/layers/pool.py, with the sums in the same order.
+// A twin of avg_pool and avg_pool_backward in minidl/layers/pool.py, with the sums in the same order.
 
 // Thread (c, h, w, n).  x (C, H, W, N), y (C, Ho, Wo, N).
 extern "C" __global__ void avg_pool(const REAL *__restrict__ x, REAL *__restrict__ y, INDEX H, INDEX W, INDEX N,

@@ -1,5 +1,5 @@
 // The small function of mode group normalization and its backward: between the moments and scale-and-shift.
-// NumPy twin: channel_gates, channel_weights, mode_group_norm and mode_group_norm_backward in minidl/norm/mode_group.py.
+// A twin of channel_gates, channel_weights, mode_group_norm and mode_group_norm_backward in minidl/norm/mode_group.py.
 //
 // Small arrays are (C, N), (K, N) and (C, K, N) in double. Means m = m0 + delta are counted from each sample's first
 // channel; v is taken as 0 where spatial is 0.

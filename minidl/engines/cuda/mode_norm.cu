@@ -1,5 +1,5 @@
 // The small function of mode normalization and its backward, in training: between the moments and scale-and-shift.
-// NumPy twin: gates, mode_weights, mode_moments, mode_norm and mode_norm_backward in minidl/norm/mode.py.
+// A twin of gates, mode_weights, mode_moments, mode_norm and mode_norm_backward in minidl/norm/mode.py.
 //
 // Small arrays are (C, N), (K, N) and (K, C) in double. A kernel ends where a value needs those of other threads; each
 // thread makes its own sums over the batch, the channels or the modes. Means m = m0 + delta are counted from origin (C).

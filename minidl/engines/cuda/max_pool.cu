@@ -1,5 +1,5 @@
 // y[c, h, w, n] = max_ij x[c, sh*h + i - ph, sw*w + j - pw, n], -inf outside of x; dx = dy at the first maximum.
-// NumPy twin: MaxPool2d in minidl/layers/pool.py.
+// A twin of max_pool and max_pool_backward in minidl/layers/pool.py.
 //
 // As there, a row of the window is searched first and then the rows, so that NaN takes the same way: the maximum is NaN,
 // and its gradient goes to the largest value before the NaN.

@@ -20,6 +20,8 @@ from functools import partial
 import numpy as np
 
 from minidl import memory, parallel
+from minidl.engine import NUMPY
+from minidl.layers import conv
 from minidl.parallel import scratch
 
 Pair = tuple[int, int]
@@ -29,6 +31,7 @@ _SPLIT = 1 << 18  # values of one row's matrix, above which two threads should s
 _BAND = 1 << 17  # values of dL worked on at a time
 
 
+@NUMPY.twin(conv.conv2d)
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
     """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
     o, n = len(weight), len(x)
@@ -56,6 +59,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
     return y
 
 
+@NUMPY.twin(conv.conv2d_backward)
 def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,

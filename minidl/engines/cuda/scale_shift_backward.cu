@@ -1,5 +1,5 @@
 // dx = s * (dy - du/P) + (2*dv/P) * (x - m) + dm/P, with x - m = (x - m0) - delta.
-// NumPy twin: scale_shift_backward in minidl/norm/moments.py.
+// A twin of scale_shift_backward in minidl/norm/moments.py.
 //
 // Thread (c, s, n) writes the pixels p = s, s + S, s + 2S, ...: dx = dy * a + (x - m0) * b + rest, whose a, b and rest
 // it makes once from the small arrays (C, N).  dy, x, dx (C, P, N).

@@ -1,5 +1,5 @@
 // cols[c, i, j, h, w, n] = x[c, sh*h + i - ph, sw*w + j - pw, n], 0 outside of x: every window is a column.
-// NumPy twin: im2col in minidl/layers/conv.py.
+// A twin of im2col in minidl/layers/conv.py.
 //
 // Thread (c, h, w, n) writes the kh * kw values of one window.  x (C, H, W, N), cols (C, kh, kw, Ho, Wo, N).
 extern "C" __global__ void im2col(const REAL *__restrict__ x, REAL *__restrict__ cols, INDEX H, INDEX W, INDEX N,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import memory
 from minidl.backend import Array, array_module
-from minidl.kernels import launch
+from minidl.engine import CUDA
+from minidl.engines.cuda.launch import launch
+from minidl.norm import moments as written
 from minidl.norm.moments import Mean
 
 _WANTED = 1 << 17  # threads, about what a large GPU holds at once
@@ -30,7 +32,8 @@ class Centred(NamedTuple):
     delta: Array
 
 
-def moments(x: Array) -> tuple[Mean, Array, Centred]:
+@CUDA.twin(written.moments)
+def moments(x: Array) -> tuple[Mean, Array, Any]:
     """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
     xp = array_module(x)
     x = memory.batch_last(xp, x, xp.promote_types(x.dtype, xp.float32))
@@ -42,7 +45,8 @@ def moments(x: Array) -> tuple[Mean, Array, Centred]:
     return Mean(m0.T, delta.T), v.T, Centred(x, m0.T, delta.T)
 
 
-def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
+@CUDA.twin(written.scale_shift)
+def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     x = centred.x
     xp = array_module(x, s)
@@ -53,7 +57,8 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     return memory.batch_first(y.astype(dtype, copy=False))
 
 
-def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
+@CUDA.twin(written.scale_shift_sums)
+def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
     x = centred.x
     xp = array_module(dy=dy, x=x)
@@ -68,7 +73,8 @@ def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
     return ds.T, du.T
 
 
-def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
+@CUDA.twin(written.scale_shift_backward)
+def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array, dv: Array) -> Array:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     x = centred.x
     xp = array_module(dy=dy, x=x)

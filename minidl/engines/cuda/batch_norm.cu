@@ -1,5 +1,5 @@
 // The small function of batch normalization and its backward, in training: between the moments and scale-and-shift.
-// NumPy twin: batch_moments, batch_norm and batch_norm_backward in minidl/norm/batch.py.
+// A twin of batch_moments, batch_norm and batch_norm_backward in minidl/norm/batch.py.
 //
 // Small arrays are (C, N) in double. Thread (c, n) writes the values of its sample; it sums over the batch by itself,
 // like all N threads of its channel: they read the same values at the same time, and nobody waits for anybody.

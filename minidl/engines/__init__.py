@@ -1,0 +1,1 @@
+"""The engines: for each, faster twins of the written functions (`minidl.engine`)."""

@@ -1,0 +1,15 @@
+"""Numba's engine: NumPy arrays and compiled passes. What it has no twin of, it takes from NumPy's engine.
+
+Each module of `MODULES` registers twins with ``@NUMBA.twin(written)`` when it is imported, on the engine's first use.
+"""
+
+from importlib import import_module
+
+from minidl.engine import NUMBA, NUMPY
+
+MODULES: tuple[str, ...] = ()  # of this package
+
+import_module("minidl.engines.numpy")
+NUMBA.twins.update(NUMPY.twins)
+for _name in MODULES:
+    import_module(f"{__name__}.{_name}")

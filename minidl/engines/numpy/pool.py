@@ -1,0 +1,161 @@
+"""Pooling in NumPy's calls: separable, first along the width, then along the height.
+
+For the maximum this order picks, among equal values, the one that comes first row by row, as `minidl.layers.pool` does.
+What forward keeps is who won along the width and who along the height.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl import memory, parallel
+from minidl.backend import Array
+from minidl.engine import NUMPY
+from minidl.layers import pool
+from minidl.layers.conv import Pair, output_size
+from minidl.layers.pool import Shape
+
+
+@NUMPY.twin(pool.max_pool)
+def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Any]:
+    """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; returns y, and who won along width and height."""
+    t, (c, ho, wo, n) = _padded(x, kernel, stride, padding, -np.inf)
+    (kh, kw), (sh, sw), h = kernel, stride, t.shape[1]
+    y = memory.empty(np, (c, ho, wo, n), t.dtype)
+    won_w = memory.empty(np, (kw - 1, c, h, wo, n), bool)
+    won_h = memory.empty(np, (kh - 1, c, ho, wo, n), bool)
+
+    def share(some: slice) -> None:
+        wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
+        max_along(t[some], 2, sw, wide, won_w[:, some])
+        max_along(wide, 1, sh, y[some], won_h[:, some])
+
+    parallel.over(len(t), t.size, share)
+    return memory.batch_first(y), (won_w, won_h)
+
+
+@NUMPY.twin(pool.max_pool_backward)
+def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Return dx, for x of this shape: dy at the place of each window's maximum."""
+    (won_w, won_h), (sh, sw) = won, stride
+    dyt = memory.batch_last(np, dy)
+    dx = memory.empty(np, _padded_shape(shape, padding), dy.dtype)
+
+    def share(some: slice) -> None:
+        dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dy.dtype)
+        max_along_backward(dyt[some], won_h[:, some], 1, sh, dwide)
+        max_along_backward(dwide, won_w[:, some], 2, sw, dx[some])
+
+    parallel.over(len(dx), dx.size, share)
+    return _without_padding(dx, padding)
+
+
+@NUMPY.twin(pool.avg_pool)
+def avg_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """y[n,c,h,w] = (1/(kh·kw)) sum_ij x[n, c, sh·h + i − ph, sw·w + j − pw]."""
+    t, (c, ho, wo, n) = _padded(x, kernel, stride, padding, 0)
+    (kh, kw), (sh, sw) = kernel, stride
+    t = t.astype(np.promote_types(x.dtype, np.float32), copy=False)  # a sum of float16 may overflow
+    y = memory.empty(np, (c, ho, wo, n), t.dtype)
+
+    def share(some: slice) -> None:
+        wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
+        sum_along(t[some], 2, sw, kw, wide)
+        sum_along(wide, 1, sh, kh, y[some])
+        y[some] /= t.dtype.type(kh * kw)
+
+    parallel.over(len(t), t.size, share)
+    return memory.batch_first(y.astype(x.dtype, copy=False))
+
+
+@NUMPY.twin(pool.avg_pool_backward)
+def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """Return dx, for x of this shape: dy/(kh·kw), added up over the windows of each x."""
+    (kh, kw), (sh, sw) = kernel, stride
+    dyt = memory.batch_last(np, dy) / dy.dtype.type(kh * kw)
+    dx = memory.empty(np, _padded_shape(shape, padding), dy.dtype)
+
+    def share(some: slice) -> None:
+        dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dyt.dtype)
+        sum_along_backward(dyt[some], 1, sh, kh, dwide)
+        sum_along_backward(dwide, 2, sw, kw, dx[some])
+
+    parallel.over(len(dx), dx.size, share)
+    return _without_padding(dx, padding)
+
+
+# -- one axis ----------------------------------------------------------------------------------------------------------
+
+
+def max_along(x: Array, axis: int, stride: int, y: Array, won: Array) -> None:
+    """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it."""
+    best = _tap(x, axis, 0, stride, y)
+    if len(won) == 0:
+        y[...] = best
+    for j in range(1, len(won) + 1):
+        tap = _tap(x, axis, j, stride, y)
+        np.greater(tap, best, out=won[j - 1])
+        best = np.maximum(best, tap, out=y)
+
+
+def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
+    """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`."""
+    kernel = len(won) + 1
+    if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
+        dx[...] = 0  # else the windows tile x, and every value is written once
+    taps = [_tap(dx, axis, j, stride, dy) for j in range(kernel)]
+    if kernel > stride:  # windows overlap
+        for j in reversed(range(1, kernel)):
+            share = dy * won[j - 1]
+            taps[j] += share
+            dy = dy - share
+        taps[0] += dy
+        return
+    for j in reversed(range(1, kernel)):
+        np.multiply(dy, won[j - 1], out=taps[j])
+        dy = np.subtract(dy, taps[j], out=taps[0])
+    if kernel == 1:
+        taps[0][...] = dy
+
+
+def sum_along(x: Array, axis: int, stride: int, kernel: int, y: Array) -> None:
+    """Write the sum over windows along an axis into y."""
+    y[...] = _tap(x, axis, 0, stride, y)
+    for j in range(1, kernel):
+        y += _tap(x, axis, j, stride, y)
+
+
+def sum_along_backward(dy: Array, axis: int, stride: int, kernel: int, dx: Array) -> None:
+    """Add each dy to all values of its window in dx: the adjoint of `sum_along`."""
+    dx[...] = 0
+    for j in range(kernel):
+        target = _tap(dx, axis, j, stride, dy)
+        target += dy
+
+
+def _tap(x: Array, axis: int, j: int, stride: int, y: Array) -> Array:
+    """View the j-th value of every window along an axis; y has one value a window."""
+    return x[(slice(None),) * axis + (slice(j, j + stride * (y.shape[axis] - 1) + 1, stride),)]
+
+
+def _padded(x: Array, kernel: Pair, stride: Pair, padding: Pair, fill: float) -> tuple[Array, Shape]:
+    """Return the padded x as (C, H, W, N), and the shape (C, Ho, Wo, N) of y."""
+    ph, pw = padding
+    t = memory.batch_last(np, x)
+    if ph or pw:
+        t = np.pad(t, ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=fill)
+    ho, wo = (output_size(t.shape[i + 1], kernel[i], stride[i], 0) for i in (0, 1))
+    return t, (t.shape[0], ho, wo, t.shape[3])
+
+
+def _padded_shape(shape: Shape, padding: Pair) -> Shape:
+    (n, c, h, w), (ph, pw) = shape, padding
+    return c, h + 2 * ph, w + 2 * pw, n
+
+
+def _without_padding(dx: Array, padding: Pair) -> Array:
+    """Return the padded dx (C, H, W, N) as (N, C, H, W) without its padding."""
+    (ph, pw), (_, h, w, _) = padding, dx.shape
+    return memory.batch_first(dx[:, ph : h - ph, pw : w - pw])
