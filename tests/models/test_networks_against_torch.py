@@ -30,7 +30,7 @@ def network(model, norm, dtype="float64"):
         gate = ".gate." in name
         if gate or value.ndim < 4:  # convolutions are drawn already
             state[name] = (
-                value + rng.uniform(-1, 1, value.shape) if gate else value + rng.uniform(0.1, 0.4, value.shape)
+                value + rng.uniform(-0.3, 0.3, value.shape) if gate else value + rng.uniform(0.1, 0.4, value.shape)
             )
     net.load_state(state)
     return net
@@ -73,10 +73,13 @@ def test_outputs_gradients_and_statistics_are_those_of_pytorch(model, norm):
     got = pass_of(net, x, dy)
     want = {"y": ty.detach()} | {name: p.grad for name, p in module.named_parameters()}
     assert got.keys() == want.keys()
+    scales = {name: float(value.abs().max()) for name, value in want.items()}
+    # a gate near 1 leaves the small difference of gradients of the common size, whose rounding remains
+    rounding = 1e-14 * max(scales.values())
     for name, value in want.items():
-        scale = float(value.abs().max())  # the gates of a norm deep inside have hardly any gradient
-        assert scale > 1e-10, f"{name}: a vacuous gradient"
-        np.testing.assert_allclose(got[name], value.numpy(), rtol=0, atol=1e-9 * scale + 1e-15, err_msg=name)
+        assert scales[name] > 1e3 * rounding, f"{name}: a vacuous gradient"
+        atol = 1e-9 * scales[name] + rounding
+        np.testing.assert_allclose(got[name], value.numpy(), rtol=0, atol=atol, err_msg=name)
     after = module.state_dict()
     for name, value in to_torch(net).items():
         if "running" in name:
