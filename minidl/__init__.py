@@ -12,13 +12,15 @@ from minidl.layers.flatten import Flatten
 from minidl.layers.linear import Linear
 from minidl.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minidl.losses import SoftmaxCrossEntropy
-from minidl.models import LeNet, LeNet1989
+from minidl.models import NIN, VGG13, LeNet, LeNet1989, ResNet18, ResNet20, ResNet56
 from minidl.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, norm_factory
 from minidl.optim import SGD
 from minidl.parallel import threads
 
 __all__ = [
+    "NIN",
     "SGD",
+    "VGG13",
     "AvgPool2d",
     "BackendError",
     "BatchNorm",
@@ -37,6 +39,9 @@ __all__ = [
     "ModeGroupNorm",
     "ModeNorm",
     "ReLU",
+    "ResNet18",
+    "ResNet20",
+    "ResNet56",
     "Residual",
     "Sequential",
     "SoftmaxCrossEntropy",

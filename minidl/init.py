@@ -32,3 +32,11 @@ def mode_gate(num_modes: int, num_features: int, rng: np.random.Generator, dtype
     weight = 1 / num_modes + 0.01 * rng.standard_normal((num_modes, num_features))
     bound = 1 / math.sqrt(num_features)
     return weight.astype(dtype), rng.uniform(-bound, bound, num_modes).astype(dtype)
+
+
+def he_normal(shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
+    """Normal with mean 0 and variance 2/fan_in, which keeps the mean square through a layer and a ReLU.
+
+    He et al., "Delving deep into rectifiers", 2015. `shape` is (out, in, ...); fan_in is the product of all but out.
+    """
+    return (math.sqrt(2 / math.prod(shape[1:])) * rng.standard_normal(shape)).astype(dtype)

@@ -98,7 +98,7 @@ def test_one_seed_gives_one_network_on_every_library_and_another_seed_another(no
 
 
 @EACH_NORM
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["lenet", "lenet1989"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_the_gradient_of_the_whole_network_is_the_slope_of_its_loss(norm, model, training):
     x = draw(1, 4, 3, 32, 32, mean=0.0, std=1.0) + draw(5, 4, 3, 1, 1, mean=0.0, std=2.0)  # the gates see these means

@@ -95,6 +95,20 @@ class Residual(nn.Module):  # type: ignore[misc]
         return self.branch(x) + self.shortcut(x)
 
 
+class ZeroPaddedShortcut(nn.Module):  # type: ignore[misc]
+    """Every stride-th pixel of x, between channels of zeros."""
+
+    def __init__(self, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.out_channels, self.stride = out_channels, stride
+
+    def forward(self, x: Any) -> Any:
+        """Return the pixels of x that the stride keeps, with half of the new channels before them."""
+        more = self.out_channels - x.shape[1]
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(kept, (0, 0, 0, 0, more // 2, more - more // 2))
+
+
 def per_channel(values: Any) -> Any:
     """View (C,) as (C, 1, 1), to go with (N, C, H, W)."""
     return values[:, None, None]
@@ -153,6 +167,7 @@ TWINS: dict[str, Callable[[Any], Any]] = {
     "Tanh": lambda one: nn.Tanh(),
     "Dropout": lambda one: nn.Dropout(one.p),
     "Flatten": lambda one: nn.Flatten(),
+    "ZeroPaddedShortcut": lambda one: ZeroPaddedShortcut(one.out_channels, one.stride),
     "BatchNorm": lambda one: nn.BatchNorm2d(one.num_features, eps=one.eps, momentum=one.momentum),
     "InstanceNorm": lambda one: nn.InstanceNorm2d(one.num_features, eps=one.eps, affine=True),
     "LayerNorm": lambda one: nn.GroupNorm(1, one.num_features, eps=one.eps),

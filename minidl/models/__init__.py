@@ -2,7 +2,18 @@
 
 from minidl.models.lenet import LeNet
 from minidl.models.lenet1989 import LeNet1989
+from minidl.models.nin import NIN
+from minidl.models.resnet import ResNet18, ResNet20, ResNet56, ResNetCIFAR
+from minidl.models.vgg import VGG13
 
-__all__ = ["MODELS", "LeNet", "LeNet1989"]
+__all__ = ["MODELS", "NIN", "VGG13", "LeNet", "LeNet1989", "ResNet18", "ResNet20", "ResNet56", "ResNetCIFAR"]
 
-MODELS = {"lenet": LeNet, "lenet1989": LeNet1989}
+MODELS = {
+    "lenet": LeNet,
+    "lenet1989": LeNet1989,
+    "nin": NIN,
+    "vgg13": VGG13,
+    "resnet20": ResNet20,
+    "resnet56": ResNet56,
+    "resnet18": ResNet18,
+}

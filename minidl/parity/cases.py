@@ -172,14 +172,23 @@ def _norms() -> Iterator[Case]:
     yield from cases_of("(K=3), pooled", ModeGroupNorm, 3, moments="pooled")
 
 
+_NARROW: dict[str, dict[str, int]] = {  # large networks, a few channels wide, with two norms; ResNet56 is a ResNet20
+    "nin": {"width": 12},
+    "vgg13": {"width": 8},
+    "resnet20": {"width": 8},
+    "resnet18": {"width": 8},
+}
+
+
 def _models() -> Iterator[Case]:
-    for model in MODELS:
-        for name in NORMS:
+    for model in ("lenet", "lenet1989", *_NARROW):
+        for name in ("bn", "mn") if model in _NARROW else NORMS:
             for training in (True, False) if name in ("bn", "mn") else (True,):
 
                 def make(rng: np.random.Generator, dtype: str, model: str = model, name: str = name) -> Layer:
                     norm = norm_factory(name, dtype=dtype)
-                    net: Layer = MODELS[model](num_classes=7, in_channels=3, norm=norm, rng=rng, dtype=dtype)
+                    settings: dict[str, Any] = {"in_channels": 3, "norm": norm, "rng": rng, "dtype": dtype}
+                    net: Layer = MODELS[model](7, **settings, **_NARROW.get(model, {}))
                     return net
 
                 where = "" if training else ", inference"

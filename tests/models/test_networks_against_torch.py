@@ -1,0 +1,131 @@
+"""The paper's networks against PyTorch's of the same weights: outputs, all gradients, running statistics, names."""
+
+import numpy as np
+import pytest
+
+from minidl.layers.dropout import Dropout
+from minidl.models import MODELS
+from minidl.models.names import from_torch, layer_names, to_torch
+from minidl.norm import norm_factory
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+import torch_networks  # noqa: E402
+
+CLASSES, IMAGES = 7, 5
+SIZES = {"nin": (12, 16), "vgg13": (4, 32), "resnet20": (4, 15), "resnet56": (4, 9), "resnet18": (4, 33)}
+EACH_MODEL = pytest.mark.parametrize("model", SIZES)
+EACH_NORM = pytest.mark.parametrize("norm", ["bn", "mn"])
+
+
+def network(model, norm, dtype="float64"):
+    """Return a network without dropout, no parameter and no statistic of which is 0 or 1."""
+    rng = np.random.default_rng(3)
+    width, _ = SIZES[model]
+    net = MODELS[model](CLASSES, norm=norm_factory(norm, dtype=dtype), rng=rng, dtype=dtype, width=width)
+    for _, layer in net.named_layers():
+        if isinstance(layer, Dropout):
+            layer.p = 0.0
+    state = net.state()
+    for name, value in state.items():
+        gate = ".gate." in name
+        if gate or value.ndim < 4:  # convolutions are drawn already
+            state[name] = (
+                value + rng.uniform(-0.3, 0.3, value.shape) if gate else value + rng.uniform(0.1, 0.4, value.shape)
+            )
+    net.load_state(state)
+    return net
+
+
+def images(model):
+    size = SIZES[model][1]
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(IMAGES, 3, size, size)) + rng.normal(size=(IMAGES, 3, 1, 1))  # gates see the means
+
+
+def theirs(net, model, norm):
+    module = torch_networks.build(model, CLASSES, SIZES[model][0], norm).double()
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    state = {name: torch.from_numpy(np.asarray(value)) for name, value in to_torch(net).items()}
+    module.load_state_dict(state)  # strict: no name is missing, none is unexpected
+    return module
+
+
+def pass_of(net, x, dy):
+    """Return y and every gradient, by PyTorch's names."""
+    names = layer_names(net)
+    net.zero_grad()
+    y = net(x.astype(next(iter(net.state().values())).dtype))
+    net.backward(dy.astype(y.dtype))
+    grads = {f"{names[path]}.{name}": g for path, layer in net.named_layers() for name, g in layer.grads.items()}
+    return {"y": y} | grads
+
+
+@EACH_NORM
+@EACH_MODEL
+def test_outputs_gradients_and_statistics_are_those_of_pytorch(model, norm):
+    net = network(model, norm)
+    module, x = theirs(net, model, norm), images(model)
+    dy = np.random.default_rng(6).normal(size=(IMAGES, CLASSES))
+    ty = module(torch.from_numpy(x))
+    ty.backward(torch.from_numpy(dy))
+    got = pass_of(net, x, dy)
+    want = {"y": ty.detach()} | {name: p.grad for name, p in module.named_parameters()}
+    assert got.keys() == want.keys()
+    scales = {name: float(value.abs().max()) for name, value in want.items()}
+    # a gate near 1 leaves the small difference of gradients of the common size, whose rounding remains
+    rounding = 1e-14 * max(scales.values())
+    for name, value in want.items():
+        assert scales[name] > 1e3 * rounding, f"{name}: a vacuous gradient"
+        atol = 1e-9 * scales[name] + rounding
+        np.testing.assert_allclose(got[name], value.numpy(), rtol=0, atol=atol, err_msg=name)
+    after = module.state_dict()
+    for name, value in to_torch(net).items():
+        if "running" in name:
+            np.testing.assert_allclose(value, after[name].numpy(), rtol=1e-10, atol=1e-12, err_msg=name)
+    net.eval()
+    module.eval()
+    want_y = module(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(net(x), want_y, rtol=0, atol=1e-10 * np.abs(want_y).max())
+
+
+@EACH_NORM
+@EACH_MODEL
+def test_single_precision_is_as_far_from_pytorch_as_its_rounding_explains(model, norm):
+    """The tolerance of each array: how far float64 results move when parameters and x move by float32's rounding.
+
+    A sum of s rounded terms is off by about sqrt(s) of such moves; s is some hundreds to thousands here.
+    """
+    x, dy = images(model), np.random.default_rng(6).normal(size=(IMAGES, CLASSES))
+    x, dy = x.astype("float32").astype("float64"), dy.astype("float32").astype("float64")
+    single = network(model, norm, "float32")
+    exact = network(model, norm)
+    exact.load_state(single.state())
+    start = exact.state()
+    module = theirs(exact, model, norm)
+    ty = module(torch.from_numpy(x))
+    ty.backward(torch.from_numpy(dy))
+    want = {"y": ty.detach().numpy()} | {name: p.grad.numpy() for name, p in module.named_parameters()}
+    rng, eps = np.random.default_rng(8), np.finfo("float32").eps
+    moves = {name: eps * float(np.linalg.norm(value)) for name, value in want.items()}  # the rounding of the result
+    for _ in range(3):
+        exact.load_state({name: v * (1 + eps * rng.choice([-1, 1], v.shape)) for name, v in start.items()})
+        moved = pass_of(exact, x * (1 + eps * rng.choice([-1, 1], x.shape)), dy)
+        moves = {name: max(moves[name], float(np.linalg.norm(moved[name] - want[name]))) for name in want}
+    for name, got in pass_of(single, x, dy).items():
+        assert got.dtype == np.float32
+        off = float(np.linalg.norm(got - want[name]))
+        assert off <= 30 * moves[name], f"{name}: off by {off / moves[name]:.3g} times what rounding moves it by"
+
+
+@EACH_NORM
+@EACH_MODEL
+def test_states_of_pytorch_load_and_give_the_same_outputs(model, norm):
+    module = theirs(network(model, norm), model, norm)
+    width = SIZES[model][0]
+    net = MODELS[model](CLASSES, norm=norm_factory(norm, dtype="float64"), dtype="float64", width=width)
+    from_torch(net, module.state_dict())
+    x = images(model)
+    want = module.eval()(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(net.eval()(x), want, rtol=0, atol=1e-10 * np.abs(want).max())
