@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, array_module
-from minidl.engine import Engine, engine
+from minidl.engine import Engine
 from minidl.layers.base import Layer
 from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
 
@@ -51,7 +51,7 @@ class Norm(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dx; add the parameters' gradients."""
-        training, (on, centred, s, kept) = self.kept()
+        training, (on, centred, s, kept) = self.kept(dy)
         array_module(dy=dy, s=s)
         ds, du = on(scale_shift_sums)(dy, centred)
         dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
@@ -78,7 +78,7 @@ class Norm(Layer):
 
     def _check(self, x: Array) -> Engine:
         """Return the engine for x, which must have the right shape."""
-        on = engine(x=x, weight=self.params["weight"])
+        on = self.engine(x)
         name = type(self).__name__
         if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or x.size == 0:
             c = self.num_features
@@ -86,8 +86,6 @@ class Norm(Layer):
                 f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) and not empty, got {x.shape}; "
                 f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
             )
-        if x.dtype.kind != "f":
-            raise ValueError(f"{name}.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         return on
 
 
