@@ -68,7 +68,7 @@ class Norm(Layer):
         """Return dm and dv; add the parameters' gradients."""
         raise NotImplementedError
 
-    def _add_gradients(self, gradients: dict[str, Array]) -> None:
+    def _add_gradients(self, **gradients: Array) -> None:
         for name, gradient in gradients.items():
             self.grads[name] += gradient
 
@@ -89,6 +89,12 @@ class Norm(Layer):
         return on
 
 
+def update_running(running: Array, batch: Array, momentum: float) -> None:
+    """running ← momentum·batch + (1 − momentum)·running, in place: eq. 4 of the paper, momentum its lambda."""
+    running *= 1 - momentum
+    running += momentum * batch
+
+
 class BatchStatistics(Norm):
     """What the two norms with running statistics share: momentum, and the check that a batch has a variance."""
 
@@ -106,10 +112,8 @@ class BatchStatistics(Norm):
         self.buffers[name] = xp.asarray(value.astype("float64"))
 
     def _update(self, name: str, batch: Array) -> None:
-        """running ← momentum·batch + (1 − momentum)·running, in place."""
-        running = self.buffers[name]
-        running *= 1 - self.momentum
-        running += self.momentum * batch
+        """Let a running statistic move to the batch's."""
+        update_running(self.buffers[name], batch, self.momentum)
 
     def _check(self, x: Array) -> Engine:
         on = super()._check(x)
