@@ -25,6 +25,7 @@ from ..data import (
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
+from ..models.parts import first_alone
 from ..norm import norm_factory
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 
@@ -79,6 +80,8 @@ def make_model(config: Config, task: Task, init: np.random.Generator, dropout: n
             per_mode_affine=config.per_mode_affine,
             dtype=config.dtype,
         )
+        if config.norm_at == "first":
+            norm = first_alone(norm, norm_factory("bn", momentum=config.norm_momentum, dtype=config.dtype))
         model: Layer = MODELS[config.model](
             num_classes=task.num_classes, in_channels=3, norm=norm, rng=init, dtype=config.dtype
         )

@@ -15,6 +15,7 @@ from ..backend import NAMES as BACKENDS
 from ..data import TASKS
 from ..models import MODELS
 from ..norm import NORMS
+from .paper import RECIPES
 
 AUGMENTATIONS = ("none", "flip-crop")
 
@@ -22,7 +23,9 @@ AUGMENTATIONS = ("none", "flip-crop")
 FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
-NEWER_FIELDS = ("per_mode_affine", "rarer")
+NEWER_FIELDS = ("per_mode_affine", "rarer", "norm_at")
+
+PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
 
 
 class ConfigError(ValueError):
@@ -98,6 +101,8 @@ class Config:
         K of mn and mgn: one for all norms, or one for each in their order.
     groups : int
         G of gn.
+    norm_at : str
+        "all", or "first": the first norm alone is `norm`, the others are BN, as `--mn init` in the authors' code.
     per_mode_affine : bool
         Whether each mode of mn has a weight and a bias of its own (footnote 3 of the paper).
     norm_momentum : float
@@ -164,6 +169,7 @@ class Config:
     data_dir: str | os.PathLike[str] | None = None
     sample: bool = False
     rarer: str | None = None
+    norm_at: str = "all"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr_drops", tuple(self.lr_drops))
@@ -175,6 +181,7 @@ class Config:
             ("model", self.model, MODELS),
             ("task", self.task, TASKS),
             ("norm", self.norm, NORMS),
+            ("norm_at", self.norm_at, PLACES),
             ("augment", self.augment, AUGMENTATIONS),
             ("dtype", self.dtype, ("float32", "float64")),
             ("backend", self.backend, (None, *BACKENDS)),
@@ -217,6 +224,7 @@ class Config:
         """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
         modes = ".".join(map(str, _all(self.modes))) + "affine" * self.per_mode_affine
         norm = self.norm + {"mn": modes, "mgn": modes, "gn": str(self.groups)}.get(self.norm, "")
+        norm += "first" * (self.norm_at == "first")
         data = [self.rarer.replace("/", "")] if self.rarer else []
         data += ["sample"] if self.sample else []
         return "-".join([self.model, self.task, *data, norm, f"n{self.batch_size}", f"seed{self.seed}"])
@@ -259,11 +267,12 @@ def recipes() -> list[Recipe]:
     """Return every recipe, the paper's first."""
     table1 = Recipe(Config(momentum=0.0), "paper, Table 1; no momentum and no weight decay are ours")
     one = "ours: Table 1's on one dataset, with the momentum of the paper's single tasks"
-    return [table1, *(Recipe(Config(task=task), one) for task in TASKS if task != "multitask")]
+    paper = [Recipe(Config(**settings), source) for settings, source in RECIPES]
+    return [table1, *paper, *(Recipe(Config(task=task), one) for task in TASKS if task != "multitask")]
 
 
 def recipe(model: str = "lenet", task: str = "multitask") -> Config:
-    """Return the configuration of the recipe for this task, with this model.
+    """Return the configuration of the recipe for this model and task, else that of LeNet's for the task.
 
     Examples
     --------
@@ -271,10 +280,8 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     '15e'
     """
     config = Config(model=model, task=task)  # names the unknown one
-    for known in recipes():
-        if known.config.task == task:
-            config = replace(known.config, model=model)
-    return config
+    known = {(one.config.model, one.config.task): one.config for one in recipes()}
+    return known.get((model, task)) or replace(known.get(("lenet", task), config), model=model)
 
 
 def parse_rarer(text: str) -> tuple[str, int]:
