@@ -146,6 +146,8 @@ def _make_parser() -> argparse.ArgumentParser:
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
 
+    add("--image-size", type=int, metavar="S", help="side of the images of imagenet (224)")
+    add("--corrupt", metavar="WHAT", help="refuse or skip images of imagenet that cannot be decoded (refuse)")
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument

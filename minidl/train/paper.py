@@ -21,5 +21,12 @@ RECIPES: list[tuple[dict[str, Any], str]] = [
             ("resnet56", _CLASSIC, "ours: that of ResNet20; the authors' code reports 28.75 % on CIFAR-100"),
         )
     ),
+    (
+        {
+            **{"model": "resnet18", "task": "imagenet", "augment": "resized-crop", "batch_size": 256},
+            **{"length": "90e", "lr_drops": ("1/3", "2/3"), "weight_decay": 1e-4},
+        },
+        "paper, Table 4; random resized crop and flip are ours, the paper names none",
+    ),
 ]
 """(settings, where they come from), each with a model and a task of its own."""
