@@ -49,6 +49,7 @@ class Task:
     train: Dataset
     test: Dataset
     description: tuple[str, ...]
+    top5: bool = False  # whether the error of the five highest logits is measured too
 
     def describe(self) -> list[str]:
         """Return one line a source (images found of the official count, and where from), then what else to know."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import minidl
 from minidl.reproduce.origin import git_commit
-from minidl.train.recipes import Config
+from minidl.train.recipes import Config, recipe
 
 if sys.platform != "win32":
     import fcntl
@@ -34,7 +34,8 @@ def train_arguments(config: Config) -> list[str]:
     """
     length = LENGTHS.get(config.length[-1], "--touches")
     arguments = [config.model, config.task, length, config.length.rstrip("eu")]
-    arguments += ["--lr-drops", ",".join(config.lr_drops) or "none"] if config.lr_drops != Config.lr_drops else []
+    if config.lr_drops != recipe(config.model, config.task).lr_drops:
+        arguments += ["--lr-drops", ",".join(config.lr_drops) or "none"]
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in ("model", "task", "length", "lr_drops") or value is None or value is False:

@@ -116,6 +116,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn)")
+    add("--norm-at", metavar="WHERE", help="all, or first: the first norm alone, the others BN (all)")
     add("--modes", type=_modes, metavar="K", help="modes of mn and mgn (2), or one K a norm, such as 2,6")
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
@@ -125,21 +126,28 @@ def _make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--batch-size", type=int, metavar="N", help="images an update (128)")
     add("--lr", type=float, help="learning rate (0.1)")
-    add("--momentum", type=float, help="SGD's momentum (multitask 0, single tasks 0.9)")
-    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0)")
+    add("--momentum", type=float, help="SGD's momentum (multitask 0, others 0.9)")
+    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0; residual networks 1e-4)")
     add(
-        "--lr-drops", type=_spans, metavar="SPANS", help="when to drop lr, such as 2.5M,3M or 10e,12e or none (5/7,6/7)"
+        "--lr-drops",
+        type=_spans,
+        metavar="SPANS",
+        help="when to drop lr, such as 2.5M,3M or 10e,12e or none (the recipe's)",
     )
     add("--drop-factor", type=float, metavar="F", help="what a drop multiplies lr by (0.1)")
-    add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (none)")
+    add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (the recipe's)")
     add("--seed", type=int, help="one seed gives weights, order, augmentation and dropout (0)")
     length = group.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_length("e"), dest="length", metavar="E", help="length of the run (15)")
+    length.add_argument(
+        "--epochs", type=_length("e"), dest="length", metavar="E", help="length of the run (the recipe's)"
+    )
     length.add_argument("--updates", type=_length("u"), dest="length", metavar="U", help="the same in updates")
     length.add_argument(
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
 
+    add("--image-size", type=int, metavar="S", help="side of the images of imagenet (224)")
+    add("--corrupt", metavar="WHAT", help="refuse or skip images of imagenet that cannot be decoded (refuse)")
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument

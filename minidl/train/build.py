@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..backend import on_gpu
+from ..backend import on_gpu, to_device
 from ..data import (
     Compose,
     DataError,
@@ -22,9 +22,11 @@ from ..data import (
     channel_statistics,
     rarer,
 )
+from ..data.image_files import ImageFiles, ImageLoader
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
+from ..models.parts import first_alone
 from ..norm import norm_factory
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 
@@ -56,6 +58,13 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
     train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
     mean, std = channel_statistics(train_set)
     on_host = not on_gpu()
+    if isinstance(task.train.images, ImageFiles):
+        stream = partial(ImageLoader, mean=mean, std=std, dtype=config.dtype)
+        crop = config.augment == "resized-crop"
+        return (
+            stream(train_set, config.batch_size, random_crop=crop, drop_last=True, rng=rng),
+            stream(task.test, max(config.batch_size, EVAL_BATCH), shuffle=False),
+        )
     make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
     train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
@@ -79,11 +88,15 @@ def make_model(config: Config, task: Task, init: np.random.Generator, dropout: n
             per_mode_affine=config.per_mode_affine,
             dtype=config.dtype,
         )
+        if config.norm_at == "first":
+            norm = first_alone(norm, norm_factory("bn", momentum=config.norm_momentum, dtype=config.dtype))
         model: Layer = MODELS[config.model](
             num_classes=task.num_classes, in_channels=3, norm=norm, rng=init, dtype=config.dtype
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if isinstance(task.train.images, ImageFiles):
+        _check_size(model, config, task.train.images)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
     if not isinstance(config.modes, int) and norms != len(config.modes):
         raise ConfigError(
@@ -93,6 +106,16 @@ def make_model(config: Config, task: Task, init: np.random.Generator, dropout: n
         if isinstance(layer, Dropout):
             layer.rng = dropout
     return model
+
+
+def _check_size(model: Layer, config: Config, images: ImageFiles) -> None:
+    """Refuse images of a size that the network does not take."""
+    try:
+        model.eval().forward(to_device(np.zeros((1, *images.shape[1:]), config.dtype)))
+    except ValueError as error:
+        raise ConfigError(f"--image-size {images.shape[2]} does not fit {config.model}: {error}") from error
+    finally:
+        model.train()
 
 
 def make_plan(config: Config, batches: int) -> dict[str, Any]:

@@ -13,16 +13,20 @@ from typing import Any
 
 from ..backend import NAMES as BACKENDS
 from ..data import TASKS
+from ..data.image_files import CORRUPT
 from ..models import MODELS
 from ..norm import NORMS
+from .paper import RECIPES
 
-AUGMENTATIONS = ("none", "flip-crop")
+AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
 
 # Fields that change neither the numbers nor the log: a run may be resumed with others.
 FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
-NEWER_FIELDS = ("per_mode_affine", "rarer")
+NEWER_FIELDS = ("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt")
+
+PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
 
 
 class ConfigError(ValueError):
@@ -98,6 +102,8 @@ class Config:
         K of mn and mgn: one for all norms, or one for each in their order.
     groups : int
         G of gn.
+    norm_at : str
+        "all", or "first": the first norm alone is `norm`, the others are BN, as `--mn init` in the authors' code.
     per_mode_affine : bool
         Whether each mode of mn has a weight and a bias of its own (footnote 3 of the paper).
     norm_momentum : float
@@ -113,7 +119,8 @@ class Config:
     drop_factor : float
         What a drop multiplies lr by.
     augment : str
-        "none" or "flip-crop" (random horizontal flip; pad by 4 and crop).
+        "none", "flip-crop" (random horizontal flip; pad by 4 and crop) or, for the task imagenet, "resized-crop"
+        (a random part of the image, resized; random horizontal flip).
     seed : int
         One seed gives the weights, the order of the data, augmentation and dropout.
     dtype : str
@@ -132,6 +139,10 @@ class Config:
         Train on the bundled sample.
     rarer : str, optional
         Make one dataset of a task rarer, such as "svhn/10": train on every tenth of its images.
+    image_size : int
+        The side of the images of the task imagenet.
+    corrupt : str
+        "refuse" or "skip": what to do with an image of imagenet that cannot be decoded.
 
     Raises
     ------
@@ -164,6 +175,9 @@ class Config:
     data_dir: str | os.PathLike[str] | None = None
     sample: bool = False
     rarer: str | None = None
+    norm_at: str = "all"
+    image_size: int = 224
+    corrupt: str = "refuse"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr_drops", tuple(self.lr_drops))
@@ -175,20 +189,26 @@ class Config:
             ("model", self.model, MODELS),
             ("task", self.task, TASKS),
             ("norm", self.norm, NORMS),
+            ("norm_at", self.norm_at, PLACES),
             ("augment", self.augment, AUGMENTATIONS),
+            ("corrupt", self.corrupt, CORRUPT),
             ("dtype", self.dtype, ("float32", "float64")),
             ("backend", self.backend, (None, *BACKENDS)),
         )
         for field, value, known in choices:
             if value not in known:
                 raise ConfigError(_unknown(field, value, known))
-        for field in ("modes", "groups", "batch_size", "eval_every", "checkpoint_every", "threads"):
+        for field in ("modes", "groups", "batch_size", "image_size", "eval_every", "checkpoint_every", "threads"):
             value = getattr(self, field)
             if value is not None and min(_all(value), default=0) < 1:
                 shown = ",".join(map(str, _all(value)))
                 raise ConfigError(f"{_flag(field)} must be at least 1, got {shown}; give a whole number from 1 up")
         if self.rarer is not None:
             parse_rarer(self.rarer)
+            if self.task == "imagenet":
+                raise ConfigError(
+                    f"--rarer takes a dataset of a task, imagenet has one alone, got {self.rarer}; leave it out"
+                )
         for field in ("seed", "device"):
             value = getattr(self, field)
             if value is not None and value < 0:
@@ -202,6 +222,10 @@ class Config:
         ):
             if not holds:
                 raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(self, field)}; {cure}")
+        if self.augment != "none" and (self.augment == "resized-crop") != (self.task == "imagenet"):
+            raise ConfigError(
+                f"--augment {self.augment} does not go with {self.task}; imagenet takes resized-crop, others flip-crop"
+            )
         if self.data_dir is not None and self.sample:
             raise ConfigError("--data-dir and --sample exclude each other; give one of them")
         length = Span.parse(self.length)
@@ -217,6 +241,7 @@ class Config:
         """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
         modes = ".".join(map(str, _all(self.modes))) + "affine" * self.per_mode_affine
         norm = self.norm + {"mn": modes, "mgn": modes, "gn": str(self.groups)}.get(self.norm, "")
+        norm += "first" * (self.norm_at == "first")
         data = [self.rarer.replace("/", "")] if self.rarer else []
         data += ["sample"] if self.sample else []
         return "-".join([self.model, self.task, *data, norm, f"n{self.batch_size}", f"seed{self.seed}"])
@@ -259,11 +284,16 @@ def recipes() -> list[Recipe]:
     """Return every recipe, the paper's first."""
     table1 = Recipe(Config(momentum=0.0), "paper, Table 1; no momentum and no weight decay are ours")
     one = "ours: Table 1's on one dataset, with the momentum of the paper's single tasks"
-    return [table1, *(Recipe(Config(task=task), one) for task in TASKS if task != "multitask")]
+    paper = [Recipe(Config(**settings), source) for settings, source in RECIPES]
+    return [
+        table1,
+        *paper,
+        *(Recipe(Config(task=task), one) for task in TASKS if task not in ("multitask", "imagenet")),
+    ]
 
 
 def recipe(model: str = "lenet", task: str = "multitask") -> Config:
-    """Return the configuration of the recipe for this task, with this model.
+    """Return the configuration of the recipe for this model and task, else of LeNet's, or ResNet18's for imagenet.
 
     Examples
     --------
@@ -271,10 +301,9 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     '15e'
     """
     config = Config(model=model, task=task)  # names the unknown one
-    for known in recipes():
-        if known.config.task == task:
-            config = replace(known.config, model=model)
-    return config
+    known = {(one.config.model, one.config.task): one.config for one in recipes()}
+    others = "resnet18" if task == "imagenet" else "lenet"
+    return known.get((model, task)) or replace(known.get((others, task), config), model=model)
 
 
 def parse_rarer(text: str) -> tuple[str, int]:

@@ -88,7 +88,13 @@ class Trainer:
             check_same_run(build.settings(there), build.settings(asked), self.folder.path)
         self.progress = Progress(quiet)
         self.task = task or load_task(
-            config.task, data_dir=config.data_dir, sample=config.sample, progress=self.progress.bars
+            config.task,
+            data_dir=config.data_dir,
+            sample=config.sample,
+            progress=self.progress.bars,
+            image_size=config.image_size,
+            corrupt=config.corrupt,
+            workers=config.threads,
         )
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
@@ -246,7 +252,9 @@ class Trainer:
         now = time.perf_counter()
         rate = (self.step - self._lap_step) * self.config.batch_size / (now - self._lap)
         sources = self.task.test.sources
-        result = evaluate(self.model, self._test_loader, sources, stop=lambda: stop.received is not None)
+        result = evaluate(
+            self.model, self._test_loader, sources, stop=lambda: stop.received is not None, top5=self.task.top5
+        )
         if result is None:
             return None
         self._lap, self._lap_step = time.perf_counter(), self.step
