@@ -52,7 +52,7 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     x, m0, delta, shape, layout = centred
     y = memory.empty(np, shape, x.dtype)
-    arrays = x, m0, delta, _rows(s), _rows(u), y.reshape(-1), *layout
+    arrays = x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout
     parallel.over(len(m0), x.size, lambda some: _scale_shift(*arrays, some.start, some.stop))
     return memory.batch_first(y.astype(dtype, copy=False))
 
@@ -72,12 +72,12 @@ def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: A
     x, m0, delta, shape, layout = centred
     dx = memory.empty(np, shape, x.dtype)
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
-    arrays = dyt, x, m0, delta, _rows(s), _rows(du), _rows(dm), _rows(dv), dx.reshape(-1), *layout
+    arrays = dyt, x, m0, delta, rows(s), rows(du), rows(dm), rows(dv), dx.reshape(-1), *layout
     parallel.over(len(m0), x.size, lambda some: _backward(*arrays, some.start, some.stop))
     return memory.batch_first(dx.astype(dy.dtype, copy=False))
 
 
-def _rows(small: Array) -> Array:
+def rows(small: Array) -> Array:
     """View (N, C) as (C, N), or copy it."""
     t = small.T
     return t if t.flags.c_contiguous else np.ascontiguousarray(t)
