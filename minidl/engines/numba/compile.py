@@ -37,8 +37,10 @@ _NOTICED = 0.3  # seconds of compiling, after which it is announced
 @overload
 def jit(function: F) -> F: ...
 @overload
-def jit(*, in_order: bool = ..., inner: bool = ...) -> Callable[[F], F]: ...
-def jit(function: F | None = None, *, in_order: bool = False, inner: bool = False) -> F | Callable[[F], F]:
+def jit(*, in_order: bool = ..., apart: bool = ..., inner: bool = ...) -> Callable[[F], F]: ...
+def jit(
+    function: F | None = None, *, in_order: bool = False, apart: bool = False, inner: bool = False
+) -> F | Callable[[F], F]:
     """Compile a function when it is first called, to code that runs without the GIL and is kept on disk.
 
     Parameters
@@ -46,25 +48,26 @@ def jit(function: F | None = None, *, in_order: bool = False, inner: bool = Fals
     function : the function to compile
     in_order : bool
         Sums keep their order: the compiler may join a product and a sum, but not regroup.
+    apart : bool
+        The arrays do not overlap, or none is written to: the compiler relies on it, and spares its checks.
     inner : bool
-        For a function that compiled functions alone call. Its arrays must not overlap: the compiler relies on it.
+        For a function that compiled functions alone call; `apart` holds for it as well.
     """
     if function is None:
-        return lambda function: _compiled(function, in_order, inner)
-    return _compiled(function, in_order, inner)
+        return lambda function: _compiled(function, in_order, apart or inner, inner)
+    return _compiled(function, in_order, apart or inner, inner)
 
 
-def _compiled(function: F, in_order: bool, inner: bool) -> F:
+def _compiled(function: F, in_order: bool, apart: bool, inner: bool) -> F:
     options: dict[str, Any] = {
         "fastmath": {"contract", "nsz"} if in_order else _FAST,
         "error_model": "numpy",
         "nogil": True,
         "no_cfunc_wrapper": True,
     }
-    if inner:
-        options |= {"pipeline_class": _Apart, "no_cpython_wrapper": True}
-    else:
-        options["cache"] = True
+    if apart:
+        options["pipeline_class"] = _Apart
+    options["no_cpython_wrapper" if inner else "cache"] = True
     try:
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder can be written
