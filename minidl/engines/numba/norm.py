@@ -1,12 +1,12 @@
 """The heavy passes of `minidl.norm.moments`, each one reading of its arrays.
 
-A pass sees a channel as rows of L = r·N values, r pixels of all samples side by side, so that the loops along a row are
-long for small batches too; each place in the row has sums of its own, added up over the r places of a sample at the end.
+A pass sees a channel as rows of L = r·N values, r pixels of all samples side by side, so that loops along a row are
+long for small batches too; each place in the row has sums of its own, added up over the r places of a sample at the
+end. Sums run over blocks of 32 rows in the precision of x, and over the blocks in float64.
 
-Sums run over blocks of 32 rows in the precision of x, and over the blocks in float64. `moments` takes the deviations in a
-block from the mean of the block before, so that x is read once, and nothing cancels however large the mean or the image:
-these means jump by less than the deviations they add up to (the sum of their jumps squared is at most four times that
-of the deviations). x is kept as it is: x − m is (x − m0) − δ, with m0 and δ as in `minidl.norm.moments.Mean`.
+`moments` takes the deviations in a block from the mean of the block before, so that x is read once. Nothing cancels,
+however large the mean or the image: the squares of the jumps from mean to mean add up to at most four times those of
+the deviations. x is kept as it is: x − m is (x − m0) − δ, with m0 and δ as in `minidl.norm.moments.Mean`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
         return written.max_pool(x, kernel, stride, padding)
     t, shape = _windows(x, kernel, stride, padding)
     y, won = memory.empty(np, shape, x.dtype), memory.empty(np, shape, np.uint8)
-    c, ho, wo, n = shape
+    c, ho, wo, _ = shape
     arrays = t.reshape(-1), y.reshape(-1), won.reshape(-1)
     if kernel == stride == (2, 2) and padding == (0, 0):
         sizes = *t.shape[1:], ho, wo
@@ -87,7 +87,7 @@ def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
     return t, (t.shape[0], ho, wo, t.shape[3])
 
 
-# -- compiled: arrays are flat, unsigned indices need no check; `window` holds sizes in rows -----------------------------
+# -- compiled: arrays are flat, unsigned indices need no check; `window` holds sizes in rows ---------------------------
 
 
 @jit(apart=True)
