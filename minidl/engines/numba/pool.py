@@ -26,8 +26,8 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
     c, ho, wo, _ = shape
     arrays = t.reshape(-1), y.reshape(-1), won.reshape(-1)
     if kernel == stride == (2, 2) and padding == (0, 0):
-        sizes = *t.shape[1:], ho, wo
-        parallel.over(c * ho, t.size, lambda some: _max_2x2(*arrays, *sizes, some.start, some.stop))
+        _, h, w, n = t.shape
+        parallel.over(c * ho, t.size, lambda some: _max_2x2(*arrays, h, w, n, ho, wo, some.start, some.stop))
     else:
         window = np.array((t.shape[1:], (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
         parallel.over(c * ho, t.size, lambda some: _max(*arrays, window, some.start, some.stop))

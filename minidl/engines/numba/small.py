@@ -22,7 +22,7 @@ _LEAST = 1e-200  # sums of gates below this are formed from their logarithms
 
 def serves(layer: Layer) -> bool:
     """Tell whether these functions take over: for parameters of float32 or float64."""
-    return layer.params["weight"].dtype.itemsize > 2
+    return bool(layer.params["weight"].dtype.itemsize > 2)
 
 
 def batch_norm(
@@ -43,7 +43,8 @@ def batch_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple
     """`minidl.norm.batch.batch_norm_backward` in training."""
     ds, du = rows(ds), rows(du)
     made = np.empty((2, *ds.shape))
-    _batch_norm_backward(ds, du, *cache, made, layer.grads["weight"], layer.grads["bias"])
+    s, d, rstd = cache
+    _batch_norm_backward(ds, du, s, d, rstd, made, layer.grads["weight"], layer.grads["bias"])
     dm, dv = made
     return dm.T, dv.T, {}
 
@@ -61,7 +62,9 @@ def group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple
     """`minidl.norm.group.group_norm_backward`."""
     ds, du = rows(ds), rows(du)
     made = np.empty((2, *ds.shape))
-    _group_norm_backward(ds, du, *cache, layer.params["weight"], made, layer.grads["weight"], layer.grads["bias"])
+    s, d, rstd = cache
+    of_weight, of_bias = layer.grads["weight"], layer.grads["bias"]
+    _group_norm_backward(ds, du, s, d, rstd, layer.params["weight"], made, of_weight, of_bias)
     dm, dv = made
     return dm.T, dv.T, {}
 
@@ -88,7 +91,8 @@ def mode_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[
     weight, bias = p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
     of_weight, of_bias = grads["weight"].reshape(-1, c), grads["bias"].reshape(-1, c)
     of_gates = grads["gate.weight"], grads["gate.bias"]
-    _mode_norm_backward(ds, du, *cache, p["gate.weight"], weight, bias, made, *of_gates, of_weight, of_bias)
+    arrays = *cache, p["gate.weight"], weight, bias, made, *of_gates, of_weight, of_bias
+    _mode_norm_backward(ds, du, *arrays)
     dm, dv = made
     return dm.T, dv.T, {}
 
@@ -113,8 +117,8 @@ def mode_group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> 
     made = np.empty((2, *ds.shape))
     p, grads = layer.params, layer.grads
     of_gates = grads["gate.weight"].reshape(-1), grads["gate.bias"]
-    arrays = p["gate.weight"].reshape(-1), p["weight"], made, *of_gates, grads["weight"], grads["bias"]
-    _mode_group_norm_backward(ds, du, *cache, *arrays)
+    arrays = *cache, p["gate.weight"].reshape(-1), p["weight"], made, *of_gates, grads["weight"], grads["bias"]
+    _mode_group_norm_backward(ds, du, *arrays)
     dm, dv = made
     return dm.T, dv.T, {}
 
