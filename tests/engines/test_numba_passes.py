@@ -245,7 +245,7 @@ def test_a_step_of_the_optimiser_is_the_written_one(settings: tuple[float, float
     for step in range(3):
         flat.grads[...] = draw(step, len(p), dtype=dtype)
         written.step()
-        optim.sgd(p, flat.grads, v, 0.3, momentum, decay, nesterov)
+        optim.sgd(p, flat.grads, v, flat.scratch, 0.3, momentum, decay, nesterov)
     close({"p": p, "v": v}, {"p": flat.params, "v": flat.velocity}, TOLERANCE[dtype])
 
 

@@ -6,14 +6,16 @@ import numpy as np
 
 from minidl import memory, parallel
 from minidl.backend import Array
+from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
-from minidl.layers import activation as written
+from minidl.layers import activation
 
 
+@NUMBA.twin(activation.relu)
 def relu(x: Array) -> Array:
     """y = max(x, 0); NaN stays NaN."""
     if x.dtype.itemsize < 4:
-        return written.relu(x)
+        return NUMPY(activation.relu)(x)
     t = memory.batch_last(np, x)
     y = memory.empty(np, t.shape, x.dtype)
     flat, out = t.reshape(-1), y.reshape(-1)
@@ -21,10 +23,11 @@ def relu(x: Array) -> Array:
     return memory.batch_first(y)
 
 
+@NUMBA.twin(activation.relu_backward)
 def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
     if dy.dtype != y.dtype or y.dtype.itemsize < 4:
-        return written.relu_backward(dy, y)
+        return NUMPY(activation.relu_backward)(dy, y)
     dyt, yt = memory.batch_last(np, dy), memory.batch_last(np, y)
     dx = memory.empty(np, dyt.shape, dy.dtype)
     flat, kept, out = dyt.reshape(-1), yt.reshape(-1), dx.reshape(-1)

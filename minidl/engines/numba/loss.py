@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl import memory
+from minidl import losses, memory
 from minidl.backend import Array
+from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 
 
+@NUMBA.twin(losses.softmax_cross_entropy)
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p."""
     dtype = np.float32 if logits.dtype.itemsize == 2 else logits.dtype
@@ -20,6 +22,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     return z.dtype.type(loss), p.T
 
 
+@NUMBA.twin(losses.softmax_cross_entropy_backward)
 def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
     """dlogits = (p − onehot(labels)) / N."""
     pt = memory.batch_last(np, p)

@@ -19,7 +19,9 @@ import numpy as np
 
 from minidl import memory, parallel
 from minidl.backend import Array
+from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.norm import moments as written
 from minidl.norm.moments import Mean
 
 _LANES = 256  # values in a row, at least, where the image has as many
@@ -36,6 +38,7 @@ class Centred(NamedTuple):
     layout: tuple[int, int]  # P, and the pixels in a row
 
 
+@NUMBA.twin(written.moments)
 def moments(x: Array) -> tuple[Mean, Array, Centred]:
     """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
     t = memory.batch_last(np, x, np.float32 if x.dtype.itemsize == 2 else x.dtype)
@@ -48,6 +51,7 @@ def moments(x: Array) -> tuple[Mean, Array, Centred]:
     return Mean(m0.T, delta.T), v.T, Centred(flat, m0, delta, shape, layout)
 
 
+@NUMBA.twin(written.scale_shift)
 def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     x, m0, delta, shape, layout = centred
@@ -57,6 +61,7 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
     return memory.batch_first(y.astype(dtype, copy=False))
 
 
+@NUMBA.twin(written.scale_shift_sums)
 def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
     x, m0, delta, _, layout = centred
@@ -67,6 +72,7 @@ def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
     return ds.T, du.T
 
 
+@NUMBA.twin(written.scale_shift_backward)
 def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     x, m0, delta, shape, layout = centred

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl import parallel
+from minidl import optim, parallel
 from minidl.backend import Array
+from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 
 
-def sgd(p: Array, g: Array, v: Array, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> None:
-    """One step of `minidl.optim.SGD` on flat arrays of one dtype, in place."""
+@NUMBA.twin(optim.sgd)
+def sgd(
+    p: Array, g: Array, v: Array, scratch: Array, lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    """Change the parameters p and the velocities v in place, along the gradients g, for flat arrays."""
+    if p.dtype.itemsize < 4:
+        return optim.sgd(p, g, v, scratch, lr, momentum, weight_decay, nesterov)
     rates = np.array((lr, momentum, weight_decay, lr * momentum), p.dtype)
     kept, ahead = momentum != 0, nesterov
     parallel.over(p.size, p.size, lambda some: _sgd(p, g, v, rates, kept, ahead, some.start, some.stop))

@@ -6,21 +6,32 @@ any number. Rows of windows are shared out to the threads; in backward channels 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from minidl import memory, parallel
 from minidl.backend import Array
+from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
-from minidl.layers import pool as written
+from minidl.layers import pool
 from minidl.layers.conv import Pair, output_size
 
 Shape = tuple[int, ...]
 
 
-def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, tuple[Array, ...]]:
+class _Other(NamedTuple):
+    """What NumPy's engine kept, where it stood in."""
+
+    won: Any
+
+
+@NUMBA.twin(pool.max_pool)
+def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Any]:
     """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; returns y, and who won."""
     if x.dtype.itemsize < 4 or kernel[0] * kernel[1] > 256 or x.dtype.kind != "f":
-        return written.max_pool(x, kernel, stride, padding)
+        y, won = NUMPY(pool.max_pool)(x, kernel, stride, padding)
+        return y, _Other(won)
     t, shape = _windows(x, kernel, stride, padding)
     y, won = memory.empty(np, shape, x.dtype), memory.empty(np, shape, np.uint8)
     c, ho, wo, _ = shape
@@ -31,20 +42,19 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
     else:
         window = np.array((t.shape[1:], (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
         parallel.over(c * ho, t.size, lambda some: _max(*arrays, window, some.start, some.stop))
-    return memory.batch_first(y), (won,)
+    return memory.batch_first(y), won
 
 
-def max_pool_backward(
-    dy: Array, won: tuple[Array, ...], shape: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
+@NUMBA.twin(pool.max_pool_backward)
+def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return dx, for x of this shape: dy at the place of each window's maximum."""
-    if len(won) == 2:
-        return written.max_pool_backward(dy, won, shape, kernel, stride, padding)
+    if isinstance(won, _Other):
+        return NUMPY(pool.max_pool_backward)(dy, won.won, shape, kernel, stride, padding)
     n, c, h, w = shape
     dyt = memory.batch_last(np, dy)
     dx = memory.empty(np, (c, h, w, n), dy.dtype)
     _, ho, wo, _ = dyt.shape
-    arrays = dyt.reshape(-1), won[0].reshape(-1), dx.reshape(-1)
+    arrays = dyt.reshape(-1), won.reshape(-1), dx.reshape(-1)
     if kernel == stride == (2, 2) and padding == (0, 0):
         parallel.over(c, dx.size, lambda some: _max_2x2_backward(*arrays, h, w, n, ho, wo, some.start, some.stop))
     else:
@@ -53,10 +63,11 @@ def max_pool_backward(
     return memory.batch_first(dx)
 
 
+@NUMBA.twin(pool.avg_pool)
 def avg_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """y[n,c,h,w] = (1/(kh·kw)) sum_ij x[n, c, sh·h + i − ph, sw·w + j − pw]."""
     if x.dtype.itemsize < 4 or x.dtype.kind != "f":
-        return written.avg_pool(x, kernel, stride, padding)
+        return NUMPY(pool.avg_pool)(x, kernel, stride, padding)
     t, shape = _windows(x, kernel, stride, padding)
     y = memory.empty(np, shape, x.dtype)
     c, ho, wo, _ = shape
@@ -66,10 +77,11 @@ def avg_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     return memory.batch_first(y)
 
 
+@NUMBA.twin(pool.avg_pool_backward)
 def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return dx, for x of this shape: dy/(kh·kw), added up over the windows of each x."""
     if dy.dtype.itemsize < 4 or dy.dtype.kind != "f":
-        return written.avg_pool_backward(dy, shape, kernel, stride, padding)
+        return NUMPY(pool.avg_pool_backward)(dy, shape, kernel, stride, padding)
     n, c, h, w = shape
     dyt = memory.batch_last(np, dy)
     dx = memory.empty(np, (c, h, w, n), dy.dtype)

@@ -7,120 +7,155 @@ over the batch are `_dot` and `_sum`, which may regroup: everything else keeps i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl.backend import Array
+from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.norm import rows
 from minidl.layers.base import Layer
+from minidl.norm.batch import BatchNorm
+from minidl.norm.group import GroupNorm
+from minidl.norm.mode import ModeNorm
+from minidl.norm.mode_group import ModeGroupNorm
 from minidl.norm.moments import Mean
 
 _LEAST = 1e-200  # sums of gates below this are formed from their logarithms
 
 
-def serves(layer: Layer) -> bool:
-    """Tell whether these functions take over: for parameters of float32 or float64."""
-    return bool(layer.params["weight"].dtype.itemsize > 2)
+def _serves(layer: Layer) -> bool:
+    """Tell whether these functions take over: they read parameters of float32 or float64."""
+    return layer.params["weight"].dtype.itemsize > 2  # type: ignore[no-any-return]
 
 
-def batch_norm(
-    layer: Layer, m: Mean, v: Array, spread: str, eps: float, momentum: float, unbias: float
-) -> tuple[Array, Array, Any]:
-    """`minidl.norm.batch.batch_norm` in training, with the running statistics; `spread` names the second of them."""
+class _Written(NamedTuple):
+    """What the written function kept, where it stood in."""
+
+    kept: Any
+
+
+def _written(made: tuple[Array, Array, Any]) -> tuple[Array, Array, _Written]:
+    s, u, kept = made
+    return s, u, _Written(kept)
+
+
+@NUMBA.twin(BatchNorm.small)
+def batch_norm(self: BatchNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    """`minidl.norm.batch.batch_norm` in training, with the running statistics."""
+    if not (self.training and _serves(self)):
+        return _written(BatchNorm.small(self, m, v, values))
     m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
     made, rstd = np.empty((3, *v.shape)), np.empty(len(v))
-    p, running = layer.params, layer.buffers
-    second = spread == "running_mean_square"
-    arrays = m0, delta, v, p["weight"], p["bias"], running["running_mean"], running[spread], made, rstd
-    _batch_norm(*arrays, eps, momentum, unbias, second)
+    p, (mean, spread) = self.params, self.buffers.values()
+    unbias = values / (values - 1) if self.running == "unbiased" else 1.0
+    numbers = self.eps, self.momentum, unbias, "running_mean_square" in self.buffers
+    _batch_norm(m0, delta, v, p["weight"], p["bias"], mean, spread, made, rstd, *numbers)
     s, u, d = made
     return s.T, u.T, (s, d, rstd)
 
 
-def batch_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@NUMBA.twin(BatchNorm.small_backward)
+def batch_norm_backward(self: BatchNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.batch.batch_norm_backward` in training."""
-    ds, du = rows(ds), rows(du)
+    if isinstance(kept, _Written):
+        return BatchNorm.small_backward(self, ds, du, training, kept.kept)
+    ds, du, (s, d, rstd) = rows(ds), rows(du), kept
     made = np.empty((2, *ds.shape))
-    s, d, rstd = cache
-    _batch_norm_backward(ds, du, s, d, rstd, made, layer.grads["weight"], layer.grads["bias"])
+    _batch_norm_backward(ds, du, s, d, rstd, made, self.grads["weight"], self.grads["bias"])
     dm, dv = made
-    return dm.T, dv.T, {}
+    return dm.T, dv.T
 
 
-def group_norm(layer: Layer, m: Mean, v: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
+@NUMBA.twin(GroupNorm.small)
+def group_norm(self: GroupNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.group.group_norm`."""
+    if not _serves(self):
+        return _written(GroupNorm.small(self, m, v, values))
     m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
-    made, rstd = np.empty((3, *v.shape)), np.empty((groups, v.shape[1]))
-    _group_norm(m0, delta, v, layer.params["weight"], layer.params["bias"], made, rstd, eps)
+    made, rstd = np.empty((3, *v.shape)), np.empty((self.num_groups, v.shape[1]))
+    _group_norm(m0, delta, v, self.params["weight"], self.params["bias"], made, rstd, self.eps)
     s, u, d = made
     return s.T, u.T, (s, d, rstd)
 
 
-def group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@NUMBA.twin(GroupNorm.small_backward)
+def group_norm_backward(self: GroupNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.group.group_norm_backward`."""
-    ds, du = rows(ds), rows(du)
-    made = np.empty((2, *ds.shape))
-    s, d, rstd = cache
-    of_weight, of_bias = layer.grads["weight"], layer.grads["bias"]
-    _group_norm_backward(ds, du, s, d, rstd, layer.params["weight"], made, of_weight, of_bias)
+    if isinstance(kept, _Written):
+        return GroupNorm.small_backward(self, ds, du, training, kept.kept)
+    ds, du, (s, d, rstd) = rows(ds), rows(du), kept
+    made, grads = np.empty((2, *ds.shape)), self.grads
+    _group_norm_backward(ds, du, s, d, rstd, self.params["weight"], made, grads["weight"], grads["bias"])
     dm, dv = made
-    return dm.T, dv.T, {}
+    return dm.T, dv.T
 
 
-def mode_norm(layer: Any, m: Mean, v: Array, eps: float, momentum: float) -> tuple[Array, Array, Any]:
+@NUMBA.twin(ModeNorm.small)
+def mode_norm(self: ModeNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.mode.mode_norm` in training, from the gates to the running moments."""
+    if not (self.training and _serves(self)):
+        return _written(ModeNorm.small(self, m, v, values))
     m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
-    p, (k, c), n = layer.params, layer.params["gate.weight"].shape, v.shape[1]
+    p, (k, c), n = self.params, self.params["gate.weight"].shape, v.shape[1]
     of_gates, of_modes, made = np.empty((2, k, n)), np.empty((5, k, c)), np.empty((3, c, n))
-    weight, bias = p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
-    arrays = m0, delta, v, p["gate.weight"], p["gate.bias"], weight, bias
-    running = layer.buffers["running_mean"], layer.buffers["running_mean_square"]
-    _mode_norm(*arrays, *running, of_gates, of_modes, made, eps, momentum)
+    params = p["gate.weight"], p["gate.bias"], p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
+    arrays = m0, delta, v, *params, *self.buffers.values(), of_gates, of_modes, made, self.eps, self.momentum
+    _mode_norm(*arrays)
     s, u, _ = made
-    layer.gates, layer.mean, layer.var = of_gates[0].T, of_modes[1], of_modes[2]
+    self.gates, self.mean, self.var = of_gates[0].T, of_modes[1], of_modes[2]
     return s.T, u.T, (m0, delta, v, of_gates, of_modes, made)
 
 
-def mode_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@NUMBA.twin(ModeNorm.small_backward)
+def mode_norm_backward(self: ModeNorm, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
     """`minidl.norm.mode.mode_norm_backward` in training, step by step back."""
+    if isinstance(kept, _Written):
+        return ModeNorm.small_backward(self, ds, du, training, kept.kept)
     ds, du = rows(ds), rows(du)
-    p, grads, c = layer.params, layer.grads, len(ds)
+    p, grads, c = self.params, self.grads, len(ds)
     made = np.empty((2, *ds.shape))
-    weight, bias = p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
-    of_weight, of_bias = grads["weight"].reshape(-1, c), grads["bias"].reshape(-1, c)
-    of_gates = grads["gate.weight"], grads["gate.bias"]
-    arrays = *cache, p["gate.weight"], weight, bias, made, *of_gates, of_weight, of_bias
-    _mode_norm_backward(ds, du, *arrays)
+    params = p["gate.weight"], p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
+    of_affine = grads["weight"].reshape(-1, c), grads["bias"].reshape(-1, c)
+    arrays = ds, du, *kept, *params, made, grads["gate.weight"], grads["gate.bias"], *of_affine
+    _mode_norm_backward(*arrays)
     dm, dv = made
-    return dm.T, dv.T, {}
+    return dm.T, dv.T
 
 
-def mode_group_norm(layer: Any, m: Mean, v: Array, eps: float, spatial: bool) -> tuple[Array, Array, Any]:
+@NUMBA.twin(ModeGroupNorm.small)
+def mode_group_norm(self: ModeGroupNorm, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
     """`minidl.norm.mode_group.mode_group_norm`, from the gates on."""
-    m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
-    p = layer.params
+    if not _serves(self):
+        return _written(ModeGroupNorm.small(self, m, v, values))
+    m0, delta, v, spatial = rows(m.m0), rows(m.delta), rows(v), self.moments == "spatial"
+    p = self.params
     (c, n), k = v.shape, p["gate.bias"].size
     of_gates, of_modes, made = np.empty((2, c, k, n)), np.empty((2, k, n)), np.empty((4, c, n))
     scale = np.empty(n)
     arrays = m0, delta, v, p["gate.weight"].reshape(-1), p["gate.bias"], p["weight"], p["bias"]
-    _mode_group_norm(*arrays, of_gates, of_modes, made, scale, eps, spatial)
+    _mode_group_norm(*arrays, of_gates, of_modes, made, scale, self.eps, spatial)
     s, u, _, _ = made
-    layer.gates = of_gates[0].transpose(2, 0, 1)
+    self.gates = of_gates[0].transpose(2, 0, 1)
     return s.T, u.T, (m0, delta, v, of_gates, of_modes, made, scale, spatial)
 
 
-def mode_group_norm_backward(layer: Layer, ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+@NUMBA.twin(ModeGroupNorm.small_backward)
+def mode_group_norm_backward(
+    self: ModeGroupNorm, ds: Array, du: Array, training: bool, kept: Any
+) -> tuple[Array, Array]:
     """`minidl.norm.mode_group.mode_group_norm_backward`, step by step back."""
+    if isinstance(kept, _Written):
+        return ModeGroupNorm.small_backward(self, ds, du, training, kept.kept)
     ds, du = rows(ds), rows(du)
     made = np.empty((2, *ds.shape))
-    p, grads = layer.params, layer.grads
+    p, grads = self.params, self.grads
     of_gates = grads["gate.weight"].reshape(-1), grads["gate.bias"]
-    arrays = *cache, p["gate.weight"].reshape(-1), p["weight"], made, *of_gates, grads["weight"], grads["bias"]
-    _mode_group_norm_backward(ds, du, *arrays)
+    arrays = ds, du, *kept, p["gate.weight"].reshape(-1), p["weight"], made, *of_gates, grads["weight"], grads["bias"]
+    _mode_group_norm_backward(*arrays)
     dm, dv = made
-    return dm.T, dv.T, {}
+    return dm.T, dv.T
 
 
 # -- compiled --------------------------------------------------------------------------------------------------------
