@@ -193,6 +193,9 @@ def _unfold(sums: np.ndarray, kernels: int, o: int, c: int) -> np.ndarray:
     return total.reshape(kernels, 2 * pairs, 3 * threes)[:, :o, :c]
 
 
+_G = np.kron(winograd.G_ROWS, winograd.G_COLUMNS)  # (24, 9)
+
+
 class _TilePlan(NamedTuple):
     geometry: tuple[int, ...]
     units: list[Pair]
@@ -212,24 +215,23 @@ def _tile_plan(o: int, x: tuple[int, ...], padding: Pair) -> _TilePlan:
     ho, wo = h + 2 * padding[0] - 2, w + 2 * padding[1] - 2
     sixes, fours = _tiles(o)
     padded = 6 * sixes + 4 * fours
-    samples = max(32, min(256, KB // (36 * (c + padded))) // 16 * 16)
+    samples = max(32, min(256, KB // (24 * (c + padded))) // 16 * 16)
     samples = min(samples, n // 16 * 16)
-    units = -(-ho // 4) * -(-wo // 4) * -(-n // samples)
+    units = -(-ho // 4) * -(-wo // 2) * -(-n // samples)
     ld = _odd(samples)
     units = parallel.partition(units, max(1, -(-units // 16)))
     geometry = (*padding, samples, sixes, fours, ld)
-    return _TilePlan(geometry, units, 36 * c * ld + 64, 36 * padded * ld, np.arange(c) * ld)
+    return _TilePlan(geometry, units, 24 * c * ld + 64, 24 * padded * ld, np.arange(c) * ld)
 
 
 def winograd_conv(xt: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, padding: Pair, out: np.ndarray) -> bool:
     """Set out (O, Ho, Wo, N) to the 3×3 correlation of xt; return False where some value of it is not finite."""
     o, c = weight.shape[:2]
     plan = _tile_plan(o, xt.shape, padding)
-    g = winograd.G.astype(xt.dtype)
-    kernels = np.matmul(np.kron(g, g), weight.reshape(o * c, 9).T)  # (36, O·C)
+    kernels = np.matmul(_G.astype(xt.dtype), weight.reshape(o * c, 9).T)  # (24, O·C)
     sixes, fours = plan.geometry[3:5]
-    packed = memory.empty(np, (36 * (6 * sixes + 4 * fours) * c,), xt.dtype)
-    for k, part in enumerate(packed.reshape(36, -1)):
+    packed = memory.empty(np, (24 * (6 * sixes + 4 * fours) * c,), xt.dtype)
+    for k, part in enumerate(packed.reshape(24, -1)):
         correlate.pack(kernels[k].reshape(o, c, 1, 1), c, sixes, fours, part)
     if bias is None:
         bias = np.zeros(o, xt.dtype)
@@ -237,11 +239,11 @@ def winograd_conv(xt: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, p
 
     def task(i: int) -> None:
         u, m = scratch("u", (plan.u,), xt.dtype), scratch("m", (plan.m,), xt.dtype)
-        temp = scratch("temp", (36 * 64,), xt.dtype)
+        temp = scratch("temp", (24 * 16,), xt.dtype)
         places = scratch("places", (52,), np.int64)
         wrong[i] = winograd.band(
             xt.reshape(-1), xt.shape, packed, plan.offset, bias, out.reshape(-1), out.shape, plan.geometry,
-            *plan.units[i], u, m, temp, places[36:], places[:36],
+            *plan.units[i], u, m, temp, places[24:], places[:24],
         )
 
     parallel.run(task, len(plan.units))
@@ -253,7 +255,7 @@ def _tile_weight_plan(o: int, x: tuple[int, ...], padding: Pair) -> _TilePlan:
     c, h, w, n = x
     ho, wo = h + 2 * padding[0] - 2, w + 2 * padding[1] - 2
     samples = max(s for s in range(16, 129, 16) if n % s == 0)
-    every = -(-ho // 4) * -(-wo // 4)
+    every = -(-ho // 4) * -(-wo // 2)
     pairs, threes = (o + 1) // 2, (c + 2) // 3
     tiles = max(1, min(every, L2 // samples))
     units = -(-every // tiles) * (n // samples)
@@ -261,9 +263,9 @@ def _tile_weight_plan(o: int, x: tuple[int, ...], padding: Pair) -> _TilePlan:
     return _TilePlan(
         (*padding, samples, tiles, ld),
         parallel.partition(units, max(1, -(-units // 8))),
-        36 * 3 * threes * ld,
-        36 * 2 * pairs * ld,
-        np.array([36 * pairs * threes]),
+        24 * 3 * threes * ld,
+        24 * 2 * pairs * ld,
+        np.array([24 * pairs * threes]),
     )
 
 
@@ -275,17 +277,16 @@ def winograd_dweight(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> np.ndarr
 
     def task(i: int) -> None:
         u, m = scratch("u", (plan.u,), xt.dtype), scratch("m", (plan.m,), xt.dtype)
-        temp = scratch("temp", (36 * 64,), xt.dtype)
+        temp = scratch("temp", (24 * 16,), xt.dtype)
         places = scratch("places", (52,), np.int64)
         winograd.band_dweight(
             xt.reshape(-1), xt.shape, dyt.reshape(-1), dyt.shape, plan.geometry, *plan.units[i],
-            u, m, sums[i].reshape(-1), temp, places[36:], places[:36],
+            u, m, sums[i].reshape(-1), temp, places[24:], places[:24],
         )
 
     parallel.run(task, len(plan.units))
-    g = winograd.G.astype(xt.dtype)
-    s = _unfold(sums, 36, o, c).reshape(36, -1)
-    return np.matmul(np.kron(g, g).T, s).reshape(3, 3, o, c).transpose(2, 3, 0, 1)
+    s = _unfold(sums, 24, o, c).reshape(24, -1)
+    return np.matmul(_G.T.astype(xt.dtype), s).reshape(3, 3, o, c).transpose(2, 3, 0, 1)
 
 
 def conv2d(x, weight, bias, stride, padding):

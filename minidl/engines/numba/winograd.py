@@ -1,10 +1,13 @@
-"""Winograd's F(4×4, 3×3), compiled: a 3×3 convolution of stride 1 with 2.25 products for an output where there were 9.
+"""Winograd's F(4×2, 3×3), compiled: a 3×3 convolution of stride 1 with 3 products for an output where there were 9.
 
-Lavin & Gray 2016: each tile of 4×4 outputs is Y = Aᵀ[(G w Gᵀ) ⊙ (Bᵀ d B)]A for the 6×6 inputs d that it meets. Summed
-over channels the products ⊙ are 36 matrix products of (O, C) with (C, tiles·N). The transforms are sums of a few terms,
-elementwise over the batch, which lies innermost. The gradient of w, from the same formula: Gᵀ[sum (A dy Aᵀ) ⊙ (Bᵀ d B)]G.
+Lavin & Gray 2016: a tile of 4×2 outputs is Y = Aᵀ[(G w G'ᵀ) ⊙ (Bᵀ d B')]A' for the 6×4 inputs d that it meets. Summed
+over channels the products ⊙ are 24 matrix products of (O, C) with (C, tiles·N). The transforms are sums of a few terms,
+elementwise over the batch, which lies innermost. The gradient of w, from the same formula: Gᵀ[sum (A dy A'ᵀ) ⊙ (Bᵀ d B')]G'.
 
-A tile that has a non-finite value spreads it over all of its outputs; `output` tells, and the caller computes anew.
+Rows are interpolated at 0, ±5/8, ±3/2, ∞ and columns at 0, ±1, ∞. The error is that of a direct convolution or twice as
+large; the usual F(4×4) at 0, ±1, ±2, ∞ errs 10 times as much (Barabasz et al. 2020), and F(2×2) takes 4 products.
+
+A value that is not finite spreads over its tile; `band` tells, and the caller computes anew.
 """
 
 from __future__ import annotations
@@ -14,28 +17,50 @@ import numpy as np
 from minidl.engines.numba.correlate import dots, jit, products
 from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, zeros
 
-G = np.array([[1 / 4, 0, 0], [-1 / 6] * 3, [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
+TILE = (4, 2)  # outputs
+MEETS = (6, 4)  # inputs
+PRODUCTS = 24
+P, Q = 5 / 8, 3 / 2  # rows are interpolated at 0, ±P, ±Q, ∞; powers and products of these are exact
+P2, Q2 = P * P, Q * Q
+_AT_P, _AT_Q = 2 * P2 * (P2 - Q2), 2 * Q2 * (Q2 - P2)
+G_ROWS = np.array(
+    [
+        [1 / (P2 * Q2), 0, 0],
+        [1 / _AT_P, P / _AT_P, P2 / _AT_P],
+        [1 / _AT_P, -P / _AT_P, P2 / _AT_P],
+        [1 / _AT_Q, Q / _AT_Q, Q2 / _AT_Q],
+        [1 / _AT_Q, -Q / _AT_Q, Q2 / _AT_Q],
+        [0, 0, 1],
+    ]
+)
+G_COLUMNS = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
 
 
 @jit
-def _bt(a, b, c, d, e, f):
-    """Bᵀ times a column."""
-    p, q, r, s = e - 4 * c, d - 4 * b, e - c, 2 * (d - b)
-    return 4 * a - 5 * c + e, p + q, p - q, r + s, r - s, 4 * b - 5 * d + f
+def _b_rows(a, b, c, d, e, f):
+    """Bᵀ times a column of d."""
+    p, q, r, s = e - Q2 * c, P * (d - Q2 * b), e - P2 * c, Q * (d - P2 * b)
+    return P2 * Q2 * a - (P2 + Q2) * c + e, p + q, p - q, r + s, r - s, P2 * Q2 * b - (P2 + Q2) * d + f
 
 
 @jit
-def _at(a, b, c, d, e, f):
-    """Aᵀ times a column."""
-    p, q, r, s = b + c, b - c, d + e, d - e
-    return a + p + r, q + 2 * s, p + 4 * r, q + 8 * s + f
+def _b_columns(a, b, c, d):
+    """B'ᵀ times a row of d."""
+    return a - c, b + c, c - b, b - d
 
 
 @jit
-def _a(a, b, c, d):
-    """A times a column."""
-    p, q, r, s = a + c, b + d, a + 4 * c, 2 * b + 8 * d
+def _a_rows(a, b, c, d):
+    """A times a column of dy."""
+    p, q, r, s = a + P2 * c, P * (b + P2 * d), a + Q2 * c, Q * (b + Q2 * d)
     return a, p + q, p - q, r + s, r - s, d
+
+
+@jit
+def _output_rows(a, b, c, d, e, f):
+    """Aᵀ times a column of products."""
+    p, q, r, s = b + c, P * (b - c), d + e, Q * (d - e)
+    return a + p + r, q + s, P2 * p + Q2 * r, P2 * q + Q2 * s + f
 
 
 @jit
@@ -46,106 +71,124 @@ def _part(x, at, n):
 
 
 @jit
-def _places(height, width, n, top, left, size, places):
+def _places(height, width, n, top, left, rows, columns, places):
     """Set places[i, j] to where x[top + i, left + j] begins in a plane of x, or to a negative number outside."""
-    for i in range(size):
-        for j in range(size):
+    for i in range(rows):
+        for j in range(columns):
             inside = 0 <= top + i < height and 0 <= left + j < width
-            places[i * size + j] = ((top + i) * width + left + j) * n if inside else -(1 << 60)
+            places[i * columns + j] = ((top + i) * width + left + j) * n if inside else -(1 << 60)
 
 
 @jit
 def input_tile(x, plane, places, n0, n1, u, u0, step, temp):
-    """u[k·step + u0 + n − n0] = Bᵀ d B of one tile of one channel."""
+    """u[k·step + u0 + n − n0] = Bᵀ d B' of one tile of one channel, k = 4·row + column."""
     lanes = 64 // x.itemsize
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
-        for j in range(6):
-            v = _bt(
-                _part(x, plane + pick(places, j), n),
-                _part(x, plane + pick(places, 6 + j), n),
-                _part(x, plane + pick(places, 12 + j), n),
-                _part(x, plane + pick(places, 18 + j), n),
-                _part(x, plane + pick(places, 24 + j), n),
-                _part(x, plane + pick(places, 30 + j), n),
-            )
-            for i in range(6):
-                store(temp, (6 * i + j) * lanes, v[i])
         for i in range(6):
-            t = 6 * i * lanes
-            v = _bt(
-                load(temp, t),
-                load(temp, t + lanes),
-                load(temp, t + 2 * lanes),
-                load(temp, t + 3 * lanes),
-                load(temp, t + 4 * lanes),
-                load(temp, t + 5 * lanes),
+            p = 4 * i
+            t = p * lanes
+            w0, w1, w2, w3 = _b_columns(
+                _part(x, plane + pick(places, p), n),
+                _part(x, plane + pick(places, p + 1), n),
+                _part(x, plane + pick(places, p + 2), n),
+                _part(x, plane + pick(places, p + 3), n),
             )
-            w = u0 + n - n0 + 6 * i * step
-            for j in range(6):
-                store(u, w + j * step, v[j])
+            store(temp, t, w0)
+            store(temp, t + lanes, w1)
+            store(temp, t + 2 * lanes, w2)
+            store(temp, t + 3 * lanes, w3)
+        for j in range(4):
+            t = j * lanes
+            w0, w1, w2, w3, w4, w5 = _b_rows(
+                load(temp, t),
+                load(temp, t + 4 * lanes),
+                load(temp, t + 8 * lanes),
+                load(temp, t + 12 * lanes),
+                load(temp, t + 16 * lanes),
+                load(temp, t + 20 * lanes),
+            )
+            k = u0 + n - n0 + j * step
+            store(u, k, w0)
+            store(u, k + 4 * step, w1)
+            store(u, k + 8 * step, w2)
+            store(u, k + 12 * step, w3)
+            store(u, k + 16 * step, w4)
+            store(u, k + 20 * step, w5)
 
 
 @jit
-def gradient_tile(dy, plane, places, n0, n1, u, u0, step, temp):
-    """u[k·step + u0 + n − n0] = A dy Aᵀ of one tile of one channel."""
+def gradient_tile(dy, plane, places, n0, n1, u, u0, step):
+    """u[k·step + u0 + n − n0] = A dy A'ᵀ of one tile of one channel."""
     lanes = 64 // dy.itemsize
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
-        for j in range(4):
-            v = _a(
-                _part(dy, plane + pick(places, j), n),
-                _part(dy, plane + pick(places, 4 + j), n),
-                _part(dy, plane + pick(places, 8 + j), n),
-                _part(dy, plane + pick(places, 12 + j), n),
-            )
-            for i in range(6):
-                store(temp, (4 * i + j) * lanes, v[i])
-        for i in range(6):
-            t = 4 * i * lanes
-            v = _a(load(temp, t), load(temp, t + lanes), load(temp, t + 2 * lanes), load(temp, t + 3 * lanes))
-            w = u0 + n - n0 + 6 * i * step
-            for j in range(6):
-                store(u, w + j * step, v[j])
+        l0, l1, l2, l3, l4, l5 = _a_rows(
+            _part(dy, plane + pick(places, 0), n),
+            _part(dy, plane + pick(places, 2), n),
+            _part(dy, plane + pick(places, 4), n),
+            _part(dy, plane + pick(places, 6), n),
+        )
+        r0, r1, r2, r3, r4, r5 = _a_rows(
+            _part(dy, plane + pick(places, 1), n),
+            _part(dy, plane + pick(places, 3), n),
+            _part(dy, plane + pick(places, 5), n),
+            _part(dy, plane + pick(places, 7), n),
+        )
+        k = u0 + n - n0
+        _gradient_row(u, k, step, l0, r0)
+        _gradient_row(u, k + 4 * step, step, l1, r1)
+        _gradient_row(u, k + 8 * step, step, l2, r2)
+        _gradient_row(u, k + 12 * step, step, l3, r3)
+        _gradient_row(u, k + 16 * step, step, l4, r4)
+        _gradient_row(u, k + 20 * step, step, l5, r5)
+
+
+@jit
+def _gradient_row(u, k, step, left, right):
+    """Store a row times A'ᵀ."""
+    store(u, k, left)
+    store(u, k + step, left + right)
+    store(u, k + 2 * step, left - right)
+    store(u, k + 3 * step, -1 * right)
 
 
 @jit
 def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
-    """y = Aᵀ m A + shift at one tile of one channel; return 0, or NaN where a value is not finite."""
+    """y = Aᵀ m A' + shift at one tile of one channel; return 0, or NaN where a value is not finite."""
     lanes = 64 // y.itemsize
-    nothing = zeros(y)
-    wrong = zeros(y)
+    nothing = wrong = zeros(y)
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
         w = m0 + n - n0
-        for j in range(6):
+        for j in range(4):
             k = w + j * step
-            v = _at(
+            w0, w1, w2, w3 = _output_rows(
                 load(m, k),
-                load(m, k + 6 * step),
+                load(m, k + 4 * step),
+                load(m, k + 8 * step),
                 load(m, k + 12 * step),
-                load(m, k + 18 * step),
-                load(m, k + 24 * step),
-                load(m, k + 30 * step),
+                load(m, k + 16 * step),
+                load(m, k + 20 * step),
             )
-            for i in range(4):
-                store(temp, (6 * i + j) * lanes, v[i])
+            t = j * lanes
+            store(temp, t, w0)
+            store(temp, t + 4 * lanes, w1)
+            store(temp, t + 8 * lanes, w2)
+            store(temp, t + 12 * lanes, w3)
         for i in range(4):
-            t = 6 * i * lanes
-            v = _at(
-                load(temp, t),
-                load(temp, t + lanes),
-                load(temp, t + 2 * lanes),
-                load(temp, t + 3 * lanes),
-                load(temp, t + 4 * lanes),
-                load(temp, t + 5 * lanes),
-            )
-            for j in range(4):
-                place = pick(places, 4 * i + j)
-                if place >= 0:
-                    value = v[j] + shift
-                    wrong = fma(value, nothing, wrong)
-                    store(y, plane + place + n, value)
+            t = 4 * i * lanes
+            b, c = load(temp, t + lanes), load(temp, t + 2 * lanes)
+            left = load(temp, t) + b + c + shift
+            right = b - c - load(temp, t + 3 * lanes) + shift
+            place = pick(places, 2 * i)
+            if place >= 0:
+                wrong = fma(left, nothing, wrong)
+                store(y, plane + place + n, left)
+            place = pick(places, 2 * i + 1)
+            if place >= 0:
+                wrong = fma(right, nothing, wrong)
+                store(y, plane + place + n, right)
     return total(wrong)
 
 
@@ -158,7 +201,7 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
     ph, pw, samples, sixes, fours, ld = geometry
     channels, height, width, n = xs
     o, ho, wo, _ = ys
-    across = (wo + 3) // 4
+    across = (wo + 1) // 2
     slices = (n + samples - 1) // samples
     padded = 6 * sixes + 4 * fours
     wrong = zeros(y)
@@ -167,12 +210,12 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
         tile, n0 = unit // slices, unit % slices * samples
         n1 = min(n, n0 + samples)
         n0 = min(n0, n1 - samples)
-        r, q = tile // across * 4, tile % across * 4
-        _places(height, width, n, r - ph, q - pw, 6, places6)
-        _places(ho, wo, n, r, q, 4, places)
+        r, q = tile // across * 4, tile % across * 2
+        _places(height, width, n, r - ph, q - pw, 6, 4, places6)
+        _places(ho, wo, n, r, q, 4, 2, places)
         for c in range(channels):
             input_tile(x, c * height * width * n, places6, n0, n1, u, c * ld, channels * ld, temp)
-        for k in range(36):
+        for k in range(24):
             products(
                 u, k * channels * ld, offset, 0, channels, packed, k * padded * channels, 0,
                 sixes, fours, channels, m, k * padded * ld, ld, n1 - n0, True,
@@ -191,11 +234,15 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
     ph, pw, samples, tiles, ld = geometry
     channels, height, width, n = xs
     o, ho, wo, _ = ys
-    across = (wo + 3) // 4
+    across = (wo + 1) // 2
     every = across * ((ho + 3) // 4)
     slices = n // samples
     lanes = 64 // x.itemsize
     pairs, threes = (o + 1) // 2, (channels + 2) // 3
+    for i in range(len(u)):
+        u[i] = 0  # also the channels that fill a group of three up, or a pair
+    for i in range(len(g)):
+        g[i] = 0
     for unit in range(first, last):
         n0 = unit % slices * samples
         n1 = n0 + samples
@@ -203,15 +250,15 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
         t1 = min(every, t0 + tiles)
         for tile in range(t0, t1):
             at = (tile - t0) * samples
-            r, q = tile // across * 4, tile % across * 4
-            _places(height, width, n, r - ph, q - pw, 6, places6)
-            _places(ho, wo, n, r, q, 4, places)
+            r, q = tile // across * 4, tile % across * 2
+            _places(height, width, n, r - ph, q - pw, 6, 4, places6)
+            _places(ho, wo, n, r, q, 4, 2, places)
             for c in range(channels):
                 input_tile(x, c * height * width * n, places6, n0, n1, u, c * ld + at, 3 * threes * ld, temp)
             for c in range(o):
-                gradient_tile(dy, c * ho * wo * n, places, n0, n1, g, c * ld + at, 2 * pairs * ld, temp)
+                gradient_tile(dy, c * ho * wo * n, places, n0, n1, g, c * ld + at, 2 * pairs * ld)
         columns = (t1 - t0) * samples
-        for k in range(36):
+        for k in range(24):
             u0 = k * 3 * threes * ld
             g0 = k * 2 * pairs * ld
             for p0 in range(0, pairs, 8):
