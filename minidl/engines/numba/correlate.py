@@ -1,4 +1,4 @@
-"""Correlation with a few registers and no lowered matrix: the compiled kernels of the direct convolution.
+"""Convolution as a matrix product without the matrix: the compiled loops of the direct convolution.
 
 A convolution is a matrix product whose right-hand matrix has one row for each tap t = (c, i, j) of the kernel: that row
 is a stretch of x, shifted. With the batch innermost in memory it begins `offset[t]` values after the first, and is
@@ -14,38 +14,25 @@ number of cache lines from row to row, without which they all would fall into th
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numba import njit
-
+from minidl.engines.numba.compile import jit
 from minidl.engines.numba.vector import fma, load, pick, spread_at, store, sums8, zeros
 
-_FLAGS: dict[str, Any] = {
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},
-    "nogil": True,
-    "error_model": "numpy",
-    "cache": True,
-}
-jit = njit(**_FLAGS)
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
 
 
-@jit
-def copy_rows(x, first, last, left, step, positions, row, plane, buffer, n0, n1):
-    """Copy rows first:last of samples n0:n1 of x (C, H, W, N) to the buffer, zeros beyond its ends.
+@jit(inner=True)
+def copy_rows(x, first, last, left, step, positions, row, plane, buffer):
+    """Copy rows first:last of x (C, H, W, N) to the buffer, zeros beyond their ends.
 
     A row there has the columns p − left, p − left + step, ... for each p < step in turn, `positions` of each.
     """
     channels, _, width, n = x.shape
-    length = n1 - n0
-    whole = step == 1 and length == n
+    lo = min(max(0, left), positions) * n
+    hi = max(lo, min(positions, width + left) * n)
     for c in range(channels):
         for r in range(first, last):
             start = c * plane + (r - first) * row
-            if whole:
-                lo = min(max(0, left), positions) * n
-                hi = max(lo, min(positions, width + left) * n)
+            if step == 1:  # the columns lie side by side in x, too
                 target = buffer[start : start + lo]
                 for i in range(lo):
                     target[i] = 0
@@ -60,20 +47,20 @@ def copy_rows(x, first, last, left, step, positions, row, plane, buffer, n0, n1)
             for p in range(step):
                 for k in range(positions):
                     at = p - left + step * k
-                    target = buffer[start + (p * positions + k) * length :][:length]
+                    target = buffer[start + (p * positions + k) * n :][:n]
                     if at < 0 or at >= width:
-                        for i in range(length):
+                        for i in range(n):
                             target[i] = 0
                     else:
-                        source = x[c, r, at, n0:n1]
-                        for i in range(length):
+                        source = x[c, r, at]
+                        for i in range(n):
                             target[i] = source[i]
-            target = buffer[start + step * positions * length : start + row]
+            target = buffer[start + step * positions * n : start + row]
             for i in range(len(target)):
                 target[i] = 0
 
 
-@jit
+@jit(inner=True)
 def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, out0, ldo, columns, fresh):
     """out[o, m] (+)= sum over t0 <= t < t1 of weight[o, t] · x[x0 + offset[t] + m], for six or four rows o at a time.
 
@@ -125,7 +112,7 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
 
 
 @jit
-def band(x, weight, bias, offset, geometry, out, start, step, a, b, n0, n1, buffer, work):
+def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work):
     """Compute the output's rows a:b: out[o, start + step·(h, w), n] = bias[o] + the correlation at (h, w).
 
     `geometry`: kernel (kh, kw), stride (sh, sw), first row and column that the kernel meets (above, left; padding
@@ -133,12 +120,11 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, n0, n1, buff
     fours, ldo.
     """
     kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, block, sixes, fours, ldo = geometry
-    channels, height = x.shape[:2]
-    n, o = n1 - n0, out.shape[0]
-    whole = step[1] == 1 and n == x.shape[3]
+    channels, height, _, n = x.shape
+    o = out.shape[0]
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
-    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer, n0, n1)
+    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
     padded = 6 * sixes + 4 * fours
     for h in range(a, b):
         top = sh * h + above
@@ -158,36 +144,43 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, n0, n1, buff
                 source = work[k * ldo :][: m1 - m0]
                 shift = bias[k]
                 y = out[k, r]
-                if whole:
+                if step[1] == 1:
                     target = y.reshape(-1)[m0:m1]
                     for m in range(m1 - m0):
                         target[m] = source[m] + shift
                 else:
                     for q in range(m0 // n, (m1 - 1) // n + 1):
-                        target = y[start[1] + step[1] * q, n0:n1]
+                        target = y[start[1] + step[1] * q]
                         for m in range(max(m0, q * n), min(m1, (q + 1) * n)):
                             target[m - q * n] = source[m - m0] + shift
 
 
 @jit
-def pack(weight, block, sixes, fours, packed):
-    """Lay weight (O, C, kh, kw) out as `products` reads it: blocks of channels, six or four rows, taps (i, c, j), row."""
-    o, channels, kh, kw = weight.shape
-    at = 0
+def pack(weight, start, strides, shape, block, sixes, fours, packed, at):
+    """Lay a weight out as `products` reads it: blocks of channels, six or four rows, taps (i, c, j), row.
+
+    Its value at (o, c, i, j) is weight[start + the sum of index times stride]; rows that `shape` lacks are zeros.
+    """
+    o, channels, kh, kw = shape
+    so, sc, si, sj = strides
     for c0 in range(0, channels, block):
         c1 = min(channels, c0 + block)
         for tile in range(sixes + fours):
             rows = 6 if tile < sixes else 4
             k0 = 6 * tile if tile < sixes else 6 * sixes + 4 * (tile - sixes)
+            there = max(0, min(rows, o - k0))
             for i in range(kh):
                 for c in range(c0, c1):
                     for j in range(kw):
-                        for k in range(k0, k0 + rows):
-                            packed[at] = weight[k, c, i, j] if k < o else 0
-                            at += 1
+                        source = start + c * sc + i * si + j * sj + k0 * so
+                        for k in range(there):
+                            packed[at + k] = pick(weight, source + k * so)
+                        for k in range(there, rows):
+                            packed[at + k] = 0
+                        at += rows
 
 
-@jit
+@jit(inner=True)
 def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
     """Add the six products of two rows of dy with three of x to a vector of sums, two parts of each side by side.
 
@@ -210,20 +203,19 @@ def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
 
 
 @jit
-def band_dweight(x, dy, offset, geometry, a, b, n0, n1, buffer, rows, sums):
+def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
 
     `rows` holds some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots` for each i, two o,
     three (c, j).
     """
     kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg = geometry
-    height, n = x.shape[1], n1 - n0
-    o, whole = dy.shape[0], n == x.shape[3]
+    height, n, o = x.shape[1], x.shape[3], dy.shape[0]
     pairs = (o + 1) // 2
     lanes = 64 // x.itemsize
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
-    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer, n0, n1)
+    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
     for h0 in range(a, b, group):
         h1 = min(b, h0 + group)
         for m0 in range(0, wo * n, chunk):
@@ -231,15 +223,9 @@ def band_dweight(x, dy, offset, geometry, a, b, n0, n1, buffer, rows, sums):
             for h in range(h0, h1):
                 for k in range(o):
                     target = rows[((h - h0) * 2 * pairs + k) * ldg :][:ldg]
-                    if whole:
-                        source = dy[k, h].reshape(-1)[m0:m1]
-                        for m in range(m1 - m0):
-                            target[m] = source[m]
-                    else:
-                        for q in range(m0 // n, (m1 - 1) // n + 1):
-                            source = dy[k, h, q, n0:n1]
-                            for m in range(max(m0, q * n), min(m1, (q + 1) * n)):
-                                target[m - m0] = source[m - q * n]
+                    source = dy[k, h].reshape(-1)[m0:m1]
+                    for m in range(m1 - m0):
+                        target[m] = source[m]
                     for m in range(m1 - m0, min(ldg, m1 - m0 + lanes)):
                         target[m] = 0
             for i in range(kh):

@@ -14,10 +14,11 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, overload
+
+from minidl.engines.numba.compile import jit
 
 BYTES = 64
 
@@ -196,7 +197,7 @@ def _folded(parts: int) -> Any:
 _fold1, _fold2, _fold4 = _folded(1), _folded(2), _folded(4)
 
 
-@njit
+@jit(inner=True)
 def sums8(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
     """Return one vector: the sum of the lanes of each of eight, in two parts (one in float64) that lie side by side."""
     return _fold4(_fold2(_fold1(a, b), _fold1(c, d)), _fold2(_fold1(e, f), _fold1(g, h)))

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.engines.numba.correlate import dots, jit, products
+from minidl.engines.numba.compile import jit
+from minidl.engines.numba.correlate import dots, products
 from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, zeros
 
 TILE = (4, 2)  # outputs
@@ -36,41 +37,41 @@ G_ROWS = np.array(
 G_COLUMNS = np.array([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
 
 
-@jit
+@jit(inner=True)
 def _b_rows(a, b, c, d, e, f):
     """Bᵀ times a column of d."""
     p, q, r, s = e - Q2 * c, P * (d - Q2 * b), e - P2 * c, Q * (d - P2 * b)
     return P2 * Q2 * a - (P2 + Q2) * c + e, p + q, p - q, r + s, r - s, P2 * Q2 * b - (P2 + Q2) * d + f
 
 
-@jit
+@jit(inner=True)
 def _b_columns(a, b, c, d):
     """B'ᵀ times a row of d."""
     return a - c, b + c, c - b, b - d
 
 
-@jit
+@jit(inner=True)
 def _a_rows(a, b, c, d):
     """A times a column of dy."""
     p, q, r, s = a + P2 * c, P * (b + P2 * d), a + Q2 * c, Q * (b + Q2 * d)
     return a, p + q, p - q, r + s, r - s, d
 
 
-@jit
+@jit(inner=True)
 def _output_rows(a, b, c, d, e, f):
     """Aᵀ times a column of products."""
     p, q, r, s = b + c, P * (b - c), d + e, Q * (d - e)
     return a + p + r, q + s, P2 * p + Q2 * r, P2 * q + Q2 * s + f
 
 
-@jit
+@jit(inner=True)
 def _part(x, at, n):
     if at < 0:
         return zeros(x)
     return load(x, at + n)
 
 
-@jit
+@jit(inner=True)
 def _places(height, width, n, top, left, rows, columns, places):
     """Set places[i, j] to where x[top + i, left + j] begins in a plane of x, or to a negative number outside."""
     for i in range(rows):
@@ -79,7 +80,7 @@ def _places(height, width, n, top, left, rows, columns, places):
             places[i * columns + j] = ((top + i) * width + left + j) * n if inside else -(1 << 60)
 
 
-@jit
+@jit(inner=True)
 def input_tile(x, plane, places, n0, n1, u, u0, step, temp):
     """u[k·step + u0 + n − n0] = Bᵀ d B' of one tile of one channel, k = 4·row + column."""
     lanes = 64 // x.itemsize
@@ -117,7 +118,7 @@ def input_tile(x, plane, places, n0, n1, u, u0, step, temp):
             store(u, k + 20 * step, w5)
 
 
-@jit
+@jit(inner=True)
 def gradient_tile(dy, plane, places, n0, n1, u, u0, step):
     """u[k·step + u0 + n − n0] = A dy A'ᵀ of one tile of one channel."""
     lanes = 64 // dy.itemsize
@@ -144,7 +145,7 @@ def gradient_tile(dy, plane, places, n0, n1, u, u0, step):
         _gradient_row(u, k + 20 * step, step, l5, r5)
 
 
-@jit
+@jit(inner=True)
 def _gradient_row(u, k, step, left, right):
     """Store a row times A'ᵀ."""
     store(u, k, left)
@@ -153,7 +154,7 @@ def _gradient_row(u, k, step, left, right):
     store(u, k + 3 * step, -1 * right)
 
 
-@jit
+@jit(inner=True)
 def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
     """y = Aᵀ m A' + shift at one tile of one channel; return 0, or NaN where a value is not finite."""
     lanes = 64 // y.itemsize
@@ -226,41 +227,46 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
 
 
 @jit
-def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
-    """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy Aᵀ)[k] · (Bᵀ d B)[k], as `dots` does.
+def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
+    """Set u = Bᵀ d B' and g = A dy A'ᵀ of the tiles of one unit; return how many columns they have.
 
-    `geometry`: padding, samples and tiles in a unit, columns.
+    `geometry`: padding, samples and tiles in a unit, columns, rows of u and of g for each of the 24 products.
     """
-    ph, pw, samples, tiles, ld = geometry
+    ph, pw, samples, tiles, ld, u_rows, g_rows = geometry
     channels, height, width, n = xs
     o, ho, wo, _ = ys
     across = (wo + 1) // 2
-    every = across * ((ho + 3) // 4)
     slices = n // samples
+    n0 = unit % slices * samples
+    n1 = n0 + samples
+    t0 = unit // slices * tiles
+    t1 = min(across * ((ho + 3) // 4), t0 + tiles)
+    for tile in range(t0, t1):
+        at = (tile - t0) * samples
+        r, q = tile // across * 4, tile % across * 2
+        _places(height, width, n, r - ph, q - pw, 6, 4, places6)
+        _places(ho, wo, n, r, q, 4, 2, places)
+        for c in range(channels):
+            input_tile(x, c * height * width * n, places6, n0, n1, u, c * ld + at, u_rows * ld, temp)
+        for c in range(o):
+            gradient_tile(dy, c * ho * wo * n, places, n0, n1, g, c * ld + at, g_rows * ld)
+    return (t1 - t0) * samples
+
+
+@jit
+def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
+    """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k], as `dots` does.
+
+    u and g have the channels that fill up the last group of three, and of two, and hold zeros at first.
+    """
+    ld, u_rows, g_rows = geometry[4:]
     lanes = 64 // x.itemsize
-    pairs, threes = (o + 1) // 2, (channels + 2) // 3
-    for i in range(len(u)):
-        u[i] = 0  # also the channels that fill a group of three up, or a pair
-    for i in range(len(g)):
-        g[i] = 0
+    pairs, threes = g_rows // 2, u_rows // 3
     for unit in range(first, last):
-        n0 = unit % slices * samples
-        n1 = n0 + samples
-        t0 = unit // slices * tiles
-        t1 = min(every, t0 + tiles)
-        for tile in range(t0, t1):
-            at = (tile - t0) * samples
-            r, q = tile // across * 4, tile % across * 2
-            _places(height, width, n, r - ph, q - pw, 6, 4, places6)
-            _places(ho, wo, n, r, q, 4, 2, places)
-            for c in range(channels):
-                input_tile(x, c * height * width * n, places6, n0, n1, u, c * ld + at, 3 * threes * ld, temp)
-            for c in range(o):
-                gradient_tile(dy, c * ho * wo * n, places, n0, n1, g, c * ld + at, 2 * pairs * ld)
-        columns = (t1 - t0) * samples
+        columns = band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
         for k in range(24):
-            u0 = k * 3 * threes * ld
-            g0 = k * 2 * pairs * ld
+            u0 = k * u_rows * ld
+            g0 = k * g_rows * ld
             for p0 in range(0, pairs, 8):
                 for t in range(threes):
                     ta = u0 + 3 * t * ld

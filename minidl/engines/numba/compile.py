@@ -1,0 +1,128 @@
+"""How this engine compiles: one decorator for all its loops, a cache that can be written, a line before the first wait.
+
+Numba compiles a function at its first call, for the dtypes of that call, and keeps the code on disk: beside the source,
+else in the user's cache folder (``NUMBA_CACHE_DIR`` names another), else in a folder of the user's in the system's
+folder for temporary files. Later processes load it in milliseconds.
+
+Four rules for the functions that are compiled here:
+
+- They may call compiled functions of their **own file** alone: Numba looks only at the file of a function to see
+  whether its code on disk is out of date.
+- Arrays are C-contiguous, and rows are sliced first and indexed by the plain loop variable: a computed index is checked
+  for negative values, and the loop is then not vectorised.
+- NaN and Inf are values like others: the compiler may join products and sums and change their order, and no more.
+- Where the order of a sum is part of the method, as in a mean that is put right by a second sum, `in_order` keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numba
+from numba.core import event
+from numba.core.compiler import Compiler
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAST = {"contract", "reassoc", "nsz", "arcp"}  # all of fastmath that leaves NaN and Inf alone
+_NOTICED = 0.3  # seconds of compiling, after which it is announced
+
+
+@overload
+def jit(function: F) -> F: ...
+@overload
+def jit(*, in_order: bool = ..., apart: bool = ..., inner: bool = ...) -> Callable[[F], F]: ...
+def jit(
+    function: F | None = None, *, in_order: bool = False, apart: bool = False, inner: bool = False
+) -> F | Callable[[F], F]:
+    """Compile a function when it is first called, to code that runs without the GIL and is kept on disk.
+
+    Parameters
+    ----------
+    function : the function to compile
+    in_order : bool
+        Sums keep their order: the compiler may join a product and a sum, but not regroup.
+    apart : bool
+        The arrays do not overlap, or none is written to: the compiler relies on it, and spares its checks.
+    inner : bool
+        For a function that compiled functions alone call; `apart` holds for it as well.
+    """
+    if function is None:
+        return lambda function: _compiled(function, in_order, apart or inner, inner)
+    return _compiled(function, in_order, apart or inner, inner)
+
+
+def _compiled(function: F, in_order: bool, apart: bool, inner: bool) -> F:
+    options: dict[str, Any] = {
+        "fastmath": {"contract", "nsz"} if in_order else _FAST,
+        "error_model": "numpy",
+        "nogil": True,
+        "no_cfunc_wrapper": True,
+    }
+    if apart:
+        options["pipeline_class"] = _Apart
+    options["no_cpython_wrapper" if inner else "cache"] = True
+    try:
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder can be written
+        numba.config.CACHE_DIR = _temporary_folder()
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+class _Apart(Compiler):  # type: ignore[misc]
+    """Numba's compiler, told that the arrays of a function do not overlap: it has no option for that."""
+
+    def __init__(
+        self, typingctx: Any, targetctx: Any, library: Any, args: Any, ret: Any, flags: Any, names: Any
+    ) -> None:
+        flags = flags.copy()
+        flags.noalias = True
+        super().__init__(typingctx, targetctx, library, args, ret, flags, names)
+
+
+def _temporary_folder() -> str:
+    """Return a folder that this user alone can write, the same in every process."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"minidl-numba-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not folder.is_symlink() and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
+            return str(folder)
+    except OSError:
+        pass
+    return tempfile.mkdtemp(prefix="minidl-numba-")  # somebody else's: compiled anew by each process
+
+
+class _Announcer(event.Listener):  # type: ignore[misc]
+    """Says once that functions of minidl are being compiled, when it takes long enough to be noticed."""
+
+    def __init__(self) -> None:
+        self.started = self.spent = 0.0
+        self.depth = 0
+        self.announced = False
+
+    def on_start(self, happened: Any) -> None:
+        if self.announced or not happened.data["dispatcher"].py_func.__module__.startswith("minidl."):
+            return
+        if self.spent > _NOTICED:
+            self.announced = True
+            print("minidl: compiling for this processor, a few seconds, this once", file=sys.stderr, flush=True)
+        if self.depth == 0:
+            self.started = time.perf_counter()
+        self.depth += 1
+
+    def on_end(self, happened: Any) -> None:
+        if self.depth:
+            self.depth -= 1
+            if self.depth == 0:
+                self.spent += time.perf_counter() - self.started
+
+
+event.register("numba:compile", _Announcer())
