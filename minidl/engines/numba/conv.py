@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from minidl import memory
+from minidl.engine import NUMBA
 from minidl.engines.numba import direct, tiles
-from minidl.layers import mec
+from minidl.engines.numpy import mec
+from minidl.layers import conv
 
 Pair = tuple[int, int]
 
@@ -19,13 +21,14 @@ _SAMPLES = 16  # a vector of float32
 _CHANNELS = 8  # fewer on either side are not worth the transforms
 
 
+@NUMBA.twin(conv.conv2d)
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair) -> np.ndarray:
     """y[n,o] = sum_cij weight[o,c,i,j] · x[n, c, sh·h + i − ph, sw·w + j − pw] + bias[o]."""
     (n, _, h, w), (o, _, kh, kw) = x.shape, weight.shape
     size = ((h + 2 * padding[0] - kh) // stride[0] + 1, (w + 2 * padding[1] - kw) // stride[1] + 1)
     if not _compiled(x.size, weight):
         return mec.conv2d(x, weight, bias, stride, padding)
-    xt, weight = memory.batch_last(np, x, weight.dtype), np.ascontiguousarray(weight)
+    xt, weight = _batch_last(x, weight), np.ascontiguousarray(weight)
     if bias is not None:
         bias = np.ascontiguousarray(bias, weight.dtype)
     y: np.ndarray = memory.images(np, (n, o, *size), weight.dtype)
@@ -35,6 +38,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
     return y
 
 
+@NUMBA.twin(conv.conv2d_backward)
 def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
@@ -48,7 +52,7 @@ def conv2d_backward(
     if not _compiled(min(x.size, dy.size), weight):
         return mec.conv2d_backward(dy, x, weight, stride, padding, needs_dx, needs_dbias)
     n, size = len(x), dy.shape[2:]
-    xt, dyt = memory.batch_last(np, x, weight.dtype), memory.batch_last(np, dy, weight.dtype)
+    xt, dyt = _batch_last(x, weight), _batch_last(dy, weight)
     weight = np.ascontiguousarray(weight)
     dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
 
@@ -68,6 +72,12 @@ def conv2d_backward(
     if not (tiled and tiles.correlation(dyt, weight, True, None, turned, dxt)):
         direct.input_gradient(dyt, weight, stride, padding, dxt)
     return dx, dweight, dbias
+
+
+def _batch_last(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return x as (C, H, W, N): contiguous, of the weight's dtype, and writable, else Numba compiles once more."""
+    xt: np.ndarray = memory.batch_last(np, x, weight.dtype)
+    return xt if xt.flags.writeable else xt.copy()
 
 
 def _compiled(values: int, weight: np.ndarray) -> bool:
