@@ -15,7 +15,7 @@ from kernels import kernel_cases, needs
 from layer_cases import CASES, draw, host, parameters, run
 from tolerance import assert_close, unit
 
-from minidl import SGD, Linear, SoftmaxCrossEntropy, engine, to_device, use_backend
+from minidl import SGD, Linear, SoftmaxCrossEntropy, engine, norm_factory, to_device, use_backend
 from minidl.engine import CUDA, NUMBA, NUMPY, WRITTEN, Engine
 
 Arrays = dict[str, np.ndarray]
@@ -205,3 +205,51 @@ def test_backward_has_the_engine_of_its_forward(name):
     again = case.layer()
     np.testing.assert_array_equal(again.forward(x), y)
     np.testing.assert_array_equal(again.backward(dy), dx)
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+SIX = ("bn", "in", "ln", "gn", "mn", "mgn")
+
+
+def _both(backend: str, norm: str, x: np.ndarray, dy: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield (name, what the engine gives in x's precision, what the written function gives in float64)."""
+
+    def program(dtype: str) -> Arrays:
+        one = norm_factory(norm, dtype=dtype)(x.shape[1], np.random.default_rng(0))
+        for name, gate in one.params.items():
+            if name == "gate.weight":  # gates see no mean that all channels share
+                gate[...] = to_device(np.resize([0.25, -0.25], gate.shape) if gate.shape[1] > 1 else 0 * host(gate))
+        y, found = run(one, x.astype(dtype), dy.astype(dtype))
+        return {"y": y, "dx": found["dx"], "dweight": found["dweight"]}
+
+    with computing("numpy", WRITTEN):
+        want = program("float64")
+    with computing(backend):
+        got = program(str(x.dtype))
+    for key in want:
+        yield key, got[key], want[key]
+
+
+@pytest.mark.parametrize("norm", SIX)
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(("shape", "mean"), [((2, 2, 700, 900), 1e5), ((3, 2, 65, 64), 1e4), ((2, 2, 1, 300001), 1e3)])
+def test_norms_of_large_images_with_a_large_mean_are_accurate(backend, norm, shape, mean):
+    x = draw(1, *shape, mean=mean, std=1.0).astype(np.float32)
+    dy = draw(2, *shape, mean=0.3, std=1.0).astype(np.float32)
+    for key, got, want in _both(backend, norm, x, dy):
+        # a sum's parts err by u·sqrt(512) of their size; nothing of it grows with the mean or the number of pixels
+        size = np.abs(want).max() if key != "dweight" else np.sqrt(x.size) * 8
+        assert_close(got, want, 32 * unit("float32") * size, f"{norm}: {key}")
+
+
+@pytest.mark.parametrize("norm", SIX)
+@pytest.mark.parametrize(
+    ("backend", "size"),  # beyond 1e19 a kernel's slope of x − m, about 1/x³, is none of float32's numbers
+    [("numpy", 1e19), ("numpy", 1e30), ("numba", 1e19), ("numba", 1e30), ("cupy", 1e19)],
+)
+def test_norms_of_numbers_whose_squares_are_beyond_float32(backend, norm, size):
+    x = (size * draw(1, 4, 4, 5, 7, mean=0.0, std=1.0)).astype(np.float32)
+    dy = draw(2, 4, 4, 5, 7, mean=0.3, std=1.0).astype(np.float32)
+    for key, got, want in _both(backend, norm, x, dy):
+        assert_close(got, want, 64 * unit("float32") * np.abs(want).max(), f"{norm}: {key}")
