@@ -1,0 +1,246 @@
+"""Convolution as a matrix product without the matrix: the compiled loops of the direct convolution.
+
+A convolution is a matrix product whose right-hand matrix has one row for each tap t = (c, i, j) of the kernel: that row
+is a stretch of x, shifted. With the batch innermost in memory it begins `offset[t]` values after the first, and is
+contiguous. So the product is taken from x itself: no lowered matrix is built (Georganas et al. 2018 do likewise in
+NCHWc).
+
+    y[o, m] = sum_t weight[o, t] · x[offset[t] + m],   dweight[o, t] = sum_m dy[o, m] · x[offset[t] + m].
+
+`band` and `band_dweight` do some rows of the output: they copy the rows of x that these meet into a buffer of their own,
+with zeros at both ends of a row, a stride's columns apart (all that tap j meets lies side by side then), and an odd
+number of cache lines from row to row, without which they all would fall into the same few places of the cache.
+"""
+
+from __future__ import annotations
+
+from minidl.engines.numba.compile import jit
+from minidl.engines.numba.vector import fma, load, pick, spread_at, store, sums8, zeros
+
+CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
+
+
+@jit(inner=True)
+def copy_rows(x, first, last, left, step, positions, row, plane, buffer):
+    """Copy rows first:last of x (C, H, W, N) to the buffer, zeros beyond their ends.
+
+    A row there has the columns p − left, p − left + step, ... for each p < step in turn, `positions` of each.
+    """
+    channels, _, width, n = x.shape
+    lo = min(max(0, left), positions) * n
+    hi = max(lo, min(positions, width + left) * n)
+    for c in range(channels):
+        for r in range(first, last):
+            start = c * plane + (r - first) * row
+            if step == 1:  # the columns lie side by side in x, too
+                target = buffer[start : start + lo]
+                for i in range(lo):
+                    target[i] = 0
+                target = buffer[start + lo : start + hi]
+                source = x[c, r].reshape(-1)[lo - left * n :][: hi - lo]
+                for i in range(hi - lo):
+                    target[i] = source[i]
+                target = buffer[start + hi : start + row]
+                for i in range(row - hi):
+                    target[i] = 0
+                continue
+            for p in range(step):
+                for k in range(positions):
+                    at = p - left + step * k
+                    target = buffer[start + (p * positions + k) * n :][:n]
+                    if at < 0 or at >= width:
+                        for i in range(n):
+                            target[i] = 0
+                    else:
+                        source = x[c, r, at]
+                        for i in range(n):
+                            target[i] = source[i]
+            target = buffer[start + step * positions * n : start + row]
+            for i in range(len(target)):
+                target[i] = 0
+
+
+@jit(inner=True)
+def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, out0, ldo, columns, fresh):
+    """out[o, m] (+)= sum over t0 <= t < t1 of weight[o, t] · x[x0 + offset[t] + m], for six or four rows o at a time.
+
+    From w0 on `weight` holds for each six (four) rows `depth` times six (four) values, one for each tap; tap t0 is the
+    one after the first `skip`.
+    """
+    lanes = 64 // out.itemsize
+    for m in range(0, columns, lanes):
+        at = x0 + m
+        for b in range(sixes):
+            y = out0 + b * 6 * ldo + m
+            w = w0 + 6 * (b * depth + skip)
+            a0 = a1 = a2 = a3 = a4 = a5 = zeros(out)
+            if not fresh:
+                a0, a1, a2 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo)
+                a3, a4, a5 = load(out, y + 3 * ldo), load(out, y + 4 * ldo), load(out, y + 5 * ldo)
+            for t in range(t0, t1):
+                v = load(x, at + pick(offset, t))
+                a0 = fma(spread_at(weight, w), v, a0)
+                a1 = fma(spread_at(weight, w + 1), v, a1)
+                a2 = fma(spread_at(weight, w + 2), v, a2)
+                a3 = fma(spread_at(weight, w + 3), v, a3)
+                a4 = fma(spread_at(weight, w + 4), v, a4)
+                a5 = fma(spread_at(weight, w + 5), v, a5)
+                w += 6
+            store(out, y, a0)
+            store(out, y + ldo, a1)
+            store(out, y + 2 * ldo, a2)
+            store(out, y + 3 * ldo, a3)
+            store(out, y + 4 * ldo, a4)
+            store(out, y + 5 * ldo, a5)
+        for b in range(fours):
+            y = out0 + (sixes * 6 + b * 4) * ldo + m
+            w = w0 + (sixes * 6 + b * 4) * depth + 4 * skip
+            a0 = a1 = a2 = a3 = zeros(out)
+            if not fresh:
+                a0, a1, a2, a3 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo), load(out, y + 3 * ldo)
+            for t in range(t0, t1):
+                v = load(x, at + pick(offset, t))
+                a0 = fma(spread_at(weight, w), v, a0)
+                a1 = fma(spread_at(weight, w + 1), v, a1)
+                a2 = fma(spread_at(weight, w + 2), v, a2)
+                a3 = fma(spread_at(weight, w + 3), v, a3)
+                w += 4
+            store(out, y, a0)
+            store(out, y + ldo, a1)
+            store(out, y + 2 * ldo, a2)
+            store(out, y + 3 * ldo, a3)
+
+
+@jit
+def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work):
+    """Compute the output's rows a:b: out[o, start + step·(h, w), n] = bias[o] + the correlation at (h, w).
+
+    `geometry`: kernel (kh, kw), stride (sh, sw), first row and column that the kernel meets (above, left; padding
+    makes them negative), rows and columns of the result (ho, wo); then `_plan`'s row, plane, positions, block, sixes,
+    fours, ldo.
+    """
+    kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, block, sixes, fours, ldo = geometry
+    channels, height, _, n = x.shape
+    o = out.shape[0]
+    first = max(0, sh * a + above)
+    last = min(height, sh * (b - 1) + above + kh)
+    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
+    padded = 6 * sixes + 4 * fours
+    for h in range(a, b):
+        top = sh * h + above
+        i0, i1 = max(0, -top), max(max(0, -top), min(kh, height - top))
+        for m0 in range(0, wo * n, CHUNK):
+            m1 = min(wo * n, m0 + CHUNK)
+            at = (top - first) * row + m0
+            for c in range(0, channels, block):
+                taps = min(block, channels - c) * kw  # in one row of the kernel
+                t = c * kh * kw
+                products(
+                    buffer, at, offset, t + i0 * taps, t + i1 * taps, weight,
+                    t * padded, i0 * taps, sixes, fours, taps * kh, work, 0, ldo, m1 - m0, c == 0,
+                )
+            r = start[0] + step[0] * h
+            for k in range(o):
+                source = work[k * ldo :][: m1 - m0]
+                shift = bias[k]
+                y = out[k, r]
+                if step[1] == 1:
+                    target = y.reshape(-1)[m0:m1]
+                    for m in range(m1 - m0):
+                        target[m] = source[m] + shift
+                else:
+                    for q in range(m0 // n, (m1 - 1) // n + 1):
+                        target = y[start[1] + step[1] * q]
+                        for m in range(max(m0, q * n), min(m1, (q + 1) * n)):
+                            target[m - q * n] = source[m - m0] + shift
+
+
+@jit
+def pack(weight, start, strides, shape, block, sixes, fours, packed, at):
+    """Lay a weight out as `products` reads it: blocks of channels, six or four rows, taps (i, c, j), row.
+
+    Its value at (o, c, i, j) is weight[start + the sum of index times stride]; rows that `shape` lacks are zeros.
+    """
+    o, channels, kh, kw = shape
+    so, sc, si, sj = strides
+    for c0 in range(0, channels, block):
+        c1 = min(channels, c0 + block)
+        for tile in range(sixes + fours):
+            rows = 6 if tile < sixes else 4
+            k0 = 6 * tile if tile < sixes else 6 * sixes + 4 * (tile - sixes)
+            there = max(0, min(rows, o - k0))
+            for i in range(kh):
+                for c in range(c0, c1):
+                    for j in range(kw):
+                        source = start + c * sc + i * si + j * sj + k0 * so
+                        for k in range(there):
+                            packed[at + k] = pick(weight, source + k * so)
+                        for k in range(there, rows):
+                            packed[at + k] = 0
+                        at += rows
+
+
+@jit(inner=True)
+def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
+    """Add the six products of two rows of dy with three of x to a vector of sums, two parts of each side by side.
+
+    Each row is `columns` long, `count` times, `d_step` (`x_step`) apart.
+    """
+    lanes = 64 // x.itemsize
+    aa = ab = ac = ba = bb = bc = zeros(x)
+    for h in range(count):
+        d, e = d0 + h * d_step, d0 + h * d_step + ld
+        at = h * x_step
+        for m in range(0, columns, lanes):
+            va, vb = load(dy, d + m), load(dy, e + m)
+            v = load(x, ta + at + m)
+            aa, ba = fma(va, v, aa), fma(vb, v, ba)
+            v = load(x, tb + at + m)
+            ab, bb = fma(va, v, ab), fma(vb, v, bb)
+            v = load(x, tc + at + m)
+            ac, bc = fma(va, v, ac), fma(vb, v, bc)
+    store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
+
+
+@jit
+def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
+    """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
+
+    `rows` holds some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots` for each i, two o,
+    three (c, j).
+    """
+    kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg = geometry
+    height, n, o = x.shape[1], x.shape[3], dy.shape[0]
+    pairs = (o + 1) // 2
+    lanes = 64 // x.itemsize
+    first = max(0, sh * a + above)
+    last = min(height, sh * (b - 1) + above + kh)
+    copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
+    for h0 in range(a, b, group):
+        h1 = min(b, h0 + group)
+        for m0 in range(0, wo * n, chunk):
+            m1 = min(wo * n, m0 + chunk)
+            for h in range(h0, h1):
+                for k in range(o):
+                    target = rows[((h - h0) * 2 * pairs + k) * ldg :][:ldg]
+                    source = dy[k, h].reshape(-1)[m0:m1]
+                    for m in range(m1 - m0):
+                        target[m] = source[m]
+                    for m in range(m1 - m0, min(ldg, m1 - m0 + lanes)):
+                        target[m] = 0
+            for i in range(kh):
+                # rows h whose tap i meets a row of x: 0 <= sh·h + above + i < height
+                g0 = max(h0, -((above + i) // sh))
+                g1 = min(h1, (height - 1 - above - i) // sh + 1)
+                if g0 >= g1:
+                    continue
+                x0 = (sh * g0 + above + i - first) * row + m0
+                for p0 in range(0, pairs, 8):
+                    for t in range(threes):
+                        ta, tb, tc = x0 + offset[3 * t], x0 + offset[3 * t + 1], x0 + offset[3 * t + 2]
+                        for p in range(p0, min(pairs, p0 + 8)):
+                            dots(
+                                rows, ((g0 - h0) * pairs + p) * 2 * ldg, ldg, 2 * pairs * ldg,
+                                buffer, ta, tb, tc, sh * row, g1 - g0, m1 - m0,
+                                sums, ((i * pairs + p) * threes + t) * lanes,
+                            )

@@ -1,0 +1,225 @@
+"""A vector of a cache line's 64 bytes as a value inside compiled functions: 16 float32 or 8 float64.
+
+LLVM maps it to whatever the processor has: one AVX-512 register, two of AVX2, four of SSE or NEON. A loop over such
+values says which of them stay in registers, which a compiler does not find out by itself for a matrix product.
+
+    a = zeros(x); a = fma(spread_at(w, k), load(x, i), a); store(y, i, a); t = total(a)
+
+An index counts values of a contiguous one-dimensional array, and is not checked.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import models, register_default
+from numba.extending import intrinsic, overload
+
+from minidl.engines.numba.compile import jit
+
+BYTES = 64
+
+
+class VectorType(types.Type):
+    """The type of a vector of `item`."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+        self.lanes = BYTES * 8 // item.bitwidth
+        super().__init__(name=f"Vector({item} x {self.lanes})")
+
+
+@register_default(VectorType)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: VectorType) -> None:
+        item = manager.lookup(kind.item).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(item, kind.lanes))
+
+
+def _address(context: Any, builder: Any, kind: Any, value: Any, index: Any, vector: Any) -> Any:
+    data = context.make_array(kind)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _spread(vector: Any, builder: Any, value: Any) -> Any:
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)  # every lane takes lane 0
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """Return array[index : index + lanes], a vector."""
+    kind = VectorType(array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[1], index, types.intp)
+        place = _address(context, builder, array, args[0], at, context.get_value_type(kind))
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return kind(array, index), code
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Set array[index : index + lanes] to the vector."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[1], index, types.intp)
+        place = _address(context, builder, array, args[0], at, context.get_value_type(vector))
+        builder.store(args[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, index, vector), code
+
+
+@intrinsic
+def zeros(typing: Any, array: Any) -> Any:
+    """Return the vector of zeros of the array's dtype."""
+    kind = VectorType(array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(array), code
+
+
+@intrinsic
+def pick(typing: Any, array: Any, index: Any) -> Any:
+    """Return array[index]."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[1], index, types.intp)
+        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [at]))
+
+    return array.dtype(array, index), code
+
+
+@intrinsic
+def spread_at(typing: Any, array: Any, index: Any) -> Any:
+    """Return the vector that has array[index] in every lane."""
+    kind = VectorType(array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[1], index, types.intp)
+        value = builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [at]))
+        return _spread(context.get_value_type(kind), builder, value)
+
+    return kind(array, index), code
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a·b + c, rounded once where the processor can."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(a)
+        name = f"llvm.fmuladd.v{a.lanes}f{a.item.bitwidth}"
+        call = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        return builder.call(call, args)
+
+    return a(a, b, c), code
+
+
+@intrinsic
+def _scale(typing: Any, factor: Any, a: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = context.cast(builder, args[0], factor, a.item)
+        return builder.fmul(_spread(context.get_value_type(a), builder, value), args[1])
+
+    return a(factor, a), code
+
+
+def _elementwise(operation: str) -> Any:
+    @intrinsic
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return a(a, b), code
+
+    return function
+
+
+_add, _sub, _mul = (_elementwise(operation) for operation in ("fadd", "fsub", "fmul"))
+
+
+@overload(operator.add)
+def _vector_add(a, b):  # type: ignore[no-untyped-def]
+    if isinstance(a, VectorType) and a == b:
+        return lambda a, b: _add(a, b)
+    return None
+
+
+@overload(operator.sub)
+def _vector_sub(a, b):  # type: ignore[no-untyped-def]
+    if isinstance(a, VectorType) and a == b:
+        return lambda a, b: _sub(a, b)
+    return None
+
+
+@overload(operator.mul)
+def _vector_mul(a, b):  # type: ignore[no-untyped-def]
+    if isinstance(b, VectorType):
+        if a == b:
+            return lambda a, b: _mul(a, b)
+        if isinstance(a, types.Number):
+            return lambda a, b: _scale(a, b)
+    return None
+
+
+def _folded(parts: int) -> Any:
+    @intrinsic
+    def function(typing: Any, a: Any, b: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            group = a.lanes // parts
+            starts = range(0, 2 * a.lanes, group)
+            low, high = (
+                builder.shuffle_vector(
+                    *args,
+                    ir.Constant(
+                        ir.VectorType(ir.IntType(32), a.lanes),
+                        [s + half + i for s in starts for i in range(group // 2)],
+                    ),
+                )
+                for half in (0, group // 2)
+            )
+            return builder.fadd(low, high)
+
+        return a(a, b), code
+
+    return function
+
+
+_fold1, _fold2, _fold4 = _folded(1), _folded(2), _folded(4)
+
+
+@jit(inner=True)
+def sums8(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+    """Return one vector: the sum of the lanes of each of eight, in two parts (one in float64) that lie side by side."""
+    return _fold4(_fold2(_fold1(a, b), _fold1(c, d)), _fold2(_fold1(e, f), _fold1(g, h)))
+
+
+@intrinsic
+def total(typing: Any, a: Any) -> Any:
+    """Return the sum of the lanes, added in pairs."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (vector,), lanes = args, a.lanes
+        while lanes > 1:
+            lanes //= 2
+            low, high = (
+                builder.shuffle_vector(
+                    vector,
+                    ir.Constant(vector.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes))),
+                )
+                for start in (0, lanes)
+            )
+            vector = builder.fadd(low, high)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    return a.item(a), code
