@@ -93,6 +93,12 @@ def test_the_variance_does_not_suffer_from_a_first_block_unlike_the_rest() -> No
     np.testing.assert_allclose(v, x.astype("float64").var(axis=(2, 3)), rtol=1e-6)
 
 
+def test_squares_may_be_beyond_the_range_of_float32() -> None:
+    x = draw(1, 3, 2, 40, 40) * np.float32(1e25)
+    _, v, _ = norm.moments(x)
+    np.testing.assert_allclose(v, x.astype("float64").var(axis=(2, 3)), rtol=1e-6)
+
+
 def test_one_value_has_no_variance() -> None:
     _, v, _ = norm.moments(draw(1, 5, 3))
     assert not v.any()

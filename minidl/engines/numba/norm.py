@@ -158,6 +158,20 @@ def _merge(sums, squares, origin, mean, first, second, rows):
         mean[j] += np.float64(first[j]) / count
 
 
+@jit(inner=True)
+def _wide_variance(x, at, p, n):
+    """Return the variance of every n-th value from `at` on, p of them, in float64 throughout."""
+    at, n = np.uint64(at), np.uint64(n)
+    mean = square = 0.0
+    for k in range(np.uint64(p)):
+        mean += x[at + k * n]
+    mean /= p
+    for k in range(np.uint64(p)):
+        t = x[at + k * n] - mean
+        square += t * t
+    return square / p
+
+
 @jit(in_order=True)
 def _moments(x, out, p, pixels, start, stop):
     """Write m0, δ and v (3, C, N), for the channels start to stop."""
@@ -201,6 +215,8 @@ def _moments(x, out, p, pixels, start, stop):
             spread = square / p - total * total
             out[0, c, i] = mean[i]
             out[1, c, i] = (o - mean[i]) + total
+            if not spread < np.inf:  # squares beyond the range of float32, or what is in x
+                spread = _wide_variance(x, c * p * n + i, p, n)
             out[2, c, i] = 0.0 if spread < 0 else spread
 
 
