@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import NAMES as BACKENDS
-from ..backend import BackendError
+from ..backend import BackendError, of_commands
 from ..command_line import Parser, complain
 from ..data import TASKS
 from ..models import MODELS
@@ -88,7 +88,7 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     if args.resume and args.out:
         out = Path(args.out)
     elif "model" in given and "task" in given:
-        config = replace(recipe(given["model"], given["task"]), **given)
+        config = replace(recipe(given["model"], given["task"]), **{"backend": of_commands(), **given})
         out = Path(args.out) if args.out else Path("runs") / config.name()
         if not args.resume:
             return config, out
@@ -151,7 +151,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
-    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else numpy)")
+    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else auto, the fastest)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")
     add("--dtype", metavar="NAME", help="float32 or float64 (float32)")
