@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from data_files import colour, is_one_line, mat_content
 
-from minidl.data import DataError
+from minidl.data import DataError, compressed
 from minidl.data.idx import parse_idx
 from minidl.data.svhn import MAX_VARIABLES, parse_svhn
 
@@ -56,3 +56,15 @@ def test_a_file_of_endless_small_variables_is_refused_early():
     one = matrix(b"z", (1, 1), b"a")
     with pytest.raises(DataError, match=f"at most {MAX_VARIABLES} variables"):
         parse_svhn(HEAD + one * (MAX_VARIABLES + 1), HERE)
+
+
+def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
+    def full(raw):
+        raise MemoryError
+
+    (tmp_path / "a").write_bytes(b"content")
+    monkeypatch.setattr(compressed, "_stream", full)
+    with pytest.raises(DataError) as error:
+        compressed.unpack(tmp_path / "a")
+    assert is_one_line(error, "not enough memory")
+    assert "damaged" not in str(error.value)
