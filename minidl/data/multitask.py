@@ -143,7 +143,8 @@ def _task(name: str, found: Sequence[Found], arrays: Arrays, known: Mapping[str,
         for part in parts:
             part.flags.writeable = False
         images, labels, source = parts
-        return Dataset(images, labels, source, sources, len(class_names), statistics if split == "train" else None)
+        colours = statistics if split == "train" else None
+        return Dataset(images, labels, source, sources, len(class_names), colours, known["sha256"][split])
 
     lines = [_line(f, *counts) for f, *counts in zip(found, *(known["counts"][split] for split in SPLITS), strict=True)]
     return Task(name, len(class_names), class_names, dataset("train"), dataset("test"), (*lines, *notes))

@@ -205,7 +205,7 @@ def test_what_is_missing_or_wrong_is_named_in_one_line(load, written, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "name must be one of multitask, mnist, .*, got 'imagenet'"),
+        ({"name": "coins"}, "name must be one of multitask, mnist, .*, got 'coins'"),
         ({"name": "mnist", "sample": True, "data_dir": "x"}, "data_dir must be left out with sample, got x"),
         ({"name": "mnist", "data_dir": "d" * 5000}, r"cannot be looked into \(File name too long\); check the path"),
         ({"name": "cifar100", "sample": True}, "cifar-100: not in the bundled sample; give --data-dir"),
