@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data.errors import DataError
+
 FORMAT = 2
 """Raised whenever what is stored, or how it is decoded, changes."""
 
@@ -45,18 +47,35 @@ class Stream:
         return whole
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with its ``~`` replaced.
+
+    Raises
+    ------
+    DataError
+        There is no such user, or it is not known who this process belongs to.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: there is no home folder of that name; write the path out") from error
+
+
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder for downloads and decoded arrays: the argument, else ``MINIDL_DATA``, else the platform's."""
     chosen = cache_dir or os.environ.get("MINIDL_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "minidl"
+    try:
+        return Path(base).expanduser() / "minidl"
+    except RuntimeError as error:
+        raise DataError(f"{base}: the home folder is not known; set MINIDL_DATA to a folder for the data") from error
 
 
 def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:

@@ -78,13 +78,13 @@ def load_task(
         from minidl.data.image_folder import load_images
 
         return load_images(data_dir, name, image_size, corrupt, workers)
-    kept = cache.cache_folder(cache_dir)
     if sample:
         found = _find(name, SAMPLE)
         arrays, known = _in_memory(found, progress)
         return _task(name, found, arrays, known)
+    kept = cache.cache_folder(cache_dir)
     if data_dir is not None:
-        found = _find(name, Path(data_dir).expanduser())
+        found = _find(name, cache.expanded(data_dir))
     else:
         from minidl.data.download import fetch
 

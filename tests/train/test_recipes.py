@@ -124,7 +124,7 @@ def test_the_first_norm_alone_is_asked_for_by_name():
         ({"norm_at": "last"}, "unknown norm_at 'last'"),
         ({"augment": "cut"}, "unknown augment 'cut'; Choose from none, flip-crop"),
         ({"dtype": "float16"}, "unknown dtype 'float16'"),
-        ({"backend": "jax"}, "unknown backend 'jax'; Choose from numpy, cupy, auto"),
+        ({"backend": "jax"}, "unknown backend 'jax'; Choose from numpy, numba, cupy, auto"),
         ({"modes": 0}, "--modes must be at least 1, got 0"),
         ({"groups": -1}, "--groups must be at least 1, got -1"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
