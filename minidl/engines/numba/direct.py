@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import parallel
 from minidl.engines.numba import correlate
 from minidl.parallel import scratch
 
@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
 _BUFFER = 1 << 19  # values of x that a band copies, about
-_DEPTH = 384  # taps of one product: their values of x then stay in the first cache
+_DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
 _ALONE = 1 << 24  # products of a convolution that one thread computes in one piece
 
 
@@ -64,7 +64,7 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     products = o * c * kh * kw * ho * wo * n
     bands = _bands(c, ho, sh * row, products)
     plane = odd_lines(((max(b - a for a, b in bands) - 1) * sh + kh) * row)
-    block = max(1, _DEPTH // (kh * kw))
+    block = -(-c // -(-c * kh * kw // _DEPTH))  # channels of one product
     offset = [
         k * plane + i * row + ((j % sw) * positions + j // sw) * n
         for c0 in range(0, c, block)
@@ -116,7 +116,7 @@ def forward(
     xt: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair, yt: np.ndarray
 ) -> None:
     """Set yt (O, Ho, Wo, N) to the convolution of xt (C, H, W, N)."""
-    o, c, kh, kw = weight.shape
+    _, c, kh, kw = weight.shape
     turned = (0, (c * kh * kw, kh * kw, kw, 1), weight.shape)
     correlation(xt, weight, turned, bias, stride, (-padding[0], -padding[1]), yt.shape[1:3], yt)
 
@@ -169,9 +169,7 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)
-    return _WeightPlan(
-        np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products
-    )
+    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products)
 
 
 def weight_gradient(dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair, padding: Pair) -> np.ndarray:
