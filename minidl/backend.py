@@ -23,11 +23,6 @@ NAMES = ("numpy", "numba", "cupy", "auto")
 _library_of: dict[type, ModuleType] = {np.ndarray: np}
 _default: str | None = None
 
-_MIXED = (
-    "array_module: all arrays must belong to one library, got {}; "
-    "move them with minidl.to_device(...) or minidl.to_host(...)"
-)
-
 
 class BackendError(RuntimeError):
     """The backend asked for cannot be used here; the message says why and what to install."""
@@ -57,18 +52,11 @@ def array_module(*arrays: Array, **named: Array) -> ModuleType:
             names = [*(f"argument {i}" for i in range(len(arrays))), *named]
             kinds = zip(names, (*arrays, *named.values()), strict=True)
             mixed = ", ".join(f"{name} is {type(a).__module__}.{type(a).__name__}" for name, a in kinds)
-            raise TypeError(_MIXED.format(mixed))
-    return found or np
-
-
-def check_library(library: ModuleType, **named: Array) -> None:
-    """Raise the TypeError of `array_module` where an array does not belong to the library that forward's did."""
-    for name, array in named.items():
-        if array_module(array) is not library:
-            kinds = (
-                f"{name} is {type(array).__module__}.{type(array).__name__}, x is {library.ndarray.__module__}.ndarray"
+            raise TypeError(
+                f"array_module: all arrays must belong to one library, got {mixed}; "
+                f"move them with minidl.to_device(...) or minidl.to_host(...)"
             )
-            raise TypeError(_MIXED.format(kinds))
+    return found or np
 
 
 def _find_library(array: Array) -> ModuleType:
@@ -233,6 +221,16 @@ def to_device(array: Array, like: Array | None = None) -> Array:
         return xp.asarray(array)
     axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))  # CuPy keeps C and Fortran order alone
     return xp.asarray(array.transpose(axes)).transpose([axes.index(axis) for axis in range(array.ndim)])
+
+
+def is_on_host(array: Array) -> bool:
+    """Return whether the array's values can be looked at without waiting for a GPU."""
+    return isinstance(array, np.ndarray)
+
+
+def on_gpu(name: str | None = None) -> bool:
+    """Return whether this backend, the default one where none is named, computes on a GPU."""
+    return (name or default_name()) == "cupy"
 
 
 def to_host(array: Array) -> np.ndarray:

@@ -7,36 +7,36 @@ from pathlib import Path
 
 import numpy as np
 
-from minidl.backend import default_module
+from minidl.backend import default_module, default_name, on_gpu
 
 
 def synchronize() -> None:
     """Wait until the GPU has done all that was asked of it; with numpy nothing is ever left to do."""
-    xp = default_module()
-    if xp is not np:
-        xp.cuda.get_current_stream().synchronize()
+    if on_gpu():
+        default_module().cuda.get_current_stream().synchronize()
 
 
 def name() -> str:
     """Return what the processor is called: the current GPU, or the CPU."""
-    xp = default_module()
-    if xp is np:
+    if not on_gpu():
         return cpu()
+    xp = default_module()
     found = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"]
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def describe() -> str:
     """Return the backend and its processor, such as "cupy on device 0, NVIDIA H200"."""
-    xp = default_module()
-    return "numpy" if xp is np else f"cupy on device {xp.cuda.runtime.getDevice()}, {name()}"
+    if not on_gpu():
+        return default_name()
+    return f"cupy on device {default_module().cuda.runtime.getDevice()}, {name()}"
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the default backend: of CuPy also those of CUDA and of what the driver supports."""
-    xp = default_module()
-    if xp is np:
+    if not on_gpu():
         return {"numpy": np.__version__}
+    xp = default_module()
     runtime, driver = xp.cuda.runtime.runtimeGetVersion(), xp.cuda.runtime.driverGetVersion()
     return {
         "numpy": np.__version__,

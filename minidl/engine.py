@@ -53,6 +53,10 @@ class Engine:
         """Return this engine's twin of a function, else the function itself."""
         return self.twins.get(written, written)
 
+    def __reduce__(self) -> tuple[Callable[[str], Engine], tuple[str]]:
+        """Let a copy or a pickle of what a layer keeps refer to this very engine."""
+        return _named, (self.name,)
+
     def __repr__(self) -> str:
         return f"<minidl engine {self.name}>"
 
@@ -62,7 +66,7 @@ NUMPY = Engine("numpy", "minidl.engines.numpy")
 NUMBA = Engine("numba", "minidl.engines.numba")
 CUDA = Engine("cuda", "minidl.engines.cuda")
 
-_BY_LIBRARY = {"numpy": NUMPY, "numba": NUMBA, "cupy": CUDA}
+_BY_LIBRARY = {"numpy": NUMPY, "numba": NUMBA, "cupy": CUDA}  # by the backend's name
 _ready: dict[str, Engine] = {}
 
 
@@ -76,6 +80,10 @@ def engine(*arrays: Array, **named: Array) -> Engine:
     """
     name = backend.engine_name(array_module(*arrays, **named))
     return _ready.get(name) or _prepared(name)
+
+
+def _named(name: str) -> Engine:
+    return next(each for each in (WRITTEN, NUMPY, NUMBA, CUDA) if each.name == name)
 
 
 def _prepared(name: str) -> Engine:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from minidl.backend import Array, array_module, to_device
+from minidl.backend import Array, array_module, is_on_host, to_device
 from minidl.engine import engine
+from minidl.layers.base import check_floating
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -53,6 +52,7 @@ class SoftmaxCrossEntropy:
 
     Examples
     --------
+    >>> import numpy as np
     >>> loss = SoftmaxCrossEntropy()
     >>> float(loss.forward(np.zeros((1, 4)), np.array([2])))  # log 4
     1.3862943611198906
@@ -65,6 +65,8 @@ class SoftmaxCrossEntropy:
 
     def forward(self, logits: Array, labels: Array) -> Array:
         """Return the mean loss of the batch."""
+        on = engine(logits)
+        check_floating("SoftmaxCrossEntropy.forward", logits=logits)
         if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
             raise ValueError(
                 f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
@@ -75,14 +77,14 @@ class SoftmaxCrossEntropy:
                 f"SoftmaxCrossEntropy.forward: labels must be of an integer dtype, got {labels.dtype}; "
                 f"use labels.astype('int64')"
             )
-        if isinstance(labels, np.ndarray):
+        if is_on_host(labels):
             if labels.min() < 0 or labels.max() >= logits.shape[1]:
                 raise ValueError(
                     f"SoftmaxCrossEntropy.forward: labels must be in [0, {logits.shape[1]}), got "
                     f"{labels.min()} to {labels.max()}; give the network that many classes"
                 )
             labels = to_device(labels, like=logits)
-        on = engine(logits=logits, labels=labels)
+        array_module(logits=logits, labels=labels)
         loss, p = on(softmax_cross_entropy)(logits, labels)
         self._kept = on, p, labels, logits.dtype
         return loss

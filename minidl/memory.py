@@ -5,20 +5,22 @@ of cuda-convnet). NumPy's inner loops are then long and contiguous in every laye
 strides give the same numbers, at the cost of one copy.
 
 Fresh large arrays are mapped and zeroed by the kernel page by page, which can cost more than the arithmetic that fills
-them. `empty` therefore hands an array's memory out again once nobody refers to it any more.
+them. `empty` therefore hands an array's memory out again once nobody refers to it any more. What is kept for that is
+bounded: with the memory in use it takes at most `_FLOOR` bytes, or twice what was in use at once.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array
-from minidl.parallel import aligned
+from minidl.parallel import RELEASE_ON_MEMORY_ERROR, aligned
 
 _SMALL = 1 << 15  # bytes; below this malloc is as fast
 _SWEEP = 2048  # requests between two sweeps of memory that was not asked for
@@ -26,15 +28,32 @@ _SWEEP = 2048  # requests between two sweeps of memory that was not asked for
 _pool: dict[int, list[np.ndarray]] = {}
 _asked: set[int] = set()
 _requests = 0
+_held = 0  # bytes of all memory in the pool, in use or not
+_peak = 0  # bytes in use at once, of late
+_FLOOR = 1 << 26
 _FREE = 2  # references to the owner of memory that nobody uses: from the pool's view of it, and getrefcount's own
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an uninitialised C-contiguous array, over recycled memory where there is some."""
-    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    if xp is not np or nbytes < _SMALL:
-        return xp.empty(shape, dtype)
-    global _requests
+    """Return an uninitialised C-contiguous array, over recycled memory where there is some.
+
+    Raises
+    ------
+    TypeError
+        If the dtype holds Python objects, which are no plain values.
+    """
+    return ALLOCATORS.get(xp, xp.empty)(shape, dtype)
+
+
+def recycled(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return `empty` for NumPy."""
+    dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        raise TypeError(f"memory.empty: dtype must be one of plain values, got {dtype}; use x.astype('float32')")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _SMALL:
+        return np.empty(shape, dtype)
+    global _requests, _held
     _requests += 1
     if _requests % _SWEEP == 0:
         _sweep()
@@ -42,21 +61,68 @@ def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
     buffers = _pool.setdefault(nbytes, [])
     for buffer in buffers:
         if sys.getrefcount(buffer.base) == _FREE:  # every view of it refers to its owner
-            array = np.ndarray(shape, dtype, buffer)
+            array: np.ndarray = np.ndarray(shape, dtype, buffer)
             if sys.getrefcount(buffer.base) == _FREE + 1:  # else another thread took it since
                 return array
+    if _held + nbytes > _FLOOR:
+        _bound(nbytes)
     buffer = aligned(nbytes)
     array = np.ndarray(shape, dtype, buffer)
     buffers.append(buffer)
+    _held += nbytes
     return array
+
+
+ALLOCATORS: dict[ModuleType, Callable[[tuple[int, ...], Any], Array]] = {np: recycled}  # else the library's own
 
 
 def _sweep() -> None:
     """Let go of the sizes that nobody asked for since the last sweep."""
+    global _held
     for nbytes in list(_pool):  # at once, as other threads may add to it
         if nbytes not in _asked:
             _pool.pop(nbytes, None)
     _asked.clear()
+    _held = sum(nbytes * len(buffers) for nbytes, buffers in list(_pool.items()))
+
+
+def _bound(wanted: int) -> None:
+    """Let go of memory that nobody uses until `wanted` bytes more are within the bound, old sizes first."""
+    global _held, _peak
+    used = {nbytes: sum(map(_in_use, list(buffers))) for nbytes, buffers in list(_pool.items())}
+    in_use = wanted + sum(nbytes * count for nbytes, count in used.items())
+    _peak = max(in_use, _peak - _peak // 8)
+    _held = sum(nbytes * len(buffers) for nbytes, buffers in list(_pool.items()))
+    bound = max(_FLOOR, 2 * _peak)
+    if _held + wanted > bound:
+        for nbytes in sorted(used, key=lambda nbytes: nbytes in _asked):
+            if _held + wanted <= bound - bound // 4:  # some room, so that the next request need not look again
+                break
+            _held -= nbytes * _let_go(nbytes)
+
+
+def release() -> None:
+    """Let go of all memory that nobody uses."""
+    global _held, _peak
+    for nbytes in list(_pool):
+        _let_go(nbytes)
+    _peak = 0
+    _held = sum(nbytes * len(buffers) for nbytes, buffers in list(_pool.items()))
+
+
+def _let_go(nbytes: int) -> int:
+    """Drop the memory of one size that nobody uses; return how many pieces there were."""
+    buffers = _pool.get(nbytes, [])
+    before = len(buffers)
+    buffers[:] = [buffer for buffer in buffers if _in_use(buffer)]
+    return before - len(buffers)
+
+
+def _in_use(buffer: np.ndarray) -> bool:
+    return sys.getrefcount(buffer.base) > _FREE
+
+
+RELEASE_ON_MEMORY_ERROR.append(release)
 
 
 def images(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -22,6 +22,8 @@ Task = Callable[[int], object]
 _WORTH = 1 << 18  # values that a thread should work on, at least: to wake it costs tens of microseconds
 _WORTH_PRODUCTS = 1 << 24  # multiplications, likewise, of a task that is all matrix products
 
+RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memory is asked for again
+
 _num_threads = 1
 _jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
 _started = 0
@@ -180,7 +182,15 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def aligned(size: int) -> np.ndarray:
-    """Return `size` uninitialised bytes that begin on a cache line, where SIMD loads are fastest."""
-    memory = np.empty(size + 64, np.uint8)
+    """Return `size` uninitialised bytes that begin on a cache line, where SIMD loads are fastest.
+
+    Where memory runs out, what is kept for later is released first.
+    """
+    try:
+        memory = np.empty(size + 64, np.uint8)
+    except MemoryError:
+        for release in RELEASE_ON_MEMORY_ERROR:
+            release()
+        memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]

@@ -12,7 +12,7 @@ from typing import Any
 
 from minidl import device
 from minidl.backend import NAMES as BACKENDS
-from minidl.backend import resolve, use_backend, use_device
+from minidl.backend import on_gpu, resolve, use_backend, use_device
 from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, record, table
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n".join(table.lines(records)))
         else:
             args.backend = resolve(args.backend)
-            measure = MEASURE if args.backend == "numpy" else ON_A_GPU
+            measure = ON_A_GPU if on_gpu(args.backend) else MEASURE
             if unknown := [section for section in args.only or () if section not in measure]:
                 parser.error(f"--backend {args.backend} has no {' and no '.join(unknown)}, only {', '.join(measure)}")
             with use_backend(args.backend), use_device(args.device):
@@ -116,7 +116,7 @@ def _settings(args: argparse.Namespace) -> Settings:
             from minidl.bench import torch_side
 
             plan = replace(plan, rest=plan.rest + torch_side.spinning())
-            sides["torch"] = torch_side if args.backend == "numpy" else _torch_on_the_gpu(args.device or 0)
+            sides["torch"] = _torch_on_the_gpu(args.device or 0) if on_gpu(args.backend) else torch_side
         except ImportError as error:
             _complain(0, f"PyTorch cannot be imported ({error}); minidl is measured alone (pip install torch)")
         except RuntimeError as error:

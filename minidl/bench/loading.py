@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from minidl import device
-from minidl.backend import default_module
+from minidl.backend import on_gpu
 from minidl.bench.cases import Settings
 from minidl.bench.record import Record, record
 from minidl.bench.timing import Work, interleave
@@ -50,7 +50,7 @@ def repeated(dataset: Dataset, copies: int) -> Dataset:
 def _batches(dataset: Dataset, n: int, augmented: bool) -> Callable[[], object]:
     mean, std = channel_statistics(dataset)
     augment = Compose(RandomFlip(), PadCrop(4)) if augmented else None
-    kind = Loader if default_module() is np else DeviceLoader
+    kind = DeviceLoader if on_gpu() else Loader
     loader = kind(dataset, n, mean=mean, std=std, augment=augment, rng=np.random.default_rng(0), drop_last=True)
 
     def endless() -> Iterator[object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl.backend import Array, array_module
-from minidl.engine import engine
 from minidl.layers.base import Layer
 
 
@@ -29,14 +28,14 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return max(x, 0)."""
-        on = engine(x=x)
+        on = self.engine(x)
         y = on(relu)(x)
         self.keep(on, y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy where the output was positive, else 0."""
-        _, (on, y) = self.kept()
+        _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
         return on(relu_backward)(dy, y)
 
@@ -63,13 +62,13 @@ class Tanh(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return tanh(x)."""
-        on = engine(x=x)
+        on = self.engine(x)
         y = on(tanh)(x)
         self.keep(on, y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy·(1 − y²)."""
-        _, (on, y) = self.kept()
+        _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
         return on(tanh_backward)(dy, y)

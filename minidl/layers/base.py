@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from minidl.backend import Array, to_device, to_host
+from minidl.engine import Engine, engine
 
 
 def compute_dtype(x: Array, weight: Array) -> Any:
@@ -15,6 +16,15 @@ def compute_dtype(x: Array, weight: Array) -> Any:
     if x.dtype == weight.dtype and x.dtype.itemsize > 2:
         return x.dtype
     return np.result_type(x.dtype, weight.dtype, np.float32)
+
+
+def check_floating(what: str, **named: Array) -> None:
+    """Raise ValueError unless the array has a floating dtype: the one rule for what layers and losses compute with."""
+    for name, array in named.items():
+        if array.dtype.kind != "f":
+            raise ValueError(
+                f"{what}: {name} must be of a floating dtype, got {array.dtype}; use {name}.astype('float32')"
+            )
 
 
 class Layer:
@@ -59,15 +69,25 @@ class Layer:
         self.params[name] = to_device(value)
         self.grads[name] = to_device(np.zeros_like(value))
 
+    def engine(self, x: Array) -> Engine:
+        """Return the engine for x, a floating array of the parameters' library."""
+        weight = self.params.get("weight")
+        on = engine(x=x) if weight is None else engine(x=x, weight=weight)
+        if x.dtype.kind != "f":
+            check_floating(f"{type(self).__name__}.forward", x=x)
+        return on
+
     def keep(self, *values: Any) -> None:
         """Keep the values for backward, with the mode this forward ran in."""
         self._kept = (self.training, values)
 
-    def kept(self) -> tuple[bool, Any]:
-        """Return ``(training, values)`` of the forward that comes before, and forget them."""
+    def kept(self, dy: Array) -> tuple[bool, Any]:
+        """Return ``(training, values)`` of the forward that comes before, and forget them; dy must be floating."""
         if self._kept is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
+        if dy.dtype.kind != "f":
+            check_floating(f"{type(self).__name__}.backward", dy=dy)
         kept, self._kept = self._kept, None
         return kept  # type: ignore[no-any-return]
 

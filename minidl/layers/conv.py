@@ -182,10 +182,8 @@ class Conv2d(Layer):
     def forward(self, x: Array) -> Array:
         """Return the convolution of x."""
         weight, bias = self.params["weight"], self.params.get("bias")
-        on = engine(x=x, weight=weight)
+        on = self.engine(x)
         self._check(x.shape, weight.shape)
-        if x.dtype.kind != "f":
-            raise ValueError(f"Conv2d.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         self.keep(on, x)
         dtype = compute_dtype(x, weight)
         wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
@@ -193,7 +191,7 @@ class Conv2d(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
-        _, (on, x) = self.kept()
+        _, (on, x) = self.kept(dy)
         weight = self.params["weight"]
         array_module(dy=dy, x=x)
         dtype = compute_dtype(x, weight)

@@ -39,6 +39,7 @@ class Dropout(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x·mask/(1 − p) in training, x in inference."""
+        self.engine(x)
         if not self.training or self.p == 0:
             self.keep(None)
             return x
@@ -49,6 +50,6 @@ class Dropout(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dy·mask/(1 − p), with the mask of the forward."""
-        _, (mask,) = self.kept()
+        _, (mask,) = self.kept(dy)
         array_module(dy=dy, mask=mask)
         return dy if mask is None else dy * mask

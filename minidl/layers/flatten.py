@@ -18,12 +18,13 @@ class Flatten(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x as (N, features)."""
+        self.engine(x)
         self.keep(x.shape)
         # (C, H, W, N) -> (C·H·W, N) -> its transpose: a view in the fast memory format
         return x.transpose(*range(1, x.ndim), 0).reshape(-1, x.shape[0]).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy in the shape of x."""
-        _, ((n, *rest),) = self.kept()
+        _, ((n, *rest),) = self.kept(dy)
         t = dy.T.reshape(*rest, n)
         return t.transpose(t.ndim - 1, *range(t.ndim - 1))

@@ -8,7 +8,6 @@ import numpy as np
 
 from minidl import init
 from minidl.backend import Array, array_module, gemm
-from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
 
 
@@ -85,14 +84,12 @@ class Linear(Layer):
     def forward(self, x: Array) -> Array:
         """Return x Wᵀ + b."""
         weight, bias = self.params["weight"], self.params.get("bias")
-        on = engine(x=x, weight=weight)
+        on = self.engine(x)
         if x.ndim != 2 or x.shape[1] != weight.shape[1]:
             raise ValueError(
                 f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
                 f"or build it with in_features={x.shape[-1]}"
             )
-        if x.dtype.kind != "f":
-            raise ValueError(f"Linear.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         self.keep(on, x)
         dtype = compute_dtype(x, weight)
         y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
@@ -100,7 +97,7 @@ class Linear(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
-        _, (on, x) = self.kept()
+        _, (on, x) = self.kept(dy)
         array_module(dy=dy, x=x)
         weight = self.params["weight"]
         dtype = compute_dtype(x, weight)

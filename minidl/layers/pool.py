@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minidl import memory
-from minidl.backend import Array, array_module, check_library
-from minidl.engine import Engine, engine
+from minidl.backend import Array, array_module
+from minidl.engine import Engine
 from minidl.layers.base import Layer
 from minidl.layers.conv import Pair, padded, pair, taps, without_padding
 
@@ -69,7 +69,7 @@ class _Pool2d(Layer):
 
     def _check(self, x: Array) -> Engine:
         """Return the engine for x, which must have the right shape."""
-        on = engine(x=x)
+        on = self.engine(x)
         name = type(self).__name__
         if x.ndim != 4 or any(
             size + 2 * p < k for size, p, k in zip(x.shape[2:], self.padding, self.kernel_size, strict=True)
@@ -112,13 +112,13 @@ class MaxPool2d(_Pool2d):
         """Return the maximum of each window."""
         on = self._check(x)
         y, won = on(max_pool)(x, *self._window)
-        self.keep(array_module(x), on, x.shape, won)
+        self.keep(on, array_module(x).empty(0), x.shape, won)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy at the place of each window's maximum."""
-        _, (xp, on, shape, won) = self.kept()
-        check_library(xp, dy=dy)
+        _, (on, of, shape, won) = self.kept(dy)
+        array_module(dy=dy, x=of)
         return on(max_pool_backward)(dy, won, shape, *self._window)
 
 
@@ -152,13 +152,13 @@ class AvgPool2d(_Pool2d):
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
         on = self._check(x)
-        self.keep(array_module(x), on, x.shape)
+        self.keep(on, array_module(x).empty(0), x.shape)
         return on(avg_pool)(x, *self._window)
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
-        _, (xp, on, shape) = self.kept()
-        check_library(xp, dy=dy)
+        _, (on, of, shape) = self.kept(dy)
+        array_module(dy=dy, x=of)
         return on(avg_pool_backward)(dy, shape, *self._window)
 
 
@@ -178,16 +178,17 @@ class GlobalAvgPool2d(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return mean_hw x."""
+        self.engine(x)
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; give it images")
         self.keep(x.shape)
-        xp = array_module(x=x)
+        xp = array_module(x)
         y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
         return y.astype(x.dtype, copy=False).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(H·W) at every pixel."""
-        _, (shape,) = self.kept()
+        _, (shape,) = self.kept(dy)
         xp = array_module(dy=dy)
         dx = memory.images(xp, shape, dy.dtype)
         dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]

@@ -55,6 +55,7 @@ class ZeroPaddedShortcut(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the pixels of x that the stride keeps, between channels of zeros."""
+        self.engine(x)
         if x.ndim != 4 or x.shape[1] > self.out_channels:
             raise ValueError(
                 f"ZeroPaddedShortcut.forward: x must be (N, C, H, W) with C <= {self.out_channels}, got {x.shape}; "
@@ -69,7 +70,7 @@ class ZeroPaddedShortcut(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dy at the pixels that y was made of, 0 elsewhere."""
-        _, (shape,) = self.kept()
+        _, (shape,) = self.kept(dy)
         dx = memory.images(array_module(dy=dy), shape, dy.dtype)
         dx[...] = 0
         dx[:, :, :: self.stride, :: self.stride] = dy[:, self._real(shape[1])]

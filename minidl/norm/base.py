@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, array_module
-from minidl.engine import Engine, engine
+from minidl.engine import Engine
 from minidl.layers.base import Layer
 from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
 
@@ -51,7 +51,7 @@ class Norm(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Return dx; add the parameters' gradients."""
-        training, (on, centred, s, kept) = self.kept()
+        training, (on, centred, s, kept) = self.kept(dy)
         array_module(dy=dy, s=s)
         ds, du = on(scale_shift_sums)(dy, centred)
         dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
@@ -68,7 +68,7 @@ class Norm(Layer):
         """Return dm and dv; add the parameters' gradients."""
         raise NotImplementedError
 
-    def _add_gradients(self, gradients: dict[str, Array]) -> None:
+    def _add_gradients(self, **gradients: Array) -> None:
         for name, gradient in gradients.items():
             self.grads[name] += gradient
 
@@ -78,7 +78,7 @@ class Norm(Layer):
 
     def _check(self, x: Array) -> Engine:
         """Return the engine for x, which must have the right shape."""
-        on = engine(x=x, weight=self.params["weight"])
+        on = self.engine(x)
         name = type(self).__name__
         if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or x.size == 0:
             c = self.num_features
@@ -86,9 +86,13 @@ class Norm(Layer):
                 f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) and not empty, got {x.shape}; "
                 f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
             )
-        if x.dtype.kind != "f":
-            raise ValueError(f"{name}.forward: x must be of a floating dtype, got {x.dtype}; use x.astype('float32')")
         return on
+
+
+def update_running(running: Array, batch: Array, momentum: float) -> None:
+    """running ← momentum·batch + (1 − momentum)·running, in place: eq. 4 of the paper, momentum its lambda."""
+    running *= 1 - momentum
+    running += momentum * batch
 
 
 class BatchStatistics(Norm):
@@ -108,10 +112,8 @@ class BatchStatistics(Norm):
         self.buffers[name] = xp.asarray(value.astype("float64"))
 
     def _update(self, name: str, batch: Array) -> None:
-        """running ← momentum·batch + (1 − momentum)·running, in place."""
-        running = self.buffers[name]
-        running *= 1 - self.momentum
-        running += self.momentum * batch
+        """Let a running statistic move to the batch's."""
+        update_running(self.buffers[name], batch, self.momentum)
 
     def _check(self, x: Array) -> Engine:
         on = super()._check(x)

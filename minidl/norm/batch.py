@@ -1,8 +1,12 @@
-"""Batch normalization (Ioffe & Szegedy 2015; eq. 1 of the Mode Normalization paper)."""
+"""Batch normalization (Ioffe & Szegedy 2015; eq. 1 of the Mode Normalization paper).
+
+m and v (N, C) are the mean and the variance of each channel of each sample, mu and var (C,) those of the batch; s and u
+(N, C) are scale and shift, y = (x − m)·s + u.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,17 +23,26 @@ def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
     return mu, (v + (m - mu) ** 2).sum(axis=0) / len(m)
 
 
-def batch_norm(d: Array, weight: Array, bias: Array, var: Array, eps: float) -> tuple[Array, Array, Any]:
+class Kept(NamedTuple):
+    """What `batch_norm` keeps for its backward."""
+
+    d: Array  # (N, C)
+    s: Array  # (N, C)
+    rstd: Array  # (C,)
+    weight: Array  # (C,)
+
+
+def batch_norm(d: Array, weight: Array, bias: Array, var: Array, eps: float) -> tuple[Array, Array, Kept]:
     """s = weight·rstd and u = bias + s·d, d = m − mu, rstd = 1/sqrt(var + eps); all per channel but d, s, u (N, C)."""
     xp = array_module(d)
     rstd = 1 / xp.sqrt(var + eps)
     s = weight * rstd + xp.zeros_like(d)
-    return s, bias + s * d, (d, s, rstd, weight)
+    return s, bias + s * d, Kept(d, s, rstd, weight)
 
 
-def batch_norm_backward(ds: Array, du: Array, training: bool, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+def batch_norm_backward(ds: Array, du: Array, training: bool, kept: Kept) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight and bias; in inference mu and var are constants."""
-    d, s, rstd, weight = cache
+    d, s, rstd, weight = kept
     n = len(d)
     dscale = (ds + du * d).sum(axis=0)  # of weight·rstd, which s and u share; (C,)
     grads = {"weight": rstd * dscale, "bias": du.sum(axis=0)}
@@ -125,7 +138,7 @@ class BatchNorm(BatchStatistics):
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = batch_norm_backward(ds, du, training, kept)
-        self._add_gradients(gradients)
+        self._add_gradients(**gradients)
         return dm, dv
 
     def _running_moments(self) -> tuple[Array, Array]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from minidl.backend import Array, array_module
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
 
 
-def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Any]:
+class Kept(NamedTuple):
+    """What `group_norm` keeps for its backward."""
+
+    d: Array  # (N, G, C/G)
+    s: Array  # (N, G, C/G)
+    rstd: Array  # (N, G, 1)
+    weight: Array  # (G, C/G)
+
+
+def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Kept]:
     """s = weight·rstd and u = bias + s·(m − mu), with mu and var of each sample over the channels of each group.
 
     mu_ng = mean_{c in g} m and var_ng = mean_{c in g} [v + (m − mu)²]; m, v, s, u are (N, C).
@@ -23,12 +32,12 @@ def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps:
     weight = weight.reshape(groups, -1)
     s = weight * rstd
     u = bias.reshape(groups, -1) + s * d
-    return s.reshape(n, c), u.reshape(n, c), (d, s, rstd, weight)
+    return s.reshape(n, c), u.reshape(n, c), Kept(d, s, rstd, weight)
 
 
-def group_norm_backward(ds: Array, du: Array, cache: Any) -> tuple[Array, Array, dict[str, Array]]:
+def group_norm_backward(ds: Array, du: Array, kept: Kept) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight and bias."""
-    d, s, rstd, weight = cache
+    d, s, rstd, weight = kept
     n, c = ds.shape
     ds, du = ds.reshape(d.shape), du.reshape(d.shape)
     size = d.shape[2]
@@ -99,5 +108,5 @@ class GroupNorm(Norm):
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = group_norm_backward(ds, du, kept)
-        self._add_gradients(gradients)
+        self._add_gradients(**gradients)
         return dm, dv

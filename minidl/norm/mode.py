@@ -1,8 +1,20 @@
-"""Mode normalization (eq. 2-4, Algorithms 1 and 2 of the paper)."""
+"""Mode normalization (eq. 2-4, Algorithms 1 and 2 of the paper).
+
+To be read beside the paper:
+
+    m, v    (N, C)   mean and variance over the pixels of each channel of each sample: of the paper's <x_n> and <x_n²>
+    g       (N, K)   the paper's gates g_nk = g_k(x_n), a softmax over the modes
+    w       (N, K)   g_nk / N_k, what a mode's mean weighs the samples with (eq. 3)
+    mu, var (K, C)   the paper's <x>_k and sigma_k²
+    s, u    (N, C)   scale and shift: y_n = (x_n − m_n)·s_n + u_n is the paper's eq. 2
+    d…               the loss's derivative by …
+
+Each backward is right below its forward.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +23,14 @@ from minidl.backend import Array, array_module, products
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
 
+PerChannel = Array  # (N, C): one value for each channel of each sample
+PerGate = Array  # (N, K)
+PerMode = Array  # (K, C)
+PerModeOrShared = Array  # (K, C), or (1, C) where the modes share a parameter
 
-def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]:
-    """g_n = softmax(Psi(m_n)), Psi affine: return g (N, K) and log g, for m (N, C), weight (K, C), bias (K,)."""
+
+def gates(m: PerChannel, gate_weight: PerMode, gate_bias: Array) -> tuple[PerGate, PerGate]:
+    """g_n = softmax(Psi(m_n)), Psi affine: return g and log g; gate_bias (K,)."""
     xp = array_module(m)
     z = (gate_weight @ m.T + gate_bias[:, None]).T  # the batch innermost in memory, as in every small array here
     z -= z.max(axis=1, keepdims=True)
@@ -21,7 +38,15 @@ def gates(m: Array, gate_weight: Array, gate_bias: Array) -> tuple[Array, Array]
     return xp.exp(log_g), log_g
 
 
-def mode_weights(log_g: Array) -> Array:
+def gates_backward(
+    dlog_g: PerGate, g: PerGate, m: PerChannel, gate_weight: PerMode
+) -> tuple[PerChannel, PerMode, Array]:
+    """Return dm, dgate_weight and dgate_bias."""
+    dz = dlog_g - g * dlog_g.sum(axis=1, keepdims=True)  # log g is a log-softmax over k of z
+    return dz @ gate_weight, dz.T @ m, dz.sum(axis=0)
+
+
+def mode_weights(log_g: PerGate) -> PerGate:
     """w_nk = g_nk / N_k, N_k = sum_n g_nk: a softmax over the batch, finite for modes that hardly any sample takes."""
     xp = array_module(log_g)
     w = xp.exp(log_g - log_g.max(axis=0))
@@ -29,7 +54,12 @@ def mode_weights(log_g: Array) -> Array:
     return w
 
 
-def mode_moments(m: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
+def mode_weights_backward(dw: PerGate, w: PerGate) -> PerGate:
+    """Return dlog_g."""
+    return w * (dw - (w * dw).sum(axis=0))
+
+
+def mode_moments(m: PerChannel, v: PerChannel, w: PerGate) -> tuple[PerMode, PerMode, Array]:
     """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also (m − mu_k)² (K, N, C)."""
     mu = w.T @ m
     spread = (m - mu[:, None]) ** 2
@@ -37,68 +67,83 @@ def mode_moments(m: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
     return mu, var, spread
 
 
+def mode_moments_backward(
+    dmu: PerMode, dvar: PerMode, m: PerChannel, v: PerChannel, w: PerGate, mu: PerMode, spread: Array
+) -> tuple[PerChannel, PerChannel, PerChannel, PerGate]:
+    """Return dm in two terms, through mu and through m in var, then dv and dw; d var/d mu = −2 sum_n w (m − mu) = 0."""
+    dv = w @ dvar
+    through_mu = w @ (dmu - 2 * dvar * mu)
+    through_m = 2 * dv * m
+    dw = m @ dmu.T + v @ dvar.T + products(spread, dvar[:, :, None])[:, :, 0].T
+    return through_mu, through_m, dv, dw
+
+
 def mode_norm(
-    g: Array, m: Array, mu: Array, var: Array, weight: Array, bias: Array, eps: float
-) -> tuple[Array, Array, Any]:
+    g: PerGate, m: PerChannel, mu: PerMode, rstd: PerMode, weight: PerModeOrShared, bias: PerModeOrShared
+) -> tuple[PerChannel, PerChannel]:
     """Scale and shift of eq. 2: s = sum_k g_k scale_k, u = sum_k g_k [scale_k (m − mu_k) + bias_k], scale weight·rstd.
 
-    s, u, m are (N, C), g (N, K), mu and var (K, C); weight and bias (K, C), or (1, C) where the modes share them.
     Only differences m − mu enter, so both may be counted from any origin.
     """
-    xp = array_module(m)
-    rstd = 1 / xp.sqrt(var + eps)
-    scale = weight * rstd  # (K, C)
+    scale = weight * rstd
     s = g @ scale
     u = m * s - g @ (scale * mu - bias)
-    return s, u, (g, m, mu, rstd, scale, s, weight, bias)
+    return s, u
+
+
+class OfModeNorm(NamedTuple):
+    """The gradients that `mode_norm_backward` returns."""
+
+    dg: PerGate
+    dm: PerChannel
+    dmu: PerMode
+    dvar: PerMode
+    dweight: PerModeOrShared
+    dbias: PerModeOrShared
 
 
 def mode_norm_backward(
-    ds: Array,
-    du: Array,
-    training: bool,
-    v: Array,
-    w: Array,
-    spread: Array,
-    gate_input: Array,
-    gate_weight: Array,
-    cache: Any,
-) -> tuple[Array, Array, dict[str, Array]]:
-    """Return dm, dv and the gradients of weight, bias and the gating map.
-
-    Step by step back through `mode_norm`, `mode_moments`, `mode_weights` and `gates`; in inference mu and var are
-    constants.
-    """
-    g, m, mu, rstd, scale, s, weight, bias = cache
-
-    # s = g @ scale,  u = m·s − g @ (scale·mu − bias)
+    ds: PerChannel,
+    du: PerChannel,
+    g: PerGate,
+    m: PerChannel,
+    mu: PerMode,
+    rstd: PerMode,
+    weight: PerModeOrShared,
+    bias: PerModeOrShared,
+) -> OfModeNorm:
+    """Return the gradients, that of var through rstd = (var + eps)^(−1/2)."""
+    scale = weight * rstd
     t = ds + du * m  # all of dL/ds: s is in u too
-    g_du = g.T @ du  # (K, C)
+    g_du = g.T @ du
     dscale = g.T @ t - mu * g_du
     dg = t @ scale.T - du @ (scale * mu - bias).T
-    dm = s * du
-    grads = {"weight": _as_weight(dscale * rstd, weight), "bias": _as_weight(g_du, bias)}
-    dlog_g = g * dg
-
-    dv = 0 * dm
-    if training:
-        # scale = weight·(var + eps)^(−1/2),  var = wᵀ (v + (m − mu)²),  mu = wᵀ m;  d var/d mu = −2 wᵀ (m − mu) = 0
-        dmu = -scale * g_du
-        dvar = -(rstd**3) / 2 * weight * dscale
-        dv = w @ dvar
-        dm = dm + w @ (dmu - 2 * dvar * mu) + 2 * dv * m
-        dw = m @ dmu.T + v @ dvar.T + products(spread, dvar[:, :, None])[:, :, 0].T
-        dlog_g += w * (dw - (w * dw).sum(axis=0))  # w is a softmax over n of log g
-
-    dz = dlog_g - g * dlog_g.sum(axis=1, keepdims=True)  # log g is a log-softmax over k of z
-    grads["gate.weight"] = dz.T @ gate_input
-    grads["gate.bias"] = dz.sum(axis=0)
-    return dm + dz @ gate_weight, dv, grads
+    dvar = -(rstd**3) / 2 * weight * dscale
+    dweight, dbias = dscale * rstd, g_du
+    if len(weight) == 1:  # the modes share them
+        dweight, dbias = dweight.sum(axis=0), dbias.sum(axis=0)
+    return OfModeNorm(dg, (g @ scale) * du, -scale * g_du, dvar, dweight, dbias)
 
 
-def _as_weight(gradient: Array, param: Array) -> Array:
-    """Sum a (K, C) gradient over the modes where they share the parameter (1, C)."""
-    return gradient.sum(axis=0) if len(param) == 1 else gradient
+def running_moments(mean: PerMode, mean_square: PerMode) -> tuple[PerMode, PerMode]:
+    """Algorithm 2, inference: return mu and var from the running estimates of <x>_k and <x²>_k."""
+    return mean, array_module(mean).maximum(mean_square - mean**2, 0)
+
+
+class Kept(NamedTuple):
+    """What `ModeNorm.small` keeps for its backward; w and spread are None in inference."""
+
+    g: PerGate
+    m: PerChannel  # counted from an origin near by, as mu is
+    v: PerChannel
+    w: PerGate
+    mu: PerMode
+    rstd: PerMode
+    spread: Array
+    weight: PerModeOrShared
+    bias: PerModeOrShared
+    gate_input: PerChannel
+    gate_weight: PerMode
 
 
 class ModeNorm(BatchStatistics):
@@ -107,7 +152,7 @@ class ModeNorm(BatchStatistics):
     Each sample has one gate vector g_n = softmax(Psi(mean_hw x_n)) over K modes, Psi affine and learned. In training
     N_k = sum_n g_nk, mu_k = (1/N_k) sum_n g_nk mean_hw x_n (eq. 3), var_k = (1/N_k) sum_n g_nk mean_hw (x_n − mu_k)².
     In inference mu_k and var_k come from running estimates of the two moments (Algorithm 2).
-    Backward goes through the gates, N_k, mu_k and var_k, and through Psi into x: `mode_norm_backward`, line by line.
+    Backward goes through the gates, N_k, mu_k and var_k, and through Psi into x: `small_backward`, step by step.
 
     Parameters
     ----------
@@ -185,7 +230,6 @@ class ModeNorm(BatchStatistics):
 
     def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         """Return s and u; update the running statistics in training."""
-        xp = array_module(v)
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
         value = m.value()
@@ -200,16 +244,23 @@ class ModeNorm(BatchStatistics):
             self._update("running_mean", mean)
             self._update("running_mean_square", var + mean**2)
         else:
-            mean = self.buffers["running_mean"]
+            mean, var = running_moments(self.buffers["running_mean"], self.buffers["running_mean_square"])
             origin = mean.mean(axis=0)
             near, mu = m.since(origin), mean - origin
-            var = xp.maximum(self.buffers["running_mean_square"] - mean**2, 0)
         self.gates, self.mean, self.var = g, mean, var
-        s, u, cache = mode_norm(g, near, mu, var, weight, bias, self.eps)
-        return s, u, (v, w, spread, value, gate_weight, cache)
+        rstd = 1 / array_module(var).sqrt(var + self.eps)
+        s, u = mode_norm(g, near, mu, rstd, weight, bias)
+        return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight)
 
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
-        dm, dv, gradients = mode_norm_backward(ds, du, training, *kept)
-        self._add_gradients(gradients)
-        return dm, dv
+        k: Kept = kept
+        dg, dm, dmu, dvar, dweight, dbias = mode_norm_backward(ds, du, k.g, k.m, k.mu, k.rstd, k.weight, k.bias)
+        dlog_g, dv = k.g * dg, 0 * dm
+        if training:  # in inference mu and var are constants
+            through_mu, through_m, dv, dw = mode_moments_backward(dmu, dvar, k.m, k.v, k.w, k.mu, k.spread)
+            dm = dm + through_mu + through_m
+            dlog_g += mode_weights_backward(dw, k.w)
+        through_gates, dgate_weight, dgate_bias = gates_backward(dlog_g, k.g, k.gate_input, k.gate_weight)
+        self._add_gradients(weight=dweight, bias=dbias, **{"gate.weight": dgate_weight, "gate.bias": dgate_bias})
+        return dm + through_gates, dv

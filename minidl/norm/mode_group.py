@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,21 @@ def channel_weights(log_g: Array) -> Array:
     return w
 
 
-def mode_group_norm(m: Array, v: Array, w: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Any]:
+class Scaled(NamedTuple):
+    """What `mode_group_norm` keeps for its backward."""
+
+    v: Array  # (N, C)
+    w: Array  # (N, C, K)
+    d: Array  # (N, C, K)
+    rstd: Array  # (N, 1, K)
+    scale: Array  # (N, 1)
+    shift: Array  # (N, C)
+    weight: Array  # (C,)
+
+
+def mode_group_norm(
+    m: Array, v: Array, w: Array, weight: Array, bias: Array, eps: float
+) -> tuple[Array, Array, Scaled]:
     """Scale and shift of eq. 5: s = (weight/K) sum_k rstd_k, u = (weight/K) sum_k rstd_k (m − mu_k) + bias.
 
     mu_nk = sum_c w_nck m_nc and var_nk = sum_c w_nck [v_nc + (m_nc − mu_nk)²]; m, v, s, u (N, C), w (N, C, K).
@@ -43,14 +57,14 @@ def mode_group_norm(m: Array, v: Array, w: Array, weight: Array, bias: Array, ep
     rstd = 1 / xp.sqrt(var + eps)
     scale = rstd.mean(axis=2)  # (N, 1)
     shift = (rstd * d).mean(axis=2)  # (N, C)
-    return weight * scale, weight * shift + bias, (v, w, d, rstd, scale, shift, weight)
+    return weight * scale, weight * shift + bias, Scaled(v, w, d, rstd, scale, shift, weight)
 
 
 def mode_group_norm_backward(
-    ds: Array, du: Array, g: Array, gate_input: Array, gate_weight: Array, spatial: bool, cache: Any
+    ds: Array, du: Array, g: Array, gate_input: Array, gate_weight: Array, spatial: bool, scaled: Scaled
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return dm, dv and the gradients of weight, bias and the gating map, step by step back."""
-    v, w, d, rstd, scale, shift, weight = cache
+    v, w, d, rstd, scale, shift, weight = scaled
     grads = {"weight": (ds * scale + du * shift).sum(axis=0), "bias": du.sum(axis=0)}
 
     # s = weight·mean_k rstd,  u = weight·mean_k rstd·d + bias
@@ -72,6 +86,16 @@ def mode_group_norm_backward(
     grads["gate.bias"] = dz.sum(axis=(0, 1))
     dm += products(dz, gate_weight)[:, :, 0]
     return dm, dv if spatial else 0 * dv, grads
+
+
+class Kept(NamedTuple):
+    """What `ModeGroupNorm.small` keeps: the last arguments of `mode_group_norm_backward`."""
+
+    g: Array  # (N, C, K)
+    gate_input: Array  # (N, C)
+    gate_weight: Array  # (K, 1)
+    spatial: bool
+    scaled: Scaled
 
 
 class ModeGroupNorm(Norm):
@@ -150,12 +174,12 @@ class ModeGroupNorm(Norm):
         value = m.value()
         g, log_g = channel_gates(value, gate_weight, gate_bias)
         near = m.since(m.m0[:, :1])  # means are counted from each sample's first
-        s, u, cache = mode_group_norm(near, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)
+        s, u, scaled = mode_group_norm(near, v if spatial else 0 * v, channel_weights(log_g), *self._affine(), self.eps)
         self.gates = g
-        return s, u, (g, value, gate_weight, spatial, cache)
+        return s, u, Kept(g, value, gate_weight, spatial, scaled)
 
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = mode_group_norm_backward(ds, du, *kept)
-        self._add_gradients(gradients)
+        self._add_gradients(**gradients)
         return dm, dv

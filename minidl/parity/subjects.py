@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, default_module, to_device, to_host, use_backend
+from minidl.backend import Array, on_gpu, to_device, to_host, use_backend
 from minidl.data import Dataset, DeviceLoader, Loader
 from minidl.data.augment import Augment
 from minidl.layers.activation import ReLU
@@ -91,7 +91,7 @@ def loader(images: int, batch_size: int, augment: Augment | None) -> Subject:
         labels = rng.integers(0, 7, images)
         pixels = rng.integers(0, 256, (images, 3, 32, 32)).astype(np.uint8)
         data = Dataset(pixels, labels, labels % 3, ("a", "b", "c"), 7)
-        kind = Loader if default_module() is np else DeviceLoader
+        kind = DeviceLoader if on_gpu() else Loader
         load = kind(data, batch_size, mean=[0.3, 0.4, 0.5], std=[0.2] * 3, augment=augment, rng=rng, dtype=dtype)
 
         def run() -> dict[str, Array]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidl.backend import resolve
+from minidl.backend import on_gpu, resolve
 from minidl.data import Task, load_task
 from minidl.parallel import available_threads
 from minidl.reproduce.figure2 import figure2_runs, write_figure2
@@ -101,7 +101,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _side_by_side(args: argparse.Namespace, planned: Sequence[Run]) -> int:
     """Return how many runs share the machine; a few keep a GPU busy."""
-    return int(args.jobs or (available_threads() if planned[0].config.backend == "numpy" else JOBS_ON_A_GPU))
+    return int(args.jobs or (available_threads() if not on_gpu(planned[0].config.backend) else JOBS_ON_A_GPU))
 
 
 def _load(args: argparse.Namespace, name: str) -> Task:

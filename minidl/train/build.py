@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..backend import default_module
+from ..backend import on_gpu
 from ..data import (
     Compose,
     DataError,
@@ -55,7 +55,7 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
         raise DataError(f"{task.name}: no test images were found to measure the error on; add the test files")
     train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
     mean, std = channel_statistics(train_set)
-    on_host = default_module() is np
+    on_host = not on_gpu()
     make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
     train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
@@ -124,13 +124,13 @@ def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
         f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), lr {config.lr:g} x{config.drop_factor:g} after "
-        f"updates {drops}; {device.describe()}" + (f", threads: {config.threads}" if config.backend == "numpy" else "")
+        f"updates {drops}; {device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
     )
 
 
 def describe_machine(config: Config) -> dict[str, Any]:
     """Return what the run's time depends on."""
-    gpu = {} if config.backend == "numpy" else {"device": device.name(), **device.versions()}
+    gpu = {} if not on_gpu(config.backend) else {"device": device.name(), **device.versions()}
     return {
         "system": platform.platform(),
         "cores": os.cpu_count(),

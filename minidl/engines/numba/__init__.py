@@ -7,7 +7,7 @@ from importlib import import_module
 
 from minidl.engine import NUMBA, NUMPY
 
-MODULES: tuple[str, ...] = ("conv",)  # of this package
+MODULES = ("activation", "conv", "loss", "norm", "optim", "pool", "small")  # of this package
 
 import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)

@@ -26,6 +26,8 @@ from minidl.parallel import scratch
 
 _ROW = 6144  # values in a row, at least, where P allows it: measured, shorter rows cost up to half as much again
 _REPEATS = (32, 128)  # times that a small array is repeated in a row, at most: for batches under 64, and others
+_BLOCK = 4096  # pixels that are summed in one go in the precision of x; more are summed in parts
+_PART = 512
 
 
 class Centred(NamedTuple):
@@ -42,28 +44,35 @@ def moments(x: Array) -> tuple[Mean, Array, Any]:
     xt = memory.batch_last(np, x, dtype)  # (C, ..., N)
     xc = memory.empty(np, xt.shape, dtype)
     c, p, b, n = _layout(xt.shape)
-    sums = np.empty((3, c, n), dtype)  # of x, then m0; of xc; of xc²
+    sums = np.empty((3, c, n), _precision(p, dtype))  # of x, then m0; of xc; of xc²
 
     def share(some: slice) -> None:
         first, rest, square = sums[:, some]
         x3, xc3 = xt[some].reshape(-1, p, n), xc[some].reshape(-1, p, n)
         _sum(x3, out=first)
         first /= p
-        (m0,) = _tiles(first[None], b)
+        (m0,) = _tiles(first[None].astype(dtype, copy=False), b)
         np.subtract(_rows(x3, b), m0, out=_rows(xc3, b))
         _sum(xc3, out=rest)
-        _sum_of_products(xc3, xc3, out=square)
+        with np.errstate(over="ignore"):  # seen to below
+            _sum_of_products(xc3, xc3, out=square)
 
     parallel.over(c, xt.size, share)
-    m0, delta, square = sums.astype(np.float64).transpose(0, 2, 1)  # (N, C) each
+    m0, delta, square = sums.astype(np.float64, copy=False).transpose(0, 2, 1)  # (N, C) each
+    if sums.dtype != dtype:
+        m0[...] = m0.astype(dtype)
     delta /= p
     v = square / p - delta * delta
+    if not np.isfinite(v).all() and dtype == np.float32:  # squares beyond float32's range, or what is in x
+        return written.moments(x)
     return Mean(m0, delta), np.maximum(v, 0, out=v), Centred(xc, delta)
 
 
 @NUMPY.twin(written.scale_shift)
 def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift(centred, s, u, dtype)
     xc, delta = centred
     y = memory.empty(np, xc.shape, xc.dtype)
     _, _, b, _ = _layout(xc.shape)
@@ -82,10 +91,12 @@ def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
 @NUMPY.twin(written.scale_shift_sums)
 def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift_sums(dy, centred)
     xc, delta = centred
     dyt = memory.batch_last(np, dy, xc.dtype)
     c, p, _, n = _layout(xc.shape)
-    sums = np.empty((2, c, n), xc.dtype)
+    sums = np.empty((2, c, n), _precision(p, xc.dtype))
 
     def share(some: slice) -> None:
         ds, du = sums[:, some]
@@ -94,7 +105,7 @@ def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
         _sum_of_products(dy3, xc[some].reshape(-1, p, n), out=ds)
 
     parallel.over(c, xc.size, share)
-    ds, du = sums.astype(np.float64).transpose(0, 2, 1)
+    ds, du = sums.astype(np.float64, copy=False).transpose(0, 2, 1)
     ds -= delta * du
     return ds, du
 
@@ -102,6 +113,8 @@ def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
 @NUMPY.twin(written.scale_shift_backward)
 def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array, dv: Array) -> Array:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift_backward(dy, centred, s, du, dm, dv)
     xc, delta = centred
     dyt = memory.batch_last(np, dy, xc.dtype)
     dx = memory.empty(np, xc.shape, xc.dtype)
@@ -139,9 +152,25 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return c, math.prod(inner), b, n
 
 
+def _precision(p: int, dtype: np.dtype) -> np.dtype:
+    """Return the precision of sums over P values: float64 beyond one block, whose sum is in that of the values."""
+    return dtype if p <= _BLOCK else np.dtype(np.float64)
+
+
 def _sum(x: Array, out: Array) -> None:
-    """Sum (c, P, N) over P -> (c, N), by BLAS, which reads memory twice as fast as np.sum."""
-    np.matmul(_ones(x.shape[1], x.dtype), x, out=out)
+    """Sum (c, P, N) over P -> (c, N), by BLAS, which reads memory twice as fast as np.sum; in blocks where P is large.
+
+    One float32 after another would lose a thousandth of a mean over 10⁷ values.
+    """
+    p = x.shape[1]
+    if p <= _BLOCK:
+        np.matmul(_ones(p, x.dtype), x, out=out)
+        return
+    whole = p - p % _PART
+    parts = np.matmul(_ones(_PART, x.dtype), x[:, :whole].reshape(len(x), -1, _PART, x.shape[2]))
+    np.sum(parts, axis=1, dtype=np.float64, out=out)
+    if whole < p:
+        out += np.matmul(_ones(p - whole, x.dtype), x[:, whole:])
 
 
 @lru_cache
