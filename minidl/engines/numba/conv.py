@@ -27,7 +27,8 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
     (n, _, h, w), (o, _, kh, kw) = x.shape, weight.shape
     size = ((h + 2 * padding[0] - kh) // stride[0] + 1, (w + 2 * padding[1] - kw) // stride[1] + 1)
     if not _compiled(x.size, weight):
-        return conv.conv2d(x, weight, bias, stride, padding)
+        written: np.ndarray = conv.conv2d(x, weight, bias, stride, padding)
+        return written
     xt, weight = _batch_last(x, weight), np.ascontiguousarray(weight)
     if bias is not None:
         bias = np.ascontiguousarray(bias, weight.dtype)

@@ -7,7 +7,8 @@ NCHWc).
 
     y[o, m] = sum_t weight[o, t] · x[offset[t] + m],   dweight[o, t] = sum_m dy[o, m] · x[offset[t] + m].
 
-`band` and `band_dweight` do some rows of the output: they copy the rows of x that these meet into a buffer, with zeros at both ends of a row, a stride's columns apart (all that tap j meets lies side by side then), and an odd
+`band` and `band_dweight` do some rows of the output: they copy the rows of x that these meet into a buffer, with zeros
+at both ends of a row, a stride's columns apart (all that tap j meets lies side by side then), and an odd
 number of cache lines from row to row, without which they all would fall into the same few places of the cache.
 """
 

@@ -97,7 +97,7 @@ def correlation(
     range over (h, w) has `size`; xt is zero outside.
     """
     place, strides, shape = turned
-    plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)  # type: ignore[arg-type]
+    plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)
     block, sixes, fours = plan.geometry[11:14]
     packed = scratch("packed", (plan.packed,), xt.dtype)
     correlate.pack(weight.reshape(-1), place, strides, shape, block, sixes, fours, packed, 0)
@@ -195,4 +195,5 @@ def added_up(sums: np.ndarray, kernels: int, o: int, c: int) -> np.ndarray:
     parts = total.reshape(kernels, pairs, threes, 8, -1)[:, :, :, :6]
     total = parts[..., 0] if parts.shape[-1] == 1 else parts[..., 0] + parts[..., 1]
     total = total.reshape(kernels, pairs, threes, 2, 3).transpose(0, 1, 3, 2, 4)
-    return total.reshape(kernels, 2 * pairs, 3 * threes)[:, :o, :c]
+    every: np.ndarray = total.reshape(kernels, 2 * pairs, 3 * threes)
+    return every[:, :o, :c]

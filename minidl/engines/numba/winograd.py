@@ -273,7 +273,7 @@ def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
 def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
     """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
 
-    The sums are laid out as `dots` does. u and g have the channels that fill up the last group of three, and of two, and
+    The sums are laid out as `dots` does. u and g have channels that fill up the last group of three, and of two, and
     hold zeros at first.
     """
     ld, u_rows, g_rows = geometry[4:]
