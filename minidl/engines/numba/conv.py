@@ -1,8 +1,8 @@
 """The convolution compiled: by tiles for 3×3 kernels of stride 1 over many channels and samples, else directly.
 
 Both take float32 and float64 in the batch-innermost format; other strides cost one copy. What has no values is left to
-the NumPy engine. A value of x or dy that is not finite spreads over a tile, and to the sums over a vector's last values:
-where a result is not finite it is computed anew in the way that keeps NaN and Inf to the windows that hold them.
+the written functions. A value of x or dy that is not finite spreads over a tile, and to the sums over a vector's last
+values: where a result is not finite it is computed anew in the way that keeps NaN and Inf to their windows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: P
     (n, _, h, w), (o, _, kh, kw) = x.shape, weight.shape
     size = ((h + 2 * padding[0] - kh) // stride[0] + 1, (w + 2 * padding[1] - kw) // stride[1] + 1)
     if not _compiled(x.size, weight):
-        return mec.conv2d(x, weight, bias, stride, padding)
+        written: np.ndarray = conv.conv2d(x, weight, bias, stride, padding)
+        return written
     xt, weight = _batch_last(x, weight), np.ascontiguousarray(weight)
     if bias is not None:
         bias = np.ascontiguousarray(bias, weight.dtype)
@@ -50,7 +51,7 @@ def conv2d_backward(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
     """Return dx, dweight and dbias of `conv2d`; dx and dbias are None unless needed."""
     if not _compiled(min(x.size, dy.size), weight):
-        return mec.conv2d_backward(dy, x, weight, stride, padding, needs_dx, needs_dbias)
+        return conv.conv2d_backward(dy, x, weight, stride, padding, needs_dx, needs_dbias)
     n, size = len(x), dy.shape[2:]
     xt, dyt = _batch_last(x, weight), _batch_last(dy, weight)
     weight = np.ascontiguousarray(weight)

@@ -7,8 +7,8 @@ NCHWc).
 
     y[o, m] = sum_t weight[o, t] · x[offset[t] + m],   dweight[o, t] = sum_m dy[o, m] · x[offset[t] + m].
 
-`band` and `band_dweight` do some rows of the output: they copy the rows of x that these meet into a buffer of their own,
-with zeros at both ends of a row, a stride's columns apart (all that tap j meets lies side by side then), and an odd
+`band` and `band_dweight` do some rows of the output: they copy the rows of x that these meet into a buffer, with zeros
+at both ends of a row, a stride's columns apart (all that tap j meets lies side by side then), and an odd
 number of cache lines from row to row, without which they all would fall into the same few places of the cache.
 """
 
@@ -119,7 +119,7 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work
     makes them negative), rows and columns of the result (ho, wo); then `_plan`'s row, plane, positions, block, sixes,
     fours, ldo.
     """
-    kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, block, sixes, fours, ldo = geometry
+    kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo = geometry
     channels, height, _, n = x.shape
     o = out.shape[0]
     first = max(0, sh * a + above)
@@ -136,8 +136,22 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work
                 taps = min(block, channels - c) * kw  # in one row of the kernel
                 t = c * kh * kw
                 products(
-                    buffer, at, offset, t + i0 * taps, t + i1 * taps, weight,
-                    t * padded, i0 * taps, sixes, fours, taps * kh, work, 0, ldo, m1 - m0, c == 0,
+                    buffer,
+                    at,
+                    offset,
+                    t + i0 * taps,
+                    t + i1 * taps,
+                    weight,
+                    t * padded,
+                    i0 * taps,
+                    sixes,
+                    fours,
+                    taps * kh,
+                    work,
+                    0,
+                    ldo,
+                    m1 - m0,
+                    c == 0,
                 )
             r = start[0] + step[0] * h
             for k in range(o):
@@ -209,7 +223,7 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     `rows` holds some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots` for each i, two o,
     three (c, j).
     """
-    kh, kw, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg = geometry
+    kh, _, sh, sw, above, left, _, wo, row, plane, positions, threes, group, chunk, ldg = geometry
     height, n, o = x.shape[1], x.shape[3], dy.shape[0]
     pairs = (o + 1) // 2
     lanes = 64 // x.itemsize
@@ -240,7 +254,17 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
                         ta, tb, tc = x0 + offset[3 * t], x0 + offset[3 * t + 1], x0 + offset[3 * t + 2]
                         for p in range(p0, min(pairs, p0 + 8)):
                             dots(
-                                rows, ((g0 - h0) * pairs + p) * 2 * ldg, ldg, 2 * pairs * ldg,
-                                buffer, ta, tb, tc, sh * row, g1 - g0, m1 - m0,
-                                sums, ((i * pairs + p) * threes + t) * lanes,
+                                rows,
+                                ((g0 - h0) * pairs + p) * 2 * ldg,
+                                ldg,
+                                2 * pairs * ldg,
+                                buffer,
+                                ta,
+                                tb,
+                                tc,
+                                sh * row,
+                                g1 - g0,
+                                m1 - m0,
+                                sums,
+                                ((i * pairs + p) * threes + t) * lanes,
                             )

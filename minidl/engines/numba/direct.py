@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import parallel
 from minidl.engines.numba import correlate
 from minidl.parallel import scratch
 
@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
 _BUFFER = 1 << 19  # values of x that a band copies, about
-_DEPTH = 384  # taps of one product: their values of x then stay in the first cache
+_DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
 _ALONE = 1 << 24  # products of a convolution that one thread computes in one piece
 
 
@@ -64,7 +64,7 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     products = o * c * kh * kw * ho * wo * n
     bands = _bands(c, ho, sh * row, products)
     plane = odd_lines(((max(b - a for a, b in bands) - 1) * sh + kh) * row)
-    block = max(1, _DEPTH // (kh * kw))
+    block = -(-c // -(-c * kh * kw // _DEPTH))  # channels of one product
     offset = [
         k * plane + i * row + ((j % sw) * positions + j // sw) * n
         for c0 in range(0, c, block)
@@ -97,7 +97,7 @@ def correlation(
     range over (h, w) has `size`; xt is zero outside.
     """
     place, strides, shape = turned
-    plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)  # type: ignore[arg-type]
+    plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)
     block, sixes, fours = plan.geometry[11:14]
     packed = scratch("packed", (plan.packed,), xt.dtype)
     correlate.pack(weight.reshape(-1), place, strides, shape, block, sixes, fours, packed, 0)
@@ -116,7 +116,7 @@ def forward(
     xt: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: Pair, padding: Pair, yt: np.ndarray
 ) -> None:
     """Set yt (O, Ho, Wo, N) to the convolution of xt (C, H, W, N)."""
-    o, c, kh, kw = weight.shape
+    _, c, kh, kw = weight.shape
     turned = (0, (c * kh * kw, kh * kw, kw, 1), weight.shape)
     correlation(xt, weight, turned, bias, stride, (-padding[0], -padding[1]), yt.shape[1:3], yt)
 
@@ -169,9 +169,7 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)
-    return _WeightPlan(
-        np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products
-    )
+    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products)
 
 
 def weight_gradient(dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair, padding: Pair) -> np.ndarray:
@@ -197,4 +195,5 @@ def added_up(sums: np.ndarray, kernels: int, o: int, c: int) -> np.ndarray:
     parts = total.reshape(kernels, pairs, threes, 8, -1)[:, :, :, :6]
     total = parts[..., 0] if parts.shape[-1] == 1 else parts[..., 0] + parts[..., 1]
     total = total.reshape(kernels, pairs, threes, 2, 3).transpose(0, 1, 3, 2, 4)
-    return total.reshape(kernels, 2 * pairs, 3 * threes)[:, :o, :c]
+    every: np.ndarray = total.reshape(kernels, 2 * pairs, 3 * threes)
+    return every[:, :o, :c]

@@ -133,4 +133,5 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> np.ndarra
 
     parallel.run(task, len(plan.units))
     total = np.add.reduce(sums, axis=0) if o * c >= _BLAS else added_up(sums, K, o, c)
-    return np.matmul(_g(xt.dtype).T, total.reshape(K, -1)).reshape(3, 3, o, c).transpose(2, 3, 0, 1)
+    dweight: np.ndarray = np.matmul(_g(xt.dtype).T, total.reshape(K, -1)).reshape(3, 3, o, c)
+    return dweight.transpose(2, 3, 0, 1)

@@ -33,7 +33,7 @@ class VectorType(types.Type):
 
 
 @register_default(VectorType)
-class _Model(models.PrimitiveModel):
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: VectorType) -> None:
         item = manager.lookup(kind.item).get_value_type()
         super().__init__(manager, kind, ir.VectorType(item, kind.lanes))
@@ -148,21 +148,21 @@ _add, _sub, _mul = (_elementwise(operation) for operation in ("fadd", "fsub", "f
 
 
 @overload(operator.add)
-def _vector_add(a, b):  # type: ignore[no-untyped-def]
+def _vector_add(a, b):
     if isinstance(a, VectorType) and a == b:
         return lambda a, b: _add(a, b)
     return None
 
 
 @overload(operator.sub)
-def _vector_sub(a, b):  # type: ignore[no-untyped-def]
+def _vector_sub(a, b):
     if isinstance(a, VectorType) and a == b:
         return lambda a, b: _sub(a, b)
     return None
 
 
 @overload(operator.mul)
-def _vector_mul(a, b):  # type: ignore[no-untyped-def]
+def _vector_mul(a, b):
     if isinstance(b, VectorType):
         if a == b:
             return lambda a, b: _mul(a, b)
@@ -198,7 +198,7 @@ _fold1, _fold2, _fold4 = _folded(1), _folded(2), _folded(4)
 
 
 @jit(inner=True)
-def sums8(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+def sums8(a, b, c, d, e, f, g, h):
     """Return one vector: the sum of the lanes of each of eight, in two parts (one in float64) that lie side by side."""
     return _fold4(_fold2(_fold1(a, b), _fold1(c, d)), _fold2(_fold1(e, f), _fold1(g, h)))
 

@@ -2,7 +2,8 @@
 
 Lavin & Gray 2016: a tile of 4×2 outputs is Y = Aᵀ[(G w G'ᵀ) ⊙ (Bᵀ d B')]A' for the 6×4 inputs d that it meets. Summed
 over channels the products ⊙ are 24 matrix products of (O, C) with (C, tiles·N). The transforms are sums of a few terms,
-elementwise over the batch, which lies innermost. The gradient of w, from the same formula: Gᵀ[sum (A dy A'ᵀ) ⊙ (Bᵀ d B')]G'.
+elementwise over the batch, which lies innermost. The gradient of w, by the same formula, is
+Gᵀ[sum (A dy A'ᵀ) ⊙ (Bᵀ d B')]G'.
 
 Rows are interpolated at 0, ±5/8, ±3/2, ∞ and columns at 0, ±1, ∞. The error is that of a direct convolution or twice as
 large; the usual F(4×4) at 0, ±1, ±2, ∞ errs 10 times as much (Barabasz et al. 2020), and F(2×2) takes 4 products.
@@ -197,7 +198,8 @@ def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
 def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, places, places6):
     """Compute the units first:last of y; a unit is some samples of some tiles. Return 0, or NaN as `output_tile`.
 
-    x and y are flat, xs and ys their shapes (C, H, W, N). `geometry`: padding, samples in a unit, sixes, fours, columns.
+    x and y are flat, xs and ys their shapes (C, H, W, N). `geometry`: padding, samples in a unit, sixes, fours, their
+    columns.
     """
     ph, pw, samples, sixes, fours, ld = geometry
     channels, height, width, n = xs
@@ -218,8 +220,22 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
             input_tile(x, c * height * width * n, places6, n0, n1, u, c * ld, channels * ld, temp)
         for k in range(24):
             products(
-                u, k * channels * ld, offset, 0, channels, packed, k * padded * channels, 0,
-                sixes, fours, channels, m, k * padded * ld, ld, n1 - n0, True,
+                u,
+                k * channels * ld,
+                offset,
+                0,
+                channels,
+                packed,
+                k * padded * channels,
+                0,
+                sixes,
+                fours,
+                channels,
+                m,
+                k * padded * ld,
+                ld,
+                n1 - n0,
+                True,
             )
         for c in range(o):
             wrong += output_tile(m, c * ld, padded * ld, n0, n1, y, c * ho * wo * n, places, spread_at(bias, c), temp)
@@ -255,9 +271,10 @@ def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
 
 @jit
 def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
-    """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k], as `dots` does.
+    """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
 
-    u and g have the channels that fill up the last group of three, and of two, and hold zeros at first.
+    The sums are laid out as `dots` does. u and g have channels that fill up the last group of three, and of two, and
+    hold zeros at first.
     """
     ld, u_rows, g_rows = geometry[4:]
     lanes = 64 // x.itemsize
@@ -272,6 +289,17 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
                     ta = u0 + 3 * t * ld
                     for p in range(p0, min(pairs, p0 + 8)):
                         dots(
-                            g, g0 + 2 * p * ld, ld, 0, u, ta, ta + ld, ta + 2 * ld, 0, 1, columns,
-                            sums, ((k * pairs + p) * threes + t) * lanes,
+                            g,
+                            g0 + 2 * p * ld,
+                            ld,
+                            0,
+                            u,
+                            ta,
+                            ta + ld,
+                            ta + 2 * ld,
+                            0,
+                            1,
+                            columns,
+                            sums,
+                            ((k * pairs + p) * threes + t) * lanes,
                         )
