@@ -15,3 +15,4 @@ from minidl.models import MODELS
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", make_tiny)
+    monkeypatch.setenv("MINIDL_BACKEND", "numpy")  # else a command says which it took
