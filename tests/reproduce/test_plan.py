@@ -109,6 +109,6 @@ OTHER = replace(
     + [OTHER, replace(OTHER, lr_drops=("3u", "0.5e"), sample=False, data_dir="a b")],
 )
 def test_the_train_command_of_a_run_means_its_configuration(config):
-    args = _make_parser().parse_args(train_arguments(config))
+    args = _make_parser().parse_args([*train_arguments(config), "--backend", "numpy"])
     read, _ = _configuration(args)
-    assert read == config
+    assert replace(read, backend=None) == replace(config, backend=None)
