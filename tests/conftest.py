@@ -1,7 +1,7 @@
 """Settings for the whole suite: hypothesis repeats the same examples in CI, and looks for new ones elsewhere.
 
 A test that is marked `layer_cases.EACH_LIBRARY` runs once on NumPy and once on `strict`, the stand-in for CuPy: what
-it makes and moves with minidl is then of that library.
+it makes and moves with minidl is then of that library. Marked `EACH_ENGINE` it runs on the compiled engine besides.
 """
 
 import os
@@ -20,10 +20,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 @pytest.fixture(autouse=True)
 def library(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Make parameters with this library during the test."""
+    """Make parameters with this library, or compute with this engine, during the test."""
     name = getattr(request, "param", "numpy")
     if name == "strict":
         with strict.as_cupy(), use_backend("cupy"):
+            yield name
+    elif name == "numba":
+        pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+        with use_backend("numba"):
             yield name
     else:
         yield name

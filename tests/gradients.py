@@ -65,7 +65,7 @@ def central_difference(
 STEPS = tuple(0.25 * 0.25**j for j in range(8))
 
 
-def slope(f: Callable[[float], Any], noise: float) -> tuple[float, float]:
+def slope(f: Callable[[float], Any], noise: float, steps: tuple[float, ...] = STEPS) -> tuple[float, float]:
     """Return f'(0) by central differences, and the error that the step's size explains.
 
     d_j = [f(h_j) − f(−h_j)] / 2h_j errs by terms of h_j², so that s_j = (16 d_j − d_(j−1)) / 15 with h_j = h_(j−1)/4
@@ -79,17 +79,19 @@ def slope(f: Callable[[float], Any], noise: float) -> tuple[float, float]:
         Of a step along a line; a step of 1 changes it much.
     noise : float
         How far rounding may move a value of f.
+    steps : tuple of float
+        h_0, h_1, ..., four or more, each a quarter of the one before.
 
     >>> got, error = slope(np.exp, noise=1e-15)
     >>> abs(got - 1) < error < 1e-10
     True
     """
-    d = [(f(h) - f(-h)) / (2 * h) for h in STEPS]
+    d = [(f(h) - f(-h)) / (2 * h) for h in steps]
     s = [(16 * fine - coarse) / 15 for coarse, fine in itertools.pairwise(d)]
 
     def error(j: int) -> float:
         too_long = max(abs(s[j] - s[j - 1]), abs(s[j - 1] - s[j - 2]) / 256)
-        return float(too_long + noise * (16 / STEPS[j + 1] + 1 / STEPS[j]) / 15)
+        return float(too_long + noise * (16 / steps[j + 1] + 1 / steps[j]) / 15)
 
     best = min(range(2, len(s)), key=error)
     return float(s[best]), error(best)

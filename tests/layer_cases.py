@@ -43,6 +43,7 @@ Array = NDArray[Any]
 _LARGE_SIZE = 4000  # a larger x is for the tiles and threads of the CPU
 
 EACH_LIBRARY = pytest.mark.parametrize("library", ["numpy", "strict"], indirect=True)
+EACH_ENGINE = pytest.mark.parametrize("library", ["numpy", "strict", "numba"], indirect=True)
 
 
 def draw(seed: int, *shape: int, mean: float = 0.5, std: float = 1.5) -> Array:

@@ -2,11 +2,13 @@
 
 import threading
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
-from gradients import assert_gradients, central_difference
+from gradients import STEPS, assert_gradients, slope
 from layer_cases import CASES, Array, draw, parameters, run
+from tolerance import rounding
 
 from minidl import memory, parallel, use_backend
 
@@ -16,53 +18,58 @@ _DIRECTIONS = 4
 def check_slopes(name: str, training: bool = True, dy: Array | None = None) -> None:
     """Hold <gradient, direction> against the slope along random directions of x and of every parameter.
 
-    The slope is that of the forward on NumPy, whatever library the backward ran on.
+    The slope is that of the forward on NumPy, whatever library the backward ran on; its own error is the tolerance.
     """
     case = CASES[name]
     x, cotangent = case.arrays()
-    _, grads = run(case.layer(training=training), x, cotangent if dy is None else dy)
+    dy = cotangent if dy is None else dy
+    slopes, errors = _of_the_table(name, training) if dy is cotangent else _slopes(name, training, dy)
+    _, grads = run(case.layer(training=training), x, dy)
     along = _directions(name)
     got = {f"d{key}": np.tensordot(a, grads[f"d{key}"], grads[f"d{key}"].ndim) for key, a in along.items()}
-    steps = {key: np.zeros(_DIRECTIONS) for key in along}
-    zero = case.zero if training else case.zero_in_eval
-    if dy is None:
-        assert_gradients(_never, got, steps, cotangent, lambda *_: _slopes(name, training), 1e-8, zero)
-    else:
-        assert_gradients(_forward(name, training), got, steps, dy, central_difference, 1e-8, zero)
+    assert_gradients(_never, got, slopes, dy, lambda *_: slopes, errors, case.zero if training else case.zero_in_eval)
 
 
 @cache
 @use_backend("numpy")
 def _directions(name: str) -> dict[str, Array]:
     """Return random directions for x and for each parameter."""
+    return {key: draw(50 + i, _DIRECTIONS, *a.shape, mean=0.0, std=1.0) for i, (key, a) in enumerate(_at(name).items())}
+
+
+def _at(name: str) -> dict[str, Array]:
+    """Return x and each parameter."""
     case = CASES[name]
-    shapes = {"x": case.shape} | {path.replace(".", "_"): p.shape for path, p in parameters(case.layer()).items()}
-    return {key: draw(50 + i, _DIRECTIONS, *s, mean=0.0, std=1.0) for i, (key, s) in enumerate(shapes.items())}
-
-
-@use_backend("numpy")
-def _forward(name, training):
-    """Return y as a function of steps along the directions."""
-    case, along = CASES[name], _directions(name)
-    x, _ = case.arrays()
-
-    @use_backend("numpy")
-    def forward(**steps):
-        layer = case.layer(training=training)
-        for path, p in parameters(layer).items():
-            key = path.replace(".", "_")
-            p += np.tensordot(steps[key], along[key], 1)
-        return layer.forward(x + np.tensordot(steps["x"], along["x"], 1))
-
-    return forward
+    return {"x": case.arrays()[0]} | {path.replace(".", "_"): p for path, p in parameters(case.layer()).items()}
 
 
 @cache
+def _of_the_table(name: str, training: bool) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the slopes for the table's own cotangent: the forward alone enters."""
+    return _slopes(name, training, CASES[name].arrays()[1])
+
+
 @use_backend("numpy")
-def _slopes(name: str, training: bool) -> dict[str, Array]:
-    """Return the numeric slopes for the table's own cotangent: the forward alone enters."""
-    steps = {key: np.zeros(_DIRECTIONS) for key in _directions(name)}
-    return central_difference(_forward(name, training), steps, CASES[name].arrays()[1])
+def _slopes(name: str, training: bool, dy: Array) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the numeric slopes along the directions, and for each gradient their largest error."""
+    at = _at(name)
+
+    def loss(**arrays: Array) -> Any:
+        layer = CASES[name].layer(training=training)
+        for path, p in parameters(layer).items():
+            p[...] = arrays[path.replace(".", "_")]
+        return (dy * layer.forward(arrays["x"])).sum()
+
+    noise = rounding(loss, at)["y"]
+    slopes, errors = {}, {}
+    for key, lines in _directions(name).items():
+        pairs = [
+            slope(lambda h, key=key, line=line: loss(**at | {key: at[key] + h * line}), noise, STEPS[2:7])
+            for line in lines
+        ]
+        slopes[key], each = (np.array(values) for values in zip(*pairs, strict=True))
+        errors[f"d{key}"] = float(each.max())
+    return slopes, errors
 
 
 def _never(**_: Array) -> Array:

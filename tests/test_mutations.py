@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from layer_cases import CASES, draw, run
 from layer_check import check_slopes, poison
+from tolerance import assert_close, terms
 
 from minidl.engines.numpy import norm as moments
 from minidl.norm import batch, group, mode, mode_group
@@ -29,8 +30,8 @@ def far_mean(name):
     _, want = case.wanted(layer, x.astype(np.longdouble), dy.astype(np.longdouble))
     _, got = run(layer, x, dy)
     for key in ("dx", "dweight"):
-        error = np.abs(got[key] - want[key]).max() / np.abs(want[key]).max()
-        assert error < 1e-5, f"{key} is off by {error:.3g} of its largest element"
+        # a sample's mean is 1e4 with one rounding to float64 alone; what is left are sums of up to 105 float32 products
+        assert_close(got[key], want[key], terms(160, np.abs(want[key]).max(), "float32"), key)
 
 
 def slopes(*names, evals=()):
