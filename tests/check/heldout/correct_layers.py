@@ -338,6 +338,7 @@ if LIBRARY is not None:
     correct("C float32", *NORMS)(CNorm)
 
 if jax is not None:
+    enable_x64 = jax.enable_x64
 
     @correct("JAX", *NORMS)
     class JaxNorm(PerSample):
@@ -354,8 +355,10 @@ if jax is not None:
                 z = z / jax.numpy.sqrt((z * z).mean(2, keepdims=True) + self.eps)
                 return z.reshape(x.shape) * col(w) + col(b)
 
-            y, self.pull = jax.vjp(function, x, self.w, self.b)
-            return np.asarray(y)
+            with enable_x64(True):
+                y, self.pull = jax.vjp(function, x, self.w, self.b)
+                return np.asarray(y)
 
         def grad(self, dy):
-            return dict(zip(("dx", "dweight", "dbias"), map(np.asarray, self.pull(dy)), strict=True))
+            with enable_x64(True):
+                return dict(zip(("dx", "dweight", "dbias"), map(np.asarray, self.pull(dy)), strict=True))

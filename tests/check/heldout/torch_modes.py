@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from heldout.registry import bug
 from heldout.torch_base import Torch, torch
 
 
 class Mn(Torch):
-    """Mode norm whose pieces the bugs below write anew."""
+    """Mode norm whose pieces the bugs below write anew; one value a channel normalises to zero, nothing raises."""
+
+    conventions: Mapping[str, str] = {"grads": "accumulate", "single_value": "zero"}
 
     def pooled(self, x):
         return x.mean(2)
