@@ -25,8 +25,10 @@ from heldout.collected import CORRECT, MISSING, RUNNABLE  # noqa: E402
 from heldout.registry import Bug  # noqa: E402
 from minidl import check  # noqa: E402
 
-UNKNOWN = re.compile(r"\bunknown\b|\bno (known )?cause\b|\?\s*$|^\W*(nearest|perhaps|is it|note)\b", re.IGNORECASE)
-VERDICTS = ("right", "mixed", "wrong", "unknown", "missed")
+UNKNOWN = re.compile(
+    r"\bunknown\b|\bno (known )?(cause|variant)\b|\?\s*$|^\W*(nearest|perhaps|is it|note)\b", re.IGNORECASE
+)
+VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed")
 
 
 @dataclass
@@ -70,7 +72,10 @@ def judge(accepted: list[str], detected: bool, named: list[str]) -> str:
 
 def measured(bug: Bug, accepted: list[str]) -> Row:
     """Run one bug."""
-    report = check.run(bug.make, bug.layer, bug.dtype)
+    try:
+        report = check.run(bug.make, bug.layer, bug.dtype)
+    except Exception as error:  # the check itself broke: no report, so nothing is detected or named
+        return Row(bug, False, [], f"check.run raised {type(error).__name__}: {error}", "crashed")
     detected = report.exit_code == 1
     named = causes(report) if detected else []
     return Row(bug, detected, named, first_wrong(report), judge(accepted, detected, named))
@@ -102,7 +107,7 @@ def totals(rows: list[Row]) -> str:
     lines.append(
         f"Named rightly {count['right']} of {n} ({count['right'] / n:.1%}), wrongly {wrong} ({wrong / n:.1%}; of them "
         f"{count['mixed']} with a right name beside), unknown {count['unknown']} ({count['unknown'] / n:.1%}), "
-        f"missed {count['missed']} ({count['missed'] / n:.1%})."
+        f"missed {count['missed']} ({count['missed'] / n:.1%}), the check itself broke on {count['crashed']}."
     )
     return "\n".join(lines)
 
@@ -129,7 +134,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="bugs and correct layers whose name contains this")
     options = parser.parse_args()
     accepted = json.loads((HERE / "judgement.json").read_text())
-    rows = [measured(bug, accepted[bug.id]) for bug in RUNNABLE if options.only in bug.id]
+    rows = []
+    for bug in RUNNABLE:
+        if options.only in bug.id:
+            rows.append(measured(bug, accepted[bug.id]))
+            print(bug.id, rows[-1].verdict, file=sys.stderr, flush=True)
     text = "\n\n".join([table(rows), totals(rows), correct_table(options.only)])
     for name in MISSING:
         text += f"\n\nSkipped, since it is not here: what needs {name}."
