@@ -1,0 +1,157 @@
+"""Measure the diagnosis of minidl.check on the held-out set.
+
+    python tests/check/heldout/measure.py [--output FILE.md] [--only PART]
+
+Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
+accepts for the true cause.  A bug counts as named rightly only if every cause named is acceptable; a second, wrong name
+beside a right one makes it *mixed*, which counts as wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+if str(HERE.parent) not in sys.path:
+    sys.path.insert(0, str(HERE.parent))
+
+from heldout.collected import CORRECT, MISSING, RUNNABLE  # noqa: E402
+from heldout.registry import Bug  # noqa: E402
+from minidl import check  # noqa: E402
+
+UNKNOWN = re.compile(
+    r"\bunknown\b|\bno (known )?(cause|variant)\b|\?\s*$|^\W*(nearest|perhaps|is it|note)\b", re.IGNORECASE
+)
+VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed")
+
+
+@dataclass
+class Row:
+    """What the check said of one bug."""
+
+    bug: Bug
+    detected: bool
+    named: list[str]
+    first: str
+    verdict: str
+
+
+def causes(report: check.Report) -> list[str]:
+    """The causes that a report names: the lines of its diagnosis, less the explanation, and less every doubt."""
+    lines = [line.strip() for line in report.diagnosis]
+    return [
+        line.partition(" (explains ")[0]
+        for line in lines
+        if line and not UNKNOWN.search(line.partition(":")[0]) and not UNKNOWN.search(line)
+    ]
+
+
+def first_wrong(report: check.Report) -> str:
+    """The first wrong tensor of the first failed case, or its message."""
+    for result in report.results:
+        if result.status == "failed":
+            return result.failed[0].name if result.failed else result.message
+    return ""
+
+
+def judge(accepted: list[str], detected: bool, named: list[str]) -> str:
+    """One of VERDICTS."""
+    if not detected:
+        return "missed"
+    if not named:
+        return "unknown"
+    fits = [any(re.search(pattern, name, re.IGNORECASE) for pattern in accepted) for name in named]
+    return "right" if all(fits) else "mixed" if any(fits) else "wrong"
+
+
+def measured(bug: Bug, accepted: list[str]) -> Row:
+    """Run one bug."""
+    try:
+        report = check.run(bug.make, bug.layer, bug.dtype)
+    except Exception as error:  # the check itself broke: no report, so nothing is detected or named
+        return Row(bug, False, [], f"check.run raised {type(error).__name__}: {error}", "crashed")
+    detected = report.exit_code == 1
+    named = causes(report) if detected else []
+    return Row(bug, detected, named, first_wrong(report), judge(accepted, detected, named))
+
+
+def table(rows: list[Row]) -> str:
+    """The rows in Markdown."""
+    lines = ["| bug | layer | true cause | detected | named cause | first wrong tensor | verdict |", "|" + "---|" * 7]
+    for row in rows:
+        named = " + ".join(name.partition(":")[0] for name in row.named) or ("unknown" if row.detected else "")
+        cells = row.bug.id, row.bug.layer, row.bug.cause, "yes" if row.detected else "no", named, row.first, row.verdict
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def totals(rows: list[Row]) -> str:
+    """Counts over all bugs, by style and by layer."""
+    lines = ["| | bugs | " + " | ".join(VERDICTS) + " |", "|" + "---|" * (2 + len(VERDICTS))]
+    groups = [("all", rows)]
+    for key in ("style", "layer"):
+        for value in dict.fromkeys(getattr(row.bug, key) for row in rows):
+            groups.append((value, [row for row in rows if getattr(row.bug, key) == value]))
+    for name, chosen in groups:
+        count = Counter(row.verdict for row in chosen)
+        lines.append(f"| {name} | {len(chosen)} | " + " | ".join(str(count[v]) for v in VERDICTS) + " |")
+    n, count = max(len(rows), 1), Counter(row.verdict for row in rows)
+    wrong = count["wrong"] + count["mixed"]
+    lines.append("")
+    lines.append(
+        f"Named rightly {count['right']} of {n} ({count['right'] / n:.1%}), wrongly {wrong} ({wrong / n:.1%}; of them "
+        f"{count['mixed']} with a right name beside), unknown {count['unknown']} ({count['unknown'] / n:.1%}), "
+        f"missed {count['missed']} ({count['missed'] / n:.1%}), the check itself broke on {count['crashed']}."
+    )
+    return "\n".join(lines)
+
+
+def correct_table(only: str) -> str:
+    """The correct layers: each in float32 and, where it computes in it, in float64."""
+    lines = ["| style | layer | dtype | grade | cases | worst of the tolerance |", "|" + "---|" * 6]
+    failed = 0
+    for item in CORRECT:
+        for dtype in ("float32",) if item.style == "C float32" else ("float32", "float64"):
+            if only not in item.id:
+                continue
+            report = check.run(item.make, item.layer, dtype)
+            failed += report.exit_code != 0
+            counts = f"{report.count('passed')} of {len(report.results)}"
+            lines.append(f"| {item.style} | {item.layer} | {dtype} | {report.grade} | {counts} | {report.worst:.2g} |")
+    return "\n".join([*lines, "", f"Correct layers failed: {failed} of {len(lines) - 2} runs."])
+
+
+def main() -> None:
+    """Print the tables, and write them where asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", help="write the tables to this Markdown file, and the rows to FILE.json")
+    parser.add_argument("--only", default="", help="bugs and correct layers whose name contains this")
+    options = parser.parse_args()
+    accepted = json.loads((HERE / "judgement.json").read_text())
+    rows = []
+    for bug in RUNNABLE:
+        if options.only in bug.id:
+            rows.append(measured(bug, accepted[bug.id]))
+            print(bug.id, rows[-1].verdict, file=sys.stderr, flush=True)
+    text = "\n\n".join([table(rows), totals(rows), correct_table(options.only)])
+    for name in MISSING:
+        text += f"\n\nSkipped, since it is not here: what needs {name}."
+    print(text)
+    if options.output:
+        target = Path(options.output)
+        target.write_text(text + "\n")
+        rows_json = [
+            {"id": r.bug.id, "detected": r.detected, "named": r.named, "first": r.first, "verdict": r.verdict}
+            for r in rows
+        ]
+        target.with_suffix(".json").write_text(json.dumps(rows_json, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
