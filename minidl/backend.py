@@ -123,6 +123,11 @@ def resolve(name: str | None = None) -> str:
     return "numpy"
 
 
+def of_commands() -> str:
+    """Return the backend that a command takes where none is named: the variable's, then the fastest usable."""
+    return os.environ.get("MINIDL_BACKEND") or "auto"
+
+
 def why_no_cupy() -> str | None:
     """Return None where CuPy works, else the reason and the cure in one line."""
     pip = "pip install 'minidl[cuda12x]' (or cuda13x, to match the driver)"

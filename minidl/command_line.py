@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a `python -m minidl.NAME`, its prog: a wrong argument is one line, and status 2."""
+    """The parser of a `python -m minidl.NAME`, its prog: a wrong argument is one line, and status 2.
+
+    Making it also makes the streams safe to write to: `safe_streams`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        safe_streams()
+        super().__init__(**options)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(message.rstrip("\n"), file or sys.stderr)
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and this message."""
@@ -16,7 +27,46 @@ class Parser(argparse.ArgumentParser):
         self.exit(complain(command, 2, f"{message} (--help lists the arguments)"))
 
 
+def safe_streams() -> None:
+    """Make standard output and error take whatever is printed.
+
+    What their encoding lacks is replaced by a question mark; where a stream is closed, what goes there is dropped.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def say(line: str, stream: Any = None) -> None:
+    """Print a line; where nobody reads any more, it and all that follows are dropped.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written for another reason, such as a full disk.
+    """
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        drop(stream)
+
+
+def drop(stream: Any) -> None:
+    """Send what a stream still holds, and all that will be written to it, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except OSError:  # no file behind it
+        pass
+    finally:
+        os.close(nowhere)
+
+
 def complain(command: str, status: int, what: object) -> int:
     """Print what is wrong, on one line, and return the exit status."""
-    print(f"{command}: {' '.join(str(what).split())}", file=sys.stderr)
+    say(f"{command}: {' '.join(str(what).split())}", sys.stderr)
     return status

@@ -75,6 +75,7 @@ def engine(*arrays: Array, **named: Array) -> Engine:
 
     Examples
     --------
+    >>> import numpy as np
     >>> engine(np.zeros(3))
     <minidl engine numpy>
     """

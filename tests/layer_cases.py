@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tolerance import TRIALS, rounding
 
 from minidl import (
     AvgPool2d,
@@ -38,6 +39,8 @@ from minidl import (
 )
 
 Array = NDArray[Any]
+
+_LARGE_SIZE = 4000  # a larger x is for the tiles and threads of the CPU
 
 EACH_LIBRARY = pytest.mark.parametrize("library", ["numpy", "strict"], indirect=True)
 
@@ -81,12 +84,26 @@ class Case:
 
     def wanted(self, layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Return y and the gradients that the reference gives for the layer's parameters and statistics."""
+        forward, backward, arguments = self._reference(layer, x)
+        return forward(**arguments, **self.constants), backward(dy, **arguments, **self.constants)
+
+    def tolerances(self, layer: Layer, x: Array, dy: Array) -> dict[str, float]:
+        """Return how far rounding may move y and each gradient of `wanted`."""
+        forward, backward, arguments = self._reference(layer, x)
+
+        def both(dy: Array, **moved: Array) -> dict[str, Array]:
+            return {"y": forward(**moved, **self.constants)} | backward(dy, **moved, **self.constants)
+
+        return rounding(both, {"dy": dy} | arguments, trials=4 if x.size > _LARGE_SIZE else TRIALS)
+
+    def _reference(self, layer: Layer, x: Array) -> tuple[Callable[..., Array], Callable[..., Any], dict[str, Array]]:
+        """Return the reference functions of the layer's mode, and their arguments by name."""
         forward, backward = self.forward, self.backward
         arguments = {"x": x} | {name.replace(".", "_"): host(p) for name, p in parameters(layer).items()}
         if not layer.training and self.in_eval:
             forward, backward = self.in_eval
             arguments |= {name: host(b) for name, b in layer.buffers.items()}
-        return forward(**arguments, **self.constants), backward(dy, **arguments, **self.constants)
+        return forward, backward, arguments
 
     def modes(self) -> tuple[bool, ...]:
         """Return the values of `training` in which the layer differs."""
@@ -405,7 +422,7 @@ CASES: dict[str, Case] = {
     **NORMS,
 }
 
-_LARGE = {name for name, case in CASES.items() if np.prod(case.shape) > 4000}  # for the tiles and threads of the CPU
+_LARGE = {name for name, case in CASES.items() if np.prod(case.shape) > _LARGE_SIZE}
 EACH_CASE_AND_LIBRARY = pytest.mark.parametrize(
     ("name", "library"),
     [(name, "numpy") for name in CASES] + [(name, "strict") for name in CASES if name not in _LARGE],

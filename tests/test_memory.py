@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from minidl import memory
+from minidl import ReLU, memory
 
 LARGE = (3, 5, 7, 1009)
 
@@ -16,6 +16,8 @@ def _own_pool(monkeypatch):
     monkeypatch.setattr(memory, "_pool", {})
     monkeypatch.setattr(memory, "_asked", set())
     monkeypatch.setattr(memory, "_requests", 0)
+    monkeypatch.setattr(memory, "_held", 0)
+    monkeypatch.setattr(memory, "_peak", 0)
 
 
 def address(array):
@@ -165,3 +167,94 @@ def test_batch_last_casts():
     assert (last.dtype, last.shape) == (np.float32, (4, 5, 3))
     assert (last == 2.5).all()
     assert memory.batch_last(np, fast, np.float16).base is not None
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+def held():
+    """Return the bytes of all memory in the pool."""
+    return sum(nbytes * len(buffers) for nbytes, buffers in memory._pool.items())
+
+
+def test_sizes_that_never_come_again_do_not_pile_up():
+    for i in range(1000):
+        memory.empty(np, (10**6 + 16 * i,), np.float32)
+        assert held() <= memory._FLOOR + 4 * (10**6 + 16 * i)
+    assert held() == memory._held
+
+
+def test_a_layer_on_inputs_of_ever_new_sizes_keeps_a_bounded_pool():
+    relu = ReLU()
+    for i in range(60):
+        x = np.ones((1, 10**6 + 16 * i), np.float32)
+        relu.forward(x)
+        relu.backward(x)
+    assert held() <= memory._FLOOR + x.nbytes
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_pool_holds_at_most_as_much_again_as_was_in_use_at_once(monkeypatch, times):
+    monkeypatch.setattr(memory, "_FLOOR", 1 << 20)
+    rng = np.random.default_rng(0)
+    for _ in range(50):  # passes over a network whose images have a new size each time
+        size = int(rng.integers(10**5, 3 * 10**5))
+        alive = [memory.empty(np, (size + k,), np.float32) for k in range(10 * times)]
+        assert held() <= 2 * 10 * times * 4 * (3 * 10**5 + 100)
+        del alive
+
+
+def test_memory_in_use_is_never_taken_away(monkeypatch):
+    monkeypatch.setattr(memory, "_FLOOR", 1 << 16)
+    alive = []
+    for i in range(40):
+        alive.append(memory.empty(np, (20000 + 16 * i,), np.float32))
+        alive[-1][...] = i
+        memory.empty(np, (50000 + 16 * i,), np.float32)[...] = -1
+    for i, array in enumerate(alive):
+        assert (array == i).all()
+
+
+def test_a_step_of_the_same_sizes_takes_no_new_memory(monkeypatch):
+    monkeypatch.setattr(memory, "_FLOOR", 1 << 16)
+
+    def step():
+        return [memory.empty(np, (20000 + 1000 * k,), np.float32) for k in range(9)]
+
+    step()
+    first = {address(array) for array in step()}
+    assert {address(array) for array in step()} == first
+
+
+def test_where_memory_runs_out_the_pool_is_emptied_and_the_request_tried_again(monkeypatch):
+    large()
+    assert held() > 0
+    real, left = np.empty, [1]
+
+    def scarce(shape, dtype=float, **rest):
+        if dtype is np.uint8 and left:
+            left.pop()
+            assert held() > 0
+            raise MemoryError
+        return real(shape, dtype, **rest)
+
+    monkeypatch.setattr(np, "empty", scarce)
+    array = memory.empty(np, (2, *LARGE), np.float32)
+    assert held() == array.nbytes
+    monkeypatch.setattr(np, "empty", real)
+
+
+def test_memory_that_does_not_suffice_even_then_is_a_memory_error(monkeypatch):
+    def none(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", none)
+    with pytest.raises(MemoryError):
+        large()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), LARGE])
+@pytest.mark.parametrize("dtype", ["object", [("a", object), ("b", "float32")]])
+def test_python_objects_are_refused(shape, dtype):
+    with pytest.raises(TypeError, match=r"^memory\.empty: dtype must be one of plain values, got .*; use x\.astype"):
+        memory.empty(np, shape, dtype)

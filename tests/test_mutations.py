@@ -52,11 +52,11 @@ GUARDED = {
         3,
     ),
     group.group_norm_backward: (slopes("GroupNorm (N, C)", "GroupNorm (N, C, L)", "InstanceNorm (N, C, L)"), 34, 4),
-    mode.mode_norm_backward: (MODE_NORM, 0, 0),
-    mode.mode_moments_backward: (MODE_NORM, 0, 0),
-    mode.mode_weights_backward: (MODE_NORM, 0, 0),
-    mode.gates_backward: (MODE_NORM, 0, 0),
-    mode.ModeNorm.small_backward: (MODE_NORM, 0, 0),
+    mode.mode_norm_backward: (MODE_NORM, 39, 2),
+    mode.mode_moments_backward: (MODE_NORM, 19, 0),
+    mode.mode_weights_backward: (MODE_NORM, 7, 0),
+    mode.gates_backward: (MODE_NORM, 8, 0),
+    mode.ModeNorm.small_backward: (MODE_NORM, 14, 2),
     mode_group.mode_group_norm_backward: (
         slopes("ModeGroupNorm (N, C)", "ModeGroupNorm", "ModeGroupNorm, pooled moments"),
         71,
@@ -84,6 +84,8 @@ def mutations(node: ast.AST) -> Iterator[ast.AST]:
             yield operand
         case ast.AugAssign() | ast.Expr(ast.Call()):
             yield ast.Pass()
+        case ast.If(ast.UnaryOp(ast.Not(), ast.Call(ast.Name("isinstance")))):
+            pass  # a twin that hands over to the written function: both are right
         case ast.If():
             yield from (ast.If(ast.Constant(value), node.body, node.orelse) for value in (True, False))
 
@@ -117,7 +119,10 @@ def code(function: Callable, change: ast.NodeTransformer) -> CodeType:
 
 
 def _definition(function: Callable) -> ast.FunctionDef:
-    return ast.parse(_source(function)).body[0]
+    """Return the function's tree without its decorators: one that registers a twin would leave a mutant behind."""
+    tree = ast.parse(_source(function)).body[0]
+    tree.decorator_list = []
+    return tree
 
 
 @cache

@@ -74,31 +74,32 @@ def direct() -> None:
 
 
 def winograd() -> None:
-    """Draw the tiles of F(4×4, 3×3), and the path of one of them."""
+    """Draw the tiles of F(4×2, 3×3), and the path of one of them."""
     figure, ax = plt.subplots(figsize=(9.4, 3.4))
-    grid(ax, (0, 4), 10, 10)
-    frame(ax, (0, 4), 6, 6, BLUE)
-    frame(ax, (1.6, 4), 6, 6, RED)
-    ax.text(2, 4.12, "x: tiles of 6×6, 4 apart", ha="center", va="bottom", fontsize=9)
-    arrow(ax, (4.2, 2.8), (5.5, 2.8), "Bᵀ d B")
-    grid(ax, (5.7, 4), 6, 6, fc=PALE)
-    ax.text(6.8, 4.12, "36 values, each channel", ha="center", va="bottom", fontsize=9)
-    ax.text(8.5, 2.8, "⊙", fontsize=18, ha="center", va="center")
-    grid(ax, (8.9, 4), 6, 6, fc="#dcebdf")
-    ax.text(10.4, 4.12, "G w Gᵀ, once in a step", ha="center", va="bottom", fontsize=9)
+    grid(ax, (0, 4), 10, 8)
+    frame(ax, (0, 4), 6, 4, BLUE)
+    frame(ax, (0.8, 4), 6, 4, RED)
+    frame(ax, (0, 2.4), 6, 4, GREEN)
+    ax.text(1.6, 4.12, "x: tiles of 6×4 that overlap", ha="center", va="bottom", fontsize=9)
+    arrow(ax, (3.6, 2.8), (5.2, 2.8), "Bᵀ d B'")
+    grid(ax, (5.6, 4), 6, 4, fc=PALE)
+    ax.text(6.4, 4.12, "24 values", ha="center", va="bottom", fontsize=9)
+    ax.text(8.1, 2.8, "⊙", fontsize=18, ha="center", va="center")
+    grid(ax, (9, 4), 6, 4, fc="#dcebdf")
+    ax.text(9.8, 4.12, "G w G'ᵀ", ha="center", va="bottom", fontsize=9)
     ax.text(
-        8.5,
-        1.25,
-        "summed over the channels: 36 matrix products\n(O × C) · (C × tiles·N), 36 products for 16 outputs,\n"
-        "where 16·9 = 144 are needed without",
+        8.1,
+        1.35,
+        "summed over the channels: 24 matrix products\n(O × C) · (C × tiles·N), 24 products for 8 outputs,\n"
+        "where 8·9 = 72 are needed without",
         ha="center",
         va="top",
         fontsize=9,
     )
-    arrow(ax, (11.5, 2.8), (12.8, 2.8), "Aᵀ · A")
-    grid(ax, (13, 3.6), 4, 4, fc="#f4ddd8")
-    ax.text(13.8, 3.72, "4×4 of y", ha="center", va="bottom", fontsize=9)
-    ax.set_xlim(-0.1, 15)
+    arrow(ax, (11, 2.8), (12.6, 2.8), "Aᵀ · A'")
+    grid(ax, (13, 3.6), 4, 2, fc="#f4ddd8")
+    ax.text(13.4, 3.72, "4×2 of y", ha="center", va="bottom", fontsize=9)
+    ax.set_xlim(-0.9, 15)
     ax.set_ylim(-0.3, 4.6)
     finish(figure, ax, "winograd.svg")
 

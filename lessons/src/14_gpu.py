@@ -45,8 +45,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minidl
-from minidl import kernels
 from minidl.backend import why_no_cupy
+from minidl.engines import cuda
 from minidl.layers import conv
 
 rng = np.random.default_rng(14)
@@ -373,18 +373,18 @@ lesson.check(
 # %% [markdown]
 # ## Read a real one
 #
-# Now you can read `minidl/kernels/col2im.cu`, in two dimensions. Look for: the grid-stride loop; the four indices
+# Now you can read `minidl/engines/cuda/col2im.cu`, in two dimensions. Look for: the grid-stride loop; the four indices
 # unpacked from $t$, `n` fastest; the two divisions with their tests; one write at the end. `REAL` and `INDEX` stand for
 # float or double, int or long long, chosen at compilation.
 #
 # One line differs from Python, and it is a classic. In C, division rounds **towards zero**: `-1 / 2` is 0, a valid row.
 # In Python `-1 // 2` is −1 and falls out by itself. Find the test that the kernel needs for this.
 #
-# Below it stands its NumPy twin, which scatters. There it is safe: each `+=` touches every pixel at most once, and the
+# Below it stands the function it is a twin of, which scatters. There it is safe: each `+=` touches every pixel at most once, and the
 # loop's rounds come one after the other.
 
 # %%
-print(Path(kernels.__file__).with_name("col2im.cu").read_text())
+print(Path(cuda.__file__).with_name("col2im.cu").read_text())
 print(inspect.getsource(conv.col2im))
 
 # %% [markdown]
@@ -552,7 +552,7 @@ else:
 # ## In the package, and in PyTorch
 #
 # - `minidl/backend.py`: `array_module`, `use_backend`, and why a missing GPU is an error rather than a silent detour.
-# - `minidl/kernels/*.cu`: each file names its NumPy twin; `minidl/kernels/__init__.py` starts them (docs/kernels.md).
+# - `minidl/engines/cuda/*.cu`: each file names what it is a twin of; `launch.py` there starts them (docs/kernels.md).
 # - `minidl/train/running.py`: metrics without waiting.
 #
 # PyTorch's CUDA tensors queue work in the same way; `loss.item()` is its synchronisation, and

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import minidl
+from minidl.backend import default_name
 from minidl.bench.cases import Settings, norms_of
 from minidl.bench.record import OURS_TO_TORCH, Record, ratio_fields, record
 from minidl.bench.timing import Rounds
@@ -61,9 +62,9 @@ def _measured(side: str, norm: str, n: int, threads: int) -> Mapping[str, float]
 
 
 def _python(*arguments: str) -> str:
-    """Run Python with this minidl on its path; return what it prints."""
+    """Run Python with this minidl on its path, and this backend; return what it prints."""
     path = [str(Path(minidl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "MINIDL_BACKEND": default_name()}
     done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,7 +1,7 @@
 """Data: readers by format, the catalog, tasks, augmentation and the loader."""
 
 from minidl.data.augment import Compose, PadCrop, RandomFlip
-from minidl.data.dataset import Dataset, Task, channel_statistics, rarer
+from minidl.data.dataset import Dataset, Task, channel_statistics, data_sha256, rarer
 from minidl.data.device_loader import DeviceLoader
 from minidl.data.errors import DataError
 from minidl.data.loader import Loader
@@ -18,6 +18,7 @@ __all__ = [
     "RandomFlip",
     "Task",
     "channel_statistics",
+    "data_sha256",
     "load_task",
     "rarer",
 ]

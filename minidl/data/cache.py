@@ -1,9 +1,9 @@
 """Decoded arrays kept on disk, so that a second start maps them instead of decoding again.
 
-An entry is a folder with ``meta.json`` and one .npy file an array.  ``meta.json`` holds the stamp of the files the
-arrays came from (paths, sizes, times), each array's shape, dtype and CRC-32, some facts about them, and a CRC-32 of
-its own.  An entry that fails any of these is not used.  It is written under another name and then renamed, so it is
-there whole or not at all.
+An entry is a folder with ``meta.json`` and one .npy file an array. ``meta.json`` holds the stamp of the files the
+arrays came from (paths, sizes, times, inodes), each array's shape, dtype and CRC-32, some facts about them, and a
+CRC-32 of its own. An entry that fails any of these is not used. It is written under another name and then renamed, so
+it is there whole or not at all.
 """
 
 import json
@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+from minidl.data.errors import DataError
+
+FORMAT = 2
 """Raised whenever what is stored, or how it is decoded, changes."""
 
 _ABANDONED = 3600.0  # seconds after which a half-written entry belongs to no living process
@@ -45,23 +47,42 @@ class Stream:
         return whole
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with its ``~`` replaced.
+
+    Raises
+    ------
+    DataError
+        There is no such user, or it is not known who this process belongs to.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: there is no home folder of that name; write the path out") from error
+
+
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder for downloads and decoded arrays: the argument, else ``MINIDL_DATA``, else the platform's."""
     chosen = cache_dir or os.environ.get("MINIDL_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "minidl"
+    try:
+        return Path(base).expanduser() / "minidl"
+    except RuntimeError as error:
+        raise DataError(f"{base}: the home folder is not known; set MINIDL_DATA to a folder for the data") from error
 
 
 def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
     """Return what tells whether the files are still the ones that were decoded."""
-    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+    # A copy may bring size and time of modification along, but no program can set the time of change or the inode.
+    stats = [(str(path), path.stat()) for path in paths]
+    return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in stats]
 
 
 def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:

@@ -31,7 +31,7 @@ class Split:
 class Source:
     """One data set.
 
-    ``folders`` are the names its folder may have under a data folder, minidl's own first, then the publisher's.
+    ``folders`` are the names its folder may have under a data folder: minidl's own, the publisher's, torchvision's.
     ``label_bytes`` is the number of classes of each label byte of a CIFAR record.
     """
 
@@ -58,7 +58,7 @@ _STANFORD = "http://ufldl.stanford.edu/housenumbers/"  # served without https; t
 MNIST = Source(
     name="mnist",
     format="idx",
-    folders=("mnist",),
+    folders=("mnist", "MNIST/raw"),
     class_names=_DIGITS,
     train=_IDX_TRAIN,
     test=_IDX_TEST,
@@ -82,7 +82,7 @@ MNIST = Source(
 FASHION_MNIST = Source(
     name="fashion-mnist",
     format="idx",
-    folders=("fashion-mnist",),
+    folders=("fashion-mnist", "FashionMNIST/raw"),
     class_names=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
@@ -106,7 +106,7 @@ FASHION_MNIST = Source(
 CIFAR10 = Source(
     name="cifar-10",
     format="cifar",
-    folders=("cifar-10", "cifar-10-batches-bin"),
+    folders=("cifar-10", "cifar-10-batches-bin", "cifar-10-batches-py"),
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     train=Split(tuple((f"data_batch_{n}.bin",) for n in range(1, 6)), 50000),
     test=Split((("test_batch.bin",),), 10000),
@@ -124,7 +124,7 @@ CIFAR10 = Source(
 CIFAR100 = Source(
     name="cifar-100",
     format="cifar",
-    folders=("cifar-100", "cifar-100-binary"),
+    folders=("cifar-100", "cifar-100-binary", "cifar-100-python"),
     class_names=(
         "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
         "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",

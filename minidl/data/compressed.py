@@ -41,7 +41,9 @@ def unpack(path: Path, max_bytes: int = MAX_BYTES) -> bytearray:
                             f"{path}: expected at most {max_bytes} bytes of content, got more; "
                             "the file is not one of the catalog's, get it again"
                         )
-            except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, MemoryError) as error:
+            except MemoryError as error:
+                raise DataError(f"{path}: not enough memory to unpack it; close other programs") from error
+            except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
                 raise DataError(
                     f"{path}: packed data expected to go on after byte {raw.tell()}, got {_one_line(error)}; "
                     "the file is damaged, get it again"

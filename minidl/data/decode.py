@@ -1,5 +1,6 @@
 """From the files of a task to its arrays, file by file on threads and block by block to the cache."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,20 @@ def facts(found: Sequence[Found], parts: Parts) -> dict[str, Any]:
         split: [sum(len(part.labels) for part in parts[split] if part.source == s) for s in range(len(found))]
         for split in SPLITS
     }
-    return {"counts": counts, "mean": mean.tolist(), "std": std.tolist()}
+    sums = {split: _sha256(parts[split]) for split in SPLITS}
+    return {"counts": counts, "mean": mean.tolist(), "std": std.tolist(), "sha256": sums}
+
+
+def _sha256(parts: Sequence[Part]) -> str:
+    """Return the `data_sha256` of a split that is not in memory as a whole."""
+    sha = hashlib.sha256()
+    for block in _Blocks(parts):
+        sha.update(block.data)
+    for part in parts:
+        sha.update(np.ascontiguousarray(part.labels, "<i8").data)
+    for part in parts:
+        sha.update(np.full(len(part.labels), part.source, "<i8").data)
+    return sha.hexdigest()
 
 
 class _Blocks:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.data.compressed import unpack
+from minidl.data.compressed import MAX_BYTES, unpack
 from minidl.data.errors import bad_file
 
 _UINT8 = 0x08
@@ -43,6 +43,8 @@ def parse_idx(data: bytes | bytearray, path: Path) -> NDArray[np.uint8]:
         raise bad_file(path, len(data), f"a header of {header} bytes", "the end of the file")
     shape = struct.unpack_from(f">{data[3]}I", data, 4)
     size = math.prod(shape)
+    if not size and math.prod(n or 1 for n in shape) > MAX_BYTES:
+        raise bad_file(path, 4, "a shape that memory can hold", shape)
     if len(data) < header + size:
         raise bad_file(path, len(data), f"{size} values for the shape {shape}", "the end of the file")
     if len(data) > header + size:

@@ -66,10 +66,21 @@ def _is(kind: Callable[[int], bool], path: Path) -> bool:
 
 
 def _places(source: Source, folder: Path, alone: bool) -> list[Path]:
-    if alone and folder.name in SOURCES and folder.name != source.name:
-        raise DataError(f"{folder}: expected {source.name}, got the folder of {folder.name}; give the folder above it")
-    flat = alone or source.format != "idx"
-    return [folder / name for name in source.folders] + ([folder] if flat else [])
+    for other in SOURCES.values() if alone else ():
+        if other is not source and other.name != source.name and _belongs(folder, other):
+            raise DataError(
+                f"{folder}: expected {source.name}, got the folder of {other.name}; give the folder above it"
+            )
+    flat = [folder, folder / "raw"] if alone else [folder] if source.format != "idx" else []
+    return [folder / name for name in source.folders] + flat
+
+
+def _belongs(folder: Path, source: Source) -> bool:
+    """Whether a folder is a set's own, by its name: ``cifar-10``, ``MNIST`` or ``MNIST/raw``."""
+    names = [Path(name) for name in source.folders]
+    return any(
+        folder.parts[-len(n.parts) :] == n.parts or (len(n.parts) > 1 and folder.name == n.parts[0]) for n in names
+    )
 
 
 def _present(split: Split, place: Path) -> list[Files]:
@@ -85,7 +96,10 @@ def _present(split: Split, place: Path) -> list[Files]:
 
 
 def _packed(path: Path) -> Path | None:
-    packed = (path.with_name(path.name + packing) for packing in PACKINGS)
+    """Return the file of this name, plain or packed, or the one of CIFAR's Python version, which lacks the ``.bin``."""
+    packed = [path.with_name(path.name + packing) for packing in PACKINGS]
+    if path.suffix == ".bin":
+        packed.append(path.with_suffix(""))
     return next((p for p in packed if _is(stat.S_ISREG, p)), None)
 
 

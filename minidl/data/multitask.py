@@ -23,6 +23,7 @@ TASKS: dict[str, tuple[Source, ...]] = {
     "cifar10": (CIFAR10,),
     "cifar100": (CIFAR100,),
     "svhn": (SVHN,),
+    "imagenet": (),  # image files in a folder a class, not a source of the catalog
 }
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -37,13 +38,16 @@ def load_task(
     sample: bool = False,
     cache_dir: PathLike | None = None,
     progress: bool = True,
+    image_size: int = 224,
+    corrupt: str = "refuse",
+    workers: int | None = None,
 ) -> Task:
     """Return a task, from ``data_dir``, from the bundled sample, or downloaded.
 
     Parameters
     ----------
     name : str
-        "multitask", "mnist", "fashion-mnist", "cifar10", "cifar100" or "svhn".
+        "multitask", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn" or "imagenet".
     data_dir : path, optional
         A folder with the sets' files; nothing is downloaded then, and a part of a set is enough.
     sample : bool
@@ -52,6 +56,8 @@ def load_task(
         Where downloads and decoded arrays are kept; else ``MINIDL_DATA``, else the platform's cache folder.
     progress : bool
         Whether downloads and decoding show a bar on stderr, where that is a terminal.
+    image_size, corrupt, workers
+        For "imagenet", which needs a ``data_dir``: see `minidl.data.image_folder.load_images`.
 
     Raises
     ------
@@ -66,13 +72,19 @@ def load_task(
         raise DataError(f"load_task: name must be one of {', '.join(TASKS)}, got {name!r}; choose one of these")
     if sample and data_dir is not None:
         raise DataError(f"load_task: data_dir must be left out with sample, got {data_dir}; choose one of the two")
-    kept = cache.cache_folder(cache_dir)
+    if name == "imagenet":
+        if data_dir is None:
+            raise DataError("imagenet: cannot be downloaded; give --data-dir DIR with train/CLASS and val/CLASS in it")
+        from minidl.data.image_folder import load_images
+
+        return load_images(data_dir, name, image_size, corrupt, workers)
     if sample:
         found = _find(name, SAMPLE)
         arrays, known = _in_memory(found, progress)
         return _task(name, found, arrays, known)
+    kept = cache.cache_folder(cache_dir)
     if data_dir is not None:
-        found = _find(name, Path(data_dir).expanduser())
+        found = _find(name, cache.expanded(data_dir))
     else:
         from minidl.data.download import fetch
 
@@ -131,7 +143,8 @@ def _task(name: str, found: Sequence[Found], arrays: Arrays, known: Mapping[str,
         for part in parts:
             part.flags.writeable = False
         images, labels, source = parts
-        return Dataset(images, labels, source, sources, len(class_names), statistics if split == "train" else None)
+        colours = statistics if split == "train" else None
+        return Dataset(images, labels, source, sources, len(class_names), colours, known["sha256"][split])
 
     lines = [_line(f, *counts) for f, *counts in zip(found, *(known["counts"][split] for split in SPLITS), strict=True)]
     return Task(name, len(class_names), class_names, dataset("train"), dataset("test"), (*lines, *notes))

@@ -19,6 +19,7 @@ from minidl.data.errors import DataError, bad_file
 
 _INT8, _UINT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 2, 5, 6, 14, 15
 _COMPLEX = 0x0800
+MAX_VARIABLES = 1000  # a file of SVHN has two
 
 
 class _Element(NamedTuple):
@@ -96,7 +97,9 @@ def _variables(content: _Content) -> dict[str, NDArray[np.uint8]]:
     """Return the arrays X and y of a file; other variables are stepped over."""
     arrays: dict[str, NDArray[np.uint8]] = {}
     offset, budget = 128, MAX_BYTES
-    while offset < len(content.data):
+    for _ in range(MAX_VARIABLES):
+        if offset >= len(content.data):
+            return arrays
         element = content.element(offset)
         inner, at = content, offset
         if element.kind == _COMPRESSED:
@@ -108,7 +111,9 @@ def _variables(content: _Content) -> dict[str, NDArray[np.uint8]]:
             raise inner.error(at, f"a matrix (type {_MATRIX})", f"type {matrix.kind}")
         _read_matrix(inner, matrix, arrays)
         offset = element.after
-    return arrays
+    if offset >= len(content.data):
+        return arrays
+    raise content.error(offset, f"at most {MAX_VARIABLES} variables", "more")
 
 
 def _inflate(element: _Element, budget: int, content: _Content, offset: int) -> bytes:
@@ -132,8 +137,8 @@ def _read_matrix(content: _Content, matrix: _Element, arrays: dict[str, NDArray[
     label = part.element(dims.after)
     if (flags.kind, len(flags.body)) != (_UINT32, 8):
         raise part.error(matrix.start, "8 bytes of array flags", f"{len(flags.body)} bytes of type {flags.kind}")
-    if dims.kind != _INT32 or len(dims.body) not in (8, 12, 16):
-        raise part.error(flags.after, "2 to 4 dimensions", f"{len(dims.body)} bytes of type {dims.kind}")
+    if dims.kind != _INT32 or len(dims.body) < 8 or len(dims.body) % 4:
+        raise part.error(flags.after, "2 or more dimensions", f"{len(dims.body)} bytes of type {dims.kind}")
     if label.kind != _INT8 or len(label.body) > 63:
         raise part.error(dims.after, "a variable's name", f"{len(label.body)} bytes of type {label.kind}")
     name = bytes(label.body).decode("latin-1")
@@ -141,11 +146,14 @@ def _read_matrix(content: _Content, matrix: _Element, arrays: dict[str, NDArray[
         return
     if name in arrays:
         raise part.error(dims.after, f"one variable {name}", "two")
+    if len(dims.body) > 16:
+        raise part.error(flags.after, f"2 to 4 dimensions of {name}", len(dims.body) // 4)
     values = part.element(label.after)
     shape = struct.unpack(f"{content.order}{len(dims.body) // 4}i", dims.body)
     complex_flag = struct.unpack_from(f"{content.order}I", flags.body)[0] & _COMPLEX
     if values.kind != _UINT8 or complex_flag:
         raise part.error(label.after, f"real uint8 values (type {_UINT8}) in {name}", f"type {values.kind}")
-    if min(shape) < 0 or math.prod(shape) != len(values.body):
+    fits = math.prod(n or 1 for n in shape) <= MAX_BYTES  # also where one is 0
+    if min(shape) < 0 or math.prod(shape) != len(values.body) or not fits:
         raise part.error(flags.after, f"dimensions of {len(values.body)} values in {name}", shape)
     arrays[name] = np.frombuffer(values.body, np.uint8).reshape(shape, order="F")

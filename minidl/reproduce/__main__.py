@@ -90,17 +90,29 @@ def _make_parser() -> argparse.ArgumentParser:
         ("table1", "multi-task, N = 128: BN, IN, LN, MN"),
         ("table1-momentum", "the same by SGD with momentum 0.9"),
         ("table2", "multi-task, N = 4, 8, 16: BN, MN, GN, MGN"),
+        ("table3", "CIFAR-10, NIN, VGG13, ResNet20: BN, MN"),
+        ("table3-cifar100", "the same on CIFAR-100"),
+        ("table4", "ResNet18 on ImageNet: BN, MN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),
         ("modes", "ours: K chosen a layer, and an affine map a mode"),
         ("tried", "ours: settings that the paper does not state"),
     ):
-        commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
+        one = commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
+        if name == "table4":
+            one.add_argument("--image-size", type=_whole, metavar="S", help="side of the images (224)")
     for name, what in (
         ("figure2", "what the modes find"),
         ("figure2-momentum", "the same in the runs of table1-momentum"),
     ):
-        commands.add_parser(name, help=what, parents=[trains, every], allow_abbrev=False)
+        one = commands.add_parser(name, help=what, parents=[trains, every], allow_abbrev=False)
+        if name == "figure2":
+            one.add_argument("--model", choices=("lenet", "vgg13"), default="lenet", help="the network (lenet)")
+            one.add_argument(
+                "--data",
+                choices=("cifar10", "cifar100"),
+                help="what vgg13 is trained on (cifar10); lenet is multi-task",
+            )
     commands.add_parser("overhead", help="what modes cost", parents=[every], allow_abbrev=False)
     return parser
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl.reproduce.plan import Run, Table
+from minidl.reproduce.published import Error
 from minidl.reproduce.statistics import Difference, Sample, paired_difference, sample
 from minidl.reproduce.store import Data, StoredRun, run_hash
 
@@ -19,13 +20,14 @@ class Cell:
 
     row: str
     column: str
-    paper: tuple[float, float] | None
+    paper: Error | None
     runs: Mapping[int, StoredRun]
+    field: str = "test_error"  # of an evaluation
 
     def errors(self, when: str, source: str | None = None) -> dict[int, float]:
         """Return each seed's test error in percent, on all images or on those of one dataset."""
         lines = {seed: run.result()[when] for seed, run in self.runs.items()}
-        return {seed: line["test_errors"][source] if source else line["test_error"] for seed, line in lines.items()}
+        return {seed: line["test_errors"][source] if source else line[self.field] for seed, line in lines.items()}
 
     def sample(self, when: str, source: str | None = None) -> Sample | None:
         """Return mean and deviation of `errors`."""
@@ -72,10 +74,11 @@ class Results:
                 runs.setdefault((run.row, run.column), {})[run.seed] = found
         self.rows = {
             row: {
-                column: Cell(row, column, table.paper.get(row, {}).get(column), runs.get((row, column), {}))
+                column: Cell(row, column, table.paper.get(row, {}).get(column), runs.get((of, column), {}), field)
                 for column in table.columns
             }
             for row in table.rows
+            for of, field in [table.measures.get(row, (row, "test_error"))]
         }
 
     @property
@@ -86,7 +89,7 @@ class Results:
     @property
     def runs(self) -> list[StoredRun]:
         """All finished runs."""
-        return [run for cell in self.cells for run in cell.runs.values()]
+        return [run for cell in self.cells if cell.row not in self.table.measures for run in cell.runs.values()]
 
     def against(self, baseline: str, cell: Cell, when: str) -> Difference | None:
         """Return how much more error a cell has than the baseline in the same row, seed by seed."""

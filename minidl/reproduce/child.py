@@ -12,16 +12,12 @@ from typing import Any
 
 import minidl
 from minidl.reproduce.origin import git_commit
-from minidl.train.recipes import Config
+from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
+from minidl.train.recipes import Config, recipe
 
-if sys.platform != "win32":
-    import fcntl
+__all__ = ["BusyError", "Child", "train_arguments"]
 
 LENGTHS = {"e": "--epochs", "u": "--updates"}
-
-
-class BusyError(RuntimeError):
-    """Another process works in the run's folder."""
 
 
 def train_arguments(config: Config) -> list[str]:
@@ -34,7 +30,8 @@ def train_arguments(config: Config) -> list[str]:
     """
     length = LENGTHS.get(config.length[-1], "--touches")
     arguments = [config.model, config.task, length, config.length.rstrip("eu")]
-    arguments += ["--lr-drops", ",".join(config.lr_drops) or "none"] if config.lr_drops != Config.lr_drops else []
+    if config.lr_drops != recipe(config.model, config.task).lr_drops:
+        arguments += ["--lr-drops", ",".join(config.lr_drops) or "none"]
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in ("model", "task", "length", "lr_drops") or value is None or value is False:
@@ -64,7 +61,8 @@ class Child:
     def __init__(self, config: Config, path: Path) -> None:
         config = replace(config, threads=1)
         path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        folder_lock = FolderLock(path)
+        lock = folder_lock.take()
         try:
             command = [sys.executable, "-m", "minidl.train", *train_arguments(config), "--out", str(path)]
             if (path / "config.json").exists():
@@ -78,13 +76,12 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=_environment(),
-                    pass_fds=(lock,) if lock is not None else (),
+                    env=_environment(lock),
+                    pass_fds=(lock,) if os.name == "posix" else (),
                     process_group=0 if os.name == "posix" else None,  # a Ctrl-C reaches it through `stop` alone
                 )
         finally:
-            if lock is not None:
-                os.close(lock)  # the child holds it now
+            folder_lock.release()  # the child holds it now
 
     def status(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
@@ -110,19 +107,6 @@ class Child:
         return words.removeprefix("minidl.train: ")
 
 
-def _lock(path: Path) -> int | None:
-    """Return the descriptor of a lock that lives as long as anybody who has inherited it."""
-    if sys.platform == "win32":
-        return None
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise BusyError(f"another process is training in {path}; run the same command again when it is done") from error
-    return descriptor
-
-
 def _start_of(config: Config) -> dict[str, Any]:
     without_paths = replace(config, data_dir="DIR" if config.data_dir else None)
     return {
@@ -133,7 +117,8 @@ def _start_of(config: Config) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment in which the child imports the same minidl."""
+def _environment(lock: int) -> dict[str, str]:
+    """Return the environment in which the child imports the same minidl and finds the lock that it inherits."""
     paths = [str(Path(minidl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    handed_down = {HANDED_DOWN: str(lock)} if os.name == "posix" else {}
+    return {**os.environ, **handed_down, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

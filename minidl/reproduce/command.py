@@ -13,6 +13,7 @@ from minidl.backend import on_gpu, resolve
 from minidl.data import Task, load_task
 from minidl.parallel import available_threads
 from minidl.reproduce.figure2 import figure2_runs, write_figure2
+from minidl.reproduce.figure2_vgg13 import vgg13_runs, write_vgg13
 from minidl.reproduce.overhead import write_overhead
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import write_table
@@ -46,7 +47,11 @@ def table(args: argparse.Namespace) -> list[str]:
 def figure2(args: argparse.Namespace) -> list[str]:
     """Train what Figure 2 looks into where it is missing, and draw it; return a line for each run that failed."""
     store = Store(args.out)
-    planned = _only(figure2_runs(args.scale, FIGURES[args.what], **_settings(args)), args.only)
+    vgg = vars(args).get("model", "lenet") == "vgg13"
+    if vars(args).get("data") and not vgg:
+        raise ReproduceError(f"--data {args.data} goes with --model vgg13; lenet's Figure 2 is of the multi-task runs")
+    found = vgg13_runs(args.scale, _data(args), **_settings(args)) if vgg else None
+    planned = _only(found or figure2_runs(args.scale, FIGURES[args.what], **_settings(args)), args.only)
     task = _load(args, planned[0].config.task)
     data = describe_data(task)
     if args.dry_run:
@@ -54,7 +59,8 @@ def figure2(args: argparse.Namespace) -> list[str]:
     _make(args.out)
     failures = _train(planned, store, data, _side_by_side(args, planned))
     if not failures:
-        _print(*write_figure2(planned, store, task, data, _command(args), args.scale, _stem(args)))
+        write = write_vgg13 if vgg else write_figure2
+        _print(*write(planned, store, task, data, _command(args), args.scale, _stem(args)))
     return failures
 
 
@@ -86,6 +92,8 @@ def _command(args: argparse.Namespace) -> str:
     given = vars(args)
     words = ["python", "-m", "minidl.reproduce", args.what]
     words += ["--seeds", str(args.seeds)] if "seeds" in given else []
+    words += ["--model", args.model, "--data", _data(args)] if given.get("model", "lenet") != "lenet" else []
+    words += ["--image-size", str(args.image_size)] if given.get("image_size") else []
     words += ["--data-dir", "DIR"] if given.get("data_dir") else []
     words += ["--sample"] if given.get("sample") else []
     words += ["--scale", f"{args.scale:f}"] if args.scale != 1 else []
@@ -96,7 +104,13 @@ def _command(args: argparse.Namespace) -> str:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     given = vars(args)
-    return {name: given[name] for name in ("data_dir", "sample", "device")} | {"backend": resolve(args.backend)}
+    settings = {name: given[name] for name in ("data_dir", "sample", "device")} | {"backend": resolve(args.backend)}
+    return settings | ({"image_size": given["image_size"]} if given.get("image_size") else {})
+
+
+def _data(args: argparse.Namespace) -> str:
+    """Return the task of a figure's runs."""
+    return args.data or ("multitask" if args.model == "lenet" else "cifar10")
 
 
 def _side_by_side(args: argparse.Namespace, planned: Sequence[Run]) -> int:
@@ -106,7 +120,8 @@ def _side_by_side(args: argparse.Namespace, planned: Sequence[Run]) -> int:
 
 def _load(args: argparse.Namespace, name: str) -> Task:
     """Load the data; the runs then find it decoded."""
-    task = load_task(name, data_dir=args.data_dir, sample=args.sample, progress=sys.stderr.isatty())
+    size = {"image_size": args.image_size} if vars(args).get("image_size") else {}
+    task = load_task(name, data_dir=args.data_dir, sample=args.sample, progress=sys.stderr.isatty(), **size)
     for line in task.describe():
         print(line, flush=True)
     return task
@@ -140,7 +155,8 @@ def _stem(args: argparse.Namespace) -> str:
     """Return the name of the outputs; shortened ones and those of the sample never take the place of the others."""
     sample = "-sample" if vars(args).get("sample") else ""
     scale = f"-scale{args.scale:f}" if args.scale != 1 else ""
-    return f"{args.what}{sample}{scale}"
+    model = f"-{args.model}-{_data(args)}" if vars(args).get("model", "lenet") != "lenet" else ""
+    return f"{args.what}{model}{sample}{scale}"
 
 
 def _print(text: str, files: Sequence[Path]) -> None:

@@ -37,7 +37,7 @@ def _draw_errors(ax: Any, cells: list[Cell]) -> None:
     for i, cell in enumerate(cells):
         if cell.paper is not None:
             mean, std = cell.paper
-            ax.errorbar(i - 0.15, mean, std, fmt="s", color=PAPER, capsize=3, label=None if i else "paper")
+            ax.errorbar(i - 0.15, mean, std or 0, fmt="s", color=PAPER, capsize=3, label=None if i else "paper")
         found = cell.sample("best")
         if found is not None:
             ax.errorbar(
@@ -58,7 +58,7 @@ def _draw_training(ax: Any, cell: Cell, color: str) -> None:
     if not histories:
         return
     epochs = [line["epoch"] for line in histories[0]]
-    errors = np.mean([[line["test_error"] for line in history] for history in histories], axis=0)
+    errors = np.mean([[line[cell.field] for line in history] for history in histories], axis=0)
     ax.plot(epochs, errors, color=color, label=cell.column, marker="o" if len(epochs) == 1 else None)
     ax.grid(alpha=0.3)
 

@@ -39,19 +39,19 @@ def write_figure2(
     files: dict[str, bytes] = {}
     summary: list[list[str]] = []
     mean_rows: Rows = []
-    image_rows: Rows = []
+    highest: Rows = []
     for run, there in finished.items():
         layers = gates_on_test_set(there, task)
         name = f"{stem}-mn{run.config.modes}"
         title = [f"LeNet, {run.label}", *warnings]
-        files[f"{name}-images.png"] = to_png(_draw_images(layers, task), title, about)
+        files[f"{name}-images.png"] = to_png(draw_images(layers, task), title, about)
         files[f"{name}-datasets.png"] = to_png(_draw_datasets(layers, there), title, about)
         summary += [_summary(run, layer) for layer in layers]
         mean_rows += [row for layer in layers for row in _mean_rows(run, layer)]
-        image_rows += [row for layer in layers for row in _image_rows(run, layer, task)]
+        highest += [row for layer in layers for row in image_rows(run, layer, task)]
     table = grid(["norm", "layer", "nats of the dataset that the mode tells", "at most", *task.test.sources], summary)
     files[f"{stem}-datasets.csv"] = to_csv(mean_rows, about).encode()
-    files[f"{stem}-images.csv"] = to_csv(image_rows, about).encode()
+    files[f"{stem}-images.csv"] = to_csv(highest, about).encode()
     files[f"{stem}.md"] = _page(table, warnings, about).encode()
     return "\n\n".join([*warnings, table]), write_files(store.folder, files)
 
@@ -90,7 +90,8 @@ def _mean_rows(run: Run, layer: LayerGates) -> Rows:
     ]
 
 
-def _image_rows(run: Run, layer: LayerGates, task: Task) -> Rows:
+def image_rows(run: Run, layer: LayerGates, task: Task) -> Rows:
+    """Return a line for each of the images with the highest gates of each mode."""
     return [
         {
             "norm": run.column,
@@ -106,7 +107,7 @@ def _image_rows(run: Run, layer: LayerGates, task: Task) -> Rows:
     ]
 
 
-def _draw_images(layers: Sequence[LayerGates], task: Task) -> Any:
+def draw_images(layers: Sequence[LayerGates], task: Task) -> Any:
     """A row of images a mode, those with its highest gates."""
     rows = [(layer, k) for layer in layers for k in range(layer.gates.shape[1])]
     figure, axes = panels(len(rows), IMAGES, width=0.9, height=0.95)

@@ -18,7 +18,8 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
         "the lowest test error, chosen on the test set as in the paper; *last* is the one at the end of training."
     )
     parts += main_tables(results)
-    parts += ["## By dataset", "Test error in percent of the best evaluation.", _by_dataset(results)]
+    if len(results.sources) > 1:
+        parts += ["## By dataset", "Test error in percent of the best evaluation.", _by_dataset(results)]
     for baseline, columns in results.table.compared.items():
         parts += [
             f"## Against {baseline}",
@@ -50,7 +51,7 @@ def main_tables(results: Results) -> list[str]:
 
 
 def _beside_paper(row: str, cells: list[Cell]) -> str:
-    rows = [["paper, best", *(f"{cell.paper[0]:.2f} ± {cell.paper[1]:.2f}" if cell.paper else NONE for cell in cells)]]
+    rows = [["paper, best", *(mean_std(Sample(5, *cell.paper) if cell.paper else None) for cell in cells)]]
     rows += [[f"minidl, {when}", *(mean_std(cell.sample(when)) for cell in cells)] for when in WHEN]
     rows += [["seeds", *(str(len(cell.runs)) for cell in cells)]]
     return grid([row, *(cell.column for cell in cells)], rows)

@@ -16,6 +16,8 @@ from minidl.data.catalog import Source
 from minidl.data.multitask import TASKS
 from minidl.reproduce.store import Data, StoredRun
 
+ILSVRC12 = 1_281_167  # training images of ImageNet's challenge of 2012
+
 
 @functools.cache
 def git_commit() -> str | None:
@@ -51,12 +53,16 @@ def data_lines(task: str, data: Data) -> list[str]:
         f"{source.name}: {_found(source, 'train', data)} of {source.train.count} training images, "
         f"{_found(source, 'test', data)} of {source.test.count} test images"
         for source in TASKS[task]
+    ] or [
+        f"{name}: {count} of {ILSVRC12} training images, {data['test_images'][name]} test images"
+        for name, count in data["train_images"].items()
     ]
 
 
 def missing_data(task: str, data: Data) -> list[str]:
     """Return such as "60 % of svhn" for each source whose training set is not whole."""
     shares = {source.name: _found(source, "train", data) / source.train.count for source in TASKS[task]}
+    shares = shares or {name: count / ILSVRC12 for name, count in data["train_images"].items()}
     return [f"{100 * share:.2g} % of {name}" for name, share in shares.items() if share < 1]
 
 

@@ -1,6 +1,6 @@
 """What each table consists of: the runs it needs, in the order in which they are worth having."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +22,10 @@ class Table:
     columns : {heading: settings of the norm}
     config : what all its runs share
     paper : the published errors, {row: {column: (mean, std)}}; empty for a table that the paper does not have
+    measures : {row: (another row, field of an evaluation)}
+        Rows that show another error of the runs of another row.
+    needs_all : bool
+        Whether the paper's numbers are left out where the data is a part of the paper's.
     """
 
     name: str
@@ -29,7 +33,9 @@ class Table:
     rows: dict[str, dict[str, Any]]
     columns: dict[str, dict[str, Any]]
     config: Config
-    paper: dict[str, dict[str, tuple[float, float]]]
+    paper: dict[str, dict[str, published.Error]]
+    measures: dict[str, tuple[str, str]] = field(default_factory=dict)
+    needs_all: bool = False
 
     @property
     def compared(self) -> dict[str, list[str]]:
@@ -110,6 +116,24 @@ def _columns(*names: str) -> dict[str, dict[str, Any]]:
     return {name: LARGE_BATCHES[name] for name in names}
 
 
+BN_AND_MN: dict[str, dict[str, Any]] = {"BN": {"norm": "bn"}, "MN": {"norm": "mn", "modes": 2}}
+NETWORKS = {"NIN": "nin", "VGG13": "vgg13", "ResNet20": "resnet20"}
+
+
+def _table3(task: str, name: str, title: str) -> Table:
+    """Return Table 3 on one of its data sets: each row has its network's own recipe."""
+    config = recipe("resnet20", task)
+    rows = {
+        row: {
+            each.name: getattr(own, each.name)
+            for each in fields(Config)
+            if getattr(own, each.name) != getattr(config, each.name)
+        }
+        for row, own in ((row, recipe(model, task)) for row, model in NETWORKS.items())
+    }
+    return Table(name, title, rows, BN_AND_MN, config, published.TABLE3[task], needs_all=True)
+
+
 TABLES = {
     table.name: table
     for table in (
@@ -122,6 +146,18 @@ TABLES = {
             published.TABLE1,
         ),
         _of_paper("table2", "Table 2: multi-task, small batches", SMALL_BATCHES, FIXED_UPDATES, published.TABLE2),
+        _table3("cifar10", "table3", "Table 3: CIFAR-10"),
+        _table3("cifar100", "table3-cifar100", "Table 3: CIFAR-100"),
+        Table(
+            "table4",
+            "Table 4: ResNet18 on ILSVRC12",
+            {"top-1": {}, "top-5": {}},
+            BN_AND_MN,
+            recipe("resnet18", "imagenet"),
+            published.TABLE4,
+            measures={"top-5": ("top-1", "test_error_top5")},
+            needs_all=True,
+        ),
         _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
         _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),
         _ours("modes", "K chosen a layer, and an affine map a mode", {"N = 128": {}}, MODES),
@@ -148,11 +184,12 @@ def runs(table: Table, seeds: int, scale: Decimal, **settings: Any) -> list[Run]
     >>> [run.label for run in runs(TABLES["table1"], 2, Decimal("0.1"))][5:7]
     ['N = 128, MN K=6, seed 0', 'N = 128, BN, seed 1']
     """
-    base = shortened(replace(table.config, **settings), scale)
+    base = replace(table.config, **settings)
     return [
-        Run(row, column, seed, replace(base, seed=seed, **settings_of_row, **norm))
+        Run(row, column, seed, shortened(replace(base, seed=seed, **settings_of_row, **norm), scale))
         for seed in range(seeds)
         for row, settings_of_row in table.rows.items()
+        if row not in table.measures
         for column, norm in table.columns.items()
     ]
 

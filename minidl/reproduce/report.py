@@ -1,6 +1,7 @@
 """Writing a table from the runs that are there: Markdown, CSV, a picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def write_table(
     ReproduceError
         If none of the runs is finished.
     """
+    if table.needs_all and (parts := origin.missing_data(table.config.task, data)):
+        table = replace(table, title=f"{table.title}, on {', '.join(parts)} alone: not the paper's", paper={})
     results = Results(table, planned, store.read(), data)
     if not results.runs:
         raise ReproduceError(f"{store.runs} has no finished run of this table; run the command again to train")
@@ -84,5 +87,6 @@ def warnings_of(scale: Decimal, data: Data, task: str) -> list[str]:
 
 
 def _incomplete(results: Results) -> list[str]:
-    missing = sum(results.seeds - len(cell.runs) for cell in results.cells)
-    return [f"Incomplete: {missing} of {results.seeds * len(results.cells)} runs are missing."] if missing else []
+    own = [cell for cell in results.cells if cell.row not in results.table.measures]
+    missing = sum(results.seeds - len(cell.runs) for cell in own)
+    return [f"Incomplete: {missing} of {results.seeds * len(own)} runs are missing."] if missing else []

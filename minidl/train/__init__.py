@@ -1,8 +1,8 @@
 """Training from configurations: `python -m minidl.train`, or `Trainer` from Python."""
 
+from .finite import DivergedError
 from .recipes import Config, ConfigError, recipe
 from .record import RunError
-from .running import DivergedError
 from .signals import StoppedError
 from .trainer import Trainer
 

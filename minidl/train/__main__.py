@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import NAMES as BACKENDS
-from ..backend import BackendError
-from ..command_line import Parser, complain
+from ..backend import BackendError, of_commands, resolve
+from ..command_line import Parser, complain, say
 from ..data import TASKS
 from ..models import MODELS
 from ..norm import NORMS
+from .progress import Progress
 from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
 
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
@@ -26,8 +28,9 @@ examples:
 
 The defaults are the recipe of the model and task, which --list prints. Spans of training are written 15e (epochs),
 50000u (updates), 2.5M or 900k or 2500000 (touches: training images seen) or 5/7 (share of the run).
-Exit status: 0 done, 1 the data or the run's folder cannot be used, 2 wrong arguments, 3 the loss is not finite,
-130 or 143 stopped by SIGINT or SIGTERM, saved.
+Exit status: 0 done; 1 the run's folder, the machine or the backend cannot be used; 2 wrong arguments; 3 the loss, a
+gradient or an evaluation is not finite; 4 the data or the checkpoints cannot be used; 130, 143 or 129 stopped by
+SIGINT, SIGTERM or SIGHUP, saved.
 """
 
 _complain = partial(complain, "minidl.train")
@@ -37,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     parser = _make_parser()
     args = parser.parse_args(argv)
-    if args.list:
-        print(_listing())
-        return 0
     try:
+        if args.list:
+            say(_listing())
+            return 0
         return _train(args)
     except ConfigError as error:
         return _complain(2, error)
@@ -59,24 +62,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> int:
     from ..data import DataError
     from .checkpoint import CheckpointError
-    from .record import RunError, describe_evaluation
-    from .running import DivergedError
+    from .finite import DivergedError
+    from .record import RunError
     from .signals import StoppedError
     from .trainer import Trainer
 
     try:
         config, out = _configuration(args)
+        if not args.resume and (done := _done_already(config, out)):
+            _say_result(done, f"done already, in {out}; to train it anew give another --out, or remove that folder")
+            return 0
         summary = Trainer(config, out, resume=args.resume, quiet=args.quiet).run()
-    except (DataError, RunError, CheckpointError) as error:
+    except RunError as error:
         return _complain(1, error)
+    except (DataError, CheckpointError) as error:
+        return _complain(4, error)
     except DivergedError as error:
         return _complain(3, error)
     except StoppedError as error:
         return _complain(128 + error.signum, error)
-    print(f"last: {describe_evaluation(summary['last'])}")
-    print(f"best: {describe_evaluation(summary['best'])}")
-    print(f"{summary['seconds']:.1f} s, {out}")
+    _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0
+
+
+def _say_result(summary: dict[str, Any], last_line: str) -> None:
+    from .record import describe_evaluation
+
+    progress = Progress(quiet=False)
+    progress.say(f"last: {describe_evaluation(summary['last'])}")
+    progress.say(f"best: {describe_evaluation(summary['best'])}")
+    progress.say(last_line)
+
+
+def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
+    """Return the summary of the run in `out`, if it is finished and is the very one that is asked for."""
+    from . import build
+    from .record import RunError, read_config
+
+    if not (out / "config.json").exists():
+        return None
+    there = read_config(out)
+    asked = {"config": build.recorded(config, resolve(config.backend)), "code": build.describe_code(config, {})}
+    same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
+    if not same or any(there["config"].get(name) != asked["config"][name] for name in ("data_dir", "sample")):
+        return None
+    try:
+        summary = json.loads((out / "summary.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        summary = {}
+    if isinstance(summary, dict) and summary.get("status") == "finished":
+        return summary
+    raise RunError(f"{out} holds this run, not finished; --resume continues it, another --out starts it anew")
 
 
 def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
@@ -88,14 +124,15 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     if args.resume and args.out:
         out = Path(args.out)
     elif "model" in given and "task" in given:
-        config = replace(recipe(given["model"], given["task"]), **given)
-        out = Path(args.out) if args.out else Path("runs") / config.name()
+        config = replace(recipe(given["model"], given["task"]), **{"backend": of_commands(), **given})
+        out = Path(args.out) if args.out else Path("runs") / config.folder_name()
         if not args.resume:
             return config, out
     else:
         raise ConfigError("give a model and a task, such as: python -m minidl.train lenet multitask --sample")
     there = Config.from_json(RunFolder(out, resume=True).read_config()["config"])
-    there = replace(there, threads=None, device=None, checkpoint_every=None)
+    if "backend" in given:
+        there = replace(there, device=None)
     if "sample" in given or "data_dir" in given:
         there = replace(there, sample=False, data_dir=None)
     return replace(there, **given), out
@@ -110,12 +147,13 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model", nargs="?", help=f"one of: {', '.join(MODELS)}")
+    add("model", nargs="?", help=f"one of: {', '.join(MODELS)}; or your own, my_module:MyNet")
     add("task", nargs="?", help=f"one of: {', '.join(TASKS)}")
     add("--list", action="store_true", help="print models, tasks, norms and recipes")
 
     add = parser.add_argument_group("network").add_argument
-    add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn)")
+    add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn); or your own, my_module:MyNorm")
+    add("--norm-at", metavar="WHERE", help="all, or first: the first norm alone, the others BN (all)")
     add("--modes", type=_modes, metavar="K", help="modes of mn and mgn (2), or one K a norm, such as 2,6")
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
@@ -125,25 +163,32 @@ def _make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--batch-size", type=int, metavar="N", help="images an update (128)")
     add("--lr", type=float, help="learning rate (0.1)")
-    add("--momentum", type=float, help="SGD's momentum (multitask 0, single tasks 0.9)")
-    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0)")
+    add("--momentum", type=float, help="SGD's momentum (multitask 0, others 0.9)")
+    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0; residual networks 1e-4)")
     add(
-        "--lr-drops", type=_spans, metavar="SPANS", help="when to drop lr, such as 2.5M,3M or 10e,12e or none (5/7,6/7)"
+        "--lr-drops",
+        type=_spans,
+        metavar="SPANS",
+        help="when to drop lr, such as 2.5M,3M or 10e,12e or none (the recipe's)",
     )
     add("--drop-factor", type=float, metavar="F", help="what a drop multiplies lr by (0.1)")
-    add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (none)")
+    add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (the recipe's)")
     add("--seed", type=int, help="one seed gives weights, order, augmentation and dropout (0)")
     length = group.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_length("e"), dest="length", metavar="E", help="length of the run (15)")
+    length.add_argument(
+        "--epochs", type=_length("e"), dest="length", metavar="E", help="length of the run (the recipe's)"
+    )
     length.add_argument("--updates", type=_length("u"), dest="length", metavar="U", help="the same in updates")
     length.add_argument(
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
 
+    add("--image-size", type=int, metavar="S", help="side of the images of imagenet (224)")
+    add("--corrupt", metavar="WHAT", help="refuse or skip images of imagenet that cannot be decoded (refuse)")
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
-    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else numpy)")
+    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else auto, the fastest)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")
     add("--dtype", metavar="NAME", help="float32 or float64 (float32)")

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import device
-from ..backend import on_gpu
+from ..backend import on_gpu, to_device
 from ..data import (
     Compose,
     DataError,
@@ -22,10 +23,15 @@ from ..data import (
     channel_statistics,
     rarer,
 )
+from ..data.image_files import ImageFiles, ImageLoader
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
-from ..norm import norm_factory
+from ..models.parts import first_alone
+from ..norm import NormFactory, norm_factory
+from ..optim import SGD
+from ..schedule import Schedule, StepSchedule
+from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
@@ -46,24 +52,46 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
     DataError
         If there are no test images.
     """
-    if len(task.train) < config.batch_size:
-        raise ConfigError(
-            f"--batch-size must be at most {len(task.train)}, the training images found, got {config.batch_size}; "
-            "lower it"
-        )
     if len(task.test) == 0:
         raise DataError(f"{task.name}: no test images were found to measure the error on; add the test files")
-    train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
+    try:
+        train_set = task.train if config.rarer is None else rarer(task.train, *parse_rarer(config.rarer))
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if len(train_set) < config.batch_size:
+        left = "found" if config.rarer is None else f"left by --rarer {config.rarer}"
+        raise ConfigError(
+            f"--batch-size must be at most {len(train_set)}, the training images {left}, got {config.batch_size}; "
+            "lower it"
+        )
     mean, std = channel_statistics(train_set)
+    if not all(std > 0):
+        names = " and ".join(name for name, value in zip(("red", "green", "blue"), std, strict=True) if not value > 0)
+        raise DataError(f"{task.name}: {names} is the same in every pixel of the training images; check the images")
     on_host = not on_gpu()
+    if isinstance(task.train.images, ImageFiles):
+        stream = partial(ImageLoader, mean=mean, std=std, dtype=config.dtype)
+        crop = config.augment == "resized-crop"
+        return (
+            stream(train_set, config.batch_size, random_crop=crop, drop_last=True, rng=rng),
+            stream(task.test, max(config.batch_size, EVAL_BATCH), shuffle=False),
+        )
     make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
     train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
     return train, make(task.test, max(config.batch_size, EVAL_BATCH if on_host else EVAL_BATCH_GPU), shuffle=False)
 
 
-def make_model(config: Config, task: Task, init: np.random.Generator, dropout: np.random.Generator) -> Layer:
+def make_model(
+    config: Config,
+    task: Task,
+    init: np.random.Generator,
+    dropout: np.random.Generator,
+    given: Layer | Callable[..., Layer] | None = None,
+) -> Layer:
     """Return the network with its weights drawn from `init`, its masks to be drawn from `dropout`.
+
+    `given`, a network or what makes one, takes the place of the one that the configuration names.
 
     Raises
     ------
@@ -71,28 +99,106 @@ def make_model(config: Config, task: Task, init: np.random.Generator, dropout: n
         If a layer refuses its arguments, such as groups that do not divide the channels.
     """
     try:
-        norm = norm_factory(
-            config.norm,
-            modes=config.modes,
-            groups=config.groups,
-            momentum=config.norm_momentum,
-            per_mode_affine=config.per_mode_affine,
-            dtype=config.dtype,
-        )
-        model: Layer = MODELS[config.model](
-            num_classes=task.num_classes, in_channels=3, norm=norm, rng=init, dtype=config.dtype
-        )
+        if is_named(config.norm):
+            norm: NormFactory | None = own_norm(config.norm, load_named("--norm", config.norm), config)
+        else:
+            norm = norm_factory(
+                config.norm,
+                modes=config.modes,
+                groups=config.groups,
+                momentum=config.norm_momentum,
+                per_mode_affine=config.per_mode_affine,
+                dtype=config.dtype,
+            )
+        if config.norm_at == "first":
+            norm = first_alone(norm, norm_factory("bn", momentum=config.norm_momentum, dtype=config.dtype))
+        if isinstance(given, Layer):
+            model = given
+        elif given is not None:
+            model = own_model(config.model, given, config, task.num_classes, norm, init)
+        elif is_named(config.model):
+            maker = load_named("model", config.model)
+            model = own_model(config.model, maker, config, task.num_classes, norm, init)
+        else:
+            model = MODELS[config.model](
+                num_classes=task.num_classes, in_channels=3, norm=norm, rng=init, dtype=config.dtype
+            )
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if isinstance(task.train.images, ImageFiles):
+        _check_size(model, config, task.train.images)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
     if not isinstance(config.modes, int) and norms != len(config.modes):
         raise ConfigError(
             f"--modes must be one K or {norms}, one for each norm with modes, got {len(config.modes)}; give as many"
         )
+    draw_dropout_from(model, dropout)
+    return model
+
+
+def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
+    """Let every dropout layer of a network draw its masks from `rng`."""
     for _, layer in model.named_layers():
         if isinstance(layer, Dropout):
-            layer.rng = dropout
-    return model
+            layer.rng = rng
+
+
+def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
+    """Return the optimiser that the configuration describes, or `optimiser`: as it is, or made for the network.
+
+    Raises
+    ------
+    ConfigError
+        If it lacks one of lr, step, zero_grad, state and load_state, or its rate is not the configuration's.
+    """
+    if optimiser is None:
+        return SGD(model, config.lr, config.momentum, config.weight_decay)
+    made = optimiser if hasattr(optimiser, "step") and not isinstance(optimiser, type) else optimiser(model)
+    if missing := [name for name in ("lr", "step", "zero_grad", "state", "load_state") if not hasattr(made, name)]:
+        raise ConfigError(f"optimiser: {type(made).__name__} must have {', '.join(missing)}; see minidl.SGD")
+    if made.lr != config.lr:
+        raise ConfigError(
+            f"optimiser: its lr must be the configuration's, which the schedule starts from, "
+            f"got {made.lr} and {config.lr}; give both the same"
+        )
+    return made
+
+
+def make_schedule(config: Config, plan: dict[str, Any]) -> Schedule:
+    """Return the learning rate as a function of the updates done."""
+    return StepSchedule(config.lr, plan["lr_drops_after_updates"], config.drop_factor)
+
+
+def describe_code(config: Config, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the name and the source's sha256 of each part that is not minidl's own.
+
+    Parameters
+    ----------
+    config : Config
+        Its model and norm may be `module:Name`.
+    given : dict
+        What `Trainer` was given from Python in place of what the configuration names: "model", "optimiser".
+    """
+    code = {
+        part: {"name": text, "sha256": source_hash(load_named("--norm" if part == "norm" else "model", text))}
+        for part, text in (("model", config.model), ("norm", config.norm))
+        if is_named(text) and part not in given
+    }
+    return code | {
+        part: {"name": name_of(thing), "sha256": source_hash(thing), "given": True} for part, thing in given.items()
+    }
+
+
+def _check_size(model: Layer, config: Config, images: ImageFiles) -> None:
+    """Refuse images of a size that the network does not take."""
+    try:
+        model.eval().forward(to_device(np.zeros((1, *images.shape[1:]), config.dtype)))
+    except ValueError as error:
+        raise ConfigError(f"--image-size {images.shape[2]} does not fit {config.model}: {error}") from error
+    finally:
+        model.train()
 
 
 def make_plan(config: Config, batches: int) -> dict[str, Any]:
@@ -142,6 +248,12 @@ def describe_machine(config: Config) -> dict[str, Any]:
     }
 
 
+def recorded(config: Config, backend: str | None) -> dict[str, Any]:
+    """Return a configuration as config.json holds it: a data folder is found again from any other folder."""
+    data_dir = config.data_dir and os.path.abspath(os.path.expanduser(config.data_dir))
+    return config.to_json() | {"backend": backend, "data_dir": data_dir}
+
+
 def settings(content: dict[str, Any]) -> dict[str, Any]:
     """Return those settings of a config.json that decide the numbers and the log."""
     return {
@@ -153,7 +265,17 @@ def settings(content: dict[str, Any]) -> dict[str, Any]:
 
 def identity(content: dict[str, Any]) -> dict[str, Any]:
     """Return all parts of a config.json that decide the numbers and the log."""
-    return {**settings(content), **content["data"], **content["plan"]}
+    return {**settings(content), **code_identity(content), **content["data"], **content["plan"]}
+
+
+def code_identity(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what identifies the parts that are not minidl's own; nothing where there are none."""
+    return {
+        f"{part}_{key}": value
+        for part, facts in content.get("code", {}).items()
+        for key, value in facts.items()
+        if key in ("name", "sha256")
+    }
 
 
 def _count(dataset: Dataset) -> dict[str, int]:

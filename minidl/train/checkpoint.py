@@ -5,10 +5,13 @@ else (random states, position, hash of the configuration). It carries the sha256
 in its place, so any changed byte is noticed. Loading one runs no code.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import numpy as np
 
 KEPT = 2
 _BLANK = "0" * 64
+_MAX_HEADER = 64 << 20  # bytes; names and shapes of a network, and the random states
 _SUM = re.compile(rb"sha256:([0-9a-f]{64})")
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
@@ -27,9 +31,9 @@ class CheckpointError(RuntimeError):
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of one's own
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -37,12 +41,21 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself lasts once the folder is on the disk
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk: a rename, or a file's making, lasts then."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(folder)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
@@ -67,7 +80,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mappi
     from safetensors.numpy import save as to_bytes
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"step": step, **meta})
+    text = json.dumps({"step": step, **meta}, allow_nan=False)
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # one metadata entry: safetensors keeps several in no fixed order
     blank = to_bytes(arrays, metadata={"minidl": f"sha256:{_BLANK} {text}"})
@@ -96,7 +109,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     from safetensors.numpy import load as from_bytes
 
-    data = path.read_bytes()
+    data = _read(path)
     header_end = min(8 + int.from_bytes(data[:8], "little"), len(data))
     match = _SUM.search(data, 0, header_end)
     if match is None:
@@ -104,10 +117,39 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     blank = data[: match.start(1)] + _BLANK.encode() + data[match.end(1) :]
     if hashlib.sha256(blank).hexdigest() != match[1].decode():
         raise CheckpointError(f"{path} is damaged: its checksum differs ({len(data)} bytes)")
-    meta = json.loads(json.loads(data[8:header_end])["__metadata__"]["minidl"].split(" ", 1)[1])
-    if path.name != f"step-{meta['step']:09d}.safetensors":
-        raise CheckpointError(f"{path} is the checkpoint of step {meta['step']}: it was renamed or swapped")
-    return from_bytes(data), meta
+    try:
+        meta = json.loads(json.loads(data[8:header_end])["__metadata__"]["minidl"].split(" ", 1)[1])
+        step = int(meta["step"])
+        tensors = from_bytes(data)
+    except Exception as error:  # safetensors has errors of its own; a file with a right checksum may hold anything
+        raise CheckpointError(f"{path} is no checkpoint of minidl ({_one_line(error)})") from error
+    if path.name != f"step-{step:09d}.safetensors":
+        raise CheckpointError(f"{path} is the checkpoint of step {step}: it was renamed or swapped")
+    return tensors, meta
+
+
+def _read(path: Path) -> bytes:
+    """Return a file's content, once its size is known to be what its header says."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise CheckpointError(f"{path} is damaged: it is no file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(8)
+            length = int.from_bytes(head, "little")
+            if length > min(size, _MAX_HEADER):
+                raise CheckpointError(f"{path} is damaged: it is no whole checkpoint ({size} bytes)")
+            head += file.read(length)
+            ends = [int(end) for end in re.findall(rb'"data_offsets"\s*:\s*\[\s*\d{1,18}\s*,\s*(\d{1,18})', head)]
+            if size > len(head) + max(ends, default=0):
+                raise CheckpointError(f"{path} is damaged: its checksum differs ({size} bytes)")
+            return head + file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def load_latest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -59,6 +59,7 @@ def evaluate(
     batches: Iterable[tuple[Array, Array, Array]],
     sources: tuple[str, ...],
     stop: Callable[[], bool] = lambda: False,
+    top5: bool = False,
 ) -> dict[str, Any] | None:
     """Return the model's loss and error in eval mode; the model is in training mode afterwards.
 
@@ -74,11 +75,14 @@ def evaluate(
         The names of the datasets.
     stop : callable
         Asked before every batch; True ends the evaluation without a result.
+    top5 : bool
+        Measure the share of images too whose class is not among the five highest logits.
 
     Returns
     -------
     dict or None
-        "test_loss", "test_error" (percent), "test_errors" {name: percent}, and "gates" if the model has any.
+        "test_loss", "test_error" (percent), "test_errors" {name: percent}, "test_error_top5" if asked for, and "gates"
+        if the model has any.
     """
     criterion = SoftmaxCrossEntropy()
     gates = GateUsage(model)
@@ -86,6 +90,7 @@ def evaluate(
     sizes: list[int] = []
     seen: Array = 0  # (sources,), like `wrong`
     wrong: Array = 0
+    outside: Array = 0  # images whose class is not among the five highest
     model.eval()
     try:
         for x, labels, source in batches:
@@ -98,6 +103,10 @@ def evaluate(
             mistaken = logits.argmax(axis=1) != labels
             seen = seen + members.sum(axis=0)
             wrong = wrong + (members & mistaken[:, None]).sum(axis=0)
+            if top5:
+                own = logits[array_module(logits).arange(len(labels)), labels]
+                higher = ~(logits <= own[:, None])  # NaN counts as higher, so that it is never right
+                outside = outside + (higher.sum(axis=1) >= 5).sum()
             gates.add()
     finally:
         model.train()
@@ -108,6 +117,8 @@ def evaluate(
         "test_error": 100 * int(wrong.sum()) / int(seen.sum()),
         "test_errors": {name: 100 * int(w) / int(n) for name, w, n in zip(sources, wrong, seen, strict=True) if n},
     }
+    if top5:
+        result["test_error_top5"] = 100 * int(to_host(outside)) / int(seen.sum())
     if usage := gates.result():
         result["gates"] = usage
     return result

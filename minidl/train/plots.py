@@ -3,7 +3,8 @@
 import io
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ def draw_run(history: list[dict[str, Any]], plan: dict[str, Any], title: str, pa
         The file to write.
     """
     gates = history[-1].get("gates", {})
+    with _own_settings():
+        _draw_run(history, gates, plan, title, path)
+
+
+def _draw_run(
+    history: list[dict[str, Any]], gates: dict[str, Any], plan: dict[str, Any], title: str, path: Path
+) -> None:
     figure, axes = _figure(3 if gates else 2)
     epochs = [line["epoch"] for line in history]
     error, loss = axes[0], axes[1]
@@ -65,6 +73,11 @@ def draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.P
     path : path
         The file to write.
     """
+    with _own_settings():
+        _draw_comparison(runs, Path(path))
+
+
+def _draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: Path) -> None:
     figure, axes = _figure(2)
     for i, (label, folder) in enumerate(runs.items()):
         history = read_metrics(Path(folder) / "metrics.jsonl")
@@ -81,7 +94,7 @@ def draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.P
     axes[1].set(title="loss", ylabel="nats")
     for ax in axes:
         _finish(ax, 2)
-    write_atomic(Path(path), _png(figure))
+    write_atomic(path, _png(figure))
 
 
 def _figure(columns: int) -> tuple[Any, Any]:
@@ -106,3 +119,20 @@ def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Draw with matplotlib's defaults: neither TeX nor fonts of the user's settings are needed."""
+    backend = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"  # read when matplotlib is imported; no other is used here
+    try:
+        from matplotlib import style
+
+        with style.context("default"):
+            yield
+    finally:
+        if backend is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = backend

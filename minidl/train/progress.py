@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from ..command_line import drop
 from .running import Running
 
 
@@ -18,7 +19,7 @@ class Progress:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.bars = not quiet and sys.stderr.isatty()
+        self.bars = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Any = None
 
     def start(self, images: int, total: int) -> None:
@@ -35,20 +36,34 @@ class Progress:
             self._bar.update(images)
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar; an output that takes nothing any more costs the line, never the run."""
         if self.quiet:
             return
         if self._bar is None:
-            print(line, flush=True)
+            _print(line, sys.stdout)
         else:
-            self._bar.write(line)
+            self._bar.clear()
+            _print(line, sys.stdout)
+            self._bar.refresh()
 
     def warn(self, line: str) -> None:
         """Print a line on standard error, quiet or not."""
-        print(f"minidl.train: {line}", file=sys.stderr, flush=True)
+        _print(f"minidl.train: {line}", sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _print(line: str, stream: Any) -> None:
+    if stream is None:
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        print(line.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except OSError:
+        drop(stream)

@@ -4,84 +4,34 @@ import difflib
 import hashlib
 import json
 import math
+import operator
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from ..backend import NAMES as BACKENDS
+from ..backend import of_commands
 from ..data import TASKS
+from ..data.image_files import CORRUPT
 from ..models import MODELS
 from ..norm import NORMS
+from .paper import RECIPES
+from .span import ConfigError, Span
 
-AUGMENTATIONS = ("none", "flip-crop")
+__all__ = ["Config", "ConfigError", "Recipe", "Span", "digest", "parse_rarer", "recipe", "recipes"]
+
+AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
 
 # Fields that change neither the numbers nor the log: a run may be resumed with others.
 FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
-NEWER_FIELDS = ("per_mode_affine", "rarer")
+NEWER_FIELDS = ("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt")
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; its message is one line that names the cure."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch of training, in epochs, updates, data touches or as a share of the run.
-
-    Written `15e` (epochs), `50000u` (updates), `3500000` or `3.5M` or `900k` (touches: training images seen, repeats
-    counted) or `5/7` (that share of the run).
-
-    Examples
-    --------
-    >>> Span.parse("15e").updates(batches=10, batch_size=32)
-    150
-    >>> Span.parse("2.5k").updates(batches=10, batch_size=32)
-    79
-    >>> Span.parse("5/7").updates(batches=10, batch_size=32, total=700)
-    500
-    """
-
-    amount: Fraction
-    unit: str  # "epochs", "updates", "touches" or "share"
-
-    @classmethod
-    def parse(cls, text: str) -> "Span":
-        """Read a span from its text form."""
-        number = r"(?:\d+\.?\d*|\.\d+)(?:[eE]\+?\d{1,2})?"
-        if match := re.fullmatch(rf"({number})([eukM]?)", text.strip()):
-            amount = Fraction(match[1])
-            unit = {"e": "epochs", "u": "updates"}.get(match[2], "touches")
-            return cls(amount * {"k": 1000, "M": 1000_000}.get(match[2], 1), unit)
-        if (match := re.fullmatch(r"(\d+)/(\d+)", text.strip())) and int(match[2]):
-            return cls(Fraction(int(match[1]), int(match[2])), "share")
-        raise ConfigError(
-            f"{text!r} is no span of training; write 15e (epochs), 50000u (updates), 2.5M (touches) or 5/7 (of the run)"
-        )
-
-    def updates(self, batches: int, batch_size: int, total: int = 0) -> int:
-        """Return the number of updates until this span has passed.
-
-        Parameters
-        ----------
-        batches : int
-            Batches in an epoch.
-        batch_size : int
-            Images in a batch.
-        total : int
-            Updates in the run; only a share needs it.
-        """
-        scale = {
-            "epochs": Fraction(batches),
-            "updates": Fraction(1),
-            "touches": Fraction(1, batch_size),
-            "share": Fraction(total),
-        }
-        return math.ceil(self.amount * scale[self.unit])
+PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
 
 
 @dataclass(frozen=True)
@@ -93,11 +43,13 @@ class Config:
     Parameters
     ----------
     model, task, norm : str
-        Names, as `python -m minidl.train --list` prints them.
+        Names, as `python -m minidl.train --list` prints them; for a model or a norm of one's own "my_module:MyNet".
     modes : int or tuple of int
         K of mn and mgn: one for all norms, or one for each in their order.
     groups : int
         G of gn.
+    norm_at : str
+        "all", or "first": the first norm alone is `norm`, the others are BN, as `--mn init` in the authors' code.
     per_mode_affine : bool
         Whether each mode of mn has a weight and a bias of its own (footnote 3 of the paper).
     norm_momentum : float
@@ -113,7 +65,8 @@ class Config:
     drop_factor : float
         What a drop multiplies lr by.
     augment : str
-        "none" or "flip-crop" (random horizontal flip; pad by 4 and crop).
+        "none", "flip-crop" (random horizontal flip; pad by 4 and crop) or, for the task imagenet, "resized-crop"
+        (a random part of the image, resized; random horizontal flip).
     seed : int
         One seed gives the weights, the order of the data, augmentation and dropout.
     dtype : str
@@ -132,6 +85,10 @@ class Config:
         Train on the bundled sample.
     rarer : str, optional
         Make one dataset of a task rarer, such as "svhn/10": train on every tenth of its images.
+    image_size : int
+        The side of the images of the task imagenet.
+    corrupt : str
+        "refuse" or "skip": what to do with an image of imagenet that cannot be decoded.
 
     Raises
     ------
@@ -164,31 +121,38 @@ class Config:
     data_dir: str | os.PathLike[str] | None = None
     sample: bool = False
     rarer: str | None = None
+    norm_at: str = "all"
+    image_size: int = 224
+    corrupt: str = "refuse"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lr_drops", tuple(self.lr_drops))
-        if not isinstance(self.modes, int):
-            object.__setattr__(self, "modes", tuple(self.modes))
-        if self.data_dir is not None:
-            object.__setattr__(self, "data_dir", os.fspath(self.data_dir))
+        for each in fields(self):
+            object.__setattr__(self, each.name, _checked(each.name, getattr(self, each.name)))
         choices: tuple[tuple[str, Any, Iterable[str | None]], ...] = (
             ("model", self.model, MODELS),
             ("task", self.task, TASKS),
             ("norm", self.norm, NORMS),
+            ("norm_at", self.norm_at, PLACES),
             ("augment", self.augment, AUGMENTATIONS),
+            ("corrupt", self.corrupt, CORRUPT),
             ("dtype", self.dtype, ("float32", "float64")),
             ("backend", self.backend, (None, *BACKENDS)),
         )
         for field, value, known in choices:
-            if value not in known:
+            own = field in ("model", "norm") and isinstance(value, str) and all(value.split(":", 1)) and ":" in value
+            if value not in known and not own:
                 raise ConfigError(_unknown(field, value, known))
-        for field in ("modes", "groups", "batch_size", "eval_every", "checkpoint_every", "threads"):
+        for field in ("modes", "groups", "batch_size", "image_size", "eval_every", "checkpoint_every", "threads"):
             value = getattr(self, field)
             if value is not None and min(_all(value), default=0) < 1:
                 shown = ",".join(map(str, _all(value)))
                 raise ConfigError(f"{_flag(field)} must be at least 1, got {shown}; give a whole number from 1 up")
         if self.rarer is not None:
             parse_rarer(self.rarer)
+            if self.task == "imagenet":
+                raise ConfigError(
+                    f"--rarer takes a dataset of a task, imagenet has one alone, got {self.rarer}; leave it out"
+                )
         for field in ("seed", "device"):
             value = getattr(self, field)
             if value is not None and value < 0:
@@ -202,6 +166,10 @@ class Config:
         ):
             if not holds:
                 raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(self, field)}; {cure}")
+        if self.augment != "none" and (self.augment == "resized-crop") != (self.task == "imagenet"):
+            raise ConfigError(
+                f"--augment {self.augment} does not go with {self.task}; imagenet takes resized-crop, others flip-crop"
+            )
         if self.data_dir is not None and self.sample:
             raise ConfigError("--data-dir and --sample exclude each other; give one of them")
         length = Span.parse(self.length)
@@ -212,14 +180,50 @@ class Config:
             )
         for drop in self.lr_drops:
             Span.parse(drop)
+        try:
+            last = self.lr * self.drop_factor ** len(self.lr_drops)
+        except OverflowError:
+            last = math.inf
+        if not 0 < last < math.inf:
+            raise ConfigError(
+                f"--drop-factor must leave the rate positive and finite, got {self.drop_factor} for "
+                f"{len(self.lr_drops)} drops of {self.lr}; try 0.1"
+            )
 
     def name(self) -> str:
         """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
         modes = ".".join(map(str, _all(self.modes))) + "affine" * self.per_mode_affine
         norm = self.norm + {"mn": modes, "mgn": modes, "gn": str(self.groups)}.get(self.norm, "")
+        norm += "first" * (self.norm_at == "first")
         data = [self.rarer.replace("/", "")] if self.rarer else []
         data += ["sample"] if self.sample else []
-        return "-".join([self.model, self.task, *data, norm, f"n{self.batch_size}", f"seed{self.seed}"])
+        parts = [self.model, self.task, *data, norm, f"n{self.batch_size}", f"seed{self.seed}"]
+        return "-".join(parts).replace(":", ".")
+
+    def folder_name(self) -> str:
+        """Return a name for the run's folder that any two different settings have different: `name`, then the others.
+
+        Examples
+        --------
+        >>> Config(momentum=0.0, lr=0.01, length="40u").folder_name()
+        'lenet-multitask-mn2-n128-seed0-lr0.01-length40u'
+        """
+        usual = replace(recipe(self.model, self.task), backend=self.backend)
+        if self.backend != of_commands():
+            usual = replace(usual, backend=None)
+        named = ("model", "task", "norm", "batch_size", "seed", "rarer", "sample")
+        shown = {"mn": {"modes", "per_mode_affine"}, "mgn": {"modes"}, "gn": {"groups"}}.get(self.norm, set())
+        others = [
+            f"{field.name.replace('_', '')}{','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for field in fields(self)
+            if field.name not in {*named, *FREE_FIELDS, *shown}
+            and (value := getattr(self, field.name)) != getattr(usual, field.name)
+        ]
+        others = [re.sub(r"[^\w.,+-]", "_", text) for text in others]
+        if self.task == "folder":
+            others.append(f"{Path(self.data_dir or '').name}{digest({'': os.path.abspath(self.data_dir or '')})[:6]}")
+        name = "-".join([self.name(), *others])
+        return name if len(name) <= 120 else f"{self.name()[:90]}-{digest(self.to_json())[:16]}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
@@ -228,6 +232,8 @@ class Config:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Config":
         """Make a configuration from what `to_json` returned."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"a configuration must be a JSON object, got {type(values).__name__}")
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise ConfigError(f"unknown configuration fields {sorted(unknown)}; was it written by another version?")
         return cls(**values)
@@ -259,11 +265,16 @@ def recipes() -> list[Recipe]:
     """Return every recipe, the paper's first."""
     table1 = Recipe(Config(momentum=0.0), "paper, Table 1; no momentum and no weight decay are ours")
     one = "ours: Table 1's on one dataset, with the momentum of the paper's single tasks"
-    return [table1, *(Recipe(Config(task=task), one) for task in TASKS if task != "multitask")]
+    paper = [Recipe(Config(**settings), source) for settings, source in RECIPES]
+    return [
+        table1,
+        *paper,
+        *(Recipe(Config(task=task), one) for task in TASKS if task not in ("multitask", "imagenet")),
+    ]
 
 
 def recipe(model: str = "lenet", task: str = "multitask") -> Config:
-    """Return the configuration of the recipe for this task, with this model.
+    """Return the configuration of the recipe for this model and task, else of LeNet's, or ResNet18's for imagenet.
 
     Examples
     --------
@@ -271,10 +282,9 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     '15e'
     """
     config = Config(model=model, task=task)  # names the unknown one
-    for known in recipes():
-        if known.config.task == task:
-            config = replace(known.config, model=model)
-    return config
+    known = {(one.config.model, one.config.task): one.config for one in recipes()}
+    others = "resnet18" if task == "imagenet" else "lenet"
+    return known.get((model, task)) or replace(known.get((others, task), config), model=model)
 
 
 def parse_rarer(text: str) -> tuple[str, int]:
@@ -285,9 +295,51 @@ def parse_rarer(text: str) -> tuple[str, int]:
     >>> parse_rarer("svhn/10")
     ('svhn', 10)
     """
-    if not (match := re.fullmatch(r"([\w-]+)/([1-9]\d*)", text)):
+    if not (match := re.fullmatch(r"([\w-]+)/([1-9]\d{0,8})", text)):
         raise ConfigError(f"--rarer must be a dataset and how many times rarer it is, got {text!r}; write svhn/10")
     return match[1], int(match[2])
+
+
+_WHOLE = ("image_size", "groups", "batch_size", "seed", "device", "eval_every", "checkpoint_every", "threads")
+_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor")
+_TEXT = ("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer")
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a field's value in Python's own types, NumPy's numbers included; ConfigError if it is of another kind."""
+    optional = getattr(Config, name) is None
+    if value is None and optional:
+        return None
+    try:
+        if name == "data_dir":
+            return os.fspath(value)
+        if name == "modes" and not hasattr(value, "__index__"):
+            return tuple(operator.index(_no_bool(each)) for each in value)
+        if name == "modes" or name in _WHOLE:
+            return operator.index(_no_bool(value))
+        if name in _REAL:
+            return float(_no_bool(operator.pos(value)))
+        if name == "lr_drops":
+            return tuple(_text(each) for each in ((value,) if isinstance(value, str) else value))
+        if name in _TEXT:
+            return _text(value)
+        return bool(operator.index(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = "a whole number" if name == "modes" or name in _WHOLE else "a number" if name in _REAL else None
+        kind = kind or ("true or false" if isinstance(getattr(Config, name), bool) else "text")
+        raise ConfigError(f"{_flag(name)} must be {kind}, got {value!r}; such as {getattr(Config, name)!r}") from error
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _all(value: int | tuple[int, ...]) -> tuple[int, ...]:

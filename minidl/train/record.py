@@ -1,12 +1,14 @@
 """The folder of a run: what is in it, when it may be continued, and each evaluation once in its log."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomic
+from .checkpoint import sync_folder, write_atomic
+from .lock import BusyError, FolderLock
 from .recipes import Config
 
 TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
@@ -38,28 +40,48 @@ class RunFolder:
         self.summary_file = self.path / "summary.json"
         self.curves_file = self.path / "curves.png"
         self.checkpoints = self.path / "checkpoints"
-        there = self.config_file.exists()
-        if there and not resume:
-            raise RunError(f"{self.path} already holds a run; --resume continues it, another --out starts a new one")
-        if resume and not there:
+        self._lock = FolderLock(self.path)
+        if not resume:
+            self._refuse_a_run()
+        elif not self.config_file.exists():
             raise RunError(f"{self.path} holds no run to resume; leave out --resume to start one, or correct --out")
+
+    def __enter__(self) -> "RunFolder":
+        """Hold the folder: RunError if another process does, or did since this object held it last."""
+        try:
+            self._lock.__enter__()
+        except BusyError as error:
+            raise RunError(str(error)) from error
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.__exit__(*error)
+
+    def make(self) -> None:
+        """Make the folder, if it is not there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def start(self, content: dict[str, Any]) -> None:
+        """Write config.json, unless another process has meanwhile: RunError then."""
+        self._refuse_a_run()
+        self.write_config(content)
+
+    def _refuse_a_run(self) -> None:
+        if self.config_file.exists():
+            raise RunError(f"{self.path} already holds a run; --resume continues it, another --out starts a new one")
 
     def read_config(self) -> dict[str, Any]:
         """Return what `write_config` wrote."""
-        try:
-            content = json.loads(self.config_file.read_text())
-            Config.from_json(content["config"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{self.config_file} is damaged ({error}); start again with another --out") from error
-        return dict(content)
+        return read_config(self.path)
 
     def write_config(self, content: dict[str, Any]) -> None:
-        """Make the folder and write config.json."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Write config.json."""
         write_atomic(self.config_file, _pretty(content))
 
     def go_on(self, backend: str, step: int, warn: Callable[[str], None]) -> None:
         """Note in config.json, and say, if the run goes on after `step` updates with another backend than before."""
+        for left in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote: the folder is ours now
+            left.unlink()
         content = self.read_config()
         changes = content.get("went_on", [])
         before = [content["config"], *changes][-1]["backend"]
@@ -75,11 +97,21 @@ class RunFolder:
         write_atomic(self.summary_file, _pretty(content))
 
     def append(self, evaluation: dict[str, Any]) -> None:
-        """Add one line to metrics.jsonl; it is on the disk when this returns."""
-        with self.metrics_file.open("ab") as file:
-            file.write(json.dumps(evaluation).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add one line to metrics.jsonl; it is on the disk when this returns, and not there at all if it raises."""
+        line = _strict(evaluation).encode() + b"\n"
+        new = not self.metrics_file.exists()
+        with self.metrics_file.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(size)
+                raise
+        if new:
+            sync_folder(self.path)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; one cut off by a crash is left out."""
@@ -88,8 +120,25 @@ class RunFolder:
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the log's lines after a step, which training from its checkpoint will write again; return the rest."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
-        write_atomic(self.metrics_file, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        write_atomic(self.metrics_file, b"".join(_strict(line).encode() + b"\n" for line in kept))
         return kept
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a run's config.json, its parts checked; RunError if it is damaged."""
+    file = Path(folder) / "config.json"
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        for part in ("config", "data", "plan"):
+            if not isinstance(content[part], dict):
+                raise TypeError(f"{part} must be an object")
+        if missing := {"model", "task", "norm", "backend"} - content["config"].keys():
+            raise KeyError(f"no {', '.join(sorted(missing))}")
+        Config.from_json(content["config"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise RunError(f"{file} is damaged ({what}); start again with another --out") from error
+    return dict(content)
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -98,8 +147,12 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     evaluations = []
     for number, line in enumerate(lines[:-1], start=1):  # a whole line ends with a newline, so the last piece is none
         try:
-            evaluations.append(json.loads(line))
-        except ValueError as error:
+            evaluation = json.loads(line)
+            whole = isinstance(evaluation, dict) and {"step", "epoch", "test_error"} <= evaluation.keys()
+            if not whole or not math.isfinite(evaluation["step"] + evaluation["epoch"] + evaluation["test_error"]):
+                raise ValueError
+            evaluations.append(evaluation)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise RunError(f"{path} is damaged in line {number}; mend or remove that line") from error
     return evaluations
 
@@ -108,7 +161,8 @@ def describe_evaluation(evaluation: dict[str, Any]) -> str:
     """Return an evaluation in one line."""
     each = ", ".join(f"{name} {error:.2f}" for name, error in evaluation["test_errors"].items())
     when = f"epoch {evaluation['epoch']:.4g}, update {evaluation['step']}"
-    return f"{when}: test error {evaluation['test_error']:.2f} % ({each})"
+    top5 = f", top-5 {evaluation['test_error_top5']:.2f} %" if "test_error_top5" in evaluation else ""
+    return f"{when}: test error {evaluation['test_error']:.2f} %{top5} ({each})"
 
 
 def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
@@ -137,5 +191,29 @@ def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> 
         )
 
 
+def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: Path) -> None:
+    """Refuse to continue a log that lacks evaluations which the checkpoint has: of the updates to `evaluated`.
+
+    Raises
+    ------
+    RunError
+        With the first one that is missing.
+    """
+    due = [*range(every, evaluated + 1, every)]
+    due += [evaluated] if evaluated % every else []
+    there = [line["step"] for line in history]
+    if there != due:
+        missing = next((step for step in due if step not in there), evaluated)
+        raise RunError(
+            f"{path} lacks the evaluation after update {missing}, which the checkpoint has seen; put the file back, "
+            "or start a new run with another --out"
+        )
+
+
+def _strict(content: dict[str, Any]) -> str:
+    """Return strict JSON: a number that is not finite is a ValueError."""
+    return json.dumps(content, allow_nan=False)
+
+
 def _pretty(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2).encode() + b"\n"
+    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"

@@ -9,8 +9,12 @@ from ..backend import Array, array_module, to_host
 READ_EVERY = 16
 
 
-class DivergedError(RuntimeError):
-    """The loss or an array of the model is no longer finite; the message names the step and the cure."""
+class NotFiniteError(Exception):
+    """The loss or the gradient of an update is not finite."""
+
+    def __init__(self, update: int, loss: float) -> None:
+        super().__init__(update, loss)
+        self.update, self.loss = update, loss
 
 
 def numbers(scalars: Sequence[Array]) -> list[float]:
@@ -33,41 +37,49 @@ class Running:
     """
 
     def __init__(self) -> None:
-        self._unread: list[tuple[int, float, Array]] = []  # (update, lr, loss)
+        self._unread: list[tuple[int, Array, Array]] = []  # (update, loss, sum of the gradients)
         self.reset()
 
     def reset(self) -> None:
         """Start anew."""
         self._loss, self._batches, self._wrong, self._seen = 0.0, 0, 0, 0
 
-    def add(self, update: int, lr: float, loss: Array, logits: Array, labels: Array) -> bool:
+    def add(self, update: int, loss: Array, gradient: Array, logits: Array, labels: Array) -> bool:
         """Take in one batch, whose loss must be an array of its own; return whether its numbers were read now.
+
+        Parameters
+        ----------
+        update : int
+            That the batch belongs to.
+        loss : 0-d array
+        gradient : 0-d array
+            The sum of all gradients.
+        logits, labels : (N, K) and (N,)
 
         Raises
         ------
-        DivergedError
-            If a loss that was read is not finite.
+        NotFiniteError
+            If a loss or a gradient that was read is not finite. On the host each is read at once.
         """
-        self._unread.append((update, lr, loss))
-        if (self._batches + len(self._unread) - 1) % READ_EVERY:
+        self._unread.append((update, loss, gradient))
+        due = (self._batches + len(self._unread) - 1) % READ_EVERY == 0
+        if due or not hasattr(loss, "get"):
+            self.read()
+        if not due:
             return False
-        wrong = (logits.argmax(axis=1) != labels).sum()
-        self.read()
-        self._wrong += int(wrong)
+        self._wrong += int((logits.argmax(axis=1) != labels).sum())
         self._seen += len(labels)
         return True
 
     def read(self) -> None:
-        """Fetch the losses from the device; DivergedError if one is not finite."""
-        values = numbers([loss for _, _, loss in self._unread])
-        for (update, lr, _), value in zip(self._unread, values, strict=True):
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"the loss is {value} at update {update} (lr {lr:g}); lower --lr and start anew with another --out"
-                )
-            self._loss += value
+        """Fetch the losses from the device; NotFiniteError if one, or a gradient, is not finite."""
+        unread, self._unread = self._unread, []
+        read = numbers([loss for _, loss, _ in unread] + [gradient for _, _, gradient in unread])
+        for (update, _, _), loss, gradient in zip(unread, read[: len(unread)], read[len(unread) :], strict=True):
+            if not math.isfinite(loss) or not math.isfinite(gradient):
+                raise NotFiniteError(update, loss)
+            self._loss += loss
             self._batches += 1
-        self._unread.clear()
 
     @property
     def loss(self) -> float | None:

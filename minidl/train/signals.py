@@ -1,9 +1,11 @@
-"""Stopping between steps: SIGINT and SIGTERM set a flag, a second one acts at once."""
+"""Stopping between steps: SIGINT, SIGTERM and SIGHUP set a flag, a second one acts at once."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class StoppedError(Exception):
@@ -15,8 +17,9 @@ class StoppedError(Exception):
 
 
 class StopSignal:
-    """While entered, the first SIGINT or SIGTERM sets `received`; the handlers from before answer the second.
+    """While entered, the first of SIGNALS sets `received`; the handlers from before answer the second.
 
+    A signal that the process was told to ignore, as a job in the background or under nohup is, stays ignored.
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
@@ -26,8 +29,9 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._before[signum] = signal.signal(signum, self._receive)
+            for signum in SIGNALS:
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    self._before[signum] = signal.signal(signum, self._receive)
         return self
 
     def __exit__(

@@ -1,29 +1,31 @@
 """The training loop, and everything around it that makes a run repeatable: streams, evaluations, checkpoints."""
 
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..backend import Array, resolve, use_backend, use_device
+from ..backend import Array, resolve, to_host, use_backend, use_device
 from ..data import Task, load_task
 from ..data.loader import Batch
+from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
-from ..optim import SGD
 from ..parallel import available_threads, threads
-from ..schedule import StepSchedule
 from . import build, checkpoint
 from .evaluate import evaluate
+from .finite import DivergedError, first_bad, gradient_sum
+from .named import name_of
 from .progress import Progress
 from .recipes import Config, digest
-from .record import TIME_FIELDS, RunError, RunFolder, check_same_run, describe_evaluation
-from .running import DivergedError, Running
+from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
+from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
 
 
@@ -44,6 +46,12 @@ class Trainer:
         Print nothing and show no bar.
     task : Task, optional
         Data to train on instead of the task that `config` names.
+    model : Layer, or a function or class that makes one, optional
+        The network to train instead of the one that `config` names, as it is; or called as those of `minidl.models`,
+        with those of num_classes, in_channels, norm, rng and dtype that it names.
+    optimiser : object, or a function of the model that makes one, optional
+        With lr, step, zero_grad, state and load_state, as `minidl.SGD`; instead of the one that `config` describes.
+        Its rate follows the schedule of `config`, and must be `config.lr` at first.
 
     Attributes
     ----------
@@ -78,27 +86,39 @@ class Trainer:
         resume: bool = False,
         quiet: bool = False,
         task: Task | None = None,
+        model: Layer | Callable[..., Layer] | None = None,
+        optimiser: Any = None,
     ) -> None:
+        if model is not None:
+            config = replace(config, model=name_of(model))
+        self._asked = config
         config = replace(config, backend=resolve(config.backend), threads=config.threads or available_threads())
         self.config = config
+        self._given = {"model": model, "optimiser": optimiser}
+        self._given = {part: thing for part, thing in self._given.items() if thing is not None}
+        self._code = build.describe_code(config, self._given)
         self.folder = None if out is None else RunFolder(out, resume)
         if self.folder is not None and resume:  # before the data is read, which may take a while
-            there = self.folder.read_config()
-            asked = {"config": config.to_json() | {"backend": there["config"]["backend"]}}
-            check_same_run(build.settings(there), build.settings(asked), self.folder.path)
+            self._check_settings(self.folder)
         self.progress = Progress(quiet)
         self.task = task or load_task(
-            config.task, data_dir=config.data_dir, sample=config.sample, progress=self.progress.bars
+            config.task,
+            data_dir=config.data_dir,
+            sample=config.sample,
+            progress=self.progress.bars,
+            image_size=config.image_size,
+            corrupt=config.corrupt,
+            workers=config.threads,
         )
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
         with self._backend():
             self._loader, self._test_loader = build.make_loaders(config, self.task, data)
-            self.model = build.make_model(config, self.task, init, self._dropout)
-            self.optimiser = SGD(self.model, config.lr, config.momentum, config.weight_decay)
+            self.model = build.make_model(config, self.task, init, self._dropout, model)
+            self.optimiser = build.make_optimiser(config, self.model, optimiser)
         self._plan = build.make_plan(config, len(self._loader))
         self.total = int(self._plan["updates"])
-        self._schedule = StepSchedule(config.lr, self._plan["lr_drops_after_updates"], config.drop_factor)
+        self._schedule = build.make_schedule(config, self._plan)
 
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -109,6 +129,7 @@ class Trainer:
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
         self._unshown = 0  # batches the progress bar has not counted
         self._seconds = 0.0  # spent in earlier calls of run
+        self._torn = False  # an exception came within an update: the state is that of no step
         with self._backend():
             self._open(resume)
 
@@ -118,23 +139,43 @@ class Trainer:
         with use_backend(self.config.backend or "numpy"), use_device(self.config.device):
             yield
 
+    def _check_settings(self, folder: RunFolder) -> None:
+        there = folder.read_config()
+        for part, facts in there.get("code", {}).items():
+            if facts.get("given") and part not in self._given:
+                raise RunError(
+                    f"{folder.path} was trained from Python with {part} {facts['name']}; "
+                    f"resume it there, with Trainer(config, out, resume=True, {part}=...)"
+                )
+        asked = {"config": self.config.to_json() | {"backend": there["config"]["backend"]}, "code": self._code}
+        check_same_run(
+            build.settings(there) | build.code_identity(there),
+            build.settings(asked) | build.code_identity(asked),
+            folder.path,
+        )
+
     def _open(self, resume: bool) -> None:
         """Start or continue the run's folder, and say what is about to happen."""
         content = {
             "minidl": __version__,
-            "config": self.config.to_json(),
+            "config": build.recorded(self._asked, self.config.backend),
             "data": build.describe_data(self.task),
             "plan": self._plan,
             "note": build.NOTE,
         }
+        if self._code:
+            content["code"] = self._code
         self._identity = build.identity(content)
         for line in self.task.describe():
             self.progress.say(line)
         if self.folder is not None and resume:
-            self._resume(self.folder, content)
-            self.folder.go_on(str(self.config.backend), self.step, self.progress.warn)
+            with self.folder:
+                self._resume(self.folder, content)
+                self.folder.go_on(str(self.config.backend), self.step, self.progress.warn)
         elif self.folder is not None:
-            self.folder.write_config(content)
+            self.folder.make()
+            with self.folder:
+                self.folder.start(content)
         self.progress.say(build.describe_run(self.config, self._plan, self.model))
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> None:
@@ -148,15 +189,20 @@ class Trainer:
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
             return
         tensors, meta = found
-        if meta["identity_sha256"] != digest(self._identity):
+        if meta.get("identity_sha256") != digest(self._identity):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
-        self.model.load_state(_under(tensors, "model."))
-        self.optimiser.load_state(_under(tensors, "optimiser."))
-        self._loader.load_state(meta["loader"])
-        self._dropout.bit_generator.state = meta["random"]["dropout"]
-        self._running.load_state(meta["running"])
-        self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
+        try:
+            self.model.load_state(_under(tensors, "model."))
+            self.optimiser.load_state(_under(tensors, "optimiser."))
+            self._loader.load_state(meta["loader"])
+            self._dropout.bit_generator.state = meta["random"]["dropout"]
+            self._running.load_state(meta["running"])
+            self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{folder.checkpoints} does not fit the run ({error}); give another --out") from error
         self._saved = (self.step, self._evaluated)
+        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
+        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file)
         self.history = folder.forget_after(self._evaluated)
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
@@ -183,14 +229,24 @@ class Trainer:
         StoppedError
             After SIGINT or SIGTERM, with the state saved.
         DivergedError
-            If the loss is not finite; the checkpoints from before stay.
+            If the loss or a gradient is not finite, or an evaluation; the checkpoints from before stay.
+        RunError
+            If an exception ended the last call within an update, or another process trains in the folder.
         """
+        if self._torn:
+            raise RunError(f"the last run ended within update {self.step + 1}; make a new Trainer with resume=True")
         until = self.total if until is None else min(until, self.total)
         self._loader.load_state(self._loader.state())  # go on within the epoch
         batches = self._batches()
         self._started = self._lap = time.perf_counter()
         self._lap_step = self.step
-        with self._backend(), threads(self.config.threads), warnings.catch_warnings(), StopSignal() as stop:
+        with (
+            self.folder or nullcontext(),
+            self._backend(),
+            threads(self.config.threads),
+            warnings.catch_warnings(),
+            StopSignal() as stop,
+        ):
             warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
             self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
             try:
@@ -203,13 +259,14 @@ class Trainer:
                         raise self._interrupted(stop.received)
                     if self.step >= until:
                         break
+                    self._torn = True
                     self._update(*next(batches))
+                    self._torn = False
                 self.save()
             finally:
                 batches.close()
                 self.progress.close()
                 self._seconds += time.perf_counter() - self._started
-        with self._backend():
             return self._finish()
 
     def _batches(self) -> Generator[Batch, None, None]:
@@ -218,21 +275,61 @@ class Trainer:
 
     def _update(self, x: Array, labels: Array, source: Array) -> None:
         """Take one step of gradient descent on one batch."""
+        drawn = self._dropout.bit_generator.state
         logits = self.model.forward(x)
         loss = self._criterion.forward(logits, labels)
         self.optimiser.zero_grad()
         self.model.backward(self._criterion.backward())
         self.optimiser.lr = self._schedule(self.step)
+        try:
+            shown = self._running.add(self.step + 1, loss, gradient_sum(self.model), logits, labels)
+        except NotFiniteError as error:
+            self._dropout.bit_generator.state = drawn
+            # on a device it may have been an earlier update, whose batch is gone
+            raise self._diverged(error, *((x, labels) if error.update == self.step + 1 else ())) from error
         self.optimiser.step()
         self.step += 1
         self._unshown += len(labels)
-        if self._running.add(self.step, self.optimiser.lr, loss, logits, labels):
+        if shown:
             self.progress.update(self._unshown, self._running)
             self._unshown = 0
 
+    def _read(self) -> None:
+        """Fetch the losses that are still on the device."""
+        try:
+            self._running.read()
+        except NotFiniteError as error:
+            raise self._diverged(error) from error
+
+    def _diverged(self, error: NotFiniteError, x: Array = None, labels: Array = None) -> DivergedError:
+        """Return what to raise: it names the first layer and tensor that is not finite; the batch is kept."""
+        kept = self._dump(x, labels, error.update) if x is not None else ""
+        where = first_bad(self.model, SoftmaxCrossEntropy(), x, labels) if x is not None else None
+        what = "a gradient is not finite" if math.isfinite(error.loss) else f"the loss is {error.loss}"
+        return DivergedError(
+            f"{what} at update {error.update} (lr {self._schedule(error.update - 1):g})"
+            + (f", first in {where}" if where else "")
+            + f"; lower --lr and start anew with another --out{kept}"
+        )
+
+    def _dump(self, x: Array, labels: Array, update: int) -> str:
+        """Keep the network, as it was before the update, and the batch: what is needed to see it happen again."""
+        if self.folder is None:
+            return ""
+        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
+        tensors |= {"batch.x": to_host(x), "batch.labels": to_host(labels)}
+        meta = {"random": {"dropout": self._dropout.bit_generator.state}}
+        try:
+            path = checkpoint.save(self.folder.path / "crash", update, tensors, meta)
+        except OSError:
+            return ""
+        return f" ({path} has the batch and the network)"
+
     def _evaluation_due(self) -> bool:
-        every = self.config.eval_every or len(self._loader)
-        return self._evaluated < self.step and (self.step % every == 0 or self.step == self.total)
+        return self._evaluated < self.step and (self.step % self._eval_every() == 0 or self.step == self.total)
+
+    def _eval_every(self) -> int:
+        return self.config.eval_every or len(self._loader)
 
     def _checkpoint_due(self) -> bool:
         return self.step % (self.config.checkpoint_every or len(self._loader)) == 0
@@ -242,13 +339,17 @@ class Trainer:
 
     def _evaluate(self, stop: StopSignal) -> dict[str, Any] | None:
         """Measure the test error and log it; None if a signal came meanwhile."""
-        self._running.read()
+        self._read()
         now = time.perf_counter()
         rate = (self.step - self._lap_step) * self.config.batch_size / (now - self._lap)
         sources = self.task.test.sources
-        result = evaluate(self.model, self._test_loader, sources, stop=lambda: stop.received is not None)
+        result = evaluate(
+            self.model, self._test_loader, sources, stop=lambda: stop.received is not None, top5=self.task.top5
+        )
         if result is None:
             return None
+        if not math.isfinite(result.get("test_loss", 0.0)):
+            raise self._diverged_in_evaluation(result["test_loss"])
         self._lap, self._lap_step = time.perf_counter(), self.step
         evaluation = {
             "step": self.step,
@@ -261,17 +362,30 @@ class Trainer:
             "seconds": round(self._seconds + self._lap - self._started, 3),
             "images_per_second": round(rate, 1),
         }
+        if self.folder is not None:
+            self.folder.append(evaluation)  # first: where it fails, the evaluation is due again
         self._running.reset()
         self._evaluated = self.step
         self.history.append(evaluation)
         timeless = {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}
         if self.best is None or timeless["test_error"] < self.best["test_error"]:
             self.best = timeless
-        if self.folder is not None:
-            self.folder.append(evaluation)
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
+
+    def _diverged_in_evaluation(self, loss: float) -> DivergedError:
+        where = None
+        self.model.eval()
+        for x, labels, _ in self._test_loader:
+            if where := first_bad(self.model, SoftmaxCrossEntropy(), x, labels, backward=False):
+                break
+        self.model.train()
+        return DivergedError(
+            f"the test loss is {loss} after update {self.step}"
+            + (f", first in {where}" if where else "")
+            + "; lower --lr and start anew with another --out"
+        )
 
     def save(self) -> None:
         """Write a checkpoint, if there is a folder and this state is not in it yet.
@@ -281,7 +395,7 @@ class Trainer:
         DivergedError
             If the loss or an array of the model is not finite: nothing is written then.
         """
-        self._running.read()
+        self._read()
         if self.folder is None or self._saved == (self.step, self._evaluated):
             return
         tensors = {f"model.{name}": array for name, array in self.model.state().items()}
@@ -299,7 +413,8 @@ class Trainer:
             "loader": self._loader.state(),
             "random": {"dropout": self._dropout.bit_generator.state},
         }
-        checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
+        with self.folder:
+            checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
         self._saved = (self.step, self._evaluated)
 
     def _interrupted(self, signum: int) -> StoppedError:
@@ -319,11 +434,19 @@ class Trainer:
             "machine": build.describe_machine(self.config),
         }
         if self.folder is not None and self._finished():
-            from .plots import draw_run
-
             self.folder.write_summary(summary)
-            draw_run(self.history, self._plan, self.config.name(), self.folder.curves_file)
+            self._draw(self.folder)
         return summary
+
+    def _draw(self, folder: RunFolder) -> None:
+        """Draw the curves; where that fails, the run is not the worse for it."""
+        try:
+            from . import plots
+
+            plots.draw_run(self.history, self._plan, self.config.name(), folder.curves_file)
+        except Exception as error:  # of matplotlib, of what it finds of fonts and settings, or of the disk
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            self.progress.warn(f"{folder.curves_file} could not be drawn ({what}); the run itself is whole")
 
 
 def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

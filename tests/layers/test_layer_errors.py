@@ -182,6 +182,34 @@ def test_the_error_says_who_what_and_the_cure(what):
     assert str(caught.value) == message
 
 
+REFUSED = ["uint8", "int64", "bool", "complex64", "object"]
+
+
+@pytest.mark.parametrize("dtype", REFUSED)
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_refuses_what_is_not_floating_with_the_cure(name, dtype):
+    layer, (x, dy) = CASES[name].layer("float32"), CASES[name].arrays("float32")
+    who = r"\w+"
+    with pytest.raises(
+        ValueError, match=rf"^{who}\.forward: x must be of a floating dtype, got {dtype}; use x\.astype"
+    ):
+        layer.forward(x.astype(dtype))
+    layer.forward(x)
+    with pytest.raises(
+        ValueError, match=rf"^{who}\.backward: dy must be of a floating dtype, got {dtype}; use dy\.ast"
+    ):
+        layer.backward(dy.astype(dtype))
+    layer.backward(dy)  # a refused dy uses nothing up
+
+
+@pytest.mark.parametrize("dtype", REFUSED)
+def test_the_loss_refuses_logits_that_are_not_floating(dtype):
+    with pytest.raises(
+        ValueError, match=rf"^SoftmaxCrossEntropy\.forward: logits must be .* dtype, got {dtype}; use log"
+    ):
+        SoftmaxCrossEntropy().forward(f32(3, 4).astype(dtype), np.array([0, 1, 2]))
+
+
 def test_one_value_a_channel_is_fine_in_inference():
     assert np.isfinite(BatchNorm(4).eval()(f32(1, 4))).all()
     assert np.isfinite(ModeNorm(4).eval()(f32(1, 4))).all()

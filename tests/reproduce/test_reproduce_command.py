@@ -64,7 +64,7 @@ def test_overhead_times_every_norm_and_counts_its_parameters(tmp_path, monkeypat
     ("arguments", "words"),
     [
         ([], "the following arguments are required: WHAT"),
-        (["table3"], "invalid choice: 'table3'"),
+        (["table6"], "invalid choice: 'table6'"),
         (["table1", "--seeds", "0"], "argument --seeds: must be a whole number from 1 up, got '0'"),
         (["table1", "--jobs", "1.5"], "argument --jobs: must be a whole number from 1 up, got '1.5'"),
         (["table2", "--scale", "0"], "argument --scale: must be above 0 and at most 1, such as 0.1, got '0'"),

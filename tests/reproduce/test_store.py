@@ -9,7 +9,7 @@ from minidl.reproduce import store
 from minidl.reproduce.plan import Run
 from minidl.reproduce.store import ReproduceError, Store, folder_name, run_hash
 from minidl.train import build, recipe
-from minidl.train.recipes import FREE_FIELDS, Config
+from minidl.train.recipes import FREE_FIELDS, NEWER_FIELDS, Config
 
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
 BASE = replace(recipe(), backend="numpy")
@@ -30,6 +30,9 @@ OTHERS = {
     "lr_drops": ("5/7",),
     "drop_factor": 0.5,
     "augment": "flip-crop",
+    "norm_at": "first",
+    "image_size": 64,
+    "corrupt": "skip",
     "seed": 1,
     "dtype": "float64",
     "backend": "cupy",
@@ -49,7 +52,7 @@ def test_any_other_setting_is_another_run(name, monkeypatch):
 
 
 def test_runs_recorded_before_a_field_came_stay_the_same_runs():
-    before = {name: value for name, value in BASE.to_json().items() if name not in ("per_mode_affine", "rarer")}
+    before = {name: value for name, value in BASE.to_json().items() if name not in NEWER_FIELDS}
     assert build.settings({"config": before}) == build.settings({"config": BASE.to_json()})
     assert (
         run_hash(replace(BASE, momentum=0.9, backend="numpy"), {})

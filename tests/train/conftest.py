@@ -1,5 +1,7 @@
 """The tiny network under a name that configurations can give, and what its run gives."""
 
+from collections.abc import Iterator
+
 import pytest
 from tiny_run import make_tiny, result, train
 
@@ -29,3 +31,11 @@ def uninterrupted(tmp_path_factory):
         patch.setattr(plots, "draw_run", lambda *args: None)
         train(out)
     return result(out)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _numpy_by_default() -> Iterator[None]:
+    """Let commands of this folder compute with numpy, here and in processes of their own, where none is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIDL_BACKEND", "numpy")
+        yield

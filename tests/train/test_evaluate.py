@@ -68,3 +68,20 @@ def test_gates_of_channels_count_as_samples():
     usage.add()
     assert usage.result()[""]["usage"] == pytest.approx([0.5, 0.5])
     assert usage.result()[""]["sample_entropy"] == pytest.approx(math.log(2) / 3)
+
+
+def test_the_error_of_the_five_highest_is_that_of_a_sort():
+    rng = np.random.default_rng(4)
+    logits, labels = rng.normal(size=(60, 9)), rng.integers(0, 9, 60)
+    logits[7] = np.nan  # never right
+    net = Gated([np.ones((1, 1))] * 6)
+    source = np.zeros(60, np.int64)
+    parts = [(logits[i : i + 25], labels[i : i + 25], source[i : i + 25]) for i in (0, 25, 50)]
+    with np.errstate(invalid="ignore"):
+        result = evaluate(net, parts, ("one",), top5=True)
+        without = evaluate(net, parts, ("one",))
+    highest = np.argsort(-logits, axis=1)[:, :5]
+    wrong = [labels[n] not in highest[n] or n == 7 for n in range(60)]
+    assert result["test_error_top5"] == 100 * sum(wrong) / 60
+    assert 20 < result["test_error_top5"] < 70
+    assert "test_error_top5" not in without

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidl.data import load_task
+from minidl.data import TASKS, load_task
 from minidl.norm import ModeNorm
 from minidl.train import Config, ConfigError, build, recipe
 from minidl.train.recipes import Span, digest, recipes
@@ -75,11 +75,44 @@ def test_the_recipes_drops_scale_with_the_run_and_given_ones_do_not():
 def test_every_task_has_a_recipe_that_says_where_it_comes_from():
     assert recipes()[0].config.task == "multitask"
     assert "Table 1" in recipes()[0].source
-    assert all("ours" in known.source for known in recipes()[1:])
-    assert {"multitask", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"} == {r.config.task for r in recipes()}
+    assert all("ours" in known.source for known in recipes() if known.config.model == "lenet" and known != recipes()[0])
+    assert set(TASKS) == {known.config.task for known in recipes()}
     for known in recipes():
         assert recipe(known.config.model, known.config.task) == known.config
-        assert recipe("lenet1989", known.config.task) == replace(known.config, model="lenet1989")
+        if known.config.model == "lenet":
+            assert recipe("lenet1989", known.config.task) == replace(known.config, model="lenet1989")
+
+
+@pytest.mark.parametrize("task", ["cifar10", "cifar100"])
+@pytest.mark.parametrize(
+    ("model", "epochs", "drops", "weight_decay"),
+    [
+        ("nin", 100, [65, 80], 0),
+        ("vgg13", 100, [65, 80, 90], 0),
+        ("resnet20", 160, [80, 120], 1e-4),
+        ("resnet56", 160, [80, 120], 1e-4),
+    ],
+)
+def test_the_recipes_of_table_3_are_the_papers(model, task, epochs, drops, weight_decay):
+    config = recipe(model, task)
+    assert (config.norm, config.modes, config.norm_momentum, config.norm_at) == ("mn", 2, 0.1, "all")
+    assert (config.batch_size, config.lr, config.momentum, config.drop_factor) == (128, 0.1, 0.9, 0.1)
+    assert (config.augment, config.weight_decay) == ("flip-crop", weight_decay)
+    plan = build.make_plan(config, batches=390)
+    assert (plan["epochs"], plan["lr_drops_after_updates"]) == (epochs, [390 * epoch for epoch in drops])
+
+
+def test_the_first_norm_alone_is_asked_for_by_name():
+    config = Config(model="resnet20", task="cifar10", norm_at="first")
+    task = load_task("cifar10", sample=True, progress=False)
+    rng = np.random.default_rng(0)
+    net = build.make_model(config, task, rng, rng)
+    kinds = [type(layer).__name__ for _, layer in net.named_layers() if hasattr(layer, "eps")]
+    assert kinds == ["ModeNorm"] + ["BatchNorm"] * 18
+    assert config.name() == "resnet20-cifar10-mn2first-n128-seed0"
+    with pytest.raises(ConfigError, match="both factories must make norms, got None"):
+        build.make_model(replace(config, norm="none"), task, rng, rng)
+    assert build.settings({"config": Config().to_json()}).keys() & {"norm_at"} == set()  # older runs stay the same
 
 
 @pytest.mark.parametrize(
@@ -88,9 +121,10 @@ def test_every_task_has_a_recipe_that_says_where_it_comes_from():
         ({"model": "lenett"}, r"unknown model 'lenett'; did you mean 'lenet'\? Choose from lenet"),
         ({"task": "cifar-10"}, r"unknown task 'cifar-10'; did you mean 'cifar10'\? Choose from multitask, mnist"),
         ({"norm": "xyz"}, "unknown norm 'xyz'; Choose from bn, in, ln, gn, mn, mgn, none"),
+        ({"norm_at": "last"}, "unknown norm_at 'last'"),
         ({"augment": "cut"}, "unknown augment 'cut'; Choose from none, flip-crop"),
         ({"dtype": "float16"}, "unknown dtype 'float16'"),
-        ({"backend": "jax"}, "unknown backend 'jax'; Choose from numpy, cupy, auto"),
+        ({"backend": "jax"}, "unknown backend 'jax'; Choose from numpy, numba, cupy, auto"),
         ({"modes": 0}, "--modes must be at least 1, got 0"),
         ({"groups": -1}, "--groups must be at least 1, got -1"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),

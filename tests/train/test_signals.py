@@ -22,7 +22,7 @@ def run_until_signal(out, forward_calls, *signums):
         calls.append(trainer.model.training)
         if len(calls) == forward_calls:
             for signum in signums:
-                os.kill(os.getpid(), signum)
+                signal.raise_signal(signum)
         return forward(x)
 
     trainer.model.forward = interrupting
@@ -51,7 +51,7 @@ def test_the_error_carries_the_signal(tmp_path):
 
 def test_a_signal_after_the_last_evaluation_lets_the_run_finish(tmp_path, uninterrupted):
     trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
-    last = {TOTAL: lambda: os.kill(os.getpid(), signal.SIGINT)}
+    last = {TOTAL: lambda: signal.raise_signal(signal.SIGINT)}
     summary = trainer.run(on_evaluation=lambda line: last.get(line["step"], lambda: None)())
     assert summary["status"] == "finished"
     assert result(tmp_path / "run") == uninterrupted
@@ -71,7 +71,7 @@ def test_a_signal_during_a_save_does_not_hurt_the_checkpoint(tmp_path, uninterru
 
     def interrupting(source, target):
         if "000000004" in str(target):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", interrupting)

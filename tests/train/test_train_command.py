@@ -16,6 +16,7 @@ from minidl.train import checkpoint, recipe
 from minidl.train.__main__ import main
 
 SHORT = ["lenet", "multitask", "--sample", "--updates", "6", "--batch-size", "16", "--eval-every", "4"]
+NAME = "lenet-multitask-sample-mn2-n16-seed0-length6u-evalevery4"
 
 
 def start(folder, *args):
@@ -38,7 +39,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     status, out, err = run(folder, *SHORT, "--threads", "1")
     assert (status, err) == (0, "")
-    return folder / "runs" / "lenet-multitask-sample-mn2-n16-seed0", out
+    return folder / "runs" / NAME, out
 
 
 def test_a_run_says_what_data_it_found_and_ends_with_the_last_and_best_error(finished):
@@ -51,12 +52,13 @@ def test_a_run_says_what_data_it_found_and_ends_with_the_last_and_best_error(fin
         assert line.startswith(f"{kind}: epoch")
         assert f"test error {summary[kind]['test_error']:.2f} % (mnist " in line
         assert all(f"{name} {error:.2f}" in line for name, error in summary[kind]["test_errors"].items())
-    assert where.endswith("runs/lenet-multitask-sample-mn2-n16-seed0")
+    assert where.endswith(f"runs/{NAME}")
 
 
 def test_a_run_leaves_configuration_log_summary_curves_and_checkpoints(finished):
     folder, _ = finished
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "config.json",
         "metrics.jsonl",
         "summary.json",
@@ -165,7 +167,7 @@ MISTAKES = [
     (["lenet", "mnist", "--modes", "2,3,4", "--sample"], 2, "--modes must be one K or 2, one for each norm"),
     (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number or several"),
     (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
-    (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 1, "the dataset must be one of mnist, got 'svhn'"),
+    (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 2, "the dataset must be one of mnist, got 'svhn'"),
     (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),
     (["lenet", "mnist", "--lr", "-1"], 2, "--lr must be positive and finite, got -1.0"),
     (["lenet", "mnist", "--epochs", "0"], 2, "the length of a run must be positive"),
@@ -176,8 +178,8 @@ MISTAKES = [
     (["lenet", "mnist", "--sample", "--data-dir", "."], 2, "not allowed with argument --sample"),
     (["lenet", "mnist", "--sample", "--batch-size", "9999"], 2, "--batch-size must be at most 1150"),
     (["lenet", "mnist", "--colour", "blue"], 2, "unrecognized arguments: --colour blue"),
-    (["lenet", "mnist", "--backend", "gpu"], 2, "unknown backend 'gpu'; Choose from numpy, cupy, auto"),
-    (["lenet", "mnist", "--data-dir", "absent"], 1, "absent"),
+    (["lenet", "mnist", "--backend", "gpu"], 2, "unknown backend 'gpu'; Choose from numpy, numba, cupy, auto"),
+    (["lenet", "mnist", "--data-dir", "absent"], 4, "absent"),
     (["lenet", "mnist", "--sample", "--resume"], 1, "holds no run to resume; leave out --resume"),
     (["--resume", "--out", "absent"], 1, "absent holds no run to resume; leave out --resume"),
     (["lenet", "mnist", "--sample", "--out", "file/run"], 1, "Not a directory; choose another --out"),
@@ -211,7 +213,7 @@ def test_a_truncated_data_file_gets_one_line(tmp_path):
         data = path.read_bytes()
         (folder / path.name).write_bytes(data[: len(data) // 2] if "train-images" in path.name else data)
     status, _, err = run(tmp_path, "lenet", "mnist", "--data-dir", tmp_path, "--updates", "1")
-    assert status == 1
+    assert status == 4
     assert "Traceback" not in err
     assert "train-images" in err.splitlines()[-1]
 
@@ -223,7 +225,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path, 
     assert main(args) == 0
     before = result(tmp_path / "run")
     capsys.readouterr()
-    assert main(args) == 1
+    assert main([*args, "--seed", "1"]) == 1
     assert capsys.readouterr().err == (
         "minidl.train: run already holds a run; --resume continues it, another --out starts a new one\n"
     )
@@ -233,7 +235,20 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path, 
         "Leave those settings out, or give another --out\n"
     )
     assert main(["--out", "run", "--resume", "--quiet"]) == 0
+    assert main(args) == 0
+    assert "done already, in run; to train it anew give another --out, or remove" in capsys.readouterr().out
     assert result(tmp_path / "run") == before
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_command_repeated_before_its_run_is_finished_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = ["lenet", "mnist", "--sample", "--updates", "2", "--batch-size", "8", "--quiet"]
+    assert main(args) == 0
+    (tmp_path / "runs" / "lenet-mnist-sample-mn2-n8-seed0-length2u" / "summary.json").unlink()
+    capsys.readouterr()
+    assert main(args) == 1
+    assert "holds this run, not finished; --resume continues it" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_curves")
@@ -243,10 +258,12 @@ def test_a_run_in_its_own_folder_is_resumed_by_the_command_that_started_it_with_
     monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
     args = ["lenet", "mnist", "--updates", "2", "--batch-size", "8", "--quiet"]
     assert main([*args, "--data-dir", sample]) == 0
-    before = result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0")
+    before = result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0-length2u")
     assert main([*args, "--resume"]) == 0
-    assert main([*args, "--resume", "--sample", "--out", "runs/lenet-mnist-mn2-n8-seed0"]) == 0  # the same images
-    assert result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0") == before
+    assert (
+        main([*args, "--resume", "--sample", "--out", "runs/lenet-mnist-mn2-n8-seed0-length2u"]) == 0
+    )  # the same images
+    assert result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0-length2u") == before
 
 
 def test_a_backend_that_cannot_be_used_gets_one_line_with_the_reason(tmp_path, monkeypatch, capsys):
@@ -264,8 +281,9 @@ def test_a_loss_that_is_not_finite_exits_with_3_and_names_update_and_cure(tmp_pa
     args = ["lenet", "mnist", "--sample", "--updates", "9", "--batch-size", "8", "--out", "run", "--quiet"]
     assert main([*args, "--lr", "1e30"]) == 3
     err = capsys.readouterr().err
-    assert "minidl.train: the loss is " in err
-    assert "(lr 1e+30); lower --lr" in err
+    assert "is not finite at update" in err or "the loss is " in err
+    assert "(lr 1e+30), first in " in err
+    assert "; lower --lr" in err
     assert err.count("\n") == 1
 
 
@@ -298,7 +316,8 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
-    assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None}
+    newer = {"norm_at": "all", "image_size": 224, "corrupt": "refuse"}
+    assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None, **newer}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()
 
 

@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_is_found_at_the_next_reading_and_its_update_n
     trainer.model.layers[-1].params["bias"].fill(np.inf)
     with pytest.raises(DivergedError, match=r"the loss is nan at update 4 \(lr 0.05\); lower --lr"):
         trainer.run()
-    assert trainer.step == 17  # the first reading after the first
+    assert trainer.step == 16  # the first reading after the first is in update 17
 
 
 def test_which_gpu_computes_is_no_part_of_what_a_run_is():
@@ -170,10 +170,12 @@ def test_the_command_says_which_backend_and_gpu_it_took_and_the_summary_keeps_it
 def test_auto_without_a_gpu_says_why_it_takes_numpy(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "cupy finds no CUDA device; run on one with a GPU")
+    monkeypatch.setattr("minidl.backend.why_no_numba", lambda: "numba is not installed")
     assert main([*COMMAND, "--backend", "auto", "--threads", "1"]) == 0
     out, err = capsys.readouterr()
     assert "; numpy, threads: 1\n" in out
-    assert err == "minidl: backend auto: numpy, since cupy finds no CUDA device; run on one with a GPU\n"
+    why = "cupy finds no CUDA device; run on one with a GPU; and numba is not installed"
+    assert err == f"minidl: backend auto: numpy, since {why}\n"
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,9 @@ def test_on_evaluation_sees_each_evaluation():
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_update_and_keeps_the_checkpoint_before(tmp_path):
     trainer = train(tmp_path / "run", until=7)
     trainer.model.layers[-1].params["bias"][1] = np.inf
-    with pytest.raises(DivergedError, match=r"the loss is nan at update 8 \(lr 0.025\); lower --lr and start anew"):
+    with pytest.raises(
+        DivergedError, match=r"nan at update 8 \(lr 0.025\), first in bias of layer 6 \(Linear\); lower --lr"
+    ):
         trainer.run()
     kept = checkpoint.list_steps(tmp_path / "run" / "checkpoints")
     assert [path.name for path in kept] == ["step-000000004.safetensors", "step-000000007.safetensors"]

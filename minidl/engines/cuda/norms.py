@@ -1,6 +1,6 @@
 """The small functions of the norms on a GPU, in a few kernels each way: elsewhere every sum would be a launch.
 
-A norm's own file says what they compute, the source in minidl/kernels that has its name says how. The small
+A norm's own file says what they compute, the source beside this file that has its name says how. The small
 arrays, (N, C) in the norms, are (C, N) in memory. Backward adds the parameters' gradients itself.
 """
 

@@ -1,0 +1,97 @@
+"""Numbers that are not finite: noticed by one reduction a step, then traced to the first layer and tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, array_module, to_host
+from ..layers.base import Layer
+
+_METHODS = ("forward", "backward")
+
+
+class DivergedError(RuntimeError):
+    """The loss or an array of the model is no longer finite; the message names step, layer, tensor and cure."""
+
+
+def gradient_sum(model: Layer) -> Array:
+    """Return the sum of all gradients, not finite if one of them is: a number or a 0-d array of their library.
+
+    An optimiser that lays the gradients side by side makes this one reduction a buffer.
+    """
+    buffers: dict[int, Array] = {}
+    for _, layer in model.named_layers():
+        for grad in layer.grads.values():
+            whole = grad.base if getattr(grad, "base", None) is not None and hasattr(grad.base, "sum") else grad
+            buffers[id(whole)] = whole
+    # float64: finite gradients cannot overflow the sum
+    return sum((buffer.sum(dtype=np.float64) for buffer in buffers.values()), np.float64(0))
+
+
+def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: bool = True) -> str | None:
+    """Return which layer and tensor is not finite first, when a batch goes through; None if all are finite.
+
+    Looked at in this order: the batch, the parameters and running statistics, the layers' outputs as they come, the
+    loss, then in the backward pass each layer's gradients of its parameters and of its input. The layers' own arrays
+    are used, so afterwards the model is fit for looking at alone.
+    """
+    if not _finite(x):
+        return "the batch itself"
+    for path, layer in model.named_layers():
+        for name, array in {**layer.params, **layer.buffers}.items():
+            if not _finite(array):
+                return f"{name} of {_named(path, layer)}"
+    found: list[str] = []
+    watched = list(model.named_layers())
+    own = [{name: vars(layer)[name] for name in _METHODS if name in vars(layer)} for _, layer in watched]
+    try:
+        for path, layer in watched:
+            _watch(layer, path, found)
+        logits = model.forward(x)
+        if found:
+            return found[0]
+        if not _finite(logits):
+            return "the network's output"
+        loss = criterion.forward(logits, labels)
+        if not _finite(loss):
+            return "the loss alone"
+        if backward:
+            model.zero_grad()
+            model.backward(criterion.backward())
+        return found[0] if found else None
+    finally:
+        for (_, layer), methods in zip(watched, own, strict=True):
+            for name in _METHODS:
+                vars(layer).pop(name, None)
+            vars(layer).update(methods)
+
+
+def _watch(layer: Layer, path: str, found: list[str]) -> None:
+    """Let a layer's forward and backward note the first tensor that is not finite."""
+    forward, backward = layer.forward, layer.backward
+
+    def watched_forward(x: Array) -> Array:
+        y = forward(x)
+        if not _finite(y):
+            found.append(f"the output of {_named(path, layer)}")
+        return y
+
+    def watched_backward(dy: Array) -> Array:
+        dx = backward(dy)
+        bad = [f"the gradient of {name}" for name, grad in layer.grads.items() if not _finite(grad)]
+        bad += ["the gradient of the input"] if dx is not None and not _finite(dx) else []
+        found.extend(f"{what} of {_named(path, layer)}" for what in bad)
+        return dx
+
+    vars(layer).update(forward=watched_forward, backward=watched_backward)
+
+
+def _finite(array: Array) -> bool:
+    xp = np if np.isscalar(array) else array_module(array)
+    return bool(to_host(xp.isfinite(array).all()))
+
+
+def _named(path: str, layer: Layer) -> str:
+    return f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__

@@ -1,0 +1,117 @@
+"""One process a run's folder: a lock that its death releases, and a token that tells who was there last."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+HANDED_DOWN = "MINIDL_RUN_LOCK"  # names the descriptor of a lock that the parent process has taken
+_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+
+class BusyError(RuntimeError):
+    """Another process works in the folder; the message is one line."""
+
+
+class FolderLock:
+    """A lock on a folder, held inside ``with`` blocks, which may be nested.
+
+    The operating system lets go of it when the process ends, however it ends. The file `.lock` stays and holds the
+    token of its last new holder; one that comes back to find another's token knows that its own state is old. Where the
+    file system has no locks the token is all there is.
+
+    Parameters
+    ----------
+    folder : Path
+        It must exist when the lock is taken.
+
+    Raises
+    ------
+    BusyError
+        On entering: if another holds the lock, or has held it since this one did.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._token: bytes | None = None
+        self._descriptor: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> FolderLock:
+        if self._depth == 0:
+            self._take()
+        self._depth += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.release()
+
+    def take(self) -> int:
+        """Take the lock without a ``with`` block and return its descriptor, for a child process to inherit."""
+        self._take()
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def release(self) -> None:
+        """Let go of the lock; a child that inherited it still holds it."""
+        if self._descriptor is not None and not _is_handed_down(self._descriptor):
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def _take(self) -> None:
+        path = self.folder / ".lock"
+        descriptor = _handed_down(path)
+        if descriptor is None:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                _lock(descriptor)
+            except OSError as error:
+                if error.errno in _BUSY:
+                    os.close(descriptor)
+                    raise BusyError(
+                        f"another process is training in {self.folder}; run the same command again when it is done, "
+                        "or give another --out"
+                    ) from error
+        self._descriptor = descriptor
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if self._token is None:
+            self._token = secrets.token_hex(8).encode()
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, self._token)
+        elif os.read(descriptor, 64) != self._token:
+            self.release()
+            raise BusyError(f"another Trainer went on with the run in {self.folder}; make a new one with resume=True")
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # a byte that is not read: locks of Windows keep readers out
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _handed_down(path: Path) -> int | None:
+    """Return the descriptor of this very lock, if the parent process took it and handed it down."""
+    text = os.environ.get(HANDED_DOWN, "")
+    if not text.isdecimal():
+        return None
+    try:
+        there, here = os.fstat(int(text)), os.stat(path)
+    except OSError:
+        return None
+    return int(text) if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) else None
+
+
+def _is_handed_down(descriptor: int) -> bool:
+    return os.environ.get(HANDED_DOWN) == str(descriptor)

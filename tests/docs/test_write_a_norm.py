@@ -1,0 +1,99 @@
+"""docs/write-a-norm.md, word for word: its files are written, its commands run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minidl
+from minidl.train import RunError, Trainer, recipe
+
+PAGE = Path(minidl.__file__).parents[1] / "docs" / "write-a-norm.md"
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the pages are not beside an installed package")
+
+
+def files_of(page):
+    """Return {name: content} of the page's Python files, each named in its first line."""
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.S)
+    return dict(blocks)
+
+
+def commands_of(page):
+    return re.findall(r"^\$ (.*)$", page, re.M)
+
+
+def run(folder, command):
+    """Run a command of the page, and return what it prints."""
+    words = command.replace("python", sys.executable, 1)
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    env["MINIDL_BACKEND"] = "numpy"  # else a command says which it took
+    done = subprocess.run(["bash", "-c", words], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A folder in which somebody followed the page, and what each command printed."""
+    folder = tmp_path_factory.mktemp("page")
+    page = PAGE.read_text("utf-8")
+    for name, content in files_of(page).items():
+        (folder / name).write_text(content, "utf-8")
+    return folder, {command: run(folder, command) for command in commands_of(page)}
+
+
+def test_the_page_has_its_files_and_commands():
+    page = PAGE.read_text("utf-8")
+    assert list(files_of(page)) == ["my_norm.py", "check_my_norm.py", "my_net.py", "train_mine.py"]
+    assert len(commands_of(page)) == 4
+
+
+def test_the_layer_conforms_and_its_gradients_are_right(followed):
+    _, printed = followed
+    cases, errors = printed["python check_my_norm.py"].splitlines()
+    assert re.match(r"\d\d+ cases: (\d+) passed, 0 failed", cases), cases
+    for error in re.findall(r"(\de-\d\d)", errors):
+        assert float(error) < 1e-7
+    assert len(re.findall(r"'(x|weight|bias)'", errors)) == 3
+
+
+def test_a_wrong_sign_is_found(followed, tmp_path):
+    folder, _ = followed
+    for name in ("my_norm.py", "check_my_norm.py"):
+        text = (folder / name).read_text("utf-8").replace("+ d * grads", "- d * grads")
+        (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(AssertionError, match=r"gradient|dweight|weight"):
+        run(tmp_path, "python check_my_norm.py")
+
+
+def test_lenet_learns_with_it(followed):
+    folder, _ = followed
+    summary = json.loads((folder / "runs" / "renorm" / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["best"]["test_error"] < 85  # of 40 classes
+    code = json.loads((folder / "runs" / "renorm" / "config.json").read_text())["code"]
+    assert code["norm"]["name"] == "my_norm:BatchRenorm"
+    assert len(code["norm"]["sha256"]) == 64
+
+
+def test_a_run_whose_norm_was_changed_is_not_resumed(followed, tmp_path):
+    folder, _ = followed
+    for name in ("my_norm.py", "my_net.py"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    own = "my_net:MyNet mnist --norm my_norm:BatchRenorm"
+    run(tmp_path, f"python -m minidl.train {own} --sample --updates 2 --batch-size 8 --out R")
+    run(tmp_path, "python -m minidl.train --resume --out R")
+    with (tmp_path / "my_norm.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(AssertionError, match=r"R holds another run: norm_sha256"):
+        run(tmp_path, "python -m minidl.train --resume --out R")
+
+
+def test_what_was_given_from_python_is_asked_for_again(followed):
+    folder, _ = followed
+    with pytest.raises(RunError, match=r"was trained from Python with model my_net:MyNet; resume it there"):
+        Trainer(recipe("lenet", "mnist"), folder / "runs" / "python", resume=True, quiet=True)

@@ -1,0 +1,18 @@
+"""The tiny run of tests/train, to break in every way."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+
+from tiny_run import make_tiny
+
+from minidl.models import MODELS
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", make_tiny)
+    monkeypatch.setenv("MINIDL_BACKEND", "numpy")  # else a command says which it took

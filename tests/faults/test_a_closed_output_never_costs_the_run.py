@@ -1,0 +1,51 @@
+"""Promise: what is printed may go nowhere, or into an encoding that lacks it; the run is the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minidl
+
+RUN = "lenet mnist --sample --norm none --updates 3 --eval-every 1 --batch-size 8 --threads 1"
+
+
+def shell(folder, command, **environment):
+    """Run a line of bash in a folder; `T` in it is the training command."""
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), **environment}
+    line = command.replace("T ", f"{sys.executable} -m minidl.train ", 1)
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=120
+    )
+
+
+def finished(folder):
+    return json.loads((folder / "summary.json").read_text())["status"] == "finished"
+
+
+def test_a_run_whose_reader_left_goes_on_to_its_end(tmp_path):
+    done = shell(tmp_path, f"T {RUN} --out R | head -1; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert finished(tmp_path / "R")
+
+
+@pytest.mark.parametrize("argument", ["--list", "--help"])
+def test_a_listing_that_nobody_reads_ends_quietly(tmp_path, argument):
+    done = shell(tmp_path, f"set -o pipefail; T {argument} | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_standard_error_or_output_the_run_is_whole(tmp_path):
+    done = shell(tmp_path, f"T {RUN} --out R 2>&- >&-")
+    assert done.returncode == 0
+    assert finished(tmp_path / "R")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_an_encoding_lacks_is_replaced(tmp_path, encoding):
+    done = shell(tmp_path, f"T {RUN} --out 'ö一'", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert finished(tmp_path / "ö一")

@@ -1,0 +1,127 @@
+"""Promise: NaN or Inf stops the run at its update, is named by layer and tensor, and no file holds it."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_run import tiny_config, tiny_task, train
+
+from minidl.train import DivergedError, Trainer, checkpoint
+from minidl.train.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    monkeypatch.setattr("minidl.train.plots.draw_run", lambda *args: None)
+
+
+def break_backward(trainer, layer, update, what):
+    """Let a layer's backward give a gradient that is not finite at one update, and again when it is looked into."""
+    backward = layer.backward
+
+    def broken(dy):
+        dx = backward(dy)
+        if trainer.step + 1 == update:
+            if what == "the input":
+                dx = dx.copy()
+                dx.flat[3] = np.inf
+            else:
+                layer.grads[what].flat[-1] = np.nan
+        return dx
+
+    layer.backward = broken
+
+
+@pytest.mark.parametrize(
+    ("index", "what", "kind"), [(6, "bias", "Linear"), (2, "weight", "ModeNorm"), (1, "weight", "Conv2d")]
+)
+def test_a_gradient_is_noticed_at_its_update_and_named(tmp_path, index, what, kind):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    layer = trainer.model.layers[index]
+    break_backward(trainer, layer, 6, what)
+    with pytest.raises(DivergedError) as error:
+        trainer.run()
+    assert (
+        f"a gradient is not finite at update 6 (lr 0.025), first in the gradient of {what} of layer {index} ({kind})"
+        in (str(error.value))
+    )
+    assert trainer.step == 5
+    state = trainer.model.state()
+    assert all(np.isfinite(array).all() for array in state.values()), "the step was not taken"
+
+
+def test_the_first_layer_in_the_backward_pass_is_named(tmp_path):
+    trainer = Trainer(tiny_config(), quiet=True, task=tiny_task())
+    break_backward(trainer, trainer.model.layers[4], 3, "the input")
+    with pytest.raises(DivergedError, match=r"first in the gradient of the input of layer 4 \(GlobalAvgPool2d\)"):
+        trainer.run()
+
+
+def test_a_batch_is_named_and_a_dump_replays_it(tmp_path):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    normalised = trainer._loader._normalised
+    calls = []
+
+    def broken(images):
+        x = normalised(images)
+        calls.append(len(images))
+        if len(calls) == 7:
+            x[1, 2, 3, 4] = np.inf
+        return x
+
+    trainer._loader._normalised = broken
+    with pytest.raises(DivergedError, match=r"at update 7 .*first in the batch itself.*crash/step-000000007"):
+        trainer.run()
+    tensors, _ = checkpoint.load(tmp_path / "run" / "crash" / "step-000000007.safetensors")
+    assert np.isinf(tensors["batch.x"][1, 2, 3, 4])
+    again = train(None, until=6)
+    weights = {name: array for name, array in again.model.state().items() if "running" not in name}
+    for name, array in weights.items():
+        np.testing.assert_array_equal(tensors[f"model.{name}"], array)
+
+
+def test_an_output_of_a_layer_is_named():
+    trainer = Trainer(tiny_config(), quiet=True, task=tiny_task())
+    layer = trainer.model.layers[3]
+    forward = layer.forward
+    layer.forward = lambda x: forward(x) if trainer.step < 4 else forward(x) * np.float32(np.inf)
+    with pytest.raises(DivergedError, match=r"at update 5 .*first in the output of layer 3 \(ReLU\)"):
+        trainer.run()
+
+
+def test_an_evaluation_that_is_not_finite_is_not_logged(tmp_path):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    layer = trainer.model.layers[3]
+    forward = layer.forward
+    layer.forward = lambda x: forward(x) if layer.training else forward(x) * np.float32(np.nan)
+    with pytest.raises(DivergedError, match=r"the test loss is nan after update 5, first in the output of layer 3"):
+        trainer.run()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_large_finite_gradients_are_no_alarm():
+    from minidl.train.finite import gradient_sum
+
+    trainer = Trainer(tiny_config(), quiet=True, task=tiny_task())
+    for _, layer in trainer.model.named_layers():
+        for grad in layer.grads.values():
+            grad[...] = np.finfo(np.float32).max
+    assert np.isfinite(gradient_sum(trainer.model))
+
+
+def test_a_rate_that_is_too_high_ends_with_3_and_every_file_is_strict_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = ["lenet", "multitask", "--sample", "--norm", "bn", "--lr", "1e15", "--updates", "6", "--eval-every", "1"]
+    assert main([*args, "--batch-size", "16", "--out", "R", "--quiet"]) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert ", first in " in err
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    for path in tmp_path.rglob("*.json*"):
+        for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(text, parse_constant=refuse)

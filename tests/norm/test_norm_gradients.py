@@ -1,0 +1,295 @@
+"""Every gradient of every norm against central differences, for whatever setting hypothesis draws.
+
+A failing example is shrunk and printed as one `Setting`: the smallest shape, the fewest modes and the plainest numbers
+that show the error. The numeric slopes are those of the layer's own forward, and the tolerance is their error (see
+`gradients.slope`). A setting in which a slope drowns in that error is refused; a gradient that the mathematics makes
+zero must be zero.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from gradients import VacuousCheckError, slope
+from hypothesis import Phase, given, reject, settings
+from hypothesis import strategies as st
+from layer_cases import EACH_LIBRARY, host, run
+from test_mutations import GUARDED, mutants
+from tolerance import assert_close, rounding
+
+from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device, use_backend
+
+EXAMPLES = 40  # a norm, in CI and in the proof below
+SLOPES = 4  # an array with more elements is tried along so many random lines
+CLEAR = 100  # the largest slope of an array is so many times its error, or the setting is refused
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Setting:
+    """One case: all that a gradient depends on."""
+
+    norm: str
+    shape: tuple[int, ...]
+    modes: int = 1  # of ModeNorm and ModeGroupNorm
+    per_mode_affine: bool = False  # of ModeNorm
+    moments: str = "spatial"  # of ModeGroupNorm
+    groups: int = 1  # of GroupNorm
+    running: str = "unbiased"  # of BatchNorm
+    eps: float = 1e-3
+    momentum: float = 0.3
+    training: bool = True
+    mean: int = 0  # of x, in units of its standard deviation
+    std: float = 1.0  # of x
+    logits: float = 1.0  # their standard deviation
+    cotangent: str = "normal"  # or "one sample", "one channel": zero elsewhere
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        """Show what differs from the plainest setting."""
+        shown = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        return f"Setting({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Have hypothesis show it so."""
+        printer.text(repr(self))
+
+    def layer(self) -> Any:
+        """Return the layer with parameters and statistics that are drawn, none of them 0 or 1."""
+        C, keywords = self.shape[1], {"eps": self.eps, "dtype": "float64"}
+        gates = {"num_modes": self.modes, "rng": np.random.default_rng(0)}
+        layer = {
+            "BatchNorm": lambda: BatchNorm(C, momentum=self.momentum, running=self.running, **keywords),
+            "InstanceNorm": lambda: InstanceNorm(C, **keywords),
+            "LayerNorm": lambda: LayerNorm(C, **keywords),
+            "GroupNorm": lambda: GroupNorm(self.groups, C, **keywords),
+            "ModeNorm": lambda: ModeNorm(
+                C, momentum=self.momentum, per_mode_affine=self.per_mode_affine, **gates, **keywords
+            ),
+            "ModeGroupNorm": lambda: ModeGroupNorm(C, moments=self.moments, **gates, **keywords),
+        }[self.norm]()
+        for name, array in (layer.params | layer.buffers).items():
+            array[...] = to_device(self._value(name, array.shape))
+        return layer.train(self.training)
+
+    def arrays(self) -> tuple[Array, Array]:
+        """Return x and dy."""
+        rng = np.random.default_rng([self.seed, 0])
+        x = self.std * (self.mean + rng.normal(size=self.shape))
+        dy = rng.normal(size=self.shape)
+        if self.cotangent == "one sample":
+            dy[1:] = 0
+        elif self.cotangent == "one channel":
+            dy[:, 1:] = 0
+        return x, dy
+
+    def scale(self, name: str) -> float:
+        """Return how far an array must move to change y much."""
+        a_sample = self.std / np.sqrt(max(1, np.prod(self.shape[2:])))  # how far the samples' means lie apart
+        width = self.shape[1] if self.norm == "ModeNorm" else 1
+        return {
+            "x": self.std / (1 + self.logits),
+            "gate.weight": 1 / (a_sample * np.sqrt(width)),
+        }.get(name, 1.0)
+
+    def zero(self) -> set[str]:
+        """Return the arrays whose gradient the mathematics makes zero."""
+        (N, C), P = self.shape[:2], int(np.prod(self.shape[2:]))
+        gates = {"gate.weight", "gate.bias"}
+        one_value = {"x", "weight"}  # is normalised to zero
+        match self.norm:
+            case "ModeNorm" if self.modes == 1 or (N == 1 and self.training and not self.per_mode_affine):
+                return gates
+            case "ModeGroupNorm" if C * P == 1 or (C == 1 and self.moments == "spatial" and P == 1):
+                return gates | one_value
+            case "ModeGroupNorm" if self.modes == 1 or C == 1:
+                return gates
+            case "InstanceNorm" if P == 1:
+                return one_value
+            case "LayerNorm" if C * P == 1:
+                return one_value
+            case "GroupNorm" if C // self.groups * P == 1:
+                return one_value
+        return set()
+
+    def _value(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Return a drawn parameter or statistic."""
+        z = np.random.default_rng([self.seed, sum(map(ord, name))]).normal(size=shape)
+        match name:
+            case "weight":
+                return 1.7 + 0.6 * z
+            case "bias":
+                return -0.7 + 0.6 * z
+            case "gate.weight":
+                return self.logits * self.scale(name) * z
+            case "gate.bias":  # the mean of x moves no logit
+                weight = self._value("gate.weight", (len(z), self.shape[1] if self.norm == "ModeNorm" else 1))
+                return 0.5 * z - self.std * self.mean * weight.sum(axis=1)
+            case "running_mean":
+                return self.std * (self.mean + 0.5 * z)
+            case "running_var":
+                return self.std**2 * (0.5 + np.abs(z))
+            case "running_mean_square":
+                return self._value("running_mean", shape) ** 2 + self.std**2 * (0.5 + np.abs(z))
+        raise AssertionError(f"{name} is of no norm here")
+
+
+SIZES = st.integers(1, 7)
+PIXELS = st.one_of(st.just(()), st.tuples(SIZES), st.tuples(SIZES, SIZES))
+
+
+@st.composite
+def settings_of(draw: Callable[..., Any], norm: str) -> Setting:
+    """Draw a setting of one norm."""
+    training = draw(st.booleans()) if norm in ("BatchNorm", "ModeNorm") else True
+    N, C, pixels = draw(SIZES), draw(SIZES), draw(PIXELS)
+    if norm in ("BatchNorm", "ModeNorm") and training and N * np.prod(pixels) == 1:
+        N += 1  # the layer refuses a single value per channel
+    drawn: dict[str, Any] = {"norm": norm, "shape": (N, C, *pixels), "training": training}
+    if norm.startswith("Mode"):
+        drawn |= {"modes": draw(st.integers(1, 8)), "logits": draw(st.sampled_from([1.0, 0.1, 3.0, 10.0]))}
+    if norm == "ModeNorm":
+        drawn["per_mode_affine"] = draw(st.booleans())
+    if norm == "ModeGroupNorm":
+        drawn["moments"] = draw(st.sampled_from(["spatial", "pooled"]))
+    if norm == "GroupNorm":
+        drawn["groups"] = draw(st.sampled_from([g for g in range(1, C + 1) if C % g == 0]))
+    if norm == "BatchNorm":
+        drawn["running"] = draw(st.sampled_from(["unbiased", "biased", "second_moment"]))
+    if norm in ("BatchNorm", "ModeNorm"):
+        drawn["momentum"] = draw(st.sampled_from([0.3, 0.1, 1.0, 0.0]))
+    return Setting(
+        **drawn,
+        eps=draw(st.sampled_from([1e-3, 1e-5, 0.1])),
+        mean=draw(st.sampled_from([0, 1, -3, 1000])),
+        std=draw(st.sampled_from([1.0, 0.1, 30.0])),
+        cotangent=draw(st.sampled_from(["normal", "one sample", "one channel"])),
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def lines(setting: Setting, name: str, shape: tuple[int, ...]) -> Array:
+    """Return the lines along which an array is moved, (lines, *shape): each element, or random ones if it has many."""
+    size = int(np.prod(shape))
+    if size <= SLOPES:
+        along = np.eye(size)
+    else:
+        along = np.random.default_rng([setting.seed, len(name)]).normal(size=(SLOPES, size))
+    return setting.scale(name) * along.reshape(-1, *shape)
+
+
+@lru_cache(maxsize=8 * EXAMPLES)
+@use_backend("numpy")
+def numeric(setting: Setting) -> dict[str, list[tuple[float, float]]]:
+    """Return the slope along each line of each array, with its error: that of the forward on NumPy."""
+    layer, (x, dy) = setting.layer(), setting.arrays()
+    at = {"x": x} | {name: host(p) for name, p in layer.params.items()}
+
+    def loss(moved: dict[str, Array]) -> Any:
+        for name, value in moved.items():
+            if name != "x":
+                layer.params[name][...] = value
+        return (dy * layer.forward(moved["x"])).sum()
+
+    noise = rounding(lambda **moved: loss(moved), at)["y"]
+    return {
+        name: [
+            slope(lambda h, name=name, line=line: loss(at | {name: at[name] + h * line}), noise)
+            for line in lines(setting, name, value.shape)
+        ]
+        for name, value in at.items()
+    }
+
+
+def check(setting: Setting) -> None:
+    """Hold every gradient against the numeric slopes; raise VacuousCheckError where those of an array say nothing."""
+    zero, wanted = setting.zero(), numeric(setting)
+    for name, pairs in wanted.items():
+        slopes, errors = (np.array(values) for values in zip(*pairs, strict=True))
+        if name in zero:
+            assert_close(slopes, 0 * slopes, errors, f"the numeric d{name}, which must be zero,")
+        elif np.abs(slopes).max() <= CLEAR * errors.max():
+            raise VacuousCheckError(f"every slope of {name} drowns in its error")
+    _, gradients = run(setting.layer(), *setting.arrays())
+    for name, pairs in wanted.items():
+        slopes, errors = (np.array(values) for values in zip(*pairs, strict=True))
+        gradient = gradients[f"d{name.replace('.', '_')}"]
+        got = np.tensordot(lines(setting, name, gradient.shape), gradient, gradient.ndim)
+        assert_close(got, slopes, errors, f"d{name} along its lines")
+
+
+def property_of(norm: str, **further: Any) -> Callable[[], None]:
+    """Return the check of a norm on what hypothesis draws, on the library of the moment."""
+
+    @settings(max_examples=EXAMPLES, **further)
+    @given(setting=settings_of(norm))
+    def holds(setting: Setting) -> None:
+        try:
+            check(setting)
+        except VacuousCheckError:
+            reject()
+
+    return holds
+
+
+PROPERTIES = {
+    name: property_of(name)
+    for name in ("ModeNorm", "ModeGroupNorm", "BatchNorm", "GroupNorm", "LayerNorm", "InstanceNorm")
+}
+
+
+@EACH_LIBRARY
+@pytest.mark.parametrize("norm", PROPERTIES)
+def test_every_gradient_is_the_slope_of_the_forward(norm):
+    PROPERTIES[norm]()
+
+
+@pytest.mark.parametrize("norm", PROPERTIES)
+def test_a_setting_whose_slopes_say_nothing_is_refused(norm, monkeypatch):
+    setting = Setting(norm, (3, 4, 5), modes=2)
+    check(setting)
+    x, _ = setting.arrays()
+    monkeypatch.setattr(Setting, "arrays", lambda self: (x, np.zeros_like(x)))
+    numeric.cache_clear()
+    with pytest.raises(VacuousCheckError, match="every slope of x drowns"):
+        check(setting)
+    numeric.cache_clear()
+
+
+def test_a_counterexample_is_shrunk_to_a_case_that_reads(monkeypatch):
+    backward = ModeNorm.backward
+    monkeypatch.setattr(
+        ModeNorm, "backward", lambda self, dy: (1.001 if self.num_modes > 2 else 1) * backward(self, dy)
+    )
+    with pytest.raises(AssertionError, match="dx along its lines is off by") as found:
+        property_of("ModeNorm", derandomize=True, database=None)()
+    shown = re.search(r"setting=(Setting\(.*?\)),\n", "".join(found.value.__notes__), re.DOTALL)[1]
+    assert shown.startswith("Setting(norm='ModeNorm', shape=(1, 1"), shown
+    assert ", modes=3" in shown, shown
+    with pytest.raises(AssertionError, match="dx along its lines is off by"):
+        check(eval(shown))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["ModeNorm", "ModeGroupNorm"])
+def test_each_dropped_term_of_a_backward_is_found_in_the_examples_of_ci(norm, monkeypatch):
+    names = {"ModeNorm": "mode_norm_backward", "ModeGroupNorm": "mode_group_norm_backward"}
+    backward = next(function for function in GUARDED if function.__name__ == names[norm])
+    holds = property_of(  # draws what CI draws, for the examples follow from the source of the property
+        norm, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False
+    )
+    holds()
+    missed = []
+    for what, mutant in mutants(backward):
+        monkeypatch.setattr(backward, "__code__", mutant)
+        try:
+            holds()
+            missed.append(what)
+        except Exception:  # wrong numbers, or none at all
+            pass
+    assert not missed
