@@ -188,6 +188,28 @@ def test_no_samples_and_the_smallest_images(shape):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(1, np.abs(want).max(initial=0)))
 
 
+@pytest.mark.parametrize(
+    "name", ["LeNet's second", "several bands", "several bands, rows of several chunks", "broken tiles"]
+)
+def test_what_a_workspace_held_before_does_not_matter(name, monkeypatch):
+    inputs = arrays(name, "float32")
+    want = both(compiled, *inputs, *EACH[name][2:])
+
+    def spoilt(_, shape, dtype):
+        return np.full(shape, np.iinfo(dtype).max if np.dtype(dtype).kind == "i" else 3e38, dtype)
+
+    def added_up(sums, *sizes, one=direct.added_up):
+        assert np.isfinite(sums).all()  # also those of the rows that fill a group up
+        return one(sums, *sizes)
+
+    for module in (direct, tiles):
+        monkeypatch.setattr(module, "added_up", added_up)
+    monkeypatch.setattr(direct, "scratch", spoilt)
+    monkeypatch.setattr(tiles, "scratch", spoilt)
+    for key, value in both(compiled, *inputs, *EACH[name][2:]).items():
+        np.testing.assert_array_equal(value, want[key], key)
+
+
 def test_the_workspace_of_one_convolution_does_not_leak_into_the_next():
     want = both(compiled, *arrays("broken tiles", "float32"), (1, 1), (1, 1))
     both(compiled, *arrays("several bands", "float32"), *EACH["several bands"][2:])

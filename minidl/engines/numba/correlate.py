@@ -15,7 +15,7 @@ number of cache lines from row to row, without which they all would fall into th
 from __future__ import annotations
 
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.vector import fma, load, pick, spread_at, store, sums8, zeros
+from minidl.engines.numba.vector import clear, copy, fma, load, pick, spread_at, store, sums8, zeros
 
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
 
@@ -26,38 +26,26 @@ def copy_rows(x, first, last, left, step, positions, row, plane, buffer):
 
     A row there has the columns p − left, p − left + step, ... for each p < step in turn, `positions` of each.
     """
-    channels, _, width, n = x.shape
+    channels, height, width, n = x.shape
     lo = min(max(0, left), positions) * n
     hi = max(lo, min(positions, width + left) * n)
     for c in range(channels):
         for r in range(first, last):
             start = c * plane + (r - first) * row
+            source = (c * height + r) * width * n
             if step == 1:  # the columns lie side by side in x, too
-                target = buffer[start : start + lo]
-                for i in range(lo):
-                    target[i] = 0
-                target = buffer[start + lo : start + hi]
-                source = x[c, r].reshape(-1)[lo - left * n :][: hi - lo]
-                for i in range(hi - lo):
-                    target[i] = source[i]
-                target = buffer[start + hi : start + row]
-                for i in range(row - hi):
-                    target[i] = 0
+                clear(buffer, start, lo)
+                copy(buffer, start + lo, x, source + lo - left * n, hi - lo)
+                clear(buffer, start + hi, row - hi)
                 continue
             for p in range(step):
                 for k in range(positions):
-                    at = p - left + step * k
-                    target = buffer[start + (p * positions + k) * n :][:n]
-                    if at < 0 or at >= width:
-                        for i in range(n):
-                            target[i] = 0
+                    at, target = p - left + step * k, start + (p * positions + k) * n
+                    if 0 <= at < width:
+                        copy(buffer, target, x, source + at * n, n)
                     else:
-                        source = x[c, r, at]
-                        for i in range(n):
-                            target[i] = source[i]
-            target = buffer[start + step * positions * n : start + row]
-            for i in range(len(target)):
-                target[i] = 0
+                        clear(buffer, target, n)
+            clear(buffer, start + step * positions * n, row - step * positions * n)
 
 
 @jit(inner=True)
@@ -121,7 +109,8 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work
     """
     kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo = geometry
     channels, height, _, n = x.shape
-    o = out.shape[0]
+    o, rows, columns = out.shape[:3]
+    lanes = 64 // x.itemsize
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
     copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
@@ -155,18 +144,17 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work
                 )
             r = start[0] + step[0] * h
             for k in range(o):
-                source = work[k * ldo :][: m1 - m0]
-                shift = bias[k]
-                y = out[k, r]
+                shift = spread_at(bias, k)
+                for m in range(k * ldo, k * ldo + m1 - m0, lanes):
+                    store(work, m, load(work, m) + shift)
+                y = (k * rows + r) * columns * n
                 if step[1] == 1:
-                    target = y.reshape(-1)[m0:m1]
-                    for m in range(m1 - m0):
-                        target[m] = source[m] + shift
-                else:
-                    for q in range(m0 // n, (m1 - 1) // n + 1):
-                        target = y[start[1] + step[1] * q]
-                        for m in range(max(m0, q * n), min(m1, (q + 1) * n)):
-                            target[m - q * n] = source[m - m0] + shift
+                    copy(out, y + m0, work, k * ldo, m1 - m0)
+                    continue
+                for q in range(m0 // n, (m1 - 1) // n + 1):
+                    lo, hi = max(m0, q * n), min(m1, (q + 1) * n)
+                    at = y + (start[1] + step[1] * q) * n + lo - q * n
+                    copy(out, at, work, k * ldo + lo - m0, hi - lo)
 
 
 @jit
@@ -224,7 +212,8 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     three (c, j).
     """
     kh, _, sh, sw, above, left, _, wo, row, plane, positions, threes, group, chunk, ldg = geometry
-    height, n, o = x.shape[1], x.shape[3], dy.shape[0]
+    height, n = x.shape[1], x.shape[3]
+    o, every = dy.shape[:2]
     pairs = (o + 1) // 2
     lanes = 64 // x.itemsize
     first = max(0, sh * a + above)
@@ -236,12 +225,11 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
             m1 = min(wo * n, m0 + chunk)
             for h in range(h0, h1):
                 for k in range(o):
-                    target = rows[((h - h0) * 2 * pairs + k) * ldg :][:ldg]
-                    source = dy[k, h].reshape(-1)[m0:m1]
-                    for m in range(m1 - m0):
-                        target[m] = source[m]
-                    for m in range(m1 - m0, min(ldg, m1 - m0 + lanes)):
-                        target[m] = 0
+                    at = ((h - h0) * 2 * pairs + k) * ldg
+                    copy(rows, at, dy, (k * every + h) * wo * n + m0, m1 - m0)
+                    clear(rows, at + m1 - m0, lanes)
+                if o % 2 == 1:
+                    clear(rows, ((h - h0) * 2 * pairs + o) * ldg, ldg)  # the last channel's partner
             for i in range(kh):
                 # rows h whose tap i meets a row of x: 0 <= sh·h + above + i < height
                 g0 = max(h0, -((above + i) // sh))

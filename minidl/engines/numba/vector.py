@@ -5,7 +5,7 @@ values says which of them stay in registers, which a compiler does not find out 
 
     a = zeros(x); a = fma(spread_at(w, k), load(x, i), a); store(y, i, a); t = total(a)
 
-An index counts values of a contiguous one-dimensional array, and is not checked.
+An index counts values of a contiguous array, however many its axes, and is not checked.
 """
 
 from __future__ import annotations
@@ -74,6 +74,34 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, index, vector), code
+
+
+@intrinsic
+def copy(typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    """Copy `count` values of a dtype from one array to another: no loop that has to be compiled."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        indices = [context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 3, 4)]
+        item = context.get_value_type(target.dtype)
+        to = _address(context, builder, target, args[0], indices[0], item)
+        origin = _address(context, builder, source, args[2], indices[1], item)
+        cgutils.raw_memcpy(builder, to, origin, indices[2], target.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(target, at, source, start, count), code
+
+
+@intrinsic
+def clear(typing: Any, target: Any, at: Any, count: Any) -> Any:
+    """Set `count` values to 0."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start, values = (context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 2))
+        to = _address(context, builder, target, args[0], start, context.get_value_type(target.dtype))
+        cgutils.memset(builder, to, builder.mul(values, ir.Constant(values.type, target.dtype.bitwidth // 8)), 0)
+        return context.get_dummy_value()
+
+    return types.void(target, at, count), code
 
 
 @intrinsic
