@@ -45,10 +45,14 @@ def distance_to_kinks(net: Layer, x: np.ndarray) -> float:
 
 
 def _gaps(pool: Any, x: np.ndarray) -> np.ndarray:
-    """Return how far the second largest value of each window is below the largest."""
+    """Return how far the second largest value of each window is below the largest, infinity where they are equal.
+
+    Equal values are no danger: they come of equal inputs, such as pixels where a rectifier made all channels zero. So
+    they are equal on every backend, and each of them takes the first.
+    """
     (ph, pw), (sh, sw) = pool.padding, pool.stride
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=np.finfo(x.dtype).min)
     windows = sliding_window_view(x, pool.kernel_size, axis=(2, 3))[:, :, ::sh, ::sw]  # (N, C, Ho, Wo, kh, kw)
     top = np.sort(windows.reshape(*windows.shape[:4], -1))[..., -2:]
     gaps: np.ndarray = top[..., -1] - top[..., 0]
-    return gaps
+    return np.where(gaps == 0, np.inf, gaps)
