@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import tempfile
 import time
@@ -60,6 +61,7 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> R
     by its address, such as what a call of Matplotlib returns.
     """
     import nbformat
+    from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -72,7 +74,10 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> R
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["--IPKernelApp.log_level=50"]  # it warns of TCP on the loopback
         where = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, kernel_name="python3", extra_arguments=quiet, resources=where)
+        # two kernels that start at once may choose one port; sockets in a folder of their own cannot meet
+        apart = {"transport": "tcp" if os.name == "nt" else "ipc", "connection_file": str(Path(folder) / "kernel.json")}
+        kernel = AsyncKernelManager(kernel_name="python3", **apart)
+        client = NotebookClient(notebook, km=kernel, extra_arguments=quiet, resources=where)
         try:
             asyncio.run(asyncio.wait_for(client.async_execute(), give_up))
         except CellExecutionError as error:
