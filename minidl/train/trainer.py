@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..backend import Array, resolve, to_host, use_backend, use_device
+from ..backend import Array, resolve, use_backend, use_device
 from ..data import Task, load_task
 from ..data.loader import Batch
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
-from . import build, checkpoint
+from . import build, checkpoint, diverged, finish
 from .evaluate import evaluate
-from .finite import DivergedError, first_bad, gradient_sum
+from .finite import DivergedError, gradient_sum
 from .named import name_of
 from .progress import Progress
 from .recipes import Config, digest
@@ -302,28 +302,9 @@ class Trainer:
             raise self._diverged(error) from error
 
     def _diverged(self, error: NotFiniteError, x: Array = None, labels: Array = None) -> DivergedError:
-        """Return what to raise: it names the first layer and tensor that is not finite; the batch is kept."""
-        kept = self._dump(x, labels, error.update) if x is not None else ""
-        where = first_bad(self.model, SoftmaxCrossEntropy(), x, labels) if x is not None else None
-        what = "a gradient is not finite" if math.isfinite(error.loss) else f"the loss is {error.loss}"
-        return DivergedError(
-            f"{what} at update {error.update} (lr {self._schedule(error.update - 1):g})"
-            + (f", first in {where}" if where else "")
-            + f"; lower --lr and start anew with another --out{kept}"
-        )
-
-    def _dump(self, x: Array, labels: Array, update: int) -> str:
-        """Keep the network, as it was before the update, and the batch: what is needed to see it happen again."""
-        if self.folder is None:
-            return ""
-        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
-        tensors |= {"batch.x": to_host(x), "batch.labels": to_host(labels)}
-        meta = {"random": {"dropout": self._dropout.bit_generator.state}}
-        try:
-            path = checkpoint.save(self.folder.path / "crash", update, tensors, meta)
-        except OSError:
-            return ""
-        return f" ({path} has the batch and the network)"
+        random = {"dropout": self._dropout.bit_generator.state}
+        lr = self._schedule(error.update - 1)
+        return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels)
 
     def _evaluation_due(self) -> bool:
         return self._evaluated < self.step and (self.step % self._eval_every() == 0 or self.step == self.total)
@@ -349,7 +330,7 @@ class Trainer:
         if result is None:
             return None
         if not math.isfinite(result.get("test_loss", 0.0)):
-            raise self._diverged_in_evaluation(result["test_loss"])
+            raise diverged.in_evaluation(result["test_loss"], self.step, self.model, self._test_loader)
         self._lap, self._lap_step = time.perf_counter(), self.step
         evaluation = {
             "step": self.step,
@@ -373,19 +354,6 @@ class Trainer:
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
-
-    def _diverged_in_evaluation(self, loss: float) -> DivergedError:
-        where = None
-        self.model.eval()
-        for x, labels, _ in self._test_loader:
-            if where := first_bad(self.model, SoftmaxCrossEntropy(), x, labels, backward=False):
-                break
-        self.model.train()
-        return DivergedError(
-            f"the test loss is {loss} after update {self.step}"
-            + (f", first in {where}" if where else "")
-            + "; lower --lr and start anew with another --out"
-        )
 
     def save(self) -> None:
         """Write a checkpoint, if there is a folder and this state is not in it yet.
@@ -435,18 +403,8 @@ class Trainer:
         }
         if self.folder is not None and self._finished():
             self.folder.write_summary(summary)
-            self._draw(self.folder)
+            finish.draw(self.folder, self.history, self._plan, self.config.name(), self.progress.warn)
         return summary
-
-    def _draw(self, folder: RunFolder) -> None:
-        """Draw the curves; where that fails, the run is not the worse for it."""
-        try:
-            from . import plots
-
-            plots.draw_run(self.history, self._plan, self.config.name(), folder.curves_file)
-        except Exception as error:  # of matplotlib, of what it finds of fonts and settings, or of the disk
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            self.progress.warn(f"{folder.curves_file} could not be drawn ({what}); the run itself is whole")
 
 
 def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

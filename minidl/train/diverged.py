@@ -1,0 +1,78 @@
+"""What a run raises, and keeps, when a number of an update or of an evaluation is not finite."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..backend import Array, to_host
+from ..layers.base import Layer
+from ..losses import SoftmaxCrossEntropy
+from . import checkpoint
+from .finite import DivergedError, first_bad
+from .record import RunFolder
+from .running import NotFiniteError
+
+
+def in_update(
+    error: NotFiniteError,
+    lr: float,
+    model: Layer,
+    criterion: Any,
+    folder: RunFolder | None,
+    random: dict[str, Any],
+    x: Array = None,
+    labels: Array = None,
+) -> DivergedError:
+    """Return what to raise: it names the first layer and tensor that is not finite; the batch is kept.
+
+    Parameters
+    ----------
+    error : NotFiniteError
+        The update, and its loss.
+    lr : float
+        Of that update.
+    model, criterion
+        As they were before it.
+    folder : RunFolder or None
+        Where to keep the network and the batch.
+    random : dict
+        The states of the generators before the update.
+    x, labels
+        The batch; None where it is gone.
+    """
+    kept = _dump(folder, model, random, x, labels, error.update) if x is not None else ""
+    where = first_bad(model, criterion, x, labels) if x is not None else None
+    what = "a gradient is not finite" if math.isfinite(error.loss) else f"the loss is {error.loss}"
+    return DivergedError(
+        f"{what} at update {error.update} (lr {lr:g})"
+        + (f", first in {where}" if where else "")
+        + f"; lower --lr and start anew with another --out{kept}"
+    )
+
+
+def in_evaluation(loss: float, step: int, model: Layer, batches: Iterable[tuple[Array, Array, Array]]) -> DivergedError:
+    """Return what to raise for the test loss after `step` updates."""
+    where = None
+    model.eval()
+    for x, labels, _ in batches:
+        if where := first_bad(model, SoftmaxCrossEntropy(), x, labels, backward=False):
+            break
+    model.train()
+    return DivergedError(
+        f"the test loss is {loss} after update {step}"
+        + (f", first in {where}" if where else "")
+        + "; lower --lr and start anew with another --out"
+    )
+
+
+def _dump(folder: RunFolder | None, model: Layer, random: dict[str, Any], x: Array, labels: Array, update: int) -> str:
+    """Keep the network, as it was before the update, and the batch: what is needed to see it happen again."""
+    if folder is None:
+        return ""
+    tensors = {f"model.{name}": array for name, array in model.state().items()}
+    tensors |= {"batch.x": to_host(x), "batch.labels": to_host(labels)}
+    try:
+        path = checkpoint.save(folder.path / "crash", update, tensors, {"random": random})
+    except OSError:
+        return ""
+    return f" ({path} has the batch and the network)"
