@@ -3,6 +3,7 @@
 Importing this package imports NumPy alone.
 """
 
+from minidl.adam import Adam, AdamW
 from minidl.backend import BackendError, array_module, to_device, to_host, use_backend
 from minidl.layers.activation import ReLU, Tanh
 from minidl.layers.base import Layer, Residual, Sequential
@@ -21,6 +22,8 @@ __all__ = [
     "NIN",
     "SGD",
     "VGG13",
+    "Adam",
+    "AdamW",
     "AvgPool2d",
     "BackendError",
     "BatchNorm",

@@ -18,13 +18,86 @@ from .layers.base import Layer
 
 @dataclass
 class _Flat:
-    """All arrays of one dtype: four buffers of equal length, and where each array lies in them."""
+    """All arrays of one dtype: buffers of equal length, and where each array lies in them."""
 
     params: Array
     grads: Array
-    velocity: Array
     scratch: Array
+    kept: dict[str, Array]  # what the optimiser keeps for each parameter
     places: dict[str, tuple[slice, tuple[int, ...]]]  # {"path.name": (where, shape)}
+
+
+class FlatOptimiser:
+    """What optimisers share: flat buffers, the learning rate, and the state that a checkpoint holds.
+
+    Parameters
+    ----------
+    model : Layer
+        Its parameters and gradients move into flat buffers (one a dtype), and `layer.params[...]`, `layer.grads[...]`
+        become views of them: arrays taken from the model earlier are no longer its parameters.
+    lr : float
+        The learning rate. The attribute `lr` may be set before any step.
+    kept : tuple of str
+        Names of the buffers that the rule keeps beside the parameters, 0 at first.
+    """
+
+    def __init__(self, model: Layer, lr: float, kept: tuple[str, ...]) -> None:
+        if not 0 <= lr < math.inf:
+            self._refuse("lr", "be at least 0 and finite", lr, 0.1)
+        self.lr = lr
+        self._flats = _flatten(model, kept)
+
+    def _refuse(self, name: str, rule: str, value: object, cure: object) -> None:
+        raise ValueError(f"{type(self).__name__}.__init__: {name} must {rule}, got {value}; try {cure}")
+
+    def step(self) -> None:
+        """Change every parameter along its gradient, in place."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for flat in self._flats:
+            flat.grads.fill(0)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return copies on the host of what is kept for each parameter, as {"velocity.path.name": array}."""
+        return {
+            name: np.array(to_host(buffer[where])).reshape(shape)
+            for name, (buffer, where, shape) in self._places().items()
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing, unknown, or of another shape; nothing is changed then.
+        """
+        places = self._places()
+        for problem, names in (("missing", places.keys() - state.keys()), ("unexpected", state.keys() - places.keys())):
+            if names:
+                raise ValueError(
+                    f"{type(self).__name__}.load_state: state must fit the model, got {problem} "
+                    f"{', '.join(sorted(names))}; load the state of the same network and optimiser"
+                )
+        for name, (_, _, shape) in places.items():
+            if np.shape(state[name]) != shape:
+                raise ValueError(
+                    f"{type(self).__name__}.load_state: {name} must have shape {shape}, got {np.shape(state[name])}; "
+                    "load the state of the same network and optimiser"
+                )
+        for name, (buffer, where, _) in places.items():
+            buffer[where] = array_module(buffer).asarray(state[name], dtype=buffer.dtype).ravel()
+
+    def _places(self) -> dict[str, tuple[Array, slice, tuple[int, ...]]]:
+        """Return {"velocity.path.name": (buffer, where, shape)}."""
+        return {
+            f"{kind}.{path}": (buffer, where, shape)
+            for flat in self._flats
+            for kind, buffer in flat.kept.items()
+            for path, (where, shape) in flat.places.items()
+        }
 
 
 def sgd(
@@ -49,8 +122,8 @@ def sgd(
         xp.subtract(p, scratch, out=p)
 
 
-class SGD:
-    """Stochastic gradient descent with momentum, Nesterov momentum and weight decay.
+class SGD(FlatOptimiser):
+    """Stochastic gradient descent with momentum, Nesterov's momentum and weight decay.
 
     With p a parameter, g its gradient and v its velocity (0 at first), one step is
 
@@ -70,7 +143,9 @@ class SGD:
     weight_decay : float
         Added to every parameter's gradient, times the parameter: those of norms and biases as well.
     nesterov : bool
-        Take the gradient a step ahead along the velocity.
+        Step along the velocity that the next step would have if the gradient stayed: Nesterov's accelerated gradient in
+        the form of Sutskever et al. 2013 (On the importance of initialization and momentum in deep learning, ICML,
+        section 2), written in terms of the point where the gradient is taken.
 
     Raises
     ------
@@ -97,71 +172,26 @@ class SGD:
     def __init__(
         self, model: Layer, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
     ) -> None:
-        if not 0 <= lr < math.inf:
-            raise ValueError(f"SGD.__init__: lr must be at least 0 and finite, got {lr}; try 0.1")
+        super().__init__(model, lr, ("velocity",))
         if not 0 <= momentum < 1:
-            raise ValueError(f"SGD.__init__: momentum must lie in [0, 1), got {momentum}; try 0.9")
+            self._refuse("momentum", "lie in [0, 1)", momentum, 0.9)
         if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"SGD.__init__: weight_decay must be at least 0 and finite, got {weight_decay}; try 1e-4")
+            self._refuse("weight_decay", "be at least 0 and finite", weight_decay, "1e-4")
         if nesterov and momentum == 0:
             raise ValueError("SGD.__init__: nesterov must be used with momentum, got momentum 0; try momentum=0.9")
-        self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.nesterov = nesterov
-        self._flats = _flatten(model)
 
     def step(self) -> None:
         """Change every parameter along its gradient, in place."""
         rates = self.lr, self.momentum, self.weight_decay, self.nesterov
         for flat in self._flats:
             on = engine(flat.params)
-            on(sgd)(flat.params, flat.grads, flat.velocity, flat.scratch, *rates)
-
-    def zero_grad(self) -> None:
-        """Set every gradient to zero."""
-        for flat in self._flats:
-            flat.grads.fill(0)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return copies of the velocities on the host, as {"velocity.path.name": array}."""
-        return {
-            f"velocity.{path}": np.array(to_host(flat.velocity[where])).reshape(shape)
-            for flat in self._flats
-            for path, (where, shape) in flat.places.items()
-        }
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over the velocities that `state` returned.
-
-        Raises
-        ------
-        ValueError
-            If a velocity is missing, unknown, or of another shape; nothing is changed then.
-        """
-        places = {
-            f"velocity.{path}": (flat, where, shape)
-            for flat in self._flats
-            for path, (where, shape) in flat.places.items()
-        }
-        for problem, names in (("missing", places.keys() - state.keys()), ("unexpected", state.keys() - places.keys())):
-            if names:
-                raise ValueError(
-                    f"SGD.load_state: state must fit the model, got {problem} {', '.join(sorted(names))}; "
-                    "load the state of the same network"
-                )
-        for name, (_, _, shape) in places.items():
-            if np.shape(state[name]) != shape:
-                raise ValueError(
-                    f"SGD.load_state: {name} must have shape {shape}, got {np.shape(state[name])}; "
-                    "load the state of the same network"
-                )
-        for name, (flat, where, _) in places.items():
-            xp = array_module(flat.velocity)
-            flat.velocity[where] = xp.asarray(state[name], dtype=flat.velocity.dtype).ravel()
+            on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
 
 
-def _flatten(model: Layer) -> list[_Flat]:
+def _flatten(model: Layer, kept: tuple[str, ...]) -> list[_Flat]:
     """Move the model's parameters and gradients into one buffer a dtype, in the order of the layers."""
     by_dtype: dict[str, list[tuple[str, Layer, str]]] = {}
     for path, layer in model.named_layers():
@@ -173,8 +203,8 @@ def _flatten(model: Layer) -> list[_Flat]:
     for dtype, members in by_dtype.items():
         xp = array_module(*(layer.params[name] for _, layer, name in members))
         size = sum(layer.params[name].size for _, layer, name in members)
-        params, grads, velocity, scratch = (xp.zeros(size, dtype) for _ in range(4))
-        flat = _Flat(params, grads, velocity, scratch, places={})
+        params, grads, scratch = (xp.zeros(size, dtype) for _ in range(3))
+        flat = _Flat(params, grads, scratch, {name: xp.zeros(size, dtype) for name in kept}, places={})
         start = 0
         for full, layer, name in members:
             shape = layer.params[name].shape

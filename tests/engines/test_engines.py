@@ -15,7 +15,7 @@ from kernels import kernel_cases, needs
 from layer_cases import CASES, draw, host, parameters, run
 from tolerance import assert_close, unit
 
-from minidl import SGD, Linear, SoftmaxCrossEntropy, engine, norm_factory, to_device, use_backend
+from minidl import SGD, Adam, AdamW, Layer, Linear, SoftmaxCrossEntropy, engine, norm_factory, to_device, use_backend
 from minidl.engine import CUDA, NUMBA, NUMPY, WRITTEN, Engine
 
 Arrays = dict[str, np.ndarray]
@@ -86,23 +86,32 @@ def loss(dtype: str, wide: str) -> Arrays:
     return {"loss": host(value), "dlogits": host(one.backward())}
 
 
-def sgd(dtype: str, wide: str) -> Arrays:
+RULES: dict[str, Callable[[Layer], Any]] = {
+    "sgd": lambda layer: SGD(layer, 0.3),
+    "momentum": lambda layer: SGD(layer, 0.3, momentum=0.9),
+    "nesterov": lambda layer: SGD(layer, 0.3, momentum=0.8, nesterov=True, weight_decay=0.01),
+    "adam": lambda layer: Adam(layer, 0.03, betas=(0.7, 0.9), weight_decay=0.2),
+    "adamw": lambda layer: AdamW(layer, 0.03, eps=0.01, weight_decay=0.2),
+}
+
+
+def optimisers(dtype: str, wide: str) -> Arrays:
     """Return the parameters after three steps by every rule."""
     found = {}
-    for rule in ({}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01}):
+    for name, rule in RULES.items():
         one = Linear(5, 3, rng=np.random.default_rng(0), dtype=dtype)
         wider = Linear(5, 3, rng=np.random.default_rng(0), dtype=wide)
         wider.load_state(one.state())
-        optimiser = SGD(wider, 0.3, **rule)
+        optimiser = rule(wider)
         for gradient in wider.grads.values():
             gradient[...] = to_device(draw(3, *gradient.shape).astype(dtype).astype(wide))
         for _ in range(3):
             optimiser.step()
-        found |= {f"{key} {rule}": host(p) for key, p in parameters(wider).items()}
+        found |= {f"{key} {name}": host(p) for key, p in parameters(wider).items()}
     return found
 
 
-PROGRAMS: dict[str, Callable[[str, str], Arrays]] = {"loss": loss, "sgd": sgd}
+PROGRAMS: dict[str, Callable[[str, str], Arrays]] = {"loss": loss, "optimisers": optimisers}
 for _name, _case in CASES.items():
     PROGRAMS |= {_name if training else f"{_name}, eval": layer(_name, training) for training in _case.modes()}
 _LARGE = [name for name, case in CASES.items() if np.prod(case.shape) > 4000]  # slow where kernels run on the CPU

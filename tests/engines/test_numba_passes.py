@@ -249,12 +249,12 @@ def test_a_step_of_the_optimiser_is_the_written_one(settings: tuple[float, float
     layer = minidl.Linear(5, 7, rng=np.random.default_rng(0), dtype=dtype)
     written = minidl.SGD(layer, lr=0.3, momentum=momentum, weight_decay=decay, nesterov=nesterov)
     (flat,) = written._flats
-    p, v = flat.params.copy(), flat.velocity.copy()
+    p, v = flat.params.copy(), flat.kept["velocity"].copy()
     for step in range(3):
         flat.grads[...] = draw(step, len(p), dtype=dtype)
         written.step()
         optim.sgd(p, flat.grads, v, flat.scratch, 0.3, momentum, decay, nesterov)
-    close({"p": p, "v": v}, {"p": flat.params, "v": flat.velocity}, TOLERANCE[dtype])
+    close({"p": p, "v": v}, {"p": flat.params, "v": flat.kept["velocity"]}, TOLERANCE[dtype])
 
 
 COMPILE = """

@@ -15,5 +15,7 @@ extern "C" double log(double);
 extern "C" double sqrt(double);
 extern "C" float expf(float);
 extern "C" float logf(float);
+extern "C" float sqrtf(float);
 static inline float exp(float x) { return expf(x); }
 static inline float log(float x) { return logf(x); }
+static inline float sqrt(float x) { return sqrtf(x); }

@@ -21,6 +21,8 @@ from strict.raw import RawKernel
 from kernels import emulate
 from minidl import (
     SGD,
+    Adam,
+    AdamW,
     AvgPool2d,
     BatchNorm,
     GroupNorm,
@@ -133,16 +135,20 @@ def _norm_layer(dtype: str, make: Callable[..., Any], training: bool = True, mea
     return {"y": y, "dx": dx} | grads | layer.buffers
 
 
-def _sgd(dtype: str, **rates: Any) -> Arrays:
+def _optimiser(dtype: str, make: Callable[..., Any]) -> Arrays:
     layer = Linear(5, 7, rng=np.random.default_rng(1), dtype=dtype)
-    optimiser = SGD(layer, **rates)
+    optimiser = make(layer)
     for step in range(3):
         layer.grads["weight"][...] = _device(step, 7, 5, dtype=dtype)
         layer.grads["bias"][...] = _device(step + 9, 7, dtype=dtype)
         optimiser.step()
     return {"weight": layer.params["weight"], "bias": layer.params["bias"]} | {
-        name: to_device(value) for name, value in optimiser.state().items()
+        name: to_device(value.astype(dtype)) for name, value in optimiser.state().items()
     }
+
+
+def _step(kind: Any, **rates: Any) -> Callable[[str], Arrays]:
+    return partial(_optimiser, make=lambda layer: kind(layer, **rates))
 
 
 CASES = {
@@ -181,9 +187,12 @@ CASES = {
     "relu": Case(_relu),
     "softmax_cross_entropy": Case(partial(_loss, scale=1.5), 8),
     "softmax_cross_entropy, far logits": Case(partial(_loss, scale=300.0), 8),
-    "sgd": Case(partial(_sgd, lr=0.3)),
-    "sgd, momentum": Case(partial(_sgd, lr=0.3, momentum=0.7, weight_decay=0.1)),
-    "sgd, nesterov": Case(partial(_sgd, lr=0.3, momentum=0.7, weight_decay=0.1, nesterov=True)),
+    "sgd": Case(_step(SGD, lr=0.3)),
+    "sgd, momentum": Case(_step(SGD, lr=0.3, momentum=0.7, weight_decay=0.1)),
+    "sgd, nesterov": Case(_step(SGD, lr=0.3, momentum=0.7, weight_decay=0.1, nesterov=True)),
+    "adam": Case(_step(Adam, lr=0.3, betas=(0.7, 0.8), eps=0.03)),
+    "adam, decay": Case(_step(Adam, lr=0.3, betas=(0.7, 0.8), eps=0.03, weight_decay=0.4)),
+    "adamw": Case(_step(AdamW, lr=0.3, betas=(0.7, 0.8), eps=0.03, weight_decay=0.4)),
 }
 
 

@@ -216,6 +216,20 @@ MUTANTS = {
         ("sgd, nesterov", "v[t] * ahead", "v[t] * lr"),
         ("sgd", "step * lr", "step"),
     ],
+    "adam": [
+        ("adamw", "p[t] * shrink", "p[t]"),
+        ("adam, decay", "own * decay + step", "step"),
+        ("adam, decay", "own * decay + step", "own * decay"),
+        ("adam", "m[t] * ratio + step", "step"),
+        ("adam", "(m[t] * ratio + step) * rest1", "(m[t] * ratio + step)"),
+        ("adam", "v[t] * beta2 + ", ""),
+        ("adam", "step * step * rest2", "step * rest2"),
+        ("adam", "step * step * rest2", "step * step"),
+        ("adam", "sqrt(v[t])", "v[t]"),
+        ("adam", " * correction", ""),
+        ("adam", "correction + eps) * rate", "correction) * rate"),
+        ("adam", "eps) * rate;", "eps);"),
+    ],
 }  # fmt: skip
 
 
