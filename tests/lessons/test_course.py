@@ -40,7 +40,8 @@ def played(request, tmp_path_factory):
     """What came of playing a lesson, for the tests of this session alone: ``played("stub", name)``."""
     folder = tmp_path_factory.mktemp("executed")
     tests = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    at_once = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    with ThreadPoolExecutor(at_once) as pool:
         runs = {(one["proof"], one["name"]): pool.submit(start, **one, folder=folder) for one in tests}
         yield lambda proof, name: runs[proof, name].result()
         pool.shutdown(cancel_futures=True)
