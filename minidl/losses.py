@@ -9,10 +9,10 @@ from minidl.engine import engine
 from minidl.layers.base import check_floating
 
 
-def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """loss = −mean_n log p[n, labels_n], p = softmax(logits), for logits (N, K), labels (N,); returns loss and p.
+def softmax_cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> tuple[Array, Array]:
+    """loss = −mean_n sum_k q_nk log p_nk, p = softmax(logits), for logits (N, K), labels (N,); returns loss and p.
 
-    Both are in the precision of the logits, and at least float32.
+    q = (1 − smoothing)·onehot(labels) + smoothing/K. Both are in the precision of the logits, and at least float32.
     """
     xp = array_module(logits=logits, labels=labels)
     dtype = xp.promote_types(logits.dtype, xp.float32)
@@ -21,23 +21,37 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     z = logits - logits.max(axis=1, keepdims=True)
     p = xp.exp(z)
     total = p.sum(axis=1, keepdims=True)
-    loss = (xp.log(total[:, 0]) - z[n, labels]).mean()
+    target = z[n, labels]
+    if smoothing:
+        target = (1 - smoothing) * target + smoothing * z.mean(axis=1)
+    loss = (xp.log(total[:, 0]) - target).mean()  # since sum_k q = 1
     p /= total
     return loss, p
 
 
-def softmax_cross_entropy_backward(p: Array, labels: Array) -> Array:
-    """dlogits = (p − onehot(labels)) / N."""
+def softmax_cross_entropy_backward(p: Array, labels: Array, smoothing: float = 0.0) -> Array:
+    """dlogits = (p − q) / N, q = (1 − smoothing)·onehot(labels) + smoothing/K."""
     xp = array_module(p=p)
     dlogits = p / p.dtype.type(len(labels))
-    dlogits[xp.arange(len(labels)), labels] -= 1 / len(labels)
+    dlogits[xp.arange(len(labels)), labels] -= (1 - smoothing) / len(labels)
+    if smoothing:
+        dlogits -= smoothing / p.size
     return dlogits
 
 
 class SoftmaxCrossEntropy:
     """Cross-entropy of softmax(logits) against class labels, averaged over the batch.
 
-    loss = −(1/N) sum_n log softmax(logits_n)[labels_n]; backward: dlogits = (softmax(logits) − onehot(labels)) / N.
+    With p = softmax(logits) and the target q = (1 − ε)·onehot(labels) + ε/K, where ε is the label smoothing of
+    Szegedy et al. 2016 (Rethinking the inception architecture for computer vision, CVPR, section 7),
+
+        loss = −(1/N) sum_n sum_k q_nk log p_nk,  which without smoothing is −(1/N) sum_n log p[n, labels_n];
+        dlogits = (p − q) / N, since sum_k q_nk = 1.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        ε: the share of a target that all classes divide among them.
 
     Shape
     -----
@@ -47,8 +61,8 @@ class SoftmaxCrossEntropy:
     Raises
     ------
     ValueError
-        If the shapes do not fit, labels are no integers, or (on the host) a label is outside [0, K). Labels that are on
-        a GPU already are not looked at: one outside [0, K) makes the loss NaN.
+        If ε is outside [0, 1), the shapes do not fit, labels are no integers, or (on the host) a label is outside
+        [0, K). Labels that are on a GPU already are not looked at: one outside [0, K) makes the loss NaN.
 
     Examples
     --------
@@ -60,7 +74,12 @@ class SoftmaxCrossEntropy:
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"SoftmaxCrossEntropy.__init__: label_smoothing must lie in [0, 1), got {label_smoothing}; try 0.1"
+            )
+        self.label_smoothing = label_smoothing
         self._kept: Any = None
 
     def forward(self, logits: Array, labels: Array) -> Array:
@@ -85,7 +104,7 @@ class SoftmaxCrossEntropy:
                 )
             labels = to_device(labels, like=logits)
         array_module(logits=logits, labels=labels)
-        loss, p = on(softmax_cross_entropy)(logits, labels)
+        loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
         self._kept = on, p, labels, logits.dtype
         return loss
 
@@ -94,4 +113,4 @@ class SoftmaxCrossEntropy:
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
         (on, p, labels, dtype), self._kept = self._kept, None
-        return on(softmax_cross_entropy_backward)(p, labels).astype(dtype, copy=False)
+        return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)

@@ -59,7 +59,8 @@ class StepSchedule:
 class CosineSchedule:
     """A learning rate that falls along half a cosine.
 
-    lr(t) = end + (lr − end)·(1 + cos(π·min(t, total)/total))/2.
+    lr(t) = end + (lr − end)·(1 + cos(π·min(t, total)/total))/2: equation 5 of Loshchilov & Hutter 2017 (SGDR, ICLR)
+    without restarts.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ class CosineSchedule:
 class Warmup:
     """Another schedule whose first part is scaled up along a straight line.
 
-    lr(t) = schedule(t)·(start + (1 − start)·min(t, length)/length).
+    lr(t) = schedule(t)·(start + (1 − start)·min(t, length)/length): the gradual warmup of Goyal et al. 2017 (Accurate,
+    large minibatch SGD, section 2.2).
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from typing import Any
 import minidl
 from minidl.reproduce.origin import git_commit
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
-from minidl.train.recipes import Config, recipe
+from minidl.train.recipes import NEWER_FIELDS, Config, recipe
 
 __all__ = ["BusyError", "Child", "train_arguments"]
 
@@ -35,6 +35,8 @@ def train_arguments(config: Config) -> list[str]:
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in ("model", "task", "length", "lr_drops") or value is None or value is False:
+            continue
+        if field.name in NEWER_FIELDS and value == field.default:
             continue
         flag = "--" + field.name.replace("_", "-")
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

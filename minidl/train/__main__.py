@@ -18,6 +18,7 @@ from ..models import MODELS
 from ..norm import NORMS
 from .progress import Progress
 from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
+from .rules import OPTIMISERS, SCHEDULES, usual
 
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
 EPILOG = """\
@@ -124,7 +125,8 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     if args.resume and args.out:
         out = Path(args.out)
     elif "model" in given and "task" in given:
-        config = replace(recipe(given["model"], given["task"]), **{"backend": of_commands(), **given})
+        defaults = {"backend": of_commands(), **usual(given.get("optimiser", "sgd"))}
+        config = replace(recipe(given["model"], given["task"]), **{**defaults, **given})
         out = Path(args.out) if args.out else Path("runs") / config.folder_name()
         if not args.resume:
             return config, out
@@ -162,14 +164,21 @@ def _make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("training")
     add = group.add_argument
     add("--batch-size", type=int, metavar="N", help="images an update (128)")
-    add("--lr", type=float, help="learning rate (0.1)")
-    add("--momentum", type=float, help="SGD's momentum (multitask 0, others 0.9)")
-    add("--weight-decay", type=float, metavar="W", help="SGD's weight decay (0; residual networks 1e-4)")
+    add("--optimiser", metavar="NAME", help=f"one of: {', '.join(OPTIMISERS)} (sgd)")
+    add("--lr", type=float, help="learning rate (0.1; of adam and adamw 0.001)")
+    add("--momentum", type=float, help="sgd's momentum (multitask 0, others 0.9)")
+    add("--nesterov", action="store_const", const=True, help="sgd with Nesterov's momentum")
+    add("--betas", type=_numbers, metavar="B1,B2", help="of adam and adamw (0.9,0.999)")
+    add("--eps", type=float, help="of adam and adamw (1e-8)")
+    add("--weight-decay", type=float, metavar="W", help="weight decay (0; residual networks 1e-4; adamw 0.01)")
+    add("--label-smoothing", type=float, metavar="S", help="share of the target that all classes divide (0)")
+    add("--schedule", metavar="NAME", help=f"one of: {', '.join(SCHEDULES)} (step)")
+    add("--warmup", type=_warmup, metavar="SPAN", help="climb to the rate over so many updates, or 1e, or 1/20 (0)")
     add(
         "--lr-drops",
         type=_spans,
         metavar="SPANS",
-        help="when to drop lr, such as 2.5M,3M or 10e,12e or none (the recipe's)",
+        help="when step drops lr, such as 2.5M,3M or 10e,12e or none (the recipe's)",
     )
     add("--drop-factor", type=float, metavar="F", help="what a drop multiplies lr by (0.1)")
     add("--augment", metavar="NAME", help=f"one of: {', '.join(AUGMENTATIONS)} (the recipe's)")
@@ -221,6 +230,17 @@ def _modes(text: str) -> int | tuple[int, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number or several, such as 2 or 2,6, got {text!r}") from None
     return modes[0] if len(modes) == 1 else modes
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be two numbers, such as 0.9,0.999, got {text!r}") from None
+
+
+def _warmup(text: str) -> str:
+    return text + "u" if text.isdecimal() else text
 
 
 def _spans(text: str) -> tuple[str, ...]:

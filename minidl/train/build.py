@@ -29,10 +29,9 @@ from ..layers.dropout import Dropout
 from ..models import MODELS
 from ..models.parts import first_alone
 from ..norm import NormFactory, norm_factory
-from ..optim import SGD
-from ..schedule import Schedule, StepSchedule
 from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
+from .rules import describe_schedule
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
 EVAL_BATCH_GPU = 512  # likewise: launching kernels takes a GPU longer than computing them for a small batch
@@ -145,32 +144,6 @@ def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
             layer.rng = rng
 
 
-def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
-    """Return the optimiser that the configuration describes, or `optimiser`: as it is, or made for the network.
-
-    Raises
-    ------
-    ConfigError
-        If it lacks one of lr, step, zero_grad, state and load_state, or its rate is not the configuration's.
-    """
-    if optimiser is None:
-        return SGD(model, config.lr, config.momentum, config.weight_decay)
-    made = optimiser if hasattr(optimiser, "step") and not isinstance(optimiser, type) else optimiser(model)
-    if missing := [name for name in ("lr", "step", "zero_grad", "state", "load_state") if not hasattr(made, name)]:
-        raise ConfigError(f"optimiser: {type(made).__name__} must have {', '.join(missing)}; see minidl.SGD")
-    if made.lr != config.lr:
-        raise ConfigError(
-            f"optimiser: its lr must be the configuration's, which the schedule starts from, "
-            f"got {made.lr} and {config.lr}; give both the same"
-        )
-    return made
-
-
-def make_schedule(config: Config, plan: dict[str, Any]) -> Schedule:
-    """Return the learning rate as a function of the updates done."""
-    return StepSchedule(config.lr, plan["lr_drops_after_updates"], config.drop_factor)
-
-
 def describe_code(config: Config, given: dict[str, Any]) -> dict[str, Any]:
     """Return the name and the source's sha256 of each part that is not minidl's own.
 
@@ -204,7 +177,11 @@ def _check_size(model: Layer, config: Config, images: ImageFiles) -> None:
 def make_plan(config: Config, batches: int) -> dict[str, Any]:
     """Return the run's length and its drops in every unit; `batches` are an epoch."""
     total = Span.parse(config.length).updates(batches, config.batch_size)
-    drops = sorted(Span.parse(drop).updates(batches, config.batch_size, total) for drop in config.lr_drops)
+    given = config.lr_drops if config.schedule == "step" else ()
+    drops = sorted(Span.parse(drop).updates(batches, config.batch_size, total) for drop in given)
+    warmup = Span.parse(config.warmup or "0u").updates(batches, config.batch_size, total)
+    if warmup > total:
+        raise ConfigError(f"--warmup must be at most the run's {total} updates, got {warmup}; shorten it, such as 1/20")
     return {
         "updates": total,
         "updates_per_epoch": batches,
@@ -212,6 +189,7 @@ def make_plan(config: Config, batches: int) -> dict[str, Any]:
         "touches": total * config.batch_size,
         "lr_drops_after_updates": drops,
         "lr_drops_after_touches": [drop * config.batch_size for drop in drops],
+        **({"warmup_updates": warmup} if warmup else {}),
     }
 
 
@@ -226,11 +204,10 @@ def describe_data(task: Task) -> dict[str, Any]:
 
 def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     """Return the line that says what is about to be trained."""
-    drops = ", ".join(map(str, plan["lr_drops_after_updates"])) or "none"
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
-        f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), lr {config.lr:g} x{config.drop_factor:g} after "
-        f"updates {drops}; {device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
+        f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), {describe_schedule(config, plan)}; "
+        f"{device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
     )
 
 
@@ -259,7 +236,7 @@ def settings(content: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in content["config"].items()
-        if name not in FREE_FIELDS and not (name in NEWER_FIELDS and value == getattr(Config, name))
+        if name not in FREE_FIELDS and not (name in NEWER_FIELDS and _plain(value) == _plain(getattr(Config, name)))
     }
 
 
@@ -276,6 +253,11 @@ def code_identity(content: dict[str, Any]) -> dict[str, Any]:
         for key, value in facts.items()
         if key in ("name", "sha256")
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _count(dataset: Dataset) -> dict[str, int]:

@@ -18,6 +18,7 @@ from ..data import TASKS
 from ..data.image_files import CORRUPT
 from ..models import MODELS
 from ..norm import NORMS
+from . import rules
 from .paper import RECIPES
 from .span import ConfigError, Span
 
@@ -29,7 +30,10 @@ AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
 FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
-NEWER_FIELDS = ("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt")
+NEWER_FIELDS = (
+    *("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt"),
+    *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing"),
+)
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
 
@@ -56,8 +60,10 @@ class Config:
         Lambda, the weight of the newest batch in the running statistics.
     batch_size : int
         N. A last batch that would be smaller is left out, so every update sees N images.
-    lr, momentum, weight_decay : float
-        Those of SGD.
+    lr, weight_decay : float
+        Those of the optimiser.
+    momentum : float
+        That of SGD.
     length : str
         How long to train: a Span in epochs, updates or touches.
     lr_drops : tuple of str
@@ -89,6 +95,19 @@ class Config:
         The side of the images of the task imagenet.
     corrupt : str
         "refuse" or "skip": what to do with an image of imagenet that cannot be decoded.
+    optimiser : str
+        "sgd", "adam" or "adamw".
+    nesterov : bool
+        Nesterov's momentum, of SGD.
+    betas : (float, float)
+        Of Adam and AdamW, as is `eps`.
+    eps : float
+    schedule : str
+        "constant"; "step", which drops at `lr_drops`; or "cosine", which falls to 0 at the end of the run.
+    warmup : str, optional
+        A Span: how long the rate climbs along a line, from a tenth of the schedule's to all of it.
+    label_smoothing : float
+        Of the loss that is trained on; evaluations are without.
 
     Raises
     ------
@@ -124,6 +143,13 @@ class Config:
     norm_at: str = "all"
     image_size: int = 224
     corrupt: str = "refuse"
+    optimiser: str = "sgd"
+    nesterov: bool = False
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    schedule: str = "step"
+    warmup: str | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -136,6 +162,8 @@ class Config:
             ("augment", self.augment, AUGMENTATIONS),
             ("corrupt", self.corrupt, CORRUPT),
             ("dtype", self.dtype, ("float32", "float64")),
+            ("optimiser", self.optimiser, rules.OPTIMISERS),
+            ("schedule", self.schedule, rules.SCHEDULES),
             ("backend", self.backend, (None, *BACKENDS)),
         )
         for field, value, known in choices:
@@ -180,6 +208,7 @@ class Config:
             )
         for drop in self.lr_drops:
             Span.parse(drop)
+        rules.check(self)
         try:
             last = self.lr * self.drop_factor ** len(self.lr_drops)
         except OverflowError:
@@ -301,8 +330,11 @@ def parse_rarer(text: str) -> tuple[str, int]:
 
 
 _WHOLE = ("image_size", "groups", "batch_size", "seed", "device", "eval_every", "checkpoint_every", "threads")
-_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor")
-_TEXT = ("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer")
+_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing")
+_TEXT = (
+    *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),
+    *("optimiser", "schedule", "warmup"),
+)
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -317,6 +349,8 @@ def _checked(name: str, value: Any) -> Any:
             return tuple(operator.index(_no_bool(each)) for each in value)
         if name == "modes" or name in _WHOLE:
             return operator.index(_no_bool(value))
+        if name == "betas":
+            return tuple(float(_no_bool(operator.pos(each))) for each in value)
         if name in _REAL:
             return float(_no_bool(operator.pos(value)))
         if name == "lr_drops":

@@ -18,12 +18,12 @@ from ..data.loader import Batch
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
-from . import build, checkpoint, diverged, finish
+from . import build, checkpoint, diverged, finish, rules
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .named import name_of
 from .progress import Progress
-from .recipes import Config, digest
+from .recipes import Config, digest, recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
@@ -115,15 +115,15 @@ class Trainer:
         with self._backend():
             self._loader, self._test_loader = build.make_loaders(config, self.task, data)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
-            self.optimiser = build.make_optimiser(config, self.model, optimiser)
+            self.optimiser = rules.make_optimiser(config, self.model, optimiser)
         self._plan = build.make_plan(config, len(self._loader))
         self.total = int(self._plan["updates"])
-        self._schedule = build.make_schedule(config, self._plan)
+        self._schedule = rules.make_schedule(config, self._plan)
 
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self._criterion = SoftmaxCrossEntropy()
+        self._criterion = SoftmaxCrossEntropy(config.label_smoothing)
         self._running = Running()
         self._evaluated = 0  # the step of the last evaluation
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
@@ -176,6 +176,8 @@ class Trainer:
             self.folder.make()
             with self.folder:
                 self.folder.start(content)
+        for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
+            self.progress.warn(line)
         self.progress.say(build.describe_run(self.config, self._plan, self.model))
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> None:

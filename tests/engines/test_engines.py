@@ -79,11 +79,14 @@ def layer(name: str, training: bool = True) -> Callable[[str, str], Arrays]:
 
 
 def loss(dtype: str, wide: str) -> Arrays:
-    """Return the loss and its gradient."""
+    """Return the loss and its gradient, without label smoothing and with it."""
     logits, labels = draw(1, 7, 5).astype(dtype).astype(wide), np.array([0, 4, 2, 2, 1, 3, 0])
-    one = SoftmaxCrossEntropy()
-    value = one.forward(to_device(logits), to_device(labels))
-    return {"loss": host(value), "dlogits": host(one.backward())}
+    found = {}
+    for smoothing in (0.0, 0.2):
+        one = SoftmaxCrossEntropy(smoothing)
+        value = one.forward(to_device(logits), to_device(labels))
+        found |= {f"loss {smoothing}": host(value), f"dlogits {smoothing}": host(one.backward())}
+    return found
 
 
 RULES: dict[str, Callable[[Layer], Any]] = {

@@ -214,17 +214,18 @@ def test_relu_gives_what_the_written_one_gives(shape: tuple[int, ...], dtype: st
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("shape", [(1, 3), (5, 7), (130, 4)])
-def test_the_loss_is_the_written_one(shape: tuple[int, int], dtype: str) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_is_the_written_one(shape: tuple[int, int], dtype: str, smoothing: float) -> None:
     logits = draw(1, *shape, dtype=dtype) * 3
     for labels in (np.random.default_rng(2).integers(0, shape[1], shape[0]), np.zeros(shape[0], np.uint8)):
-        expected, p = losses.softmax_cross_entropy(logits, labels)
-        found, q = loss.softmax_cross_entropy(logits, labels)
+        expected, p = losses.softmax_cross_entropy(logits, labels, smoothing)
+        found, q = loss.softmax_cross_entropy(logits, labels, smoothing)
         assert type(found) is type(expected)
         tolerance = TOLERANCE.get(dtype, 3e-6) * 3
         np.testing.assert_allclose(found, expected, rtol=tolerance)
         close(
-            {"p": q, "dlogits": loss.softmax_cross_entropy_backward(q, labels)},
-            {"p": p, "dlogits": losses.softmax_cross_entropy_backward(p, labels)},
+            {"p": q, "dlogits": loss.softmax_cross_entropy_backward(q, labels, smoothing)},
+            {"p": p, "dlogits": losses.softmax_cross_entropy_backward(p, labels, smoothing)},
             tolerance,
         )
 

@@ -110,8 +110,8 @@ def _relu(dtype: str) -> Arrays:
     return {"y": y, "dx": layer.backward(_device(2, *y.shape, dtype=dtype))}
 
 
-def _loss(dtype: str, scale: float) -> Arrays:
-    loss = SoftmaxCrossEntropy()
+def _loss(dtype: str, scale: float, smoothing: float = 0.0) -> Arrays:
+    loss = SoftmaxCrossEntropy(smoothing)
     logits, labels = _device(1, 7, 5, dtype=dtype) * scale, to_device(np.array([3, 0, 4, 4, 1, 2, 0]))
     value = loss.forward(logits, labels)
     return {"loss": value, "dlogits": loss.backward()}
@@ -186,6 +186,7 @@ CASES = {
     "avg_pool, overlapping": Case(lambda dtype: _pool(dtype, AvgPool2d((3, 2), (2, 1), (1, 1)), values=3)),
     "relu": Case(_relu),
     "softmax_cross_entropy": Case(partial(_loss, scale=1.5), 8),
+    "softmax_cross_entropy, smoothed": Case(partial(_loss, scale=1.5, smoothing=0.3), 8),
     "softmax_cross_entropy, far logits": Case(partial(_loss, scale=300.0), 8),
     "sgd": Case(_step(SGD, lr=0.3)),
     "sgd, momentum": Case(_step(SGD, lr=0.3, momentum=0.7, weight_decay=0.1)),

@@ -202,8 +202,12 @@ MUTANTS = {
         ("softmax_cross_entropy", "labels[n] * size + n]", "labels[n] * size]"),
         ("softmax_cross_entropy", "labels[n] >= 0", "labels[n] > 0"),
         ("softmax_cross_entropy", "p[t] / REAL(N)", "p[t]"),
-        ("softmax_cross_entropy", "REAL(1 / double(N))", "1"),
+        ("softmax_cross_entropy", "labels[n] == k ? own", "labels[n] == k ? 1"),
         ("softmax_cross_entropy", "labels[n] == k", "labels[n] != k"),
+        ("softmax_cross_entropy, smoothed", "own * target + rest", "target + rest"),
+        ("softmax_cross_entropy, smoothed", "rest * REAL(sum)", "rest"),
+        ("softmax_cross_entropy, smoothed", "sum += double(logits[k * size + n] - largest)", "sum += 1"),
+        ("softmax_cross_entropy, smoothed", " : 0) - rest", " : 0)"),
     ],
     "sgd": [
         ("sgd", "REAL step = g[t]", "REAL step = -g[t]"),

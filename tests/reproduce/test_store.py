@@ -12,7 +12,7 @@ from minidl.train import build, recipe
 from minidl.train.recipes import FREE_FIELDS, NEWER_FIELDS, Config
 
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
-BASE = replace(recipe(), backend="numpy")
+BASE = replace(recipe(), backend="numpy", momentum=0.7)
 OTHERS = {
     "model": "lenet5",
     "task": "svhn",
@@ -33,6 +33,13 @@ OTHERS = {
     "norm_at": "first",
     "image_size": 64,
     "corrupt": "skip",
+    "optimiser": "adam",
+    "nesterov": True,
+    "betas": (0.8, 0.9),
+    "eps": 1e-4,
+    "schedule": "cosine",
+    "warmup": "5u",
+    "label_smoothing": 0.1,
     "seed": 1,
     "dtype": "float64",
     "backend": "cupy",

@@ -293,9 +293,11 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     flags = {
         "norm": "gn", "modes": 3, "groups": 2, "norm_momentum": 0.3, "batch_size": 7, "lr": 0.03, "momentum": 0.8,
         "weight_decay": 1e-4, "drop_factor": 0.5, "augment": "flip-crop", "seed": 5, "backend": "numpy", "threads": 1,
-        "dtype": "float64", "eval_every": 2, "checkpoint_every": 3,
+        "dtype": "float64", "eval_every": 2, "checkpoint_every": 3, "optimiser": "adam", "betas": [0.8, 0.9],
+        "eps": 1e-4, "schedule": "step", "warmup": "1u", "label_smoothing": 0.1,
     }  # fmt: skip
-    given = [text for name, value in flags.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    texts = {name: "0.8,0.9" if name == "betas" else str(value) for name, value in flags.items()}
+    given = [text for name, value in texts.items() for text in (f"--{name.replace('_', '-')}", value)]
     assert (
         main(
             [
@@ -316,7 +318,7 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
-    newer = {"norm_at": "all", "image_size": 224, "corrupt": "refuse"}
+    newer = {"norm_at": "all", "image_size": 224, "corrupt": "refuse", "nesterov": False}
     assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None, **newer}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()
 
