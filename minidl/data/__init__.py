@@ -1,5 +1,6 @@
-"""Data: readers by format, the catalog, tasks, augmentation and the loader."""
+"""Data: readers by format, the catalog, tasks, your own images, augmentation and the loader."""
 
+from minidl.data.arrays import arrays_task
 from minidl.data.augment import Compose, PadCrop, RandomFlip
 from minidl.data.dataset import Dataset, Task, channel_statistics, data_sha256, rarer
 from minidl.data.device_loader import DeviceLoader
@@ -17,6 +18,7 @@ __all__ = [
     "PadCrop",
     "RandomFlip",
     "Task",
+    "arrays_task",
     "channel_statistics",
     "data_sha256",
     "load_task",

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,8 @@ def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str,
         return None
 
 
-def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Mapping[str, Any]) -> None:
-    """Write an entry, in place of the one there may be.
+def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Callable[[], Mapping[str, Any]]) -> None:
+    """Write an entry, in place of the one there may be; the facts are asked for once all blocks are written.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Mappi
     building.mkdir()
     try:
         described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
-        meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts)}
+        meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts())}
         (building / "meta.json").write_text(json.dumps({"meta": meta, "crc32": _crc(meta)}, indent=1), "utf-8")
         if entry.exists():
             entry.rename(old)

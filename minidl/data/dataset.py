@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,19 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A classification task: a training set, a test set and the names of the classes."""
+    """A classification task: a training set, a test set and the names of the classes.
+
+    Attributes
+    ----------
+    description : tuple of str
+        What `describe` returns.
+    top5 : bool
+        Whether the error of the five highest logits is measured too.
+    facts : dict
+        What a run on it records besides, and must find again when it is resumed: how it was split, images by class.
+    fit : str
+        How an image becomes one of its inputs: see `minidl.data.fit.fit`.
+    """
 
     name: str
     num_classes: int
@@ -51,7 +64,9 @@ class Task:
     train: Dataset
     test: Dataset
     description: tuple[str, ...]
-    top5: bool = False  # whether the error of the five highest logits is measured too
+    top5: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fit: str = "square"
 
     def describe(self) -> list[str]:
         """Return one line a source (images found of the official count, and where from), then what else to know."""
@@ -119,6 +134,28 @@ def channel_statistics(dataset: Dataset) -> tuple[Float, Float]:
     return statistics(dataset.images[start : start + 512] for start in range(0, len(dataset), 512))
 
 
+class Sums:
+    """The exact sums behind `channel_statistics`, taken of images that come in blocks (m, 3, H, W)."""
+
+    def __init__(self) -> None:
+        self.n, self.first, self.second = 0, [0] * 3, [0] * 3
+
+    def add(self, block: NDArray[np.uint8]) -> None:
+        """Count one block."""
+        self.n += block.size // 3
+        for c in range(3):
+            pixels = block[:, c].astype(np.float64).ravel()
+            self.first[c] += int(pixels.sum())  # whole numbers far below 2^53: no rounding
+            self.second[c] += int(pixels @ pixels)
+
+    def statistics(self) -> tuple[Float, Float]:
+        """Return mean and standard deviation of each channel."""
+        n = self.n
+        mean = np.array([s1 / (255 * n) for s1 in self.first])
+        std = [math.sqrt(n * s2 - s1 * s1) / (255 * n) for s1, s2 in zip(self.first, self.second, strict=True)]
+        return mean, np.array(std)
+
+
 def statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[Float, Float]:
     """Compute ``channel_statistics`` of images that come in blocks (m, 3, H, W), exactly.
 
@@ -126,13 +163,7 @@ def statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[Float, Float]:
     >>> statistics(blocks)
     (array([0.5, 0.5, 0.5]), array([0.5, 0.5, 0.5]))
     """
-    n, first, second = 0, [0] * 3, [0] * 3
+    sums = Sums()
     for block in blocks:
-        n += block.size // 3
-        for c in range(3):
-            pixels = block[:, c].astype(np.float64).ravel()
-            first[c] += int(pixels.sum())  # whole numbers far below 2^53: no rounding
-            second[c] += int(pixels @ pixels)
-    mean = np.array([s1 / (255 * n) for s1 in first])
-    std = np.array([math.sqrt(n * s2 - s1 * s1) / (255 * n) for s1, s2 in zip(first, second, strict=True)])
-    return mean, std
+        sums.add(block)
+    return sums.statistics()

@@ -73,6 +73,7 @@ def load_images(
         _dataset(test_images, test_labels, name, len(classes), None),
         lines,
         top5=len(classes) > 5,
+        fit="imagenet",
     )
 
 

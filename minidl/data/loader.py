@@ -78,6 +78,7 @@ class Loader:
         _require("std", bool(np.all(np.asarray(std) > 0)), "above 0", std)
         self.dataset, self.batch_size, self.augment, self.prefetch = dataset, batch_size, augment, prefetch
         self.shuffle, self.drop_last, self.rng, self.dtype = shuffle, drop_last, rng, np.dtype(dtype)
+        self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         self._scale = (1 / (255 * np.asarray(std, np.float64))).astype(dtype)[:, None]  # (C, 1)
         self._shift = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(dtype)[:, None]
         self._given = 0  # batches given of the current epoch

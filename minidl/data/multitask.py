@@ -15,6 +15,7 @@ from minidl.data.dataset import Dataset, Task
 from minidl.data.decode import SPLITS, Found, decode, facts, streams
 from minidl.data.errors import DataError
 from minidl.data.locate import find
+from minidl.data.split import TEST_SHARE
 
 TASKS: dict[str, tuple[Source, ...]] = {
     "multitask": (MNIST, CIFAR10, SVHN, FASHION_MNIST),  # labels 0-9, 10-19, 20-29, 30-39
@@ -23,8 +24,15 @@ TASKS: dict[str, tuple[Source, ...]] = {
     "cifar10": (CIFAR10,),
     "cifar100": (CIFAR100,),
     "svhn": (SVHN,),
-    "imagenet": (),  # image files in a folder a class, not a source of the catalog
+    # not of the catalog: one's own images, and ImageNet's, which stay on the disk
+    "folder": (),
+    "arrays": (),
+    "imagenet": (),
 }
+OWN = ("folder", "arrays")
+
+FITS = {"mnist": "digits", "fashion-mnist": "digits", "multitask": "mixed"}
+"""How an image becomes an input of these tasks (`minidl.data.fit`); of the others it becomes a square."""
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -41,15 +49,18 @@ def load_task(
     image_size: int = 224,
     corrupt: str = "refuse",
     workers: int | None = None,
+    seed: int = 0,
+    test_share: float = TEST_SHARE,
 ) -> Task:
     """Return a task, from ``data_dir``, from the bundled sample, or downloaded.
 
     Parameters
     ----------
     name : str
-        "multitask", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn" or "imagenet".
+        "multitask", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "folder", "arrays" or "imagenet".
     data_dir : path, optional
-        A folder with the sets' files; nothing is downloaded then, and a part of a set is enough.
+        A folder with the sets' files; nothing is downloaded then, and a part of a set is enough. For "folder" the
+        folder of the images, for "arrays" the .npz file.
     sample : bool
         Take the bundled sample instead.
     cache_dir : path, optional
@@ -58,6 +69,9 @@ def load_task(
         Whether downloads and decoding show a bar on stderr, where that is a terminal.
     image_size, corrupt, workers
         For "imagenet", which needs a ``data_dir``: see `minidl.data.image_folder.load_images`.
+    image_size, corrupt, seed, test_share
+        For "folder" and "arrays", which need one too: see `minidl.data.class_folder.load_folder` and
+        `minidl.data.arrays.load_npz`.
 
     Raises
     ------
@@ -78,6 +92,17 @@ def load_task(
         from minidl.data.image_folder import load_images
 
         return load_images(data_dir, name, image_size, corrupt, workers)
+    if name in OWN and data_dir is None:
+        what = "DIR with a folder of images for each class in it" if name == "folder" else "FILE.npz with your arrays"
+        raise DataError(f"{name}: {'not in the bundled sample' if sample else 'your own data'}; give --data-dir {what}")
+    if name == "folder" and data_dir is not None:
+        from minidl.data.class_folder import load_folder
+
+        return load_folder(data_dir, image_size, seed, test_share, corrupt, cache_dir, progress)
+    if name == "arrays" and data_dir is not None:
+        from minidl.data.arrays import load_npz
+
+        return load_npz(data_dir, image_size, seed, test_share)
     if sample:
         found = _find(name, SAMPLE)
         arrays, known = _in_memory(found, progress)
@@ -116,7 +141,7 @@ def _cached(name: str, found: Sequence[Found], folder: Path, progress: bool) -> 
     made, known = streams(parts), facts(found, parts)
     why = "what was written cannot be read back"
     try:
-        cache.store(entry, stamp, made, known)
+        cache.store(entry, stamp, made, lambda: known)
     except OSError as error:
         why = error.strerror or str(error)
     loaded = cache.load(entry, stamp)
@@ -147,7 +172,8 @@ def _task(name: str, found: Sequence[Found], arrays: Arrays, known: Mapping[str,
         return Dataset(images, labels, source, sources, len(class_names), colours, known["sha256"][split])
 
     lines = [_line(f, *counts) for f, *counts in zip(found, *(known["counts"][split] for split in SPLITS), strict=True)]
-    return Task(name, len(class_names), class_names, dataset("train"), dataset("test"), (*lines, *notes))
+    fit = FITS.get(name, "square")
+    return Task(name, len(class_names), class_names, dataset("train"), dataset("test"), (*lines, *notes), fit=fit)
 
 
 def _line(found: Found, train: int, test: int) -> str:

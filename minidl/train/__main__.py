@@ -25,6 +25,8 @@ EPILOG = """\
 examples:
   python -m minidl.train lenet multitask --sample
   python -m minidl.train lenet multitask --data-dir DIR --norm bn --out runs/bn
+  python -m minidl.train lenet folder --data-dir DIR       your own images, DIR/CLASS/IMAGE
+  python -m minidl.train lenet arrays --data-dir FILE.npz  or arrays
   python -m minidl.train --out runs/bn --resume
 
 The defaults are the recipe of the model and task, which --list prints. Spans of training are written 15e (epochs),
@@ -192,8 +194,9 @@ def _make_parser() -> argparse.ArgumentParser:
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
 
-    add("--image-size", type=int, metavar="S", help="side of the images of imagenet (224)")
-    add("--corrupt", metavar="WHAT", help="refuse or skip images of imagenet that cannot be decoded (refuse)")
+    add("--image-size", type=int, metavar="S", help="side of the images of folder, arrays (32) and imagenet (224)")
+    add("--corrupt", metavar="WHAT", help="refuse or skip images of folder and imagenet that cannot be read (refuse)")
+    add("--test-share", type=float, metavar="P", help="share of each class drawn to test on, where none is given (0.2)")
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
@@ -204,7 +207,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("data and results")
     where = group.add_mutually_exclusive_group()
-    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are")
+    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are, or your own")
     where.add_argument("--sample", action="store_const", const=True, help="train on the bundled sample")
     add = group.add_argument
     add("--out", metavar="DIR", help="the run's folder (runs/NAME)")

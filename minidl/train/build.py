@@ -21,9 +21,11 @@ from ..data import (
     RandomFlip,
     Task,
     channel_statistics,
+    data_sha256,
     rarer,
 )
 from ..data.image_files import ImageFiles, ImageLoader
+from ..data.multitask import OWN
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
@@ -126,8 +128,8 @@ def make_model(
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if isinstance(task.train.images, ImageFiles):
-        _check_size(model, config, task.train.images)
+    if isinstance(task.train.images, ImageFiles) or task.name in OWN:
+        _check_size(model, config, task)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
     if not isinstance(config.modes, int) and norms != len(config.modes):
         raise ConfigError(
@@ -164,14 +166,20 @@ def describe_code(config: Config, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_size(model: Layer, config: Config, images: ImageFiles) -> None:
-    """Refuse images of a size that the network does not take."""
+def _check_size(model: Layer, config: Config, task: Task) -> None:
+    """Refuse images of a size that the network does not take, and a network that does not tell all classes apart."""
+    shape = task.train.images.shape[1:]
     try:
-        model.eval().forward(to_device(np.zeros((1, *images.shape[1:]), config.dtype)))
+        logits = model.eval().forward(to_device(np.zeros((1, *shape), config.dtype)))
     except ValueError as error:
-        raise ConfigError(f"--image-size {images.shape[2]} does not fit {config.model}: {error}") from error
+        raise ConfigError(f"--image-size {shape[-1]} does not fit {config.model}: {error}") from error
     finally:
         model.train()
+    if logits.shape != (1, task.num_classes):
+        raise ConfigError(
+            f"{config.model} must give {task.num_classes} logits an image, one a class, got {logits.shape[1:]}; "
+            "make it for num_classes"
+        )
 
 
 def make_plan(config: Config, batches: int) -> dict[str, Any]:
@@ -200,6 +208,30 @@ def describe_data(task: Task) -> dict[str, Any]:
         sha.update(dataset.labels.astype("<i8").tobytes())
         sha.update(np.ascontiguousarray(dataset.images[:: max(1, len(dataset) // 256)]).tobytes())
     return {"train_images": _count(task.train), "test_images": _count(task.test), "data_sha256": sha.hexdigest()}
+
+
+def describe_dataset(task: Task) -> dict[str, Any]:
+    """Return what tells the very data: a sha256 of each set as a whole, how it was split, images by class.
+
+    Image files that stay on the disk have no such hash: reading all of them would take as long as an epoch.
+    """
+    sums = {
+        f"{name}_sha256": data_sha256(dataset)
+        for name, dataset in (("train", task.train), ("test", task.test))
+        if not isinstance(dataset.images, ImageFiles)
+    }
+    return {**sums, **task.facts}
+
+
+def describe_input(task: Task, loader: Loader) -> dict[str, Any]:
+    """Return what `minidl.load` needs: what an image becomes before the network sees it, the names of the classes."""
+    return {
+        "fit": task.fit,
+        "shape": list(task.train.images.shape[1:]),
+        "mean": loader.mean.tolist(),
+        "std": loader.std.tolist(),
+        "class_names": list(task.class_names),
+    }
 
 
 def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
@@ -242,7 +274,13 @@ def settings(content: dict[str, Any]) -> dict[str, Any]:
 
 def identity(content: dict[str, Any]) -> dict[str, Any]:
     """Return all parts of a config.json that decide the numbers and the log."""
-    return {**settings(content), **code_identity(content), **content["data"], **content["plan"]}
+    return {
+        **settings(content),
+        **code_identity(content),
+        **content["data"],
+        **content.get("dataset", {}),
+        **content["plan"],
+    }
 
 
 def code_identity(content: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
 from ..data import TASKS
 from ..data.image_files import CORRUPT
+from ..data.multitask import OWN
+from ..data.split import TEST_SHARE
 from ..models import MODELS
 from ..norm import NORMS
 from . import rules
@@ -32,7 +34,7 @@ FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
 NEWER_FIELDS = (
     *("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt"),
-    *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing"),
+    *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "test_share"),
 )
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -92,9 +94,9 @@ class Config:
     rarer : str, optional
         Make one dataset of a task rarer, such as "svhn/10": train on every tenth of its images.
     image_size : int
-        The side of the images of the task imagenet.
+        The side of the images of the tasks folder, arrays and imagenet.
     corrupt : str
-        "refuse" or "skip": what to do with an image of imagenet that cannot be decoded.
+        "refuse" or "skip": what to do with an image of folder or imagenet that cannot be decoded.
     optimiser : str
         "sgd", "adam" or "adamw".
     nesterov : bool
@@ -108,6 +110,8 @@ class Config:
         A Span: how long the rate climbs along a line, from a tenth of the schedule's to all of it.
     label_smoothing : float
         Of the loss that is trained on; evaluations are without.
+    test_share : float
+        Of each class of folder or arrays, the share that is drawn as its test set where none is given.
 
     Raises
     ------
@@ -150,6 +154,7 @@ class Config:
     schedule: str = "step"
     warmup: str | None = None
     label_smoothing: float = 0.0
+    test_share: float = TEST_SHARE
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -177,9 +182,9 @@ class Config:
                 raise ConfigError(f"{_flag(field)} must be at least 1, got {shown}; give a whole number from 1 up")
         if self.rarer is not None:
             parse_rarer(self.rarer)
-            if self.task == "imagenet":
+            if self.task in ("imagenet", *OWN):
                 raise ConfigError(
-                    f"--rarer takes a dataset of a task, imagenet has one alone, got {self.rarer}; leave it out"
+                    f"--rarer takes a dataset of a task, {self.task} has one alone, got {self.rarer}; leave it out"
                 )
         for field in ("seed", "device"):
             value = getattr(self, field)
@@ -191,6 +196,7 @@ class Config:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "be at least 0 and finite", "try 1e-4"),
             ("norm_momentum", 0 < self.norm_momentum <= 1, "lie in (0, 1]", "try 0.1"),
             ("drop_factor", 0 < self.drop_factor < math.inf, "be positive and finite", "try 0.1"),
+            ("test_share", 0 < self.test_share < 1, "lie in (0, 1)", "try 0.2"),
         ):
             if not holds:
                 raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(self, field)}; {cure}")
@@ -249,7 +255,7 @@ class Config:
             and (value := getattr(self, field.name)) != getattr(usual, field.name)
         ]
         others = [re.sub(r"[^\w.,+-]", "_", text) for text in others]
-        if self.task == "folder":
+        if self.task in OWN:
             others.append(f"{Path(self.data_dir or '').name}{digest({'': os.path.abspath(self.data_dir or '')})[:6]}")
         name = "-".join([self.name(), *others])
         return name if len(name) <= 120 else f"{self.name()[:90]}-{digest(self.to_json())[:16]}"
@@ -290,6 +296,9 @@ class Recipe:
         )
 
 
+_OF_OWN: dict[str, Any] = {"image_size": 32, "batch_size": 16, "lr": 0.02, "length": "30e", "augment": "flip-crop"}
+
+
 def recipes() -> list[Recipe]:
     """Return every recipe, the paper's first."""
     table1 = Recipe(Config(momentum=0.0), "paper, Table 1; no momentum and no weight decay are ours")
@@ -298,12 +307,15 @@ def recipes() -> list[Recipe]:
     return [
         table1,
         *paper,
-        *(Recipe(Config(task=task), one) for task in TASKS if task not in ("multitask", "imagenet")),
+        *(Recipe(Config(task=task), one) for task in TASKS if task not in ("multitask", "imagenet", *OWN)),
+        *(Recipe(Config(task=task, **_OF_OWN), "ours, for some hundred images") for task in OWN),
     ]
 
 
 def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     """Return the configuration of the recipe for this model and task, else of LeNet's, or ResNet18's for imagenet.
+
+    ResNet18 takes images of one's own at 224 × 224, the others at 32 × 32.
 
     Examples
     --------
@@ -313,7 +325,8 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     config = Config(model=model, task=task)  # names the unknown one
     known = {(one.config.model, one.config.task): one.config for one in recipes()}
     others = "resnet18" if task == "imagenet" else "lenet"
-    return known.get((model, task)) or replace(known.get((others, task), config), model=model)
+    found = known.get((model, task)) or replace(known.get((others, task), config), model=model)
+    return replace(found, image_size=224) if task in OWN and model == "resnet18" else found
 
 
 def parse_rarer(text: str) -> tuple[str, int]:
@@ -330,7 +343,7 @@ def parse_rarer(text: str) -> tuple[str, int]:
 
 
 _WHOLE = ("image_size", "groups", "batch_size", "seed", "device", "eval_every", "checkpoint_every", "threads")
-_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing")
+_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share")
 _TEXT = (
     *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),
     *("optimiser", "schedule", "warmup"),

@@ -15,6 +15,7 @@ from .. import __version__
 from ..backend import Array, resolve, use_backend, use_device
 from ..data import Task, load_task
 from ..data.loader import Batch
+from ..data.multitask import OWN
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
@@ -91,6 +92,8 @@ class Trainer:
     ) -> None:
         if model is not None:
             config = replace(config, model=name_of(model))
+        if task is not None and task.name in OWN:
+            config = replace(config, task=task.name)
         self._asked = config
         config = replace(config, backend=resolve(config.backend), threads=config.threads or available_threads())
         self.config = config
@@ -98,6 +101,7 @@ class Trainer:
         self._given = {part: thing for part, thing in self._given.items() if thing is not None}
         self._code = build.describe_code(config, self._given)
         self.folder = None if out is None else RunFolder(out, resume)
+        self._task_given = task is not None and (task.name in OWN or task.name != config.task)
         if self.folder is not None and resume:  # before the data is read, which may take a while
             self._check_settings(self.folder)
         self.progress = Progress(quiet)
@@ -109,6 +113,8 @@ class Trainer:
             image_size=config.image_size,
             corrupt=config.corrupt,
             workers=config.threads,
+            seed=config.seed,
+            test_share=config.test_share,
         )
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
@@ -147,6 +153,11 @@ class Trainer:
                     f"{folder.path} was trained from Python with {part} {facts['name']}; "
                     f"resume it there, with Trainer(config, out, resume=True, {part}=...)"
                 )
+        if there.get("task_given") and not self._task_given:
+            raise RunError(
+                f"{folder.path} was trained from Python with data of its own; "
+                "resume it there, with Trainer(config, out, resume=True, task=...)"
+            )
         asked = {"config": self.config.to_json() | {"backend": there["config"]["backend"]}, "code": self._code}
         check_same_run(
             build.settings(there) | build.code_identity(there),
@@ -156,15 +167,19 @@ class Trainer:
 
     def _open(self, resume: bool) -> None:
         """Start or continue the run's folder, and say what is about to happen."""
-        content = {
+        content: dict[str, Any] = {
             "minidl": __version__,
             "config": build.recorded(self._asked, self.config.backend),
             "data": build.describe_data(self.task),
+            "dataset": build.describe_dataset(self.task),
+            "input": build.describe_input(self.task, self._loader),
             "plan": self._plan,
             "note": build.NOTE,
         }
         if self._code:
             content["code"] = self._code
+        if self._task_given:
+            content["task_given"] = True
         self._identity = build.identity(content)
         for line in self.task.describe():
             self.progress.say(line)
@@ -182,6 +197,8 @@ class Trainer:
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> None:
         there = folder.read_config()
+        if "dataset" not in there:  # a run of an earlier version
+            del content["dataset"]
         content["config"]["backend"] = there["config"]["backend"]  # the run may go on with another: RunFolder.go_on
         self._identity = build.identity(content)
         check_same_run(build.identity(there), self._identity, folder.path)

@@ -208,11 +208,12 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
 def test_resuming_with_other_pixels_is_refused(tmp_path):
     task = tiny_task()
     train(tmp_path / "run", until=2, task=task)
-    images = task.train.images.copy()
-    images[7, 1, 30, 2] ^= 1
-    other = replace(task, train=replace(task.train, images=images))
-    with pytest.raises(RunError, match=r"holds another run: data_sha256 '.{64}' there, '.{64}' asked"):
-        train(tmp_path / "run", resume=True, task=other)
+    for part in ("train", "test"):
+        images = getattr(task, part).images.copy()
+        images[7, 1, 30, 2] ^= 1
+        other = replace(task, **{part: replace(getattr(task, part), images=images)})
+        with pytest.raises(RunError, match=rf"holds another run: .*{part}_sha256 '.{{64}}' there, '.{{64}}' asked"):
+            train(tmp_path / "run", resume=True, task=other)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,11 @@ def test_resuming_with_other_pixels_is_refused(tmp_path):
         ({"modes": 4, "seed": 2}, "modes 3 there, 4 asked; seed 0 there, 2 asked"),
         ({"length": "15u"}, "length '14u' there, '15u' asked"),
         ({"lr_drops": ()}, r"lr_drops \['20', '9u'\] there, \[\] asked"),
-        ({"task": tiny_task(seed=1)}, "train_images {.*} there, {.*} asked; data_sha256 '.{64}' there, '.{64}' asked"),
+        (
+            {"task": tiny_task(seed=1)},
+            "train_images {.*} there, {.*} asked; data_sha256 '.{64}' there, '.{64}' asked; "
+            "train_sha256 '.{64}' there, '.{64}' asked; test_sha256 '.{64}' there, '.{64}' asked",
+        ),
     ],
     ids=str,
 )
