@@ -213,6 +213,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="the run's folder (runs/NAME)")
     add("--resume", action="store_true", help="continue the run in --out; its settings need not be given again")
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
+    add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
     add("--quiet", action="store_true", help="print the result alone")
     return parser

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .record import RunFolder
+from .record import RunFolder, read_losses
 
 
 def draw(
@@ -13,7 +13,8 @@ def draw(
     try:
         from . import plots
 
-        plots.draw_run(history, plan, title, folder.curves_file)
+        losses = read_losses(folder.losses_file) if folder.losses_file.exists() else []
+        plots.draw_run(history, losses, plan, title, folder.curves_file)
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings, or of the disk
         what = " ".join(f"{type(error).__name__}: {error}".split())
         warn(f"{folder.curves_file} could not be drawn ({what}); the run itself is whole")

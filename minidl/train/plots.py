@@ -12,13 +12,17 @@ from .checkpoint import write_atomic
 from .record import read_metrics
 
 
-def draw_run(history: list[dict[str, Any]], plan: dict[str, Any], title: str, path: Path) -> None:
+def draw_run(
+    history: list[dict[str, Any]], losses: list[dict[str, Any]], plan: dict[str, Any], title: str, path: Path
+) -> None:
     """Draw error, loss and (where there are gates) the use of the modes against epochs, as a PNG.
 
     Parameters
     ----------
     history : list of dict
         Evaluations, as metrics.jsonl holds them.
+    losses : list of dict
+        The training loss between them, as losses.jsonl holds it.
     plan : dict
         The "plan" of config.json; dotted lines mark its drops of the learning rate.
     title : str
@@ -28,11 +32,16 @@ def draw_run(history: list[dict[str, Any]], plan: dict[str, Any], title: str, pa
     """
     gates = history[-1].get("gates", {})
     with _own_settings():
-        _draw_run(history, gates, plan, title, path)
+        _draw_run(history, losses, gates, plan, title, path)
 
 
 def _draw_run(
-    history: list[dict[str, Any]], gates: dict[str, Any], plan: dict[str, Any], title: str, path: Path
+    history: list[dict[str, Any]],
+    losses: list[dict[str, Any]],
+    gates: dict[str, Any],
+    plan: dict[str, Any],
+    title: str,
+    path: Path,
 ) -> None:
     figure, axes = _figure(3 if gates else 2)
     epochs = [line["epoch"] for line in history]
@@ -44,6 +53,10 @@ def _draw_run(
     error.plot(epochs, [line["test_error"] for line in history], "k-", lw=2, label="test, all")
     error.set(title="error", ylabel="%", ylim=(0, None))
 
+    if losses:
+        every = losses[0]["step"]
+        name = f"training, each {every} updates" if every > 1 else "training, each update"
+        loss.plot([line["epoch"] for line in losses], [line["train_loss"] for line in losses], "C0", lw=0.8, label=name)
     loss.plot(epochs, [line["train_loss"] for line in history], "k--", lw=1, label="training")
     loss.plot(epochs, [line["test_loss"] for line in history], "k-", lw=2, label="test")
     loss.set(title="loss", ylabel="nats", ylim=(0, None))
@@ -112,7 +125,7 @@ def _finish(ax: Any, points: int) -> None:
     ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
     if points == 1:  # a line through one point shows nothing
         for line in ax.lines:
-            line.set_marker("o")
+            line.set_marker("o" if len(line.get_xdata()) == 1 else "")
 
 
 def _png(figure: Any) -> bytes:

@@ -34,7 +34,7 @@ FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
 NEWER_FIELDS = (
     *("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt"),
-    *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "test_share"),
+    *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "log_every", "test_share"),
 )
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -85,6 +85,8 @@ class Config:
         Which GPU, with cupy; the first that CUDA_VISIBLE_DEVICES leaves by default.
     eval_every, checkpoint_every : int, optional
         In updates; an epoch by default.
+    log_every : int, optional
+        Updates to a line of losses.jsonl; by default 50, and fewer where the run would have less than 200 lines.
     threads : int, optional
         All usable cores by default.
     data_dir : path, optional
@@ -154,6 +156,7 @@ class Config:
     schedule: str = "step"
     warmup: str | None = None
     label_smoothing: float = 0.0
+    log_every: int | None = None
     test_share: float = TEST_SHARE
 
     def __post_init__(self) -> None:
@@ -175,7 +178,16 @@ class Config:
             own = field in ("model", "norm") and isinstance(value, str) and all(value.split(":", 1)) and ":" in value
             if value not in known and not own:
                 raise ConfigError(_unknown(field, value, known))
-        for field in ("modes", "groups", "batch_size", "image_size", "eval_every", "checkpoint_every", "threads"):
+        for field in (
+            "modes",
+            "groups",
+            "batch_size",
+            "image_size",
+            "eval_every",
+            "checkpoint_every",
+            "log_every",
+            "threads",
+        ):
             value = getattr(self, field)
             if value is not None and min(_all(value), default=0) < 1:
                 shown = ",".join(map(str, _all(value)))
@@ -342,7 +354,10 @@ def parse_rarer(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-_WHOLE = ("image_size", "groups", "batch_size", "seed", "device", "eval_every", "checkpoint_every", "threads")
+_WHOLE = (
+    *("image_size", "groups", "batch_size", "seed", "device", "threads"),
+    *("eval_every", "checkpoint_every", "log_every"),
+)
 _REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share")
 _TEXT = (
     *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),

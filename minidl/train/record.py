@@ -19,7 +19,7 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """One run's folder: config.json, metrics.jsonl, summary.json, curves.png and checkpoints/.
+    """One run's folder: config.json, metrics.jsonl, losses.jsonl, summary.json, curves.png and checkpoints/.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.losses_file = self.path / "losses.jsonl"
         self.summary_file = self.path / "summary.json"
         self.curves_file = self.path / "curves.png"
         self.checkpoints = self.path / "checkpoints"
@@ -98,29 +99,29 @@ class RunFolder:
 
     def append(self, evaluation: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns, and not there at all if it raises."""
-        line = _strict(evaluation).encode() + b"\n"
-        new = not self.metrics_file.exists()
-        with self.metrics_file.open("ab", buffering=0) as file:
-            size = file.tell()
-            try:
-                written = 0
-                while written < len(line):
-                    written += file.write(line[written:])
-                os.fsync(file.fileno())
-            except BaseException:
-                file.truncate(size)
-                raise
-        if new:
-            sync_folder(self.path)
+        _append(self.metrics_file, [evaluation], lasting=True)
+
+    def append_losses(self, lines: list[dict[str, Any]], lasting: bool) -> None:
+        """Add lines to losses.jsonl, none of them if it raises; `lasting` ones are on the disk when this returns."""
+        _append(self.losses_file, lines, lasting)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; one cut off by a crash is left out."""
         return read_metrics(self.metrics_file)
 
-    def forget_after(self, step: int) -> list[dict[str, Any]]:
-        """Drop the log's lines after a step, which training from its checkpoint will write again; return the rest."""
-        kept = [line for line in self.read_metrics() if line["step"] <= step]
-        write_atomic(self.metrics_file, b"".join(_strict(line).encode() + b"\n" for line in kept))
+    def forget_after(self, evaluated: int, step: int) -> list[dict[str, Any]]:
+        """Drop what training from a checkpoint will write again; return the evaluations that are left.
+
+        Parameters
+        ----------
+        evaluated, step : int
+            The update of the checkpoint's last evaluation, and that of the checkpoint.
+        """
+        kept = [line for line in self.read_metrics() if line["step"] <= evaluated]
+        write_atomic(self.metrics_file, _lines(kept))
+        if self.losses_file.exists():
+            losses = read_losses(self.losses_file)
+            write_atomic(self.losses_file, _lines([line for line in losses if line["step"] <= step]))
         return kept
 
 
@@ -143,13 +144,22 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the evaluations in a metrics.jsonl, oldest first; a last line cut off by a crash is left out."""
+    return _read(path, ("step", "epoch", "test_error"))
+
+
+def read_losses(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of a losses.jsonl, as `read_metrics` does."""
+    return _read(path, ("step", "epoch", "train_loss"))
+
+
+def _read(path: str | os.PathLike[str], numbers: tuple[str, ...]) -> list[dict[str, Any]]:
     lines = Path(path).read_bytes().split(b"\n") if Path(path).exists() else []
     evaluations = []
     for number, line in enumerate(lines[:-1], start=1):  # a whole line ends with a newline, so the last piece is none
         try:
             evaluation = json.loads(line)
-            whole = isinstance(evaluation, dict) and {"step", "epoch", "test_error"} <= evaluation.keys()
-            if not whole or not math.isfinite(evaluation["step"] + evaluation["epoch"] + evaluation["test_error"]):
+            whole = isinstance(evaluation, dict) and evaluation.keys() >= {*numbers}
+            if not whole or not math.isfinite(sum(evaluation[name] for name in numbers)):
                 raise ValueError
             evaluations.append(evaluation)
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
@@ -208,6 +218,28 @@ def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: P
             f"{path} lacks the evaluation after update {missing}, which the checkpoint has seen; put the file back, "
             "or start a new run with another --out"
         )
+
+
+def _append(path: Path, lines: list[dict[str, Any]], lasting: bool) -> None:
+    data = _lines(lines)
+    new = not path.exists()
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:])
+            if lasting:
+                os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+    if new and lasting:
+        sync_folder(path.parent)
+
+
+def _lines(contents: list[dict[str, Any]]) -> bytes:
+    return b"".join(_strict(content).encode() + b"\n" for content in contents)
 
 
 def _strict(content: dict[str, Any]) -> str:

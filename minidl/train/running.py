@@ -1,7 +1,7 @@
 """Loss and error on the training batches since the last evaluation, without waiting for the device at every step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backend import Array, array_module, to_host
@@ -34,9 +34,15 @@ class Running:
 
     Losses stay on the device until `read`; the loss is the mean over all batches, the error that of every 16th batch,
     the first one included.
+
+    Parameters
+    ----------
+    on_loss : callable, optional
+        Called with the number and the loss of each update, in their order, when they have been read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_loss: Callable[[int, float], None] | None = None) -> None:
+        self._on_loss = on_loss
         self._unread: list[tuple[int, Array, Array]] = []  # (update, loss, sum of the gradients)
         self.reset()
 
@@ -80,6 +86,8 @@ class Running:
                 raise NotFiniteError(update, loss)
             self._loss += loss
             self._batches += 1
+            if self._on_loss is not None:
+                self._on_loss(update, loss)
 
     @property
     def loss(self) -> float | None:

@@ -22,6 +22,7 @@ from ..parallel import available_threads, threads
 from . import build, checkpoint, diverged, finish, rules
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
+from .loss_log import LossLog, usual_interval
 from .named import name_of
 from .progress import Progress
 from .recipes import Config, digest, recipe
@@ -130,7 +131,9 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self._criterion = SoftmaxCrossEntropy(config.label_smoothing)
-        self._running = Running()
+        every = config.log_every or usual_interval(self.total)
+        self._losses = LossLog(every, self.total, self._describe_update, self.folder)
+        self._running = Running(on_loss=self._losses.add)
         self._evaluated = 0  # the step of the last evaluation
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
         self._unshown = 0  # batches the progress bar has not counted
@@ -204,7 +207,7 @@ class Trainer:
         check_same_run(build.identity(there), self._identity, folder.path)
         found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
         if found is None:
-            folder.forget_after(0)
+            folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
             return
         tensors, meta = found
@@ -216,13 +219,14 @@ class Trainer:
             self._loader.load_state(meta["loader"])
             self._dropout.bit_generator.state = meta["random"]["dropout"]
             self._running.load_state(meta["running"])
+            self._losses.load_state(meta.get("losses", self._losses.state()))
             self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"{folder.checkpoints} does not fit the run ({error}); give another --out") from error
         self._saved = (self.step, self._evaluated)
         seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
         check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file)
-        self.history = folder.forget_after(self._evaluated)
+        self.history = folder.forget_after(self._evaluated, self.step)
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
 
@@ -281,6 +285,7 @@ class Trainer:
                     self._torn = True
                     self._update(*next(batches))
                     self._torn = False
+                    self._losses.write_now_and_then(self.step)
                 self.save()
             finally:
                 batches.close()
@@ -313,6 +318,14 @@ class Trainer:
             self.progress.update(self._unshown, self._running)
             self._unshown = 0
 
+    def _describe_update(self, update: int) -> dict[str, Any]:
+        """Return where in the run an update is, as its line in a log has it."""
+        return {
+            "epoch": update / len(self._loader),
+            "touches": update * self.config.batch_size,
+            "lr": self._schedule(update - 1),
+        }
+
     def _read(self) -> None:
         """Fetch the losses that are still on the device."""
         try:
@@ -340,6 +353,7 @@ class Trainer:
     def _evaluate(self, stop: StopSignal) -> dict[str, Any] | None:
         """Measure the test error and log it; None if a signal came meanwhile."""
         self._read()
+        self._losses.write()
         now = time.perf_counter()
         rate = (self.step - self._lap_step) * self.config.batch_size / (now - self._lap)
         sources = self.task.test.sources
@@ -353,9 +367,7 @@ class Trainer:
         self._lap, self._lap_step = time.perf_counter(), self.step
         evaluation = {
             "step": self.step,
-            "epoch": self.step / len(self._loader),
-            "touches": self.step * self.config.batch_size,
-            "lr": self._schedule(self.step - 1),
+            **self._describe_update(self.step),
             "train_loss": self._running.loss,
             "train_error": self._running.error,
             **result,
@@ -383,6 +395,7 @@ class Trainer:
             If the loss or an array of the model is not finite: nothing is written then.
         """
         self._read()
+        self._losses.write(lasting=True)
         if self.folder is None or self._saved == (self.step, self._evaluated):
             return
         tensors = {f"model.{name}": array for name, array in self.model.state().items()}
@@ -397,6 +410,7 @@ class Trainer:
             "evaluated": self._evaluated,
             "best": self.best,
             "running": self._running.state(),
+            "losses": self._losses.state(),
             "loader": self._loader.state(),
             "random": {"dropout": self._dropout.bit_generator.state},
         }

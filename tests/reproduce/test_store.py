@@ -40,6 +40,7 @@ OTHERS = {
     "schedule": "cosine",
     "warmup": "5u",
     "label_smoothing": 0.1,
+    "log_every": 7,
     "seed": 1,
     "dtype": "float64",
     "backend": "cupy",

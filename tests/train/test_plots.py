@@ -3,7 +3,8 @@
 import pytest
 from tiny_run import train
 
-from minidl.train.plots import draw_comparison
+from minidl.train.plots import draw_comparison, draw_run
+from minidl.train.record import read_losses
 
 
 def size(path):
@@ -19,6 +20,16 @@ def test_a_finished_run_has_curves_with_a_panel_for_gates_where_there_are_some(t
     width, height = size(tmp_path / "run" / "curves.png")
     assert width == pytest.approx(panels * 4.8 * 110, abs=1)
     assert height > 300
+
+
+def test_the_losses_between_evaluations_are_in_the_picture(tmp_path):
+    trainer = train(tmp_path / "run", norm="bn", eval_every=14)
+    losses = read_losses(tmp_path / "run" / "losses.jsonl")
+    pictures = []
+    for name, given in (("with", losses), ("without", [])):
+        draw_run(trainer.history, given, trainer._plan, "tiny", tmp_path / f"{name}.png")
+        pictures.append((tmp_path / f"{name}.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 @pytest.mark.usefixtures("no_curves")

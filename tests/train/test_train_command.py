@@ -61,6 +61,7 @@ def test_a_run_leaves_configuration_log_summary_curves_and_checkpoints(finished)
         ".lock",
         "config.json",
         "metrics.jsonl",
+        "losses.jsonl",
         "summary.json",
         "curves.png",
         "checkpoints",
@@ -294,7 +295,7 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
         "norm": "gn", "modes": 3, "groups": 2, "norm_momentum": 0.3, "batch_size": 7, "lr": 0.03, "momentum": 0.8,
         "weight_decay": 1e-4, "drop_factor": 0.5, "augment": "flip-crop", "seed": 5, "backend": "numpy", "threads": 1,
         "dtype": "float64", "eval_every": 2, "checkpoint_every": 3, "optimiser": "adam", "betas": [0.8, 0.9],
-        "eps": 1e-4, "schedule": "step", "warmup": "1u", "label_smoothing": 0.1,
+        "eps": 1e-4, "schedule": "step", "warmup": "1u", "label_smoothing": 0.1, "log_every": 2,
     }  # fmt: skip
     texts = {name: "0.8,0.9" if name == "betas" else str(value) for name, value in flags.items()}
     given = [text for name, value in texts.items() for text in (f"--{name.replace('_', '-')}", value)]

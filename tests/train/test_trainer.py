@@ -10,6 +10,8 @@ from tiny_run import BATCHES, TOTAL, result, tiny_config, tiny_task, train
 
 from minidl.optim import SGD
 from minidl.train import ConfigError, DivergedError, RunError, Trainer, checkpoint
+from minidl.train.loss_log import usual_interval
+from minidl.train.record import read_losses
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -151,6 +153,46 @@ def test_the_training_loss_is_the_mean_over_the_updates_since_the_last_evaluatio
     trainer.run()
     expected = [np.mean(losses[:5]), np.mean(losses[5:10]), np.mean(losses[10:])]
     assert [line["train_loss"] for line in trainer.history] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_loss_log_has_the_mean_over_each_interval_and_the_last_update_ends_it(tmp_path, monkeypatch):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    forward, losses = trainer._criterion.forward, []
+
+    def spy(logits, labels):
+        losses.append(float(forward(logits, labels)))
+        return np.float32(losses[-1])
+
+    monkeypatch.setattr(trainer._criterion, "forward", spy)
+    trainer.run()
+    found = read_losses(tmp_path / "run" / "losses.jsonl")
+    assert [line["step"] for line in found] == [3, 6, 9, 12, 14]
+    expected = [np.mean(losses[start : start + 3]) for start in range(0, TOTAL, 3)]
+    assert [line["train_loss"] for line in found] == pytest.approx(expected, rel=1e-6)
+    assert [line["lr"] for line in found] == pytest.approx([0.05, 0.025, 0.025, 0.0125, 0.0125])
+    assert [line["epoch"] for line in found] == [line["step"] / BATCHES for line in found]
+
+
+def test_a_short_run_logs_each_update_and_a_long_one_every_50(tmp_path):
+    train(tmp_path / "run", log_every=None)
+    assert [line["step"] for line in read_losses(tmp_path / "run" / "losses.jsonl")] == [*range(1, TOTAL + 1)]
+    assert [usual_interval(total) for total in (1, 399, 400, 9999, 10**6)] == [1, 1, 2, 49, 50]
+
+
+def test_lines_of_the_loss_log_after_the_checkpoint_are_written_again(tmp_path, uninterrupted):
+    train(tmp_path / "run", until=8)
+    path = tmp_path / "run" / "losses.jsonl"
+    with path.open("a") as file:  # the process trained on, and was killed before the next checkpoint
+        file.write('{"step": 9, "epoch": 1.5, "touches": 36, "lr": 0.025, "train_loss": 7.0}\n{"step": 12, "ep')
+    train(tmp_path / "run", resume=True)
+    assert result(tmp_path / "run") == uninterrupted
+
+
+def test_a_run_whose_loss_log_is_gone_goes_on_with_a_new_one(tmp_path):
+    train(tmp_path / "run", until=8)
+    (tmp_path / "run" / "losses.jsonl").unlink()
+    train(tmp_path / "run", resume=True)
+    assert [line["step"] for line in read_losses(tmp_path / "run" / "losses.jsonl")] == [9, 12, 14]
 
 
 def test_the_rate_drops_after_the_touches_and_updates_asked_for(monkeypatch):

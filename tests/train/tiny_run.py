@@ -27,7 +27,10 @@ def make_tiny(num_classes, in_channels, norm, rng, dtype):
 
 
 def tiny_config(**changes):
-    """Evaluations after 5, 10, 14 updates; checkpoints after 4, 8, 12, 14; epochs end at 6 and 12; drops at 5 and 9."""
+    """Evaluations after 5, 10, 14 updates; checkpoints after 4, 8, 12, 14; epochs end at 6 and 12; drops at 5 and 9.
+
+    A line of losses.jsonl is of 3 updates, the last of 2.
+    """
     settings = {
         "model": "tiny",
         "norm": "mn",
@@ -41,6 +44,7 @@ def tiny_config(**changes):
         "augment": "flip-crop",
         "eval_every": 5,
         "checkpoint_every": 4,
+        "log_every": 3,
         "threads": 1,
     }
     return Config(**{**settings, **changes})
@@ -66,7 +70,8 @@ def train(out, until=None, resume=False, task=None, **changes):
 
 
 def result(out):
-    """Return all that must repeat: the last checkpoint's bytes and the log without times."""
+    """Return all that must repeat: the last checkpoint's bytes, and the logs without times."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     log = [{name: value for name, value in line.items() if name not in TIME_FIELDS} for line in lines]
-    return max((out / "checkpoints").iterdir()).read_bytes(), json.dumps(log)
+    losses = (out / "losses.jsonl").read_text()
+    return max((out / "checkpoints").iterdir()).read_bytes(), json.dumps(log) + losses
