@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl import log
+
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
 
 NAMES = ("numpy", "numba", "cupy", "auto")
@@ -114,12 +116,12 @@ def resolve(name: str | None = None) -> str:
         reason = why_not()
         if reason is None:
             if reasons:
-                print(f"minidl: backend auto: {each}, since {'; '.join(reasons)}", file=sys.stderr)
+                log.warn("minidl", f"backend auto: {each}, since {'; '.join(reasons)}")
             return each
         if name == each:
             raise BackendError(f"backend {each} cannot be used: {reason}")
         reasons.append(reason)
-    print(f"minidl: backend auto: numpy, since {'; and '.join(reasons)}", file=sys.stderr)
+    log.warn("minidl", f"backend auto: numpy, since {'; and '.join(reasons)}")
     return "numpy"
 
 

@@ -11,11 +11,18 @@ import pytest
 import strict
 from hypothesis import settings
 
-from minidl import use_backend
+from minidl import log, use_backend
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Iterator[None]:
+    """Show what minidl says as a command does: pytest's own handler would take it from the outputs."""
+    with log.plainly():
+        yield
 
 
 @pytest.fixture(autouse=True)

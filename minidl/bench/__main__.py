@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidl import device
+from minidl import device, log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import on_gpu, resolve, use_backend, use_device
 from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, record, table
@@ -52,6 +52,7 @@ Exit status: 0 done, 1 something needed cannot be used, 2 wrong arguments, 130 i
 _complain = partial(complain, "minidl.bench")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)

@@ -1,7 +1,6 @@
 """Image files that act as one read-only array, decoded as they are asked for, by several processes."""
 
 import os
-import sys
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl import log
 from minidl.backend import to_device
 from minidl.data.errors import DataError
 from minidl.data.image_decode import Corrupt, Decoded, begin, decode_all
@@ -58,7 +58,7 @@ class Decoder:
             raise DataError(f"{corrupt}; get the file again, remove it, or give --corrupt skip")
         if corrupt.path not in self.named:
             self.named.add(corrupt.path)
-            print(f"minidl: {corrupt}; skipped", file=sys.stderr)
+            log.warn("minidl", f"{corrupt}; skipped")
 
     def _running(self) -> Executor | None:
         if self._pool is None:

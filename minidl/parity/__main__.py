@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidl import device
+from minidl import device, log
 from minidl.backend import NAMES, BackendError, resolve
 from minidl.command_line import Parser, complain
 from minidl.parity.cases import GROUPS, TOLERANCES, cases
@@ -26,6 +26,7 @@ _ROW = "{:4} {:58} {:7} {:26} {:>8} {:>8} {:>8} {:>9} {:>9}"
 _complain = partial(complain, "minidl.parity")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = _make_parser().parse_args(argv)

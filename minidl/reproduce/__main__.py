@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 
+from minidl import log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import BackendError
 from minidl.command_line import Parser, complain
@@ -28,6 +29,7 @@ Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong argumen
 _complain = partial(complain, "minidl.reproduce")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = _make_parser().parse_args(argv)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
 from ..command_line import Parser, complain, say
@@ -39,6 +40,7 @@ SIGINT, SIGTERM or SIGHUP, saved.
 _complain = partial(complain, "minidl.train")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     parser = _make_parser()

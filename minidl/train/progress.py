@@ -1,10 +1,12 @@
-"""What a run says while it goes: lines on standard output, a progress bar on standard error."""
+"""What a run says while it goes: lines through `minidl.log`, a progress bar on standard error."""
 
 import sys
 from typing import Any
 
-from ..command_line import drop
+from .. import log
 from .running import Running
+
+_NAME = "minidl.train"
 
 
 class Progress:
@@ -36,34 +38,22 @@ class Progress:
             self._bar.update(images)
 
     def say(self, line: str) -> None:
-        """Print a line above the bar; an output that takes nothing any more costs the line, never the run."""
+        """Say a line above the bar."""
         if self.quiet:
             return
         if self._bar is None:
-            _print(line, sys.stdout)
+            log.inform(_NAME, line)
         else:
             self._bar.clear()
-            _print(line, sys.stdout)
+            log.inform(_NAME, line)
             self._bar.refresh()
 
     def warn(self, line: str) -> None:
-        """Print a line on standard error, quiet or not."""
-        _print(f"minidl.train: {line}", sys.stderr)
+        """Say a line as a warning, quiet or not."""
+        log.warn(_NAME, line)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _print(line: str, stream: Any) -> None:
-    if stream is None:
-        return
-    try:
-        print(line, file=stream, flush=True)
-    except UnicodeEncodeError:
-        encoding = stream.encoding or "ascii"
-        print(line.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
-    except OSError:
-        drop(stream)

@@ -17,7 +17,6 @@ Four rules for the functions that are compiled here:
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from typing import Any, TypeVar, overload
 import numba
 from numba.core import event
 from numba.core.compiler import Compiler
+
+from minidl import log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,7 +114,7 @@ class _Announcer(event.Listener):  # type: ignore[misc]
             return
         if self.spent > _NOTICED:
             self.announced = True
-            print("minidl: compiling for this processor, a few seconds, this once", file=sys.stderr, flush=True)
+            log.warn("minidl", "compiling for this processor, a few seconds, this once")
         if self.depth == 0:
             self.started = time.perf_counter()
         self.depth += 1
