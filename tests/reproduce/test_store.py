@@ -41,6 +41,7 @@ OTHERS = {
     "warmup": "5u",
     "label_smoothing": 0.1,
     "log_every": 7,
+    "test_share": 0.25,
     "seed": 1,
     "dtype": "float64",
     "backend": "cupy",

@@ -74,4 +74,4 @@ def result(out):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     log = [{name: value for name, value in line.items() if name not in TIME_FIELDS} for line in lines]
     losses = (out / "losses.jsonl").read_text()
-    return max((out / "checkpoints").iterdir()).read_bytes(), json.dumps(log) + losses
+    return max((out / "checkpoints").iterdir()).read_bytes(), json.dumps([log, losses])
