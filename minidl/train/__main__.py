@@ -217,6 +217,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
     add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
+    add("--tensorboard", metavar="DIR", help="write the numbers for TensorBoard too, into DIR/NAME of the run")
     add("--quiet", action="store_true", help="print the result alone")
     return parser
 

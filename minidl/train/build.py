@@ -258,9 +258,10 @@ def describe_machine(config: Config) -> dict[str, Any]:
 
 
 def recorded(config: Config, backend: str | None) -> dict[str, Any]:
-    """Return a configuration as config.json holds it: a data folder is found again from any other folder."""
-    data_dir = config.data_dir and os.path.abspath(os.path.expanduser(config.data_dir))
-    return config.to_json() | {"backend": backend, "data_dir": data_dir}
+    """Return a configuration as config.json holds it: its folders are found again from any other folder."""
+    folders = {name: getattr(config, name) for name in ("data_dir", "tensorboard")}
+    found = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in folders.items()}
+    return config.to_json() | {"backend": backend, **found}
 
 
 def settings(content: dict[str, Any]) -> dict[str, Any]:

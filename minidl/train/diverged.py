@@ -1,8 +1,10 @@
 """What a run raises, and keeps, when a number of an update or of an evaluation is not finite."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from ..backend import Array, to_host
 from ..layers.base import Layer
@@ -63,6 +65,15 @@ def in_evaluation(loss: float, step: int, model: Layer, batches: Iterable[tuple[
         + (f", first in {where}" if where else "")
         + "; lower --lr and start anew with another --out"
     )
+
+
+def check_state(tensors: Mapping[str, np.ndarray], step: int) -> None:
+    """Raise DivergedError unless every array of a run's state is finite."""
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise DivergedError(
+                f"{name} is not finite after update {step}; lower --lr and start anew with another --out"
+            )
 
 
 def _dump(folder: RunFolder | None, model: Layer, random: dict[str, Any], x: Array, labels: Array, update: int) -> str:

@@ -29,7 +29,7 @@ __all__ = ["Config", "ConfigError", "Recipe", "Span", "digest", "parse_rarer", "
 AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
 
 # Fields that change neither the numbers nor the log: a run may be resumed with others.
-FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every")
+FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every", "tensorboard")
 
 # Fields that came later: left out of what identifies a run while at their defaults, so that older runs stay the same.
 NEWER_FIELDS = (
@@ -87,6 +87,8 @@ class Config:
         In updates; an epoch by default.
     log_every : int, optional
         Updates to a line of losses.jsonl; by default 50, and fewer where the run would have less than 200 lines.
+    tensorboard : path, optional
+        Where TensorBoard looks for runs: this one's numbers go into a folder there with the name of its own.
     threads : int, optional
         All usable cores by default.
     data_dir : path, optional
@@ -157,6 +159,7 @@ class Config:
     warmup: str | None = None
     label_smoothing: float = 0.0
     log_every: int | None = None
+    tensorboard: str | os.PathLike[str] | None = None
     test_share: float = TEST_SHARE
 
     def __post_init__(self) -> None:
@@ -371,7 +374,7 @@ def _checked(name: str, value: Any) -> Any:
     if value is None and optional:
         return None
     try:
-        if name == "data_dir":
+        if name in ("data_dir", "tensorboard"):
             return os.fspath(value)
         if name == "modes" and not hasattr(value, "__index__"):
             return tuple(operator.index(_no_bool(each)) for each in value)

@@ -29,6 +29,7 @@ from .recipes import Config, digest, recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
+from .tensorboard import TensorBoard, events_folder
 
 
 class Trainer:
@@ -131,8 +132,9 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self._criterion = SoftmaxCrossEntropy(config.label_smoothing)
+        self._board = TensorBoard(events_folder(config, self.folder), self.progress.warn)
         every = config.log_every or usual_interval(self.total)
-        self._losses = LossLog(every, self.total, self._describe_update, self.folder)
+        self._losses = LossLog(every, self.total, self._describe_update, self.folder, self._board.losses)
         self._running = Running(on_loss=self._losses.add)
         self._evaluated = 0  # the step of the last evaluation
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
@@ -271,6 +273,7 @@ class Trainer:
             StopSignal() as stop,
         ):
             warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
+            self._board.begin(self.step)
             self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
             try:
                 while True:
@@ -290,6 +293,7 @@ class Trainer:
             finally:
                 batches.close()
                 self.progress.close()
+                self._board.close()
                 self._seconds += time.perf_counter() - self._started
             return self._finish()
 
@@ -376,6 +380,7 @@ class Trainer:
         }
         if self.folder is not None:
             self.folder.append(evaluation)  # first: where it fails, the evaluation is due again
+        self._board.evaluation(evaluation)
         self._running.reset()
         self._evaluated = self.step
         self.history.append(evaluation)
@@ -400,11 +405,7 @@ class Trainer:
             return
         tensors = {f"model.{name}": array for name, array in self.model.state().items()}
         tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
-        for name, array in tensors.items():
-            if not np.isfinite(array).all():
-                raise DivergedError(
-                    f"{name} is not finite after update {self.step}; lower --lr and start anew with another --out"
-                )
+        diverged.check_state(tensors, self.step)
         meta = {
             "identity_sha256": digest(self._identity),
             "evaluated": self._evaluated,
