@@ -49,6 +49,7 @@ class Layer:
         self.training = True
         self.needs_dx = True
         self._kept: Any = None
+        self._output_shape: tuple[int, ...] | None = None  # of the last forward, where a Sequential or Residual called
 
     def forward(self, x: Array) -> Array:
         """Return y and keep what backward needs."""
@@ -125,6 +126,18 @@ class Layer:
         """Return the number of trained values in the tree."""
         return sum(int(p.size) for _, layer in self.named_layers() for p in layer.params.values())
 
+    def __str__(self) -> str:
+        """Return a table of the tree: settings, output shapes once they are known, and parameters."""
+        from minidl.layers.show import table
+
+        return table(self) if any(True for _ in self.children()) else repr(self)
+
+    def __repr__(self) -> str:
+        """Return the layer's settings, as its constructor takes them."""
+        from minidl.layers.show import name_and_settings
+
+        return name_and_settings(self)
+
     # -- saving and loading --------------------------------------------------------------------------------------
 
     def _named_arrays(self) -> dict[str, Array]:
@@ -192,6 +205,7 @@ class Sequential(Layer):
         """Return the last layer's output."""
         for layer in self.layers:
             x = layer.forward(x)
+            layer._output_shape = x.shape
         return x
 
     def backward(self, dy: Array) -> Array:
@@ -217,6 +231,9 @@ class Residual(Layer):
         """Return branch(x) + shortcut(x)."""
         shortcut = self.shortcut.forward(x) if hasattr(self, "shortcut") else x
         branch = self.branch.forward(x)
+        self.branch._output_shape = branch.shape
+        if hasattr(self, "shortcut"):
+            self.shortcut._output_shape = shortcut.shape
         if branch.shape != shortcut.shape:
             raise ValueError(
                 f"Residual.forward: branch and shortcut must give one shape, got {branch.shape} and {shortcut.shape}; "
