@@ -59,10 +59,14 @@ class TensorBoard:
 
     def losses(self, line: dict[str, Any]) -> None:
         """Write a line of losses.jsonl."""
+        if self._writer is None:
+            return
         self._scalars(line["step"], {"loss/train": line["train_loss"], "lr": line["lr"]})
 
     def evaluation(self, line: dict[str, Any]) -> None:
         """Write an evaluation, as metrics.jsonl holds it."""
+        if self._writer is None:
+            return
         tags = {
             "loss/test": line["test_loss"],
             "error/test": line["test_error"],
@@ -80,8 +84,6 @@ class TensorBoard:
         self._writer = None
 
     def _scalars(self, step: int, tags: dict[str, float]) -> None:
-        if self._writer is None:
-            return
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in tags.items()]
