@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..backend import Array, resolve, use_backend, use_device
-from ..data import Task, load_task
+from ..data import Task
 from ..data.loader import Batch
 from ..data.multitask import OWN
 from ..layers.base import Layer
@@ -29,6 +29,7 @@ from .recipes import Config, digest, recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
+from .stored import under
 
 
 class Trainer:
@@ -106,17 +107,7 @@ class Trainer:
         if self.folder is not None and resume:  # before the data is read, which may take a while
             self._check_settings(self.folder)
         self.progress = Progress(quiet)
-        self.task = task or load_task(
-            config.task,
-            data_dir=config.data_dir,
-            sample=config.sample,
-            progress=self.progress.bars,
-            image_size=config.image_size,
-            corrupt=config.corrupt,
-            workers=config.threads,
-            seed=config.seed,
-            test_share=config.test_share,
-        )
+        self.task = task or build.find_task(config, self.progress.bars)
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
         with self._backend():
@@ -183,7 +174,7 @@ class Trainer:
             content["code"] = self._code
         if self._task_given:
             content["task_given"] = True
-        self._identity = build.identity(content)
+        self._identity, self._about = build.identity(content), build.about(content)
         for line in self.task.describe():
             self.progress.say(line)
         if self.folder is not None and resume:
@@ -203,7 +194,7 @@ class Trainer:
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
         content["config"]["backend"] = there["config"]["backend"]  # the run may go on with another: RunFolder.go_on
-        self._identity = build.identity(content)
+        self._identity, self._about = build.identity(content), build.about(content)
         check_same_run(build.identity(there), self._identity, folder.path)
         found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
         if found is None:
@@ -214,8 +205,8 @@ class Trainer:
         if meta.get("identity_sha256") != digest(self._identity):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
         try:
-            self.model.load_state(_under(tensors, "model."))
-            self.optimiser.load_state(_under(tensors, "optimiser."))
+            self.model.load_state(under(tensors, "model."))
+            self.optimiser.load_state(under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])
             self._dropout.bit_generator.state = meta["random"]["dropout"]
             self._running.load_state(meta["running"])
@@ -407,6 +398,7 @@ class Trainer:
                 )
         meta = {
             "identity_sha256": digest(self._identity),
+            "run": self._about,
             "evaluated": self._evaluated,
             "best": self.best,
             "running": self._running.state(),
@@ -438,7 +430,3 @@ class Trainer:
             self.folder.write_summary(summary)
             finish.draw(self.folder, self.history, self._plan, self.config.name(), self.progress.warn)
         return summary
-
-
-def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
