@@ -33,7 +33,7 @@ def _draw(confusion: Confusion, title: str) -> bytes:
     counts = confusion.counts
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    side = min(4.0 + 0.42 * K, 18.0)
+    side = min(4.0 + 0.42 * K, 14.0)
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()
@@ -51,7 +51,7 @@ def _draw(confusion: Confusion, title: str) -> bytes:
                 if counts[i, j]:
                     colour = "white" if shares[i, j] > 0.55 else "black"
                     ax.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=small)
-    figure.colorbar(image, ax=ax, shrink=0.8, label="share of the true class's images")
+    figure.colorbar(image, ax=ax, shrink=0.6, fraction=0.05, label="share of the true class's images")
     figure.suptitle(_plain(title), fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
