@@ -274,9 +274,12 @@ def describe_machine(config: Config) -> dict[str, Any]:
 
 
 def recorded(config: Config, backend: str | None) -> dict[str, Any]:
-    """Return a configuration as config.json holds it: a data folder is found again from any other folder."""
-    data_dir = config.data_dir and os.path.abspath(os.path.expanduser(config.data_dir))
-    return config.to_json() | {"backend": backend, "data_dir": data_dir}
+    """Return a configuration as config.json holds it: its paths are found again from any other folder."""
+    paths = {
+        name: path and os.path.abspath(os.path.expanduser(path))
+        for name, path in (("data_dir", config.data_dir), ("start_from", config.start_from))
+    }
+    return config.to_json() | {"backend": backend, **paths}
 
 
 def settings(content: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +299,8 @@ def identity(content: dict[str, Any]) -> dict[str, Any]:
         **content["data"],
         **content.get("dataset", {}),
         **content["plan"],
+        **({"stages": content["stages"]} if content.get("stages") else {}),
+        **({"started_from_sha256": content["from"]["checkpoint_sha256"]} if "from" in content else {}),
     }
 
 

@@ -319,7 +319,14 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
-    newer = {"norm_at": "all", "image_size": 224, "corrupt": "refuse", "nesterov": False, "test_share": 0.2}
+    newer = {
+        "norm_at": "all",
+        "image_size": 224,
+        "corrupt": "refuse",
+        "nesterov": False,
+        "test_share": 0.2,
+        "start_from": None,
+    }
     assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None, **newer}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()
 
