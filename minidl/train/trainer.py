@@ -229,6 +229,7 @@ class Trainer:
             )
         self._earlier = content.get("stages", [])
         self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
+        self._losses.ends.update(stages.ends(self._earlier))
         return content
 
     def _take_over(
