@@ -17,6 +17,7 @@ from minidl.models import NIN, VGG13, LeNet, LeNet1989, ResNet18, ResNet20, ResN
 from minidl.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, norm_factory
 from minidl.optim import SGD
 from minidl.parallel import threads
+from minidl.trained import load
 
 __all__ = [
     "NIN",
@@ -50,6 +51,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Tanh",
     "array_module",
+    "load",
     "norm_factory",
     "threads",
     "to_device",

@@ -116,6 +116,8 @@ def _read(file: Path) -> StoredRun:
         config = Config.from_json(content["config"])
         if content.get("went_on"):
             raise ReproduceError(f"{file.parent} was trained with two backends; move it away to train the run anew")
+        if content.get("stages"):
+            raise ReproduceError(f"{file.parent} was extended while it went on; move it away to train the run anew")
         summary_file = file.with_name("summary.json")
         summary = json.loads(summary_file.read_text()) if summary_file.exists() else None
         finished = summary is not None and summary["status"] == "finished" and summary["best"] and summary["last"]

@@ -29,7 +29,11 @@ examples:
   python -m minidl.train lenet folder --data-dir DIR       your own images, DIR/CLASS/IMAGE
   python -m minidl.train lenet arrays --data-dir FILE.npz  or arrays
   python -m minidl.train --out runs/bn --resume
+  python -m minidl.train --out runs/bn --resume --epochs 30
+  python -m minidl.train lenet folder --data-dir DIR --from runs/bn
 
+A run is resumed with the settings it has; they need not be given again. With a longer --epochs, --updates or --touches
+it is extended, finished or not: from there on the learning rate is that of a run of the new length at the same update.
 The defaults are the recipe of the model and task, which --list prints. Spans of training are written 15e (epochs),
 50000u (updates), 2.5M or 900k or 2500000 (touches: training images seen) or 5/7 (share of the run).
 Exit status: 0 done; 1 the run's folder, the machine or the backend cannot be used; 2 wrong arguments; 3 the loss, a
@@ -108,6 +112,8 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
         return None
     there = read_config(out)
     asked = {"config": build.recorded(config, resolve(config.backend)), "code": build.describe_code(config, {})}
+    if there.get("stages"):  # it was extended: not the run that such a command makes
+        return None
     same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
     if not same or any(there["config"].get(name) != asked["config"][name] for name in ("data_dir", "sample")):
         return None
@@ -213,7 +219,8 @@ def _make_parser() -> argparse.ArgumentParser:
     where.add_argument("--sample", action="store_const", const=True, help="train on the bundled sample")
     add = group.add_argument
     add("--out", metavar="DIR", help="the run's folder (runs/NAME)")
-    add("--resume", action="store_true", help="continue the run in --out; its settings need not be given again")
+    add("--resume", action="store_true", help="continue the run in --out, with more --epochs extend it")
+    add("--from", dest="start_from", metavar="RUN", help="start with the weights of another run, or of a checkpoint")
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
     add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")

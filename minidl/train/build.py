@@ -22,6 +22,7 @@ from ..data import (
     Task,
     channel_statistics,
     data_sha256,
+    load_task,
     rarer,
 )
 from ..data.image_files import ImageFiles, ImageLoader
@@ -41,6 +42,21 @@ NOTE = (
     "Drops given as shares scale with the run: "
     "the paper's, after 2.5 M and 3.0 M of its 3.5 M touches, are 5/7 and 6/7 of it."
 )
+
+
+def find_task(config: Config, progress: bool = False) -> Task:
+    """Return the data that a configuration names."""
+    return load_task(
+        config.task,
+        data_dir=config.data_dir,
+        sample=config.sample,
+        progress=progress,
+        image_size=config.image_size,
+        corrupt=config.corrupt,
+        workers=config.threads,
+        seed=config.seed,
+        test_share=config.test_share,
+    )
 
 
 def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[Loader, Loader]:
@@ -258,9 +274,9 @@ def describe_machine(config: Config) -> dict[str, Any]:
 
 
 def recorded(config: Config, backend: str | None) -> dict[str, Any]:
-    """Return a configuration as config.json holds it: its folders are found again from any other folder."""
-    folders = {name: getattr(config, name) for name in ("data_dir", "tensorboard")}
-    found = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in folders.items()}
+    """Return a configuration as config.json holds it: its paths are found again from any other folder."""
+    paths = {name: getattr(config, name) for name in ("data_dir", "start_from", "tensorboard")}
+    found = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in paths.items()}
     return config.to_json() | {"backend": backend, **found}
 
 
@@ -281,7 +297,14 @@ def identity(content: dict[str, Any]) -> dict[str, Any]:
         **content["data"],
         **content.get("dataset", {}),
         **content["plan"],
+        **({"stages": content["stages"]} if content.get("stages") else {}),
+        **({"started_from_sha256": content["from"]["checkpoint_sha256"]} if "from" in content else {}),
     }
+
+
+def about(content: dict[str, Any]) -> dict[str, Any]:
+    """Return those parts of a config.json that are needed to use the network, for a checkpoint that stands alone."""
+    return {"config": settings(content), **{part: content[part] for part in ("code", "input") if part in content}}
 
 
 def code_identity(content: dict[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def evaluate(
     sources: tuple[str, ...],
     stop: Callable[[], bool] = lambda: False,
     top5: bool = False,
+    watch: Callable[[Array, Array], None] | None = None,
 ) -> dict[str, Any] | None:
     """Return the model's loss and error in eval mode; the model is in training mode afterwards.
 
@@ -77,6 +78,8 @@ def evaluate(
         Asked before every batch; True ends the evaluation without a result.
     top5 : bool
         Measure the share of images too whose class is not among the five highest logits.
+    watch : callable, optional
+        Called with the logits and the labels of each batch.
 
     Returns
     -------
@@ -108,6 +111,8 @@ def evaluate(
                 higher = ~(logits <= own[:, None])  # NaN counts as higher, so that it is never right
                 outside = outside + (higher.sum(axis=1) >= 5).sum()
             gates.add()
+            if watch is not None:
+                watch(logits, labels)
     finally:
         model.train()
     loss = sum(value * n for value, n in zip(numbers(losses), sizes, strict=True))

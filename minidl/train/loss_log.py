@@ -33,6 +33,11 @@ class LossLog:
         Where losses.jsonl is; None keeps nothing.
     listener : callable, optional
         Called with each line when it is written.
+
+    Attributes
+    ----------
+    ends : set of int
+        The updates that end a line whatever `every` is.
     """
 
     def __init__(
@@ -43,7 +48,7 @@ class LossLog:
         folder: RunFolder | None,
         listener: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.every, self.total = every, total
+        self.every, self.ends = every, {total}
         self._describe, self._folder, self._listener = describe, folder, listener
         self._sum, self._count = 0.0, 0
         self._lines: list[dict[str, Any]] = []  # not written yet
@@ -52,7 +57,7 @@ class LossLog:
         """Take in the loss of an update."""
         self._sum += loss
         self._count += 1
-        if update % self.every == 0 or update == self.total:
+        if update % self.every == 0 or update in self.ends:
             self._lines.append({"step": update, **self._describe(update), "train_loss": self._sum / self._count})
             self._sum, self._count = 0.0, 0
 

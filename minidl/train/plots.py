@@ -31,7 +31,7 @@ def draw_run(
         The file to write.
     """
     gates = history[-1].get("gates", {})
-    with _own_settings():
+    with own_settings():
         _draw_run(history, losses, gates, plan, title, path)
 
 
@@ -86,7 +86,7 @@ def draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.P
     path : path
         The file to write.
     """
-    with _own_settings():
+    with own_settings():
         _draw_comparison(runs, Path(path))
 
 
@@ -135,7 +135,7 @@ def _png(figure: Any) -> bytes:
 
 
 @contextmanager
-def _own_settings() -> Iterator[None]:
+def own_settings() -> Iterator[None]:
     """Draw with matplotlib's defaults: neither TeX nor fonts of the user's settings are needed."""
     backend = os.environ.get("MPLBACKEND")
     os.environ["MPLBACKEND"] = "agg"  # read when matplotlib is imported; no other is used here

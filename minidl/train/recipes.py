@@ -35,6 +35,7 @@ FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every", "t
 NEWER_FIELDS = (
     *("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt"),
     *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "log_every", "test_share"),
+    "start_from",
 )
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -116,6 +117,8 @@ class Config:
         Of the loss that is trained on; evaluations are without.
     test_share : float
         Of each class of folder or arrays, the share that is drawn as its test set where none is given.
+    start_from : path, optional
+        Another run, or one of its checkpoints, whose weights the network starts with.
 
     Raises
     ------
@@ -161,6 +164,7 @@ class Config:
     log_every: int | None = None
     tensorboard: str | os.PathLike[str] | None = None
     test_share: float = TEST_SHARE
+    start_from: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -374,7 +378,7 @@ def _checked(name: str, value: Any) -> Any:
     if value is None and optional:
         return None
     try:
-        if name in ("data_dir", "tensorboard"):
+        if name in ("data_dir", "start_from", "tensorboard"):
             return os.fspath(value)
         if name == "modes" and not hasattr(value, "__index__"):
             return tuple(operator.index(_no_bool(each)) for each in value)

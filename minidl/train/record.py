@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,11 @@ class RunFolder:
     def write_config(self, content: dict[str, Any]) -> None:
         """Write config.json."""
         write_atomic(self.config_file, _pretty(content))
+
+    def extend(self, content: dict[str, Any]) -> None:
+        """Write the config.json of a run that is longer now; the summary of the shorter one goes."""
+        self.summary_file.unlink(missing_ok=True)
+        self.write_config(content)
 
     def go_on(self, backend: str, step: int, warn: Callable[[str], None]) -> None:
         """Note in config.json, and say, if the run goes on after `step` updates with another backend than before."""
@@ -201,16 +206,23 @@ def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> 
         )
 
 
-def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: Path) -> None:
+def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: Path, ends: Sequence[int] = ()) -> None:
     """Refuse to continue a log that lacks evaluations which the checkpoint has: of the updates to `evaluated`.
+
+    They are due after every `every` updates, and after each of `ends`.
 
     Raises
     ------
     RunError
         With the first one that is missing.
     """
-    due = [*range(every, evaluated + 1, every)]
-    due += [evaluated] if evaluated % every else []
+    due = sorted(
+        {
+            *range(every, evaluated + 1, every),
+            *(end for end in ends if end < evaluated),
+            *([evaluated] * (evaluated > 0)),
+        }
+    )
     there = [line["step"] for line in history]
     if there != due:
         missing = next((step for step in due if step not in there), evaluated)

@@ -13,13 +13,13 @@ import numpy as np
 
 from .. import __version__
 from ..backend import Array, resolve, use_backend, use_device
-from ..data import Task, load_task
+from ..data import Task
 from ..data.loader import Batch
 from ..data.multitask import OWN
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
-from . import build, checkpoint, diverged, finish, rules
+from . import build, checkpoint, diverged, finish, rules, stages, transfer
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
@@ -29,6 +29,7 @@ from .recipes import Config, digest, recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
+from .stored import under
 from .tensorboard import TensorBoard, events_folder
 
 
@@ -44,7 +45,8 @@ class Trainer:
     out : path, optional
         Where to keep the run; nothing is written without it.
     resume : bool
-        Continue the run in `out` where its newest whole checkpoint stands.
+        Continue the run in `out` where its newest whole checkpoint stands. With a longer `config.length` than it had
+        it is extended: from there on the learning rate is that of a run of this length at the same update.
     quiet : bool
         Print nothing and show no bar.
     task : Task, optional
@@ -107,17 +109,7 @@ class Trainer:
         if self.folder is not None and resume:  # before the data is read, which may take a while
             self._check_settings(self.folder)
         self.progress = Progress(quiet)
-        self.task = task or load_task(
-            config.task,
-            data_dir=config.data_dir,
-            sample=config.sample,
-            progress=self.progress.bars,
-            image_size=config.image_size,
-            corrupt=config.corrupt,
-            workers=config.threads,
-            seed=config.seed,
-            test_share=config.test_share,
-        )
+        self.task = task or build.find_task(config, self.progress.bars)
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
         with self._backend():
@@ -126,7 +118,8 @@ class Trainer:
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
         self._plan = build.make_plan(config, len(self._loader))
         self.total = int(self._plan["updates"])
-        self._schedule = rules.make_schedule(config, self._plan)
+        self._earlier: list[stages.Stage] = []
+        self._schedule = stages.make_schedule(config, self._plan, self._earlier)
 
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -163,10 +156,11 @@ class Trainer:
                 f"{folder.path} was trained from Python with data of its own; "
                 "resume it there, with Trainer(config, out, resume=True, task=...)"
             )
-        asked = {"config": self.config.to_json() | {"backend": there["config"]["backend"]}, "code": self._code}
+        asked = {"config": build.recorded(self._asked, there["config"]["backend"]), "code": self._code}
+        length = {"length": there["config"].get("length")}  # it may be given anew: stages
         check_same_run(
-            build.settings(there) | build.code_identity(there),
-            build.settings(asked) | build.code_identity(asked),
+            build.settings(there) | build.code_identity(there) | length,
+            build.settings(asked) | build.code_identity(asked) | length,
             folder.path,
         )
 
@@ -185,39 +179,70 @@ class Trainer:
             content["code"] = self._code
         if self._task_given:
             content["task_given"] = True
-        self._identity = build.identity(content)
         for line in self.task.describe():
             self.progress.say(line)
         if self.folder is not None and resume:
             with self.folder:
-                self._resume(self.folder, content)
+                content = self._resume(self.folder, content)
                 self.folder.go_on(str(self.config.backend), self.step, self.progress.warn)
-        elif self.folder is not None:
-            self.folder.make()
-            with self.folder:
-                self.folder.start(content)
+        else:
+            self._start_from(content)
+            if self.folder is not None:
+                self.folder.make()
+                with self.folder:
+                    self.folder.start(content)
+        self._identity, self._about = build.identity(content), build.about(content)
         for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
             self.progress.warn(line)
         self.progress.say(build.describe_run(self.config, self._plan, self.model))
 
-    def _resume(self, folder: RunFolder, content: dict[str, Any]) -> None:
+    def _start_from(self, content: dict[str, Any]) -> None:
+        """Take the weights of the run to start from, and note it."""
+        if self.config.start_from is not None:
+            where = content["config"]["start_from"]
+            content["from"] = transfer.start_from(self.model, where, content["config"], self.task.num_classes)
+            self.progress.say(transfer.describe(content["from"], len(self.model.state())))
+
+    def _resume(self, folder: RunFolder, content: dict[str, Any]) -> dict[str, Any]:
+        """Take over the state of the newest checkpoint; return the run's config.json, which may have a new stage."""
         there = folder.read_config()
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
         content["config"]["backend"] = there["config"]["backend"]  # the run may go on with another: RunFolder.go_on
-        self._identity = build.identity(content)
-        check_same_run(build.identity(there), self._identity, folder.path)
+        length, content["config"]["length"] = content["config"]["length"], there["config"]["length"]
+        extended = length != content["config"]["length"]
+        content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
+        check_same_run(build.identity(there), build.identity(content), folder.path)
         found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
         if found is None:
+            self._start_from(content)
+            check_same_run(build.identity(there), build.identity(content), folder.path)
             folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
-            return
-        tensors, meta = found
-        if meta.get("identity_sha256") != digest(self._identity):
+        else:
+            self._take_over(folder, *found, content)
+        if extended:
+            content = stages.begin(there, length, self._plan, self.step, folder.path)
+            folder.extend(content)
+            before = content["stages"][-1]["length"]
+            self.progress.say(
+                f"{folder.path} is extended from {before} to {length} after update {self.step}: "
+                f"from here on the learning rate is that of a run of {length}"
+            )
+        self._earlier = content.get("stages", [])
+        self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
+        self._losses.ends.update(stages.ends(self._earlier))
+        return content
+
+    def _take_over(
+        self, folder: RunFolder, tensors: dict[str, np.ndarray], meta: dict[str, Any], content: dict[str, Any]
+    ) -> None:
+        """Go on from a checkpoint of the run that `content` describes."""
+        if meta.get("identity_sha256") not in stages.digests(content):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
         try:
-            self.model.load_state(_under(tensors, "model."))
-            self.optimiser.load_state(_under(tensors, "optimiser."))
+            self.model.load_state(under(tensors, "model."))
+            self.optimiser.load_state(under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])
             self._dropout.bit_generator.state = meta["random"]["dropout"]
             self._running.load_state(meta["running"])
@@ -227,7 +252,8 @@ class Trainer:
             raise RunError(f"{folder.checkpoints} does not fit the run ({error}); give another --out") from error
         self._saved = (self.step, self._evaluated)
         seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
-        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file)
+        ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
+        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file, ends)
         self.history = folder.forget_after(self._evaluated, self.step)
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
@@ -343,7 +369,10 @@ class Trainer:
         return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels)
 
     def _evaluation_due(self) -> bool:
-        return self._evaluated < self.step and (self.step % self._eval_every() == 0 or self.step == self.total)
+        return self._evaluated < self.step and (self._is_due(self.step))
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._eval_every() == 0 or step in (self.total, *stages.ends(self._earlier))
 
     def _eval_every(self) -> int:
         return self.config.eval_every or len(self._loader)
@@ -408,6 +437,7 @@ class Trainer:
         diverged.check_state(tensors, self.step)
         meta = {
             "identity_sha256": digest(self._identity),
+            "run": self._about,
             "evaluated": self._evaluated,
             "best": self.best,
             "running": self._running.state(),
@@ -437,9 +467,6 @@ class Trainer:
         }
         if self.folder is not None and self._finished():
             self.folder.write_summary(summary)
-            finish.draw(self.folder, self.history, self._plan, self.config.name(), self.progress.warn)
+            plan = {**self._plan, "lr_drops_after_updates": stages.drops(self._plan, self._earlier)}
+            finish.draw(self.folder, self.history, plan, self.config.name(), self.progress.warn)
         return summary
-
-
-def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

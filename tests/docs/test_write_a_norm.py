@@ -1,49 +1,22 @@
 """docs/write-a-norm.md, word for word: its files are written, its commands run."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from following import DOCS, commands_of, files_of, follow, run
 
-import minidl
 from minidl.train import RunError, Trainer, recipe
 
-PAGE = Path(minidl.__file__).parents[1] / "docs" / "write-a-norm.md"
+PAGE = DOCS / "write-a-norm.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the pages are not beside an installed package")
-
-
-def files_of(page):
-    """Return {name: content} of the page's Python files, each named in its first line."""
-    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.S)
-    return dict(blocks)
-
-
-def commands_of(page):
-    return re.findall(r"^\$ (.*)$", page, re.M)
-
-
-def run(folder, command):
-    """Run a command of the page, and return what it prints."""
-    words = command.replace("python", sys.executable, 1)
-    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "PYTHONWARNINGS": "error"}
-    env["MINIDL_BACKEND"] = "numpy"  # else a command says which it took
-    done = subprocess.run(["bash", "-c", words], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """A folder in which somebody followed the page, and what each command printed."""
     folder = tmp_path_factory.mktemp("page")
-    page = PAGE.read_text("utf-8")
-    for name, content in files_of(page).items():
-        (folder / name).write_text(content, "utf-8")
-    return folder, {command: run(folder, command) for command in commands_of(page)}
+    return folder, follow(folder, PAGE.read_text("utf-8"))
 
 
 def test_the_page_has_its_files_and_commands():

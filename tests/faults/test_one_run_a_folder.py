@@ -85,6 +85,7 @@ OTHER = {
     "backend": "cupy", "eval_every": 3, "sample": True, "rarer": "svhn/10", "norm_at": "first",
     "image_size": 64, "corrupt": "skip", "optimiser": "adam", "nesterov": True, "betas": (0.8, 0.9), "eps": 1e-4,
     "schedule": "cosine", "warmup": "5u", "label_smoothing": 0.1, "log_every": 7, "test_share": 0.25,
+    "start_from": "runs/other",
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ OTHERS = {
     "label_smoothing": 0.1,
     "log_every": 7,
     "test_share": 0.25,
+    "start_from": "runs/other",
     "seed": 1,
     "dtype": "float64",
     "backend": "cupy",

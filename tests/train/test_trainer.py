@@ -263,7 +263,6 @@ def test_resuming_with_other_pixels_is_refused(tmp_path):
     [
         ({"lr": 0.07}, "lr 0.05 there, 0.07 asked"),
         ({"modes": 4, "seed": 2}, "modes 3 there, 4 asked; seed 0 there, 2 asked"),
-        ({"length": "15u"}, "length '14u' there, '15u' asked"),
         ({"lr_drops": ()}, r"lr_drops \['20', '9u'\] there, \[\] asked"),
         (
             {"task": tiny_task(seed=1)},

@@ -1,0 +1,127 @@
+"""The data that a trained network is measured on: the run's own test set, or any other with its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minidl.data import DataError, Dataset, Task, data_sha256
+from minidl.data.class_folder import find_images, load_all
+from minidl.data.image_files import ImageFiles
+from minidl.data.split import count_by_class
+from minidl.train import build
+from minidl.train.recipes import Config
+from minidl.train.record import RunError
+from minidl.trained import Classifier
+
+
+@dataclass(frozen=True)
+class TestData:
+    """A test set with the network's labels.
+
+    Attributes
+    ----------
+    task : Task
+    own : bool
+        Whether it is the very test set of the run.
+    what : str
+        Which data it is, in words.
+    """
+
+    task: Task
+    own: bool
+    what: str
+
+
+def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestData:
+    """Return the data to measure a network on.
+
+    Parameters
+    ----------
+    net : Classifier
+    where : object
+        The run, to be named.
+    asked : dict
+        Any of task, data_dir, sample in place of the run's own. Of a folder of images that has no test folder all are
+        taken, unless they are those of the run.
+
+    Raises
+    ------
+    DataError
+        The data cannot be had, or its classes or its images do not fit the network.
+    RunError
+        The run was given its data from Python, and none is asked for.
+    """
+    if net.record.get("task_given") and not asked:
+        raise RunError(
+            f"{where} was trained from Python with data of its own; "
+            "give --task and --data-dir, or evaluate it there: minidl.load(run).evaluate(task)"
+        )
+    config = net.config
+    if "data_dir" in asked or "sample" in asked or "task" in asked:
+        config = replace(config, data_dir=None, sample=False)
+    task_name = asked.get("task", config.task)
+    size = net.shape[-1] if task_name in ("folder", "arrays", "imagenet") else config.image_size
+    augment = "none"  # which goes with every task
+    config = replace(config, **{**asked, "image_size": size, "augment": augment, "rarer": None})
+    task = _folder(net, config) if task_name == "folder" else build.find_task(config)
+    task = relabelled(task, net.class_names)
+    if task.test.images.shape[1:] != net.shape:
+        raise DataError(f"{task.name}: its images are {task.test.images.shape[1:]}, the network takes {net.shape}")
+    if not len(task.test):
+        raise DataError(f"{task.name}: no test images were found; add some")
+    own = is_own(task, net.record)
+    return TestData(task, own, f"{task.name}, " + ("the run's own test set" if own else "not the run's test set"))
+
+
+def is_own(task: Task, record: Mapping[str, Any]) -> bool:
+    """Whether a task's test set is the very one that a run recorded."""
+    there = record.get("dataset", {})
+    if "test_sha256" in there and not isinstance(task.test.images, ImageFiles):
+        return bool(data_sha256(task.test) == there["test_sha256"])
+    return bool(build.describe_data(task) == record.get("data"))
+
+
+def _folder(net: Classifier, config: Config) -> Task:
+    """Return a folder's images, divided as the run's where they are as many, else all of them."""
+    if config.data_dir is None:
+        return build.find_task(config)  # which says what is missing
+    there = net.record.get("dataset", {})
+    try:
+        found = find_images(config.data_dir, config.seed, config.test_share)
+        same = found.class_names == net.class_names and all(
+            count_by_class(found.labels[part], found.class_names) == there.get(f"{part}_images_by_class")
+            for part in ("train", "test")
+        )
+    except DataError:
+        same = False
+    if same and is_own(task := build.find_task(config), net.record):
+        return task
+    return load_all(config.data_dir, net.class_names, config.image_size, net.fit, config.corrupt)
+
+
+def relabelled(task: Task, class_names: Sequence[str]) -> Task:
+    """Return a task with the labels of a network: its classes are found by name, or by name behind the data set's.
+
+    Raises
+    ------
+    DataError
+        The network does not know one of the classes.
+    """
+    if tuple(task.class_names) == tuple(class_names):
+        return task
+    place = {name: k for k, name in enumerate(class_names)}
+    source = task.test.sources[0] if len(task.test.sources) == 1 else ""
+    found = [place.get(name, place.get(f"{source} {name}")) for name in task.class_names]
+    if None in found:
+        unknown = task.class_names[found.index(None)]
+        known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+        raise DataError(
+            f"{task.name}: the network does not know the class {unknown}, it knows {known}; give data of these classes"
+        )
+    labels = np.array(found, np.int64)[task.test.labels]
+    test: Dataset = replace(task.test, labels=labels, num_classes=len(class_names), kept_sha256=None)
+    return replace(task, test=test, num_classes=len(class_names), class_names=tuple(class_names))

@@ -1,0 +1,117 @@
+"""The command: `python -m minidl.predict RUN IMAGE...`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..backend import NAMES as BACKENDS
+from ..backend import BackendError
+from ..command_line import Parser, complain, say
+
+BATCH = 64
+EPILOG = """\
+examples:
+  python -m minidl.predict runs/photos new/1.jpg new/2.png
+  python -m minidl.predict runs/photos new --top 1      every image in a folder and below
+
+A line an image: its name, the likeliest class and its probability, and the next ones.
+Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the checkpoint, or one of
+the images, cannot be read (the others are answered).
+"""
+
+_complain = partial(complain, "minidl.predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    args = _make_parser().parse_args(argv)
+    if args.top < 1:
+        return _complain(2, f"--top must be at least 1, got {args.top}; give a whole number from 1 up")
+    from ..data import DataError
+    from ..train.checkpoint import CheckpointError
+    from ..train.record import RunError
+
+    try:
+        return _predict(args)
+    except (RunError, BackendError) as error:
+        return _complain(1, error)
+    except (DataError, CheckpointError) as error:
+        return _complain(4, error)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted")
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from ..data import DataError
+    from ..trained import load
+
+    net = load(args.run, backend=args.backend)
+    status = 0
+    waiting: list[np.ndarray] = []
+    names: list[str] = []
+
+    def answer() -> None:
+        if names:
+            prediction = net.predict(np.concatenate(waiting))
+            for name, best in zip(names, prediction.top(args.top, net.class_names), strict=True):
+                (first, probability), *others = best
+                more = ", ".join(f"{other} {p:.3f}" for other, p in others)
+                say(f"{name}: {first} {probability:.3f}" + (f" ({more})" if more else ""))
+        waiting.clear()
+        names.clear()
+
+    for path in _images(args.images):
+        try:
+            pixels = net.inputs(path)
+        except DataError as error:
+            answer()  # in the order that was asked for
+            status = _complain(4, error)
+            continue
+        waiting.append(pixels)
+        names.append(path)
+        if len(names) == BATCH:
+            answer()
+    answer()
+    return status
+
+
+def _images(given: Sequence[str]) -> Iterator[str]:
+    """Yield the paths, and for a folder those of all images in it and below."""
+    from ..data import DataError
+    from ..data.class_folder import SUFFIXES
+
+    for path in given:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        found = sorted(str(file) for file in Path(path).rglob("*") if file.name.lower().endswith(SUFFIXES))
+        if not found:
+            raise DataError(f"{path}: no image in this folder (a file that ends in {' '.join(SUFFIXES)}); give others")
+        yield from found
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m minidl.predict",
+        description="Say what is in images, by a trained network; they are cropped and resized as in training.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the run's folder, or a file in its checkpoints")
+    add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    add("--top", type=int, default=3, metavar="K", help="how many classes to name (3)")
+    add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)} (numpy)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

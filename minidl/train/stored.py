@@ -1,0 +1,102 @@
+"""What a run or a checkpoint holds of its network: found by a folder's or a file's name."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from .record import RunError, read_config
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint and the record that belongs to it.
+
+    Attributes
+    ----------
+    where : Path
+        As it was asked for.
+    run : Path or None
+        The run's folder; None for a checkpoint that is alone.
+    file : Path
+        The checkpoint.
+    record : dict
+        The run's config.json, or the part of it that a checkpoint has.
+    tensors : dict
+        The arrays of the checkpoint.
+    step : int
+    """
+
+    where: Path
+    run: Path | None
+    file: Path
+    record: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    step: int
+
+
+def find(where: Path) -> Stored:
+    """Return the newest whole checkpoint of a run's folder, or the checkpoint that is named, with its record.
+
+    Raises
+    ------
+    RunError
+        There is nothing of the kind there, or it was written by a version that did not record what is needed.
+    CheckpointError
+        The checkpoint is damaged.
+    """
+    where = where.expanduser()
+    if where.is_dir():
+        if not (where / "config.json").exists():
+            raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
+        for path in reversed(steps := checkpoint.list_steps(where / "checkpoints")):
+            try:
+                tensors, meta = checkpoint.load(path)
+                return _stored(where, where, path, read_config(where), tensors, meta)
+            except checkpoint.CheckpointError as error:
+                if path == steps[0]:
+                    raise
+                print(f"minidl: {error}", file=sys.stderr)
+        raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
+    if not where.exists():
+        raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
+    tensors, meta = checkpoint.load(where)
+    run = where.absolute().parent.parent
+    beside = where.parent.name == "checkpoints" and (run / "config.json").exists()
+    record = read_config(run) if beside else meta.get("run")
+    if record is None:
+        raise RunError(f"{where}: its run is not known; give a file in the checkpoints of a run's folder")
+    return _stored(where, run if beside else None, where, record, tensors, meta)
+
+
+def _stored(
+    where: Path, run: Path | None, file: Path, record: dict[str, Any], tensors: dict[str, np.ndarray], meta: Any
+) -> Stored:
+    if "input" not in record:
+        record = {**record, "input": _input_of_older_run(where, record)}
+    return Stored(where, run, file, record, tensors, int(meta["step"]))
+
+
+def _input_of_older_run(where: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what an earlier version did not record of a run's inputs, from its data."""
+    from ..data import DataError
+    from . import build
+    from .recipes import Config
+    from .span import ConfigError
+
+    try:
+        config = Config.from_json(record["config"])
+        task = build.find_task(config)
+        return build.describe_input(task, build.make_loaders(config, task, np.random.default_rng(0))[0])
+    except (DataError, ConfigError) as error:
+        raise RunError(f"{where}: an earlier version trained it, and its data is needed once more ({error})") from error
+
+
+def under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,106 @@
+"""A run that starts from another's weights: what is taken, what stays as drawn, and what is recorded of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..layers.base import Layer
+from .record import RunError
+from .stored import find, under
+
+NETWORK = ("model", "norm", "norm_at", "modes", "groups", "per_mode_affine", "image_size")
+
+
+def start_from(model: Layer, where: str | os.PathLike[str], record: dict[str, Any], num_classes: int) -> dict[str, Any]:
+    """Give a network the parameters and running statistics of another run, and return what to record of it.
+
+    The two networks must be the same but for the number of classes: an array whose shape differs in that number alone
+    stays as drawn, with the other arrays of its layer.
+
+    Parameters
+    ----------
+    model : Layer
+        As it was drawn.
+    where : path
+        The other run's folder, or a checkpoint.
+    record : dict
+        The "config" of the new run, to name what differs.
+    num_classes : int
+        Of the new run.
+
+    Raises
+    ------
+    RunError
+        There is no such run, or its network is another one.
+    CheckpointError
+        Its checkpoint is damaged.
+    """
+    found = find(Path(where))
+    theirs, own = under(found.tensors, "model."), model.state()
+    classes = len(found.record["input"]["class_names"])
+    fresh = set()
+    for path, layer in model.named_layers():
+        names = [f"{path}.{name}" if path else name for name in (*layer.params, *layer.buffers)]
+        shapes = [(own[name].shape, theirs[name].shape) for name in names if name in theirs]
+        if any(mine != other and _differ_in_classes(mine, other, num_classes, classes) for mine, other in shapes):
+            fresh.update(names)
+    unlike = [
+        name
+        for name in {**own, **theirs}
+        if name not in fresh and (name not in own or name not in theirs or own[name].shape != theirs[name].shape)
+    ]
+    if unlike:
+        raise RunError(f"{where} cannot be started from: {_difference(unlike, own, theirs, found.record, record)}")
+    model.load_state({name: array if name in fresh else theirs[name] for name, array in own.items()})
+    return {
+        "run": str(found.run or found.file.absolute()),
+        "checkpoint": found.file.name,
+        "checkpoint_sha256": hashlib.sha256(found.file.read_bytes()).hexdigest(),
+        "step": found.step,
+        "name": _name(found.record),
+        "class_names": list(found.record["input"]["class_names"]),
+        "as_drawn": sorted(fresh),
+    }
+
+
+def describe(origin: dict[str, Any], arrays: int) -> str:
+    """Return what was taken, in one line."""
+    fresh = origin["as_drawn"]
+    rest = f"; {', '.join(fresh)} as drawn, for another number of classes" if fresh else ""
+    return (
+        f"starting from {origin['run']} after update {origin['step']}: {arrays - len(fresh)} of {arrays} arrays{rest}"
+    )
+
+
+def _differ_in_classes(mine: tuple[int, ...], other: tuple[int, ...], classes: int, their_classes: int) -> bool:
+    return len(mine) == len(other) and all(
+        a == b or (a, b) == (classes, their_classes) for a, b in zip(mine, other, strict=True)
+    )
+
+
+def _difference(
+    unlike: list[str],
+    own: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    record: dict[str, Any],
+    asked: dict[str, Any],
+) -> str:
+    """Return how two networks differ: by their settings, else by the first array."""
+    settings = [
+        f"{name} {record['config'][name]!r} there, {asked[name]!r} asked"
+        for name in NETWORK
+        if name in record["config"] and record["config"][name] != asked[name]
+    ]
+    name = unlike[0]
+    shapes = [f"{array[name].shape}" if name in array else "none" for array in (theirs, own)]
+    array = f"{name} is {shapes[0]} there, {shapes[1]} here"
+    return f"{'; '.join([*settings, array])}; start with the same network"
+
+
+def _name(record: dict[str, Any]) -> str:
+    return f"{record['config']['model']} {record['config']['task']}"

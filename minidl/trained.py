@@ -1,0 +1,325 @@
+"""A trained network, ready to use: `minidl.load`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl.backend import on_gpu, resolve, to_host, use_backend
+from minidl.layers.base import Layer
+
+if TYPE_CHECKING:
+    from minidl.data import Dataset, Loader, Task
+    from minidl.train import Config
+
+BATCH = 128
+Images = Any  # what `Classifier.predict` takes
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of M images.
+
+    Attributes
+    ----------
+    probabilities : float (M, num_classes)
+        The softmax of the logits.
+    labels : int64 (M,)
+        The class of the highest probability.
+    names : list of str
+        Its name, for each image.
+    """
+
+    probabilities: NDArray[Any]
+    labels: NDArray[np.int64]
+    names: list[str]
+
+    def top(self, k: int, class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """Return for each image the k likeliest classes with their probabilities, the likeliest first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return [
+            [(class_names[i], float(row[i])) for i in best] for best, row in zip(order, self.probabilities, strict=True)
+        ]
+
+
+class Classifier:
+    """A trained network with what its inputs and its classes are; `minidl.load` makes it.
+
+    Attributes
+    ----------
+    network : Layer
+        In evaluation mode, with the weights and the running statistics of the checkpoint.
+    class_names : tuple of str
+    config : Config
+        Of the run.
+    step : int
+        Updates that the checkpoint has seen.
+    shape : (int, int, int)
+        Of an input, (3, H, W).
+    mean, std : float64 (3,)
+        An input is (pixel/255 − mean)/std, channel by channel.
+    record : dict
+        The run's config.json, or of a checkpoint that is alone as much of it as that holds.
+    """
+
+    def __init__(
+        self,
+        network: Layer,
+        config: Config,
+        record: dict[str, Any],
+        step: int,
+        tensors: dict[str, NDArray[Any]],
+    ) -> None:
+        self.network, self.config, self.record, self.step = network, config, record, step
+        self.tensors = tensors
+        about = record["input"]
+        self.class_names = tuple(about["class_names"])
+        self.shape = (int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2]))
+        self.mean, self.std = np.array(about["mean"]), np.array(about["std"])
+        self.fit = str(about["fit"])
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.config.name()} after update {self.step}; {len(self.class_names)} classes)"
+
+    def predict(self, images: Images) -> Prediction:
+        """Return what the network says of images, each made an input as in training.
+
+        Parameters
+        ----------
+        images : path, Pillow image, uint8 array, or a sequence of these
+            An array is one image (H, W), (H, W, 3) or (3, H, W), or several (M, H, W, 3) or (M, 3, H, W). A sequence
+            may mix kinds and sizes.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read or decoded.
+        ValueError
+            An array is no image.
+
+        Examples
+        --------
+        >>> import minidl
+        >>> net = minidl.load("runs/photos")  # doctest: +SKIP
+        >>> net.predict("new/1.jpg").names  # doctest: +SKIP
+        ['goldfish']
+        """
+        from minidl.data import Dataset
+
+        pixels = self.inputs(images)
+        zeros = np.zeros(len(pixels), np.int64)
+        loader = self.loader(Dataset(pixels, zeros, zeros, ("",), len(self.class_names)))
+        found = [np.zeros((0, len(self.class_names)))]
+        with self._computing():
+            found += [softmax(to_host(self.network.forward(x))) for x, _, _ in loader]
+        probabilities = np.concatenate(found[1:] or found)
+        labels = probabilities.argmax(axis=1)
+        return Prediction(probabilities, labels, [self.class_names[i] for i in labels])
+
+    def inputs(self, images: Images) -> NDArray[np.uint8]:
+        """Return images as uint8 (M, 3, H, W), cropped and resized as in training: see `predict`."""
+        single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
+        if isinstance(images, np.ndarray):
+            if images.ndim == 4 and images.shape[1:] == self.shape and images.dtype == np.uint8:
+                return images
+            single = images.ndim <= 3
+        each = [images] if single else list(images)
+        made = np.empty((len(each), *self.shape), np.uint8)
+        for i, image in enumerate(each):
+            made[i] = self._input(image)
+        return made
+
+    def _input(self, image: Any) -> NDArray[np.uint8]:
+        from minidl.data import DataError
+        from minidl.data.fit import fit, fit_file
+
+        size = self.shape[-1]
+        if self.shape[-2] != size:
+            raise ValueError(f"predict: this network's inputs are no squares; give uint8 arrays (M, *{self.shape})")
+        if isinstance(image, str | os.PathLike):
+            try:
+                return fit_file(image, size, self.fit)
+            except ValueError as error:
+                raise DataError(f"{os.fspath(image)}: {error}; mend it, or leave it out") from error
+        if not hasattr(image, "convert"):
+            from PIL import Image
+
+            image = Image.fromarray(_as_picture(np.asarray(image)))
+        return fit(image, size, self.fit)
+
+    def loader(self, dataset: Dataset) -> Loader:
+        """Return the batches of a data set as in the evaluations of training: in order, normalised."""
+        from minidl.data import DeviceLoader, Loader
+        from minidl.data.image_files import ImageFiles, ImageLoader
+
+        kind: Any = DeviceLoader if on_gpu(self.config.backend) else Loader
+        kind = ImageLoader if isinstance(dataset.images, ImageFiles) else kind
+        batch = max(self.config.batch_size, BATCH)
+        with use_backend(str(self.config.backend)):
+            made: Loader = kind(dataset, batch, mean=self.mean, std=self.std, dtype=self.config.dtype, shuffle=False)
+        return made
+
+    def evaluate(self, task: Task, watch: Callable[[Any, Any], None] | None = None) -> dict[str, Any]:
+        """Return loss and error on a task's test set, as a line of metrics.jsonl has them.
+
+        Parameters
+        ----------
+        task : Task
+            With the network's classes.
+        watch : callable, optional
+            Called with the logits and the labels of each batch.
+        """
+        from minidl.train.evaluate import evaluate
+
+        with self._computing():
+            result = evaluate(self.network, self.loader(task.test), task.test.sources, top5=task.top5, watch=watch)
+            self.network.eval()
+        assert result is not None  # nothing stops it
+        return result
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        from minidl.backend import use_device
+
+        with use_backend(str(self.config.backend)), use_device(self.config.device):
+            yield
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: Layer | Callable[..., Layer] | None = None,
+    backend: str | None = None,
+    check_code: bool = True,
+) -> Classifier:
+    """Return the network of a run or of a checkpoint, ready to predict.
+
+    Parameters
+    ----------
+    path : path
+        A run's folder, of which the newest whole checkpoint is taken, or a checkpoint's file.
+    model : Layer, or what makes one, optional
+        For a run that was given its network from Python: the same again.
+    backend : str, optional
+        "numpy", "numba", "cupy" or "auto"; by default what ``MINIDL_BACKEND`` says, else numpy.
+    check_code : bool
+        Whether a norm or a network of one's own must come from the very file that it was trained with. Its module is
+        imported: load runs whose code you trust.
+
+    Raises
+    ------
+    RunError
+        There is no run and no checkpoint there, or its code has changed or is not found.
+    CheckpointError
+        The checkpoint is damaged.
+    """
+    from minidl.data import Dataset, Task
+    from minidl.train import build
+    from minidl.train.recipes import Config
+    from minidl.train.record import RunError
+    from minidl.train.span import ConfigError
+    from minidl.train.stored import find, under
+
+    found = find(Path(path))
+    record = found.record
+    try:
+        config = Config.from_json(record["config"])
+    except ConfigError as error:
+        raise RunError(f"{path}: its configuration cannot be used ({error})") from error
+    config = replace(config, backend=resolve(backend), device=None)
+    about = record["input"]
+    maker = model if model is not None else _own_network(found.where, record, config)
+    if check_code:
+        _check_code(found.where, record, config, model)
+    shape = tuple(about["shape"])
+    nothing = np.zeros(0, np.int64)
+    empty = Dataset(np.zeros((0, *shape), np.uint8), nothing, nothing, (config.task,), len(about["class_names"]))
+    task = Task(config.task, len(about["class_names"]), tuple(about["class_names"]), empty, empty, ())
+    rng = np.random.default_rng(0)
+    try:
+        with use_backend(str(config.backend)):
+            network = build.make_model(config, task, rng, rng, maker)
+            network.load_state(under(found.tensors, "model."))
+    except (ConfigError, ValueError) as error:
+        raise RunError(
+            f"{found.where}: the network cannot be built as it was trained ({error})"
+            + ("; give it: minidl.load(path, model=...)" if _given_model(record) else "")
+        ) from error
+    return Classifier(network.eval(), config, record, found.step, found.tensors)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return exp(z − max z) over its sum, row by row.
+
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return an array as Pillow takes it: (H, W) or (H, W, 3)."""
+    if pixels.dtype != np.uint8:
+        raise ValueError(
+            f"predict: an array must be uint8, got {pixels.dtype}; "
+            "give np.round(255 * x).astype(np.uint8) for x in [0, 1]"
+        )
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
+        pixels = np.moveaxis(pixels, 0, 2)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if not pixels.size or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise ValueError(
+            f"predict: an image must be (H, W), (H, W, 3) or (3, H, W), got {pixels.shape}; reshape it, or give a list"
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def _given_model(record: dict[str, Any]) -> bool:
+    return bool(record.get("code", {}).get("model", {}).get("given"))
+
+
+def _own_network(where: Path, record: dict[str, Any], config: Config) -> Any:
+    """Return what makes a network that a run was given from Python, found by its name; None where it was not given."""
+    if not _given_model(record):
+        return None
+    from minidl.train.named import load_named
+    from minidl.train.record import RunError
+    from minidl.train.span import ConfigError
+
+    try:
+        return load_named("model", config.model)
+    except ConfigError as error:
+        raise RunError(
+            f"{where} was trained from Python with the network {config.model}, which is not found by that name; "
+            "give it: minidl.load(path, model=...)"
+        ) from error
+
+
+def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any) -> None:
+    """Refuse to go on with other code than the run was trained with."""
+    from minidl.train.named import load_named, source_hash
+    from minidl.train.record import RunError
+    from minidl.train.span import ConfigError
+
+    for part, facts in record.get("code", {}).items():
+        if part not in ("model", "norm"):
+            continue
+        try:
+            thing = model if part == "model" and model is not None else load_named(part, facts["name"])
+        except ConfigError as error:
+            raise RunError(f"{where}: {error}") from error
+        if source_hash(thing) != facts["sha256"]:
+            raise RunError(
+                f"{where}: the file of {facts['name']} has changed since the run was trained, so the network may "
+                "compute something else; put the old file back, or take the new: minidl.load(path, check_code=False)"
+            )

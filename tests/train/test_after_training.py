@@ -1,0 +1,355 @@
+"""A trained network, loaded again: `minidl.load`, `minidl evaluate` and `minidl predict`."""
+
+import csv
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import make_tiny, tiny_config, tiny_task, train
+
+import minidl
+from minidl.data import DataError, load_task
+from minidl.data.fit import fit
+from minidl.evaluate.__main__ import main as evaluate
+from minidl.evaluate.confusion import Confusion
+from minidl.evaluate.data import relabelled
+from minidl.evaluate.picture import draw
+from minidl.predict.__main__ import main as predict
+from minidl.train import RunError, Trainer, checkpoint
+from minidl.train.checkpoint import CheckpointError
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def put(folder, counts, start=0):
+    rng = np.random.default_rng(start)
+    for k, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = rng.integers(60 * k, 60 * k + 120, (32 + i, 35, 3)[: 2 + i % 2], np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return put(tmp_path / "photos", dict.fromkeys(CLASSES, 12))
+
+
+@pytest.fixture
+def run(tmp_path, folder):
+    """A finished run on the photos, and its trainer."""
+    config = tiny_config(task="folder", image_size=32, data_dir="photos", norm="mn", lr_drops=())
+    trainer = Trainer(config, "run", quiet=True)
+    trainer.run()
+    return tmp_path / "run", trainer
+
+
+# -- minidl.load --------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_run_is_the_network_that_was_trained_in_evaluation_mode(run):
+    out, trainer = run
+    net = minidl.load(out)
+    assert not any(layer.training for _, layer in net.network.named_layers())
+    assert (net.class_names, net.step, net.shape) == (CLASSES, trainer.total, (3, 32, 32))
+    for name, array in trainer.model.state().items():
+        np.testing.assert_array_equal(net.network.state()[name], array)
+    last = trainer.history[-1]
+    assert net.evaluate(trainer.task) == {
+        name: last[name] for name in ("test_loss", "test_error", "test_errors", "gates")
+    }
+
+
+def test_a_checkpoint_alone_gives_the_same_predictions_as_its_run(run, tmp_path):
+    out, trainer = run
+    images = trainer.task.test.images
+    expected = minidl.load(out).predict(images).probabilities
+    older, newest = checkpoint.list_steps(out / "checkpoints")
+    (tmp_path / "alone").mkdir()
+    shutil.copy(newest, tmp_path / "alone")
+    for path in (newest, tmp_path / "alone" / newest.name):
+        np.testing.assert_array_equal(minidl.load(path).predict(images).probabilities, expected)
+    assert minidl.load(older).step == 12
+    assert not np.array_equal(minidl.load(older).predict(images).probabilities, expected)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, capsys):
+    out, _ = run
+    older, newest = checkpoint.list_steps(out / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-3])
+    assert minidl.load(out).step == 12
+    assert "is damaged" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="is damaged"):
+        minidl.load(newest)
+    older.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        minidl.load(out)
+
+
+def test_predictions_are_the_softmax_of_the_logits_of_what_training_made_of_the_image(run, folder):
+    net = minidl.load(run[0])
+    paths = sorted(folder.rglob("*.png"))
+    got = net.predict(paths)
+    pixels = np.stack([fit(Image.open(path), 32) for path in paths])
+    x = (pixels / 255 - net.mean[:, None, None]) / net.std[:, None, None]
+    logits = net.network.forward(x.astype(np.float32)).astype(np.float64)
+    powers = np.exp(logits)
+    np.testing.assert_allclose(got.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=2e-5)
+    assert got.labels.tolist() == got.probabilities.argmax(axis=1).tolist()
+    assert got.names == [CLASSES[k] for k in got.labels]
+    best = got.top(2, CLASSES)[0]
+    assert best[0] == (got.names[0], got.probabilities[0].max())
+    assert best[0][1] >= best[1][1] >= 1 - best[0][1] - best[1][1]
+
+
+def test_every_kind_of_image_means_the_same(run, folder):
+    net = minidl.load(run[0])
+    colour, grey = folder / "bee" / "01.png", folder / "bee" / "02.png"
+    for path in (colour, grey):
+        image = Image.open(path)
+        pixels = np.asarray(image)
+        kinds = [path, str(path), image, pixels, pixels[None] if pixels.ndim == 3 else [pixels]]
+        kinds += [np.moveaxis(pixels, 2, 0)] if pixels.ndim == 3 else [pixels[..., None], pixels[None]]
+        for kind in kinds:
+            np.testing.assert_array_equal(net.inputs(kind), net.inputs([path]), err_msg=str(type(kind)))
+    assert net.predict([colour, np.asarray(Image.open(grey))]).probabilities.shape == (2, 3)
+    assert net.predict([]).probabilities.shape == (0, 3)
+
+
+def test_what_is_no_image_gets_one_line_with_the_cure(run, tmp_path):
+    net = minidl.load(run[0])
+    with pytest.raises(ValueError, match=r"an array must be uint8, got float64; give np.round\(255 \* x\)"):
+        net.predict(np.zeros((32, 32, 3)))
+    with pytest.raises(ValueError, match=r"an image must be \(H, W\), .* got \(5, 5, 2\); reshape it, or give a list"):
+        net.predict(np.zeros((5, 5, 2), np.uint8))
+    with pytest.raises(DataError, match=r"gone.png: it cannot be decoded: No such file or directory"):
+        net.predict("gone.png")
+
+
+def test_there_is_one_line_with_the_cure_where_nothing_can_be_loaded(tmp_path, run):
+    for path, message in (
+        ("nowhere", "nowhere: no such run or checkpoint; give a run's folder or a file in its checkpoints"),
+        ("photos", "photos holds no run: it has no config.json; give the folder that --out named"),
+    ):
+        with pytest.raises(RunError, match=message):
+            minidl.load(path)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunError, match=r"run has no checkpoint yet; train it: python -m minidl.train --out run --res"):
+        minidl.load("run")
+
+
+def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folder):
+    out, trainer = run
+    expected = minidl.load(out).predict(trainer.task.test.images).probabilities
+    record = json.loads((out / "config.json").read_text())
+    del record["input"], record["dataset"]
+    (out / "config.json").write_text(json.dumps(record))
+    np.testing.assert_array_equal(minidl.load(out).predict(trainer.task.test.images).probabilities, expected)
+    shutil.rmtree(folder)
+    with pytest.raises(RunError, match="run: an earlier version trained it, and its data is needed once more"):
+        minidl.load(out)
+
+
+OWN = """
+from minidl import BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential
+
+class Norm(BatchNorm):
+    def __init__(self, num_features):
+        super().__init__(num_features, momentum=0.3)
+
+class Net(Sequential):
+    def __init__(self, num_classes, norm, rng):
+        super().__init__(Conv2d(3, 5, 9, rng=rng), norm(5, rng), GlobalAvgPool2d(), Linear(5, num_classes, rng=rng))
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "parts_of_mine.py").write_text(OWN)
+    monkeypatch.delitem(sys.modules, "parts_of_mine", raising=False)
+    yield "parts_of_mine"
+    sys.modules.pop("parts_of_mine", None)
+
+
+def test_a_network_and_a_norm_of_ones_own_are_loaded_while_their_file_is_the_same(tmp_path, own_module, run):
+    config = tiny_config(model=f"{own_module}:Net", norm=f"{own_module}:Norm", length="3u")
+    trainer = Trainer(config, "mine", quiet=True, task=tiny_task())
+    trainer.run()
+    net = minidl.load("mine")
+    assert type(net.network).__name__ == "Net"
+    assert net.evaluate(trainer.task)["test_loss"] == trainer.history[-1]["test_loss"]
+    (tmp_path / "parts_of_mine.py").write_text(OWN + "\n")
+    with pytest.raises(
+        RunError, match=r"mine: the file of parts_of_mine:Net has changed .*; put the old file back, or"
+    ):
+        minidl.load("mine")
+    assert minidl.load("mine", check_code=False).step == 3
+    del sys.modules["parts_of_mine"]
+    (tmp_path / "parts_of_mine.py").unlink()
+    with pytest.raises(RunError, match=r"mine: model parts_of_mine:Net: No module named .*; start in the folder of"):
+        minidl.load("mine")
+
+
+def test_a_network_given_from_python_is_given_again_or_found_by_its_name(run):
+    def build():
+        return make_tiny(4, 3, None, np.random.default_rng(3), "float32")
+
+    task = tiny_task()
+    for given, name in ((make_tiny, "named"), (build(), "object"), (lambda num_classes: build(), "unnamed")):
+        Trainer(tiny_config(length="2u", norm="none" if name == "unnamed" else "mn"), name, quiet=True, task=task,
+                model=given).run()  # fmt: skip
+    assert minidl.load("named").step == 2  # tiny_run:make_tiny
+    with pytest.raises(
+        RunError, match=r"object: the network cannot be built .*; give it: minidl.load\(path, model=...\)"
+    ):
+        minidl.load("object", check_code=False)
+    assert minidl.load("object", model=build()).step == 2
+    with pytest.raises(
+        RunError, match=r"unnamed was trained from Python with the network .*<lambda>, which is not found"
+    ):
+        minidl.load("unnamed")
+
+
+# -- minidl evaluate ----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_the_error_of_training_and_the_confusion_matrix_behind_it(run, capsys):
+    out, trainer = run
+    assert evaluate(["run"]) == 0
+    printed = capsys.readouterr().out
+    last = trainer.history[-1]
+    assert f"test error {last['test_error']:.2f} % (" in printed
+    assert "after update 14, on folder, the run's own test set" in printed
+    result = json.loads((out / "evaluation" / "evaluation.json").read_text())
+    assert (result["test_error"], result["test_loss"]) == (last["test_error"], last["test_loss"])
+    assert result["own_test_set"] is True
+    rows = list(csv.reader((out / "evaluation" / "confusion.csv").read_text().splitlines()))
+    assert rows[0][1:] == [row[0] for row in rows[1:]] == list(CLASSES)
+    counts = np.array([row[1:] for row in rows[1:]], int)
+    assert counts.sum(axis=1).tolist() == [2, 2, 2]
+    assert 100 * (counts.sum() - np.trace(counts)) / counts.sum() == pytest.approx(last["test_error"])
+    classes = list(csv.DictReader((out / "evaluation" / "classes.csv").read_text().splitlines()))
+    assert [int(row["wrong"]) for row in classes] == (counts.sum(axis=1) - np.diag(counts)).tolist()
+    assert (out / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_takes_all_images_of_another_folder_under_the_networks_labels(run, tmp_path, capsys):
+    out, _ = run
+    put(tmp_path / "more", {"cat": 3, "ant": 2}, start=1)
+    assert evaluate(["run", "--data-dir", "more", "--quiet"]) == 0
+    assert "on folder, not the run's test set" in capsys.readouterr().out
+    rows = list(csv.reader((out / "evaluation-more" / "confusion.csv").read_text().splitlines()))
+    assert np.array([row[1:] for row in rows[1:]], int).sum(axis=1).tolist() == [2, 0, 3]
+    net = minidl.load(out)
+    expected = net.predict(sorted((tmp_path / "more").rglob("*.png"))).labels
+    assert (
+        np.array([row[1:] for row in rows[1:]], int).sum(axis=0).tolist() == np.bincount(expected, minlength=3).tolist()
+    )
+
+
+def test_evaluate_knows_the_runs_own_data_where_it_was_moved(run, folder, tmp_path, capsys):
+    folder.rename(tmp_path / "moved")
+    assert evaluate(["run", "--data-dir", "moved", "--quiet"]) == 0
+    assert "the run's own test set" in capsys.readouterr().out
+    assert evaluate(["run", "--quiet"]) == 4
+    assert "photos: no such folder; give --data-dir DIR" in capsys.readouterr().err
+
+
+def test_evaluate_measures_a_network_of_four_datasets_on_one_of_them():
+    four, one = load_task("multitask", sample=True, progress=False), load_task("svhn", sample=True, progress=False)
+    made = relabelled(one, four.class_names)
+    mine = four.test.source == four.test.sources.index("svhn")
+    np.testing.assert_array_equal(made.test.labels, four.test.labels[mine])
+    np.testing.assert_array_equal(made.test.images, four.test.images[mine])
+    assert relabelled(four, four.class_names) is four
+    with pytest.raises(
+        DataError, match=r"multitask: the network does not know the class mnist 0, it knows 0, 1, .*9; g"
+    ):
+        relabelled(four, one.class_names)
+
+
+def test_evaluate_and_predict_make_a_mistake_one_line_with_a_cure_and_a_status(run, tmp_path, capsys):
+    put(tmp_path / "others", {"dog": 2, "ant": 2})
+    Trainer(tiny_config(length="1u"), "given", quiet=True, task=tiny_task()).run()
+    for command, args, status, message in (
+        (evaluate, ["run", "--data-dir", "others"], 4, "others: the class dog is not one of these: ant, bee, cat"),
+        (
+            evaluate,
+            ["run", "--task", "mnist", "--sample"],
+            4,
+            "mnist: the network does not know the class 0, it knows ant",
+        ),
+        (evaluate, ["nowhere"], 1, "nowhere: no such run or checkpoint; give a run's folder"),
+        (evaluate, ["given"], 1, "given was trained from Python with data of its own; give --task and --data-dir"),
+        (predict, ["nowhere", "photos"], 1, "nowhere: no such run or checkpoint; give a run's folder"),
+        (predict, ["run", "cache"], 4, "cache: no image in this folder"),
+        (predict, ["run", "photos", "--top", "0"], 2, "--top must be at least 1, got 0"),
+    ):
+        assert command(args) == status, args
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(run, monkeypatch, capsys):
+    from minidl.evaluate import picture
+
+    def broken(*args):
+        raise ValueError("no fonts")
+
+    monkeypatch.setattr(picture, "draw", broken)
+    assert evaluate(["run", "--quiet"]) == 0
+    assert "the picture could not be drawn (ValueError: no fonts); the numbers are whole" in capsys.readouterr().err
+    assert {path.name for path in (run[0] / "evaluation").iterdir()} == {
+        "evaluation.json",
+        "classes.csv",
+        "confusion.csv",
+    }
+
+
+@pytest.mark.parametrize("K", [2, 26, 61])
+def test_a_matrix_of_any_size_and_with_any_names_is_drawn(K):
+    confusion = Confusion([f'${i}_{i}^ 犬 \udcff, "q" a name that is far too long to be shown whole' for i in range(K)])
+    confusion.counts[0, 1] = 3
+    assert draw(confusion, "$x$").startswith(b"\x89PNG")
+    rows = list(csv.reader(confusion.csv().splitlines()))
+    assert rows[0][1:] == list(confusion.class_names)
+
+
+# -- minidl predict -----------------------------------------------------------------------------------------------
+
+
+def test_predict_prints_the_classes_and_probabilities_of_each_image_in_order(run, folder, capsys):
+    net = minidl.load(run[0])
+    (folder / "bee" / "zz.png").write_text("a letter")
+    paths = ["photos/bee/03.png", "photos/cat/00.png", "photos/ant/01.png"]
+    assert predict(["run", *paths, "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, path, best in zip(lines, paths, net.predict(paths).top(2, CLASSES), strict=True):
+        (first, p), (second, q) = best
+        assert line == f"{path}: {first} {p:.3f} ({second} {q:.3f})"
+    assert predict(["run", "photos/bee/zz.png", "photos", "--top", "1"]) == 4
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(p.relative_to(folder.parent))
+        for p in sorted(folder.rglob("*.png")) if p.name != "zz.png"]  # fmt: skip
+    assert err.count("bee/zz.png: it cannot be decoded: no image format that Pillow knows") == 2
+
+
+def test_a_run_of_the_sample_is_measured_and_used_without_any_file(tmp_path, capsys):
+    train(tmp_path / "tiny", until=2)
+    Trainer(tiny_config(task="mnist", sample=True, length="2u"), "digits", quiet=True).run()
+    assert evaluate(["digits", "--quiet"]) == 0
+    assert "on mnist, the run's own test set" in capsys.readouterr().out
+    sample = load_task("mnist", sample=True, progress=False)
+    digit = sample.test.images[5]
+    net = minidl.load("digits")
+    Image.fromarray(np.asarray(digit[0, 2:30, 2:30])).save("digit.png")
+    np.testing.assert_array_equal(net.inputs("digit.png")[0], digit)
