@@ -1,9 +1,25 @@
-"""The end of a run: its curves."""
+"""The end of a run: its summary and its curves."""
 
 from collections.abc import Callable
 from typing import Any
 
+from ..layers.base import Layer
+from . import build
+from .recipes import Config
 from .record import RunFolder, read_losses
+
+
+def summarise(
+    history: list[dict[str, Any]], best: dict[str, Any] | None, model: Layer, seconds: float, config: Config
+) -> dict[str, Any]:
+    """Return what a summary says of the evaluations, the network and the cost."""
+    return {
+        "last": history[-1] if history else None,
+        "best": best,
+        "parameters": model.num_params(),
+        "seconds": round(seconds, 1),
+        "machine": build.describe_machine(config),
+    }
 
 
 def draw(

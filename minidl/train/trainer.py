@@ -20,6 +20,7 @@ from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
 from . import build, checkpoint, diverged, finish, rules, stages, transfer
+from .continuing import check_settings
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
@@ -101,13 +102,12 @@ class Trainer:
         self._asked = config
         config = replace(config, backend=resolve(config.backend), threads=config.threads or available_threads())
         self.config = config
-        self._given = {"model": model, "optimiser": optimiser}
-        self._given = {part: thing for part, thing in self._given.items() if thing is not None}
+        self._given = {part: thing for part, thing in (("model", model), ("optimiser", optimiser)) if thing is not None}
         self._code = build.describe_code(config, self._given)
         self.folder = None if out is None else RunFolder(out, resume)
         self._task_given = task is not None and (task.name in OWN or task.name != config.task)
         if self.folder is not None and resume:  # before the data is read, which may take a while
-            self._check_settings(self.folder)
+            check_settings(self.folder, self._asked, self._code, self._given, self._task_given)
         self.progress = Progress(quiet)
         self.task = task or build.find_task(config, self.progress.bars)
         streams = np.random.SeedSequence(config.seed).spawn(3)
@@ -142,27 +142,6 @@ class Trainer:
         """Compute on the backend and the device of the configuration."""
         with use_backend(self.config.backend or "numpy"), use_device(self.config.device):
             yield
-
-    def _check_settings(self, folder: RunFolder) -> None:
-        there = folder.read_config()
-        for part, facts in there.get("code", {}).items():
-            if facts.get("given") and part not in self._given:
-                raise RunError(
-                    f"{folder.path} was trained from Python with {part} {facts['name']}; "
-                    f"resume it there, with Trainer(config, out, resume=True, {part}=...)"
-                )
-        if there.get("task_given") and not self._task_given:
-            raise RunError(
-                f"{folder.path} was trained from Python with data of its own; "
-                "resume it there, with Trainer(config, out, resume=True, task=...)"
-            )
-        asked = {"config": build.recorded(self._asked, there["config"]["backend"]), "code": self._code}
-        length = {"length": there["config"].get("length")}  # it may be given anew: stages
-        check_same_run(
-            build.settings(there) | build.code_identity(there) | length,
-            build.settings(asked) | build.code_identity(asked) | length,
-            folder.path,
-        )
 
     def _open(self, resume: bool) -> None:
         """Start or continue the run's folder, and say what is about to happen."""
@@ -459,11 +438,7 @@ class Trainer:
         summary = {
             "status": "finished" if self._finished() else "partial",
             "step": self.step,
-            "last": self.history[-1] if self.history else None,
-            "best": self.best,
-            "parameters": self.model.num_params(),
-            "seconds": round(self._seconds, 1),
-            "machine": build.describe_machine(self.config),
+            **finish.summarise(self.history, self.best, self.model, self._seconds, self.config),
         }
         if self.folder is not None and self._finished():
             self.folder.write_summary(summary)
