@@ -64,12 +64,12 @@ def _read_zip(path: Path, file: Any, size: int) -> dict[str, np.ndarray]:
                 nonlocal left
                 info = entries.get(f"{folder}/{name}")
                 if info is None:
-                    raise StateError(f"{path} lacks its entry {name}; get it again, or {CURE}")
+                    raise StateError(f"{path} lacks its entry {name[:60]!r}; get it again, or {CURE}")
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                    raise StateError(f"{path}: its entry {name} is packed, as PyTorch packs none; {CURE}")
+                    raise StateError(f"{path}: its entry {name[:60]!r} is packed, as PyTorch packs none; {CURE}")
                 left -= info.file_size
                 if info.file_size > most or left < 0:
-                    raise StateError(f"{path}: its entry {name} of {info.file_size} bytes is too large; {CURE}")
+                    raise StateError(f"{path}: its entry {name[:60]!r} of {info.file_size} bytes is too large; {CURE}")
                 return archive.read(info)
 
             swapped = f"{folder}/byteorder" in entries and member("byteorder", 16) == b"big"
@@ -79,7 +79,7 @@ def _read_zip(path: Path, file: Any, size: int) -> dict[str, np.ndarray]:
                 raw = member(f"data/{storage.key}", storage.size * dtype.itemsize)
                 if len(raw) != storage.size * dtype.itemsize:
                     raise StateError(
-                        f"{path}: storage {storage.key} must have {storage.size * dtype.itemsize} bytes, "
+                        f"{path}: storage {storage.key[:60]!r} must have {storage.size * dtype.itemsize} bytes, "
                         f"got {len(raw)}; get the file again"
                     )
                 return np.frombuffer(raw, dtype)

@@ -183,4 +183,4 @@ def _real(value: np.ndarray) -> bool:
 
 def _listed(word: str, things: list[str]) -> str:
     more = [f"and {len(things) - _SHOWN} more"] if len(things) > _SHOWN else []
-    return ", ".join([f"{word} {thing}".strip() for thing in things[:_SHOWN]] + more)
+    return ", ".join([" ".join(f"{word} {thing}".split()) for thing in things[:_SHOWN]] + more)
