@@ -2,7 +2,16 @@
 
 from minidl.interchange.errors import StateError
 from minidl.interchange.files import read_state, write_state
+from minidl.interchange.onnx_export import export_onnx
 from minidl.interchange.torch_names import layer_names
 from minidl.interchange.torch_state import from_torch_state, to_torch_state
 
-__all__ = ["StateError", "from_torch_state", "layer_names", "read_state", "to_torch_state", "write_state"]
+__all__ = [
+    "StateError",
+    "export_onnx",
+    "from_torch_state",
+    "layer_names",
+    "read_state",
+    "to_torch_state",
+    "write_state",
+]
