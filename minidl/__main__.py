@@ -14,6 +14,7 @@ from minidl.command_line import complain
 
 COMMANDS = {
     "train": "train a network with a norm of your choice",
+    "export": "write a trained network as ONNX, or its weights for PyTorch",
     "check": "check your own layer against the reference vectors",
     "bench": "measure the speed here, beside PyTorch's",
     "reproduce": "run the paper's tables and figures",

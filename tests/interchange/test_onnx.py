@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from layer_cases import CASES
-from tolerance import assert_close, rounding
+from onnx_runs import moved, run
+from tolerance import assert_close
 
 from minidl import Dropout, LeNet, Linear, ModeNorm, ReLU, Sequential, norm_factory
 from minidl.interchange import StateError, export_onnx
 from minidl.models import MODELS
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'minidl[onnx]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 from minidl.interchange.onnx_export import onnx_bytes  # noqa: E402
 
 SIZES = {
@@ -24,32 +25,6 @@ SIZES = {
 }
 NORMS = ("bn", "in", "ln", "gn", "mn", "mgn", "none")
 DEEP = [(model, norm) for model in SIZES for norm in NORMS]
-
-
-def session(raw):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def run(raw, x):
-    (y,) = session(raw).run(["y"], {"x": x})
-    assert y.dtype == np.float32
-    return y
-
-
-def moved(net, x, trials):
-    """Return how far rounding may move the network's outputs for x: of x, parameters and statistics."""
-    state = net.state()
-    escaped = {name.replace(".", "/"): value for name, value in state.items()}
-
-    def output(x, **state):
-        net.load_state({name.replace("/", "."): value for name, value in state.items()})
-        return net.forward(x)
-
-    found = rounding(output, {"x": x, **escaped}, trials)["y"]
-    net.load_state(state)
-    return found
 
 
 @pytest.mark.parametrize("name", CASES)
