@@ -45,7 +45,8 @@ def mode_norm(graph: Graph, layer: ModeNorm, x: Value) -> Value:
     mean, square = (_float64(layer.buffers[name]) for name in ("running_mean", "running_mean_square"))
     rstd = 1 / np.sqrt(np.maximum(square - mean**2, 0) + layer.eps)
     weight, bias = (_float64(layer.params[name]).reshape(-1, layer.num_features) for name in ("weight", "bias"))
-    origin, scale = mean.mean(axis=0), weight * rstd
+    origin = mean.mean(axis=0).astype(np.float32).astype(np.float64)  # x − origin is then exact where they are near
+    scale = weight * rstd
     gate = [graph.floats(name, layer.params[name]) for name in ("gate.weight", "gate.bias")]
     g = graph.op("Gemm", [means(graph, x).name, *gate], (layer.num_modes,), transB=1)
     g = graph.op("Softmax", [g.name], g.shape, axis=1)

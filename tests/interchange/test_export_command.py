@@ -12,6 +12,7 @@ from minidl import LeNet, norm_factory
 from minidl.__main__ import main as minidl
 from minidl.export.__main__ import main
 from minidl.interchange import from_torch_state, read_state
+from minidl.models.parts import first_alone
 from minidl.train import Config, Trainer
 
 
@@ -22,7 +23,7 @@ def trained(tmp_path_factory):
     settings = {"batch_size": 16, "length": "2u", "lr_drops": (), "backend": "numpy", "sample": True, "threads": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minidl.train.plots.draw_run", lambda *args: None)
-        trainer = Trainer(Config("lenet", norm="mn", **settings), folder, quiet=True)
+        trainer = Trainer(Config("lenet", norm="mn", norm_at="first", **settings), folder, quiet=True)
         trainer.run()
     return folder, trainer.model.eval(), trainer
 
@@ -36,9 +37,11 @@ def test_the_states_are_the_networks(trained, tmp_path, capsys):
     assert "minidl's names" in shown
     assert shown.count("x is (pixel/255 - mean)/std with mean 0.") == 2
     assert all(np.array_equal(value, read_state(files[0])[name]) for name, value in net.state().items())
+    assert "5.num_batches_tracked" not in read_state(files[0])
     for file in files[1:]:
-        other = LeNet(40, norm=norm_factory("mn"))
+        other = LeNet(40, norm=first_alone(norm_factory("mn"), norm_factory("bn")))
         from_torch_state(other, read_state(file))
+        assert "5.num_batches_tracked" in read_state(file)
         assert all(np.array_equal(value, net.state()[name]) for name, value in other.state().items())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file.name for file in files)
 

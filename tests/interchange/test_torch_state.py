@@ -53,8 +53,18 @@ def test_a_bias_before_a_batch_norm_moves_into_its_running_mean():
     assert not np.array_equal(without.layers[1].buffers["running_mean"], with_bias.layers[1].buffers["running_mean"])
 
 
-def test_a_bias_before_another_norm_is_unexpected():
-    net = Sequential(Conv2d(3, 4, 3, bias=False), ModeNorm(4))
+class _Clipped(Layer):
+    """A norm of one's own with a running mean, to which a bias may matter."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.add_param("weight", np.ones(channels))
+        self.buffers["running_mean"] = np.zeros(channels)
+
+
+@pytest.mark.parametrize("norm", [ModeNorm, _Clipped])
+def test_a_bias_before_another_norm_is_unexpected(norm):
+    net = Sequential(Conv2d(3, 4, 3, bias=False), norm(4))
     state = to_torch_state(net) | {"0.bias": np.zeros(4)}
     with pytest.raises(StateError, match=r"got unexpected 0\.bias; build"):
         from_torch_state(net, state)
