@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import strict
 from layer_cases import CASES
 from onnx_runs import moved, run
 from tolerance import assert_close, terms
 
-from minidl import Dropout, LeNet, Linear, ModeNorm, ReLU, Sequential, norm_factory
+from minidl import Dropout, LeNet, Linear, ModeNorm, ReLU, Sequential, norm_factory, use_backend
 from minidl.interchange import StateError, export_onnx
 from minidl.layers.shortcut import ZeroPaddedShortcut
 from minidl.models import MODELS
@@ -64,6 +65,15 @@ def test_a_network_gives_the_same_in_onnxruntime(model, norm):
     want = net(x)
     assert np.ptp(want) > 1e-3, "vacuous outputs"
     assert_close(run(raw, x), want, moved(net, x, trials=3))
+
+
+@pytest.mark.parametrize("name", ["Conv2d, no bias", "BatchNorm", "GroupNorm", "ModeNorm", "ModeGroupNorm"])
+def test_where_the_network_lives_does_not_matter(name):
+    case = CASES[name]
+    here = onnx_bytes(case.layer("float32"), case.shape[1:])
+    with strict.as_cupy(), use_backend("cupy"):
+        there = onnx_bytes(case.layer("float32"), case.shape[1:])
+    assert there == here
 
 
 def test_the_gates_and_the_running_statistics_matter():

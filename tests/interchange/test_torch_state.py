@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, NORMS, draw
+from layer_cases import CASES, EACH_LIBRARY, NORMS, draw
 from tolerance import assert_close, terms
 
 from minidl import BatchNorm, Conv2d, LeNet, LeNet1989, Linear, ModeNorm, ReLU, ResNet20, Sequential
@@ -20,6 +20,7 @@ def drawn(layer, seed=0):
     return layer
 
 
+@EACH_LIBRARY
 @pytest.mark.parametrize("name", WITH_STATE)
 def test_a_layers_state_comes_back(name):
     layer, other = CASES[name].layer(), CASES[name].make(dtype="float64")
