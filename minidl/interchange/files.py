@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from minidl.interchange.errors import StateError
-from minidl.interchange.torch_file import read_torch, torch_bytes
+from minidl.interchange.torch_file import read_torch, torch_bytes, widened
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+_SAFETENSORS = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|b1"},
+    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
+}
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -72,11 +76,19 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, deserialize
 
+    state = {}
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        for name, view in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
+            dtype = _SAFETENSORS.get(view["dtype"])
+            if dtype is None:
+                raise StateError(
+                    f"{path}: {name[:60]!r} has dtype {view['dtype']}, which no layer has; convert it before"
+                )
+            values = np.frombuffer(view["data"], dtype)
+            state[name] = (widened(values) if view["dtype"] == "BF16" else values).reshape(view["shape"])
+    except (SafetensorError, OSError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise StateError(f"{path} is no whole safetensors file ({what}); get it again") from error
+    return state

@@ -136,7 +136,7 @@ def _arrays(path: Path, root: Any, read: Read) -> dict[str, np.ndarray]:
     for name, tensor in _state_of(path, root).items():
         key = tensor.storage.key
         if key not in storages:
-            storages[key] = _widened(tensor.storage, read(tensor.storage))
+            storages[key] = _plain(tensor.storage, read(tensor.storage))
         values = storages[key]
         steps = tuple(step * values.itemsize for step in tensor.strides)
         state[name] = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, steps, writeable=False)
@@ -148,11 +148,20 @@ def _dtype(storage: Storage, swapped: bool) -> np.dtype[Any]:
     return dtype.newbyteorder() if swapped else dtype
 
 
-def _widened(storage: Storage, values: np.ndarray) -> np.ndarray:
-    """Return bfloat16, the upper half of a float32, as float32; other values as they are, in the machine's order."""
+def _plain(storage: Storage, values: np.ndarray) -> np.ndarray:
+    """Return bfloat16 as float32, other values as they are, in the machine's order."""
     if storage.dtype == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
+        return widened(values)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def widened(values: np.ndarray) -> np.ndarray:
+    """Return bfloat16, the upper half of a float32, given as uint16, as float32.
+
+    >>> widened(np.array([0x3F80, 0xC000], np.uint16))
+    array([ 1., -2.], dtype=float32)
+    """
+    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

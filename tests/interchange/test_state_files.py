@@ -104,6 +104,21 @@ def test_what_pytorch_saves_is_read(tmp_path, zipped):
             assert got[name].dtype == value.numpy().dtype
 
 
+def test_safetensors_of_pytorch_are_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from safetensors.torch import save_file
+
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": (torch.ones(3) / 3).bfloat16(), "c": torch.tensor(7)}
+    save_file(state, tmp_path / "theirs.safetensors")
+    got = read_state(tmp_path / "theirs.safetensors")
+    assert got.keys() == state.keys()
+    for name, value in state.items():
+        assert np.array_equal(got[name], (value.float() if name == "b" else value).numpy())
+    save_file({"w": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "eight.safetensors")
+    with pytest.raises(StateError, match=r"'w' has dtype F8_E4M3, which no layer has"):
+        read_state(tmp_path / "eight.safetensors")
+
+
 def test_pytorch_reads_what_is_written(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     write_state(tmp_path / "ours.pt", STATE)
