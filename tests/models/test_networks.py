@@ -7,9 +7,9 @@ import pytest
 from layer_cases import EACH_LIBRARY, draw
 
 from minidl import BatchNorm, ModeNorm, norm_factory, to_device, to_host
+from minidl.interchange import from_torch_state, to_torch_state
 from minidl.layers.dropout import Dropout
 from minidl.models import MODELS, ResNetCIFAR
-from minidl.models.names import from_torch, to_torch
 from minidl.models.parts import first_alone
 from minidl.norm import NORMS
 
@@ -124,25 +124,25 @@ def test_the_names_of_resnet18_are_those_of_torchvision():
     want = ["conv1.weight", *norm_of("bn1")]
     for stage in (1, 2, 3, 4):
         want += [*block_of(f"layer{stage}.0", downsample=stage > 1), *block_of(f"layer{stage}.1")]
-    assert list(to_torch(make("resnet18"))) == [*want, "fc.weight", "fc.bias"]
+    assert list(to_torch_state(make("resnet18"))) == [*want, "fc.weight", "fc.bias"]
     assert len(want) + 2 == 122
 
 
 def test_the_names_of_resnet20_and_of_vgg13_are_the_usual_ones():
     want = ["conv1.weight", *norm_of("bn1")]
     want += [name for stage in (1, 2, 3) for block in (0, 1, 2) for name in block_of(f"layer{stage}.{block}")]
-    assert list(to_torch(make("resnet20"))) == [*want, "linear.weight", "linear.bias"]
+    assert list(to_torch_state(make("resnet20"))) == [*want, "linear.weight", "linear.bias"]
     at = [i + 7 * pair + j for pair in range(5) for i, j in ((0, 0), (0, 3))]
     want = [name for i in at for name in (f"features.{i}.weight", *norm_of(f"features.{i + 1}"))]
-    assert list(to_torch(make("vgg13"))) == [*want, "classifier.weight", "classifier.bias"]
-    assert list(to_torch(make("nin")))[:2] == ["classifier.0.weight", "classifier.1.weight"]
+    assert list(to_torch_state(make("vgg13"))) == [*want, "classifier.weight", "classifier.bias"]
+    assert list(to_torch_state(make("nin")))[:2] == ["classifier.0.weight", "classifier.1.weight"]
 
 
 @pytest.mark.parametrize("norm", ["bn", "mn", "none"])
 @EACH_MODEL
 def test_a_state_comes_back_from_pytorchs_names(model, norm):
     net, other = make(model, norm), make(model, norm, seed=1)
-    from_torch(other, to_torch(net))
+    from_torch_state(other, to_torch_state(net))
     want = net.state()
     assert all(np.array_equal(value, want[name]) for name, value in other.state().items())
 
@@ -150,8 +150,8 @@ def test_a_state_comes_back_from_pytorchs_names(model, norm):
 def test_a_state_of_another_network_is_refused_and_changes_nothing():
     net = make("resnet20")
     before = net.state()
-    state = to_torch(make("resnet20", seed=1))
+    state = to_torch_state(make("resnet20", seed=1))
     state["fc.weight"] = state.pop("linear.weight")
-    with pytest.raises(ValueError, match=r"missing \d+\.weight; unexpected fc\.weight \(as PyTorch names it\)"):
-        from_torch(net, state)
+    with pytest.raises(ValueError, match=r"missing linear\.weight; unexpected fc\.weight; build"):
+        from_torch_state(net, state)
     assert all(np.array_equal(value, before[name]) for name, value in net.state().items())

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from minidl.interchange import from_torch_state, layer_names, to_torch_state
 from minidl.layers.dropout import Dropout
 from minidl.models import MODELS
-from minidl.models.names import from_torch, layer_names, to_torch
 from minidl.norm import norm_factory
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -47,7 +47,7 @@ def theirs(net, model, norm):
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    state = {name: torch.from_numpy(np.asarray(value)) for name, value in to_torch(net).items()}
+    state = {name: torch.from_numpy(np.asarray(value)) for name, value in to_torch_state(net).items()}
     module.load_state_dict(state)  # strict: no name is missing, none is unexpected
     return module
 
@@ -81,7 +81,7 @@ def test_outputs_gradients_and_statistics_are_those_of_pytorch(model, norm):
         atol = 1e-9 * scales[name] + rounding
         np.testing.assert_allclose(got[name], value.numpy(), rtol=0, atol=atol, err_msg=name)
     after = module.state_dict()
-    for name, value in to_torch(net).items():
+    for name, value in to_torch_state(net).items():
         if "running" in name:
             np.testing.assert_allclose(value, after[name].numpy(), rtol=1e-10, atol=1e-12, err_msg=name)
     net.eval()
@@ -125,7 +125,7 @@ def test_states_of_pytorch_load_and_give_the_same_outputs(model, norm):
     module = theirs(network(model, norm), model, norm)
     width = SIZES[model][0]
     net = MODELS[model](CLASSES, norm=norm_factory(norm, dtype="float64"), dtype="float64", width=width)
-    from_torch(net, module.state_dict())
+    from_torch_state(net, module.state_dict())
     x = images(model)
     want = module.eval()(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(net.eval()(x), want, rtol=0, atol=1e-10 * np.abs(want).max())

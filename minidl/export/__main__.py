@@ -1,0 +1,102 @@
+"""The command: `python -m minidl.export RUN --onnx FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from ..backend import use_backend
+from ..command_line import Parser, complain, say
+from .trained import Trained, network_of
+
+EPILOG = """\
+examples:
+  python -m minidl.export runs/photos --onnx photos.onnx
+  python -m minidl.export runs/photos --torch photos.pt
+  python -m minidl.export runs/photos --safetensors photos.safetensors --torch-names
+
+The network takes (pixel/255 - mean)/std, channel by channel; mean and std are printed and in the ONNX file's metadata.
+Exit status: 0 done; 1 the run cannot be used, a layer cannot be written or a file; 2 wrong arguments; 4 the data or the
+checkpoints cannot be used.
+"""
+
+_complain = partial(complain, "minidl.export")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (those of the process by default) and return its exit status."""
+    parser = _make_parser()
+    args = parser.parse_args(argv)
+    if not (args.onnx or args.safetensors or args.torch):
+        parser.error("give --onnx, --safetensors or --torch, and a file")
+    if args.torch_names and not args.safetensors:
+        parser.error("--torch-names is for --safetensors; a file of --torch has PyTorch's names anyway")
+    from ..data import DataError
+    from ..interchange import StateError
+    from ..interchange.files import TORCH_SUFFIXES
+    from ..train.checkpoint import CheckpointError
+    from ..train.record import RunError
+
+    if args.safetensors and Path(args.safetensors).suffix in TORCH_SUFFIXES:
+        parser.error(f"the name of --safetensors must not end in {Path(args.safetensors).suffix}; use --torch")
+    if args.torch and Path(args.torch).suffix not in TORCH_SUFFIXES:
+        parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
+    try:
+        with use_backend("numpy"):
+            _export(args, network_of(Path(args.run), lambda line: say(f"minidl.export: {line}", sys.stderr)))
+    except (RunError, StateError) as error:
+        return _complain(1, error)
+    except (DataError, CheckpointError) as error:
+        return _complain(4, error)
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted; the files that were named are whole")
+    except OSError as error:
+        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+    return 0
+
+
+def _export(args: argparse.Namespace, trained: Trained) -> None:
+    """Write each file that is asked for, and say what it is."""
+    from ..interchange import export_onnx, to_torch_state, write_state
+    from ..interchange.onnx_graph import OPSET
+
+    net = trained.network
+    mean, std = (", ".join(f"{value:.4f}" for value in json.loads(trained.notes[name])) for name in ("mean", "std"))
+    if args.onnx:
+        export_onnx(net, args.onnx, trained.shape, trained.notes)
+        shape = ", ".join(map(str, trained.shape))
+        say(f"{args.onnx}: ONNX, opset {OPSET}, input x (N, {shape}), output y, the logits")
+    if args.safetensors:
+        write_state(args.safetensors, to_torch_state(net) if args.torch_names else net.state())
+        say(f"{args.safetensors}: safetensors, {'PyTorch' if args.torch_names else 'minidl'}'s names")
+    if args.torch:
+        write_state(args.torch, to_torch_state(net))
+        say(f"{args.torch}: for torch.load(path, weights_only=True), PyTorch's names")
+    say(f"x is (pixel/255 - mean)/std with mean {mean} and std {std}")
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m minidl.export",
+        description="Write a trained network for other programs: as ONNX, or its weights for PyTorch.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", help="the folder of a run, of which the newest checkpoint is taken")
+    add("--onnx", metavar="FILE", help="write the network for inference as ONNX (needs the package onnx)")
+    add("--safetensors", metavar="FILE", help="write weights and statistics as safetensors")
+    add("--torch", metavar="FILE", help="write them as a .pt file for torch.load, under PyTorch's names")
+    add(
+        "--torch-names", action="store_true", help="use PyTorch's names in --safetensors, such as layer1.0.conv1.weight"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Files of states: safetensors, and those of torch.save. Reading one runs no code."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from minidl.interchange.errors import StateError
+from minidl.interchange.torch_file import read_torch, torch_bytes, widened
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+_SAFETENSORS = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|b1"},
+    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
+}
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return {name: array} of a safetensors file or of one that torch.save wrote, whichever its content is.
+
+    PyTorch need not be installed, and nothing in the file is run: a file of torch.save may hold tensors, dictionaries,
+    lists, numbers and text, and a state within a checkpoint is found under its usual names, such as "state_dict".
+
+    Raises
+    ------
+    StateError
+        If the file cannot be read, is damaged, or holds anything else.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "state.pt"
+    ...     write_state(path, {"weight": np.ones((2, 1), np.float32)})
+    ...     read_state(path)["weight"].shape
+    (2, 1)
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StateError(f"{path} is no file; give one of safetensors or of torch.save")
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise StateError(f"{path} cannot be read ({error.strerror or error}); give its right path") from error
+    if head[8:] == b"{":  # eight bytes of a length, then JSON
+        return _read_safetensors(path)
+    return read_torch(path)
+
+
+def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
+    """Write a state, whole or not at all: as safetensors, or for ``torch.load`` if the name ends in .pt, .pth or .bin.
+
+    ``torch.load(path, weights_only=True)`` reads the former, ``safetensors.torch.load_file(path)`` the latter.
+
+    Raises
+    ------
+    StateError
+        If an array has a dtype that PyTorch lacks.
+    OSError
+        If the file cannot be written.
+    """
+    from minidl.train.checkpoint import write_atomic
+
+    path = Path(path)
+    if path.suffix in TORCH_SUFFIXES:
+        write_atomic(path, torch_bytes(state))
+        return
+    from safetensors.numpy import save
+
+    write_atomic(path, save({name: np.array(value, order="C") for name, value in state.items()}))
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, deserialize
+
+    state = {}
+    try:
+        for name, view in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
+            dtype = _SAFETENSORS.get(view["dtype"])
+            if dtype is None:
+                raise StateError(
+                    f"{path}: {name[:60]!r} has dtype {view['dtype']}, which no layer has; convert it before"
+                )
+            values = np.frombuffer(view["data"], dtype)
+            state[name] = (widened(values) if view["dtype"] == "BF16" else values).reshape(view["shape"])
+    except (SafetensorError, OSError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise StateError(f"{path} is no whole safetensors file ({what}); get it again") from error
+    return state

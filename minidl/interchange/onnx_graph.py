@@ -1,0 +1,68 @@
+"""A graph of ONNX operators while it grows: values that know their shape, constants, nodes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidl.backend import Array, to_host
+
+OPSET = 17
+"""Of ONNX 1.12 (2022): onnxruntime 1.12 and newer run it."""
+
+
+class Value(NamedTuple):
+    """A value of the graph: its name, and its shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class Graph:
+    """Nodes and constants, each named after the layer it belongs to.
+
+    Attributes
+    ----------
+    nodes, constants : lists of ONNX's NodeProto and TensorProto
+    path : str
+        The path of the layer at work, which begins the names.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.path = ""
+        self._used: set[str] = {"x", "y"}
+
+    def op(self, kind: str, inputs: list[str], shape: tuple[int, ...], **attributes: Any) -> Value:
+        """Add a node of one output, of this shape without the batch, and return it."""
+        from onnx import helper
+
+        name = self._free(kind.lower())
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=f"{name}:{kind}", **attributes))
+        return Value(name, shape)
+
+    def floats(self, name: str, value: Array) -> str:
+        """Add a constant of float32 and return its name; it is on the host and dense, whatever the value is."""
+        return self._constant(name, np.array(to_host(value), np.float32, order="C"))
+
+    def integers(self, name: str, *values: int) -> str:
+        """Add a constant list of integers and return its name."""
+        return self._constant(name, np.array(values, np.int64))
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        name = self._free(name)
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def _free(self, name: str) -> str:
+        """Return an unused name that begins with the layer's path."""
+        base = f"{self.path}.{name}" if self.path else name
+        name, number = base, 1
+        while name in self._used:
+            name, number = f"{base}_{number}", number + 1
+        self._used.add(name)
+        return name
