@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..backend import use_backend
 from ..command_line import Parser, complain, say
-from .trained import Trained, network_of
+from ..trained import Classifier, load
 
 EPILOG = """\
 examples:
@@ -19,7 +19,8 @@ examples:
   python -m minidl.export runs/photos --torch photos.pt
   python -m minidl.export runs/photos --safetensors photos.safetensors --torch-names
 
-The network takes (pixel/255 - mean)/std, channel by channel; mean and std are printed and in the ONNX file's metadata.
+The network takes (pixel/255 - mean)/std, channel by channel; mean and std are printed, and in the ONNX file's metadata
+with the names of the classes.
 Exit status: 0 done; 1 the run cannot be used, a layer cannot be written or a file; 2 wrong arguments; 4 the data or the
 checkpoints cannot be used.
 """
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
     try:
         with use_backend("numpy"):
-            _export(args, network_of(Path(args.run), lambda line: say(f"minidl.export: {line}", sys.stderr)))
+            _export(args, load(args.run, backend="numpy"))
     except (RunError, StateError) as error:
         return _complain(1, error)
     except (DataError, CheckpointError) as error:
@@ -59,15 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace, trained: Trained) -> None:
+def _export(args: argparse.Namespace, trained: Classifier) -> None:
     """Write each file that is asked for, and say what it is."""
     from ..interchange import export_onnx, to_torch_state, write_state
     from ..interchange.onnx_graph import OPSET
 
     net = trained.network
-    mean, std = (", ".join(f"{value:.4f}" for value in json.loads(trained.notes[name])) for name in ("mean", "std"))
+    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (trained.mean, trained.std))
     if args.onnx:
-        export_onnx(net, args.onnx, trained.shape, trained.notes)
+        facts = {"mean": trained.mean.tolist(), "std": trained.std.tolist(), "class_names": trained.class_names}
+        export_onnx(net, args.onnx, trained.shape, {name: json.dumps(value) for name, value in facts.items()})
         shape = ", ".join(map(str, trained.shape))
         say(f"{args.onnx}: ONNX, opset {OPSET}, input x (N, {shape}), output y, the logits")
     if args.safetensors:
@@ -88,7 +90,7 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", help="the folder of a run, of which the newest checkpoint is taken")
+    add("run", help="the folder of a run, of which the newest checkpoint is taken, or a checkpoint's file")
     add("--onnx", metavar="FILE", help="write the network for inference as ONNX (needs the package onnx)")
     add("--safetensors", metavar="FILE", help="write weights and statistics as safetensors")
     add("--torch", metavar="FILE", help="write them as a .pt file for torch.load, under PyTorch's names")

@@ -56,6 +56,7 @@ def test_the_onnx_file_is_the_network(trained, tmp_path):
     notes = session(str(tmp_path / "net.onnx")).get_modelmeta().custom_metadata_map
     assert np.allclose(json.loads(notes["mean"]), trainer._loader.mean)
     assert np.allclose(json.loads(notes["std"]), trainer._loader.std)
+    assert json.loads(notes["class_names"]) == list(trainer.task.class_names)
 
 
 @pytest.mark.parametrize(
