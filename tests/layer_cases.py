@@ -129,6 +129,23 @@ def run(layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
     return to_host(y), {"dx": to_host(dx)} | {name: host(g) for name, g in gradients(layer).items()}
 
 
+def layer_rounding(layer: Layer, x: Array, dy: Array, trials: int = TRIALS) -> dict[str, float]:
+    """Return how far rounding may move y and each gradient of `run`: x, dy and every array of the layer are moved.
+
+    The layer's arrays are afterwards as before.
+    """
+    state = layer.state()
+
+    def program(x: Array, dy: Array, **arrays: Array) -> dict[str, Array]:
+        layer.load_state(arrays)
+        y, found = run(layer, x, dy)
+        return {"y": y} | found
+
+    allowed = rounding(program, {"x": x, "dy": dy} | state, trials)
+    layer.load_state(state)
+    return allowed
+
+
 def host(array: Any) -> Array:
     """Return a copy on the host."""
     return np.array(to_host(array))
