@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tolerance import TRIALS, rounding
+from tolerance import TRIALS, rounding, sums
 
 from minidl import (
     AvgPool2d,
@@ -144,6 +144,17 @@ def layer_rounding(layer: Layer, x: Array, dy: Array, trials: int = TRIALS) -> d
     allowed = rounding(program, {"x": x, "dy": dy} | state, trials)
     layer.load_state(state)
     return allowed
+
+
+def gate_rounding(layer: Layer, x: Array, y: Array, dy: Array) -> dict[str, float]:
+    """Return what rounding leaves of gradients that vanish by cancelling, as those through a gate at 0 or 1 do.
+
+    The slope of a gate's logarithm is a sum of terms dy · (y − bias), over the samples and channels that a gate of 0 or
+    1, or a single one, makes cancel; gate.bias takes it as it is, gate.weight times x, and x times gate.weight.
+    """
+    terms = (np.abs(dy) * (np.abs(y) + 2 * np.abs(host(layer.params["bias"])).max())).sum()
+    sizes = {"dgate_bias": 1.0, "dgate_weight": np.abs(x).max(), "dx": np.abs(host(layer.params["gate.weight"])).max()}
+    return {name: float(sums(2 * x.size, 2 * size * terms)) for name, size in sizes.items()}
 
 
 def host(array: Any) -> Array:
