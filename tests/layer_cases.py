@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tolerance import TRIALS, rounding
+from tolerance import TRIALS, rounding, sums
 
 from minidl import (
     AvgPool2d,
@@ -127,6 +127,34 @@ def run(layer: Layer, x: Array, dy: Array) -> tuple[Array, dict[str, Array]]:
     y = layer.forward(to_device(x))
     dx = layer.backward(to_device(dy))
     return to_host(y), {"dx": to_host(dx)} | {name: host(g) for name, g in gradients(layer).items()}
+
+
+def layer_rounding(layer: Layer, x: Array, dy: Array, trials: int = TRIALS) -> dict[str, float]:
+    """Return how far rounding may move y and each gradient of `run`: x, dy and every array of the layer are moved.
+
+    The layer's arrays are afterwards as before.
+    """
+    state = layer.state()
+
+    def program(x: Array, dy: Array, **arrays: Array) -> dict[str, Array]:
+        layer.load_state(arrays)
+        y, found = run(layer, x, dy)
+        return {"y": y} | found
+
+    allowed = rounding(program, {"x": x, "dy": dy} | state, trials)
+    layer.load_state(state)
+    return allowed
+
+
+def gate_rounding(layer: Layer, x: Array, y: Array, dy: Array) -> dict[str, float]:
+    """Return what rounding leaves of gradients that vanish by cancelling, as those through a gate at 0 or 1 do.
+
+    The slope of a gate's logarithm is a sum of terms dy · (y − bias), over the samples and channels that a gate of 0 or
+    1, or a single one, makes cancel; gate.bias takes it as it is, gate.weight times x, and x times gate.weight.
+    """
+    terms = (np.abs(dy) * (np.abs(y) + 2 * np.abs(host(layer.params["bias"])).max())).sum()
+    sizes = {"dgate_bias": 1.0, "dgate_weight": np.abs(x).max(), "dx": np.abs(host(layer.params["gate.weight"])).max()}
+    return {name: float(sums(2 * x.size, 2 * size * terms)) for name, size in sizes.items()}
 
 
 def host(array: Any) -> Array:

@@ -1,12 +1,13 @@
 """How far rounding may move a result: what follows from the arithmetic, and from no machine, kernel or seed.
 
-Two tolerances, and one comparison that takes either:
+Three tolerances, and one comparison that takes any:
 
 - `rounding` measures a function's condition: how far its results move when every input moves by a unit roundoff, its
   own operations rounded anew each time. It serves where the size of the terms that cancel is not at hand.
 - `terms` counts: so many operations on terms of that size err by no more than their number of unit roundoffs.
+- `sums` is `terms` for long sums, whose roundings cancel: it grows as the root of their number.
 
-    from tolerance import assert_close, rounding, terms
+    from tolerance import assert_close, rounding, sums, terms
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ TRIALS = 8
 FACTOR = (
     16.0  # twice that of minidl.check: two computations err, each in an order of its own; few trials miss the worst
 )
+
+LAMBDA = 8.0  # of `sums`: one sum in exp(LAMBDA² / 2) / 2 = 4e13 errs by more
 
 
 def unit(dtype: Any) -> float:
@@ -59,12 +62,12 @@ def rounding(function: Callable[..., Any], inputs: Mapping[str, Any], trials: in
     return {name: FACTOR * max(moved[name], unit(a.dtype) * _largest(a)) for name, a in want.items()}
 
 
-def terms(operations: int, size: Any, dtype: Any = "float64") -> Any:
+def terms(operations: float, size: Any, dtype: Any = "float64") -> Any:
     """Return operations · u · size: what that many operations on terms of that size may err by.
 
     Parameters
     ----------
-    operations : int
+    operations : float
         How many roundings the two results together take, one after another: n for a sum of n terms.
     size : float or array
         The magnitude of the terms, before they cancel.
@@ -75,6 +78,29 @@ def terms(operations: int, size: Any, dtype: Any = "float64") -> Any:
     True
     """
     return operations * unit(dtype) * np.abs(size)
+
+
+def sums(roundings: int, size: Any, dtype: Any = "float64") -> Any:
+    """Return λ · √n · u · size, or n · u · size where that is less: what a sum may err by, whatever its order.
+
+    n · u · Σ|terms| bounds the error for certain. The roundings are of either sign, so that λ√n takes the place of n
+    but for one sum in exp(λ²/2)/2 (Higham and Mary, SIAM J. Sci. Comput. 41, A2815, 2019).
+
+    Parameters
+    ----------
+    roundings : int
+        How many the two results together take of each term: n of a sum of n products, 2n where both sums are rounded.
+    size : float or array
+        Σ|terms|: the same sum, of magnitudes.
+    dtype : dtype
+        Of the computation; u is its unit roundoff.
+
+    >>> float(sums(4, size=2.0)) == float(terms(4, size=2.0))
+    True
+    >>> float(sums(10000, size=2.0)) == float(terms(800, size=2.0))
+    True
+    """
+    return terms(min(roundings, LAMBDA * np.sqrt(roundings)), size, dtype)
 
 
 def assert_close(got: Any, want: Any, tolerance: Any, what: str = "") -> None:

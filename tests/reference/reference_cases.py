@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tolerance import rounding
 
 from minidl import reference
 
@@ -32,6 +33,14 @@ class Case:
     def gradients(self, dy: Array) -> dict[str, Array]:
         """Run the backward."""
         return self.backward(dy, **self.inputs, **self.constants)
+
+    def tolerances(self, dy: Array, **inputs: Array) -> dict[str, float]:
+        """Return how far rounding may move y and each gradient, at the inputs or at others."""
+
+        def both(dy: Array, **arrays: Any) -> dict[str, Array]:
+            return {"y": self.forward(**arrays)} | self.backward(dy, **arrays)
+
+        return rounding(both, {"dy": np.asarray(dy)} | self.inputs | inputs | self.constants)
 
     def cotangent(self) -> Array:
         """Return a random dy."""

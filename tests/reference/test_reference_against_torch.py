@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from reference_cases import CASES
+from tolerance import assert_close, sums
 
 from minidl.reference import batch_norm_running, max_pool2d_backward
 
@@ -85,12 +86,13 @@ def test_forward_and_backward_agree_with_pytorch(name):
     inputs = {k: torch.tensor(v, requires_grad=True) for k, v in case.inputs.items()}
     constants = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in case.constants.items()}
     y = TORCH[case.forward.__name__](**inputs, **constants)
-    np.testing.assert_allclose(case.y(**case.inputs), y.detach().numpy(), rtol=1e-10, atol=1e-12)
     dy = case.cotangent()
+    allowed = case.tolerances(dy)
+    assert_close(case.y(**case.inputs), y.detach().numpy(), allowed["y"], "y")
     y.backward(torch.tensor(dy))
     for k, gradient in case.gradients(dy).items():
         want = inputs[k.removeprefix("d")].grad.numpy()
-        np.testing.assert_allclose(gradient, want, rtol=1e-9, atol=1e-11)
+        assert_close(gradient, want, allowed[k], k)
 
 
 def test_a_tie_in_max_pool2d_goes_where_pytorch_sends_it():
@@ -99,15 +101,12 @@ def test_a_tie_in_max_pool2d_goes_where_pytorch_sends_it():
     y = F.max_pool2d(t, (3, 4), (2, 1), (1, 2))
     dy = np.random.default_rng(2).normal(size=y.shape)
     y.backward(torch.tensor(dy))
-
-    np.testing.assert_allclose(
-        max_pool2d_backward(dy, x, (3, 4), (2, 1), (1, 2))["dx"], t.grad.numpy(), rtol=1e-12, atol=1e-12
-    )
+    got = max_pool2d_backward(dy, x, (3, 4), (2, 1), (1, 2))["dx"]
+    assert_close(got, t.grad.numpy(), sums(2 * 12, 12 * np.abs(dy).max()))  # at most 12 windows hold a pixel
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 5, 7)])
 def test_batch_norm_running_agrees_with_pytorch(shape):
-
     x = np.random.default_rng(1).normal(3, 2, size=shape)
     layer = (
         torch.nn.BatchNorm1d(4, momentum=0.3).double()
@@ -118,5 +117,6 @@ def test_batch_norm_running_agrees_with_pytorch(shape):
     for scale in (1, 2):
         layer(torch.tensor(scale * x))
         mean, var = batch_norm_running(scale * x, mean, var, momentum=0.3)
-    np.testing.assert_allclose(mean, layer.running_mean.numpy(), rtol=1e-12)
-    np.testing.assert_allclose(var, layer.running_var.numpy(), rtol=1e-12)
+    largest = 2 * np.abs(x).max()
+    assert_close(mean, layer.running_mean.numpy(), sums(2 * (x.size // 4 + 4), largest))
+    assert_close(var, layer.running_var.numpy(), sums(2 * (x.size // 4 + 8), largest**2))
