@@ -99,7 +99,9 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
 def mathml(text: str, display: str) -> str:
     """Return a formula as MathML, which browsers draw themselves: no script, no connection."""
     text = text.replace("{aligned}", "{align*}").replace(r"\operatorname*", r"\operatorname")
+    text = text.replace(r"\mathrel{+}=", r"\;\text{+=}\;")
     made = latex2mathml.converter.convert(text, display=display)
+    made = re.sub(r"<m[io]>(ln|log|exp|sin|cos|max|min)</m[io]>", r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', made)
     return made.replace('<menclose notation="box">', '<mrow class="boxed">').replace("</menclose>", "</mrow>")
 
 

@@ -1,4 +1,4 @@
-"""The libraries of the extra `train`: NumPy is enough for the layers, the norms and the checks, not for training runs."""
+"""The libraries of the extra `train`: layers, norms and checks need NumPy alone, training runs need these."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def test_a_step_and_a_check_need_numpy_alone() -> None:
         "net = minidl.LeNet(norm=minidl.norm_factory('mn', modes=2), rng=np.random.default_rng(0));"
         "loss = minidl.SoftmaxCrossEntropy(); x = np.zeros((4, 3, 32, 32), np.float32);"
         "loss.forward(net.forward(x), np.arange(4)); net.backward(loss.backward());"
-        "report = check.run('minidl.check.adapters.minidl:Adapter', 'layer_norm', 'float32'); assert report.exit_code == 0"
+        "report = check.run('minidl.check.adapters.minidl:Adapter', 'layer_norm', 'float32');"
+        "assert report.exit_code == 0"
     )
     done = run(code)
     assert done.returncode == 0, done.stderr
