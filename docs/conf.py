@@ -52,7 +52,6 @@ html_theme = "furo"
 html_title = f"minidl {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["_extra"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
@@ -121,8 +120,16 @@ def visit_block(self: Any, node: Any) -> None:
     raise nodes.SkipNode
 
 
+def write_page_to_explore(app: Any, error: Exception | None) -> None:
+    """Write play.html: the page with its data in it."""
+    if error is None:
+        page, made = ((DOCS / "play" / name).read_text("utf-8") for name in ("page.html", "modes.json"))
+        (Path(app.outdir) / "play.html").write_text(page.replace("@DATA@", made), "utf-8")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("source-read", complete)
+    app.connect("build-finished", write_page_to_explore)
     lessons_as_pages()

@@ -1,4 +1,4 @@
-"""Write modes.json, what the page to explore shows: `python docs/play/make_modes.py --data-dir DIR` writes it beside itself.
+"""Write modes.json, what the page to explore shows: `python docs/play/make_modes.py --data-dir DIR`.
 
 Two kinds of runs are in it. The paper's are the committed figure2-*.csv of docs/results: which test images have the
 highest gates, and what each mode takes of each dataset; their pixels come from the datasets' files in DIR. The short
@@ -73,9 +73,7 @@ def paper_runs(task: Task, sheet: Sheet) -> Iterator[dict[str, Any]]:
             modes = []
             for mode in dict.fromkeys(r["mode"] for r in shares if (r["norm"], r["layer"]) == (norm, layer)):
                 own = {"norm": norm, "layer": layer, "mode": mode}
-                of_mode, taken = (
-                    [row for row in rows if own.items() <= row.items()] for rows in (shares, images)
-                )
+                of_mode, taken = ([row for row in rows if own.items() <= row.items()] for rows in (shares, images))
                 modes.append(
                     {
                         "mean": [round(float(row["mean_gate"]), 4) for row in of_mode],
@@ -90,15 +88,16 @@ def paper_runs(task: Task, sheet: Sheet) -> Iterator[dict[str, Any]]:
         yield {
             "network": "LeNet, all of the data",
             "norm": norm,
-            "what": "The run of Table 1 with seed 0: 15 epochs of the four datasets, no momentum. The log of its gates is not "
-            "in the repository; the picture in the results has their course.",
+            "what": "The run of Table 1 with seed 0: 15 epochs of the four datasets, without momentum.",
             "layers": layers,
         }
 
 
 def short_run(network: str, modes: int, momentum: float, sheet: Sheet) -> dict[str, Any]:
     """Train on the bundled sample and return the run, with the mean gates over each dataset after each epoch."""
-    config = replace(recipe("lenet", "multitask"), model=network, modes=modes, momentum=momentum, sample=True, threads=1)
+    config = replace(
+        recipe("lenet", "multitask"), model=network, modes=modes, momentum=momentum, sample=True, backend="numba"
+    )
     trainer = Trainer(config, quiet=True)
     epochs = [_gates(trainer)]
     for step in range(trainer.total // 15, trainer.total + 1, trainer.total // 15):
@@ -134,7 +133,8 @@ def short_run(network: str, modes: int, momentum: float, sheet: Sheet) -> dict[s
     return {
         "network": f"{NETWORKS[network]}, the bundled sample" + (", momentum 0.9" if momentum else ""),
         "norm": f"MN K={modes}",
-        "what": f"A short run: 15 epochs of the 4600 bundled images, seed 0, momentum {momentum:g}; test error {error:.1f} %.",
+        "what": f"A short run: 15 epochs of the 4600 bundled images with seed 0 and momentum {momentum:g}. "
+        f"Its test error is {error:.1f} %.",
         "layers": layers,
     }
 
