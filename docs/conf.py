@@ -37,6 +37,7 @@ nb_execution_mode = "off"
 nb_output_stderr = "show"
 highlight_language = "none"  # a block without a language is output or a formula
 autodoc_typehints = "none"  # the Parameters section says it
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autosummary_generate = False
 numpydoc_show_class_members = False
@@ -85,7 +86,7 @@ def write(path: Path, text: str) -> None:
 
 
 def complete(app: Any, docname: str, text: list[str]) -> None:
-    """Leave out what an index has with a question mark and is not there yet; list the results' pages."""
+    """Leave out what an index has with a question mark and is not there yet; add pages and pictures to the results."""
     folder = (DOCS / docname).parent
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
@@ -93,6 +94,10 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
     if docname == "results/README":
         pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
         text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
+    elif docname.startswith("results/"):
+        own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
+        pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
+        text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
 
 
 def mathml(text: str, display: str) -> str:
