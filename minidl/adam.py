@@ -130,6 +130,11 @@ class Adam(FlatOptimiser):
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state` returned.
 
+        Parameters
+        ----------
+        state : mapping of names to arrays
+            Copied.
+
         Raises
         ------
         ValueError
@@ -151,8 +156,30 @@ class AdamW(Adam):
 
         p ← (1 − lr·weight_decay)·p.
 
-    Parameters, errors and state are those of `Adam`; `weight_decay` is 0.01 by default. As in PyTorch the decay follows
-    the learning rate, where Algorithm 2 of the paper has a multiplier of the schedule alone.
+    Errors and state are those of `Adam`. As in PyTorch the decay follows the learning rate, where Algorithm 2 of the
+    paper has a multiplier of the schedule alone.
+
+    Parameters
+    ----------
+    model : Layer
+        As for `Adam`, like the next three.
+    lr : float
+        The learning rate.
+    betas : (float, float)
+        β1 and β2.
+    eps : float
+        Added to the root of the second moment.
+    weight_decay : float
+        The share of every parameter that a step takes off, times lr.
+
+    Examples
+    --------
+    >>> from minidl import Linear
+    >>> layer = Linear(1, 1, rng=np.random.default_rng(0))
+    >>> layer.params["weight"][:] = 8
+    >>> AdamW(layer, lr=0.5, weight_decay=0.25).step()  # the gradient is 0: only the decay acts
+    >>> layer.params["weight"]
+    array([[7.]], dtype=float32)
     """
 
     decoupled = True

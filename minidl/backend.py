@@ -33,6 +33,11 @@ class BackendError(RuntimeError):
 def array_module(*arrays: Array, **named: Array) -> ModuleType:
     """Return the library (numpy or cupy) that all the given arrays belong to; None is passed over.
 
+    Parameters
+    ----------
+    *arrays, **named : array or None
+        A keyword names an array in the error's message.
+
     Raises
     ------
     TypeError
@@ -93,6 +98,12 @@ def use_backend(name: str) -> Iterator[ModuleType]:
     ------
     BackendError
         If the backend cannot be used; the message holds the reason and the pip line.
+
+    Examples
+    --------
+    >>> with use_backend("numpy") as xp:
+    ...     xp is np
+    True
     """
     global _default
     before, _default = _default, resolve(name)
@@ -220,7 +231,20 @@ def products(a: Array, b: Array) -> Array:
 
 
 def to_device(array: Array, like: Array | None = None) -> Array:
-    """Move an array to the library of `like`, or to the default backend; its values keep their order in memory."""
+    """Move an array to the library of `like`, or to the default backend; its values keep their order in memory.
+
+    Parameters
+    ----------
+    array : array
+        Of any library.
+    like : array, optional
+        An array that is where the result is to be.
+
+    Examples
+    --------
+    >>> to_device(np.arange(3), like=np.zeros(1))
+    array([0, 1, 2])
+    """
     xp = array_module(like) if like is not None else default_module()
     if xp is np:
         return to_host(array)
@@ -241,5 +265,16 @@ def on_gpu(name: str | None = None) -> bool:
 
 
 def to_host(array: Array) -> np.ndarray:
-    """Return the array as a NumPy array, copied from the device if it lives there."""
+    """Return the array as a NumPy array, copied from the device if it lives there.
+
+    Parameters
+    ----------
+    array : array
+        Of any library.
+
+    Examples
+    --------
+    >>> to_host(np.arange(3))
+    array([0, 1, 2])
+    """
     return array.get() if hasattr(array, "get") else np.asarray(array)

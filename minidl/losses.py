@@ -53,16 +53,16 @@ class SoftmaxCrossEntropy:
     label_smoothing : float
         ε: the share of a target that all classes divide among them.
 
-    Shape
-    -----
-    logits (N, K), labels (N,) integers in [0, K) -> a 0-d array of the logits' library: reading it with float()
-    waits for a GPU, so the training loop does that only now and then.
-
     Raises
     ------
     ValueError
         If ε is outside [0, 1), the shapes do not fit, labels are no integers, or (on the host) a label is outside
         [0, K). Labels that are on a GPU already are not looked at: one outside [0, K) makes the loss NaN.
+
+    Notes
+    -----
+    Shape: logits (N, K), labels (N,) integers in [0, K) -> a 0-d array of the logits' library: reading it with float()
+    waits for a GPU, so the training loop does that only now and then.
 
     Examples
     --------

@@ -69,6 +69,11 @@ class FlatOptimiser:
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state` returned.
 
+        Parameters
+        ----------
+        state : mapping of names to arrays
+            Copied.
+
         Raises
         ------
         ValueError

@@ -47,6 +47,11 @@ def threads(n: int | None = None) -> Iterator[None]:
     The numbers a layer gives do not depend on `n`. BLAS is held by threadpoolctl; where that is not installed,
     set ``OPENBLAS_NUM_THREADS=1`` before Python starts.
 
+    Parameters
+    ----------
+    n : int, optional
+        At least 1; all available cores by default.
+
     Raises
     ------
     ValueError

@@ -28,7 +28,7 @@ try:
     from minidl.check.lesson import Lesson
 except ImportError:
     raise ImportError(
-        "this lesson needs minidl: in the clone's folder run `pip install -e .`, then restart the kernel"
+        "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
     ) from None
 
 lesson = Lesson("08", checks=7)

@@ -19,6 +19,7 @@ from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
 from minidl.command_line import Parser, complain
 from minidl.data import DataError
+from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
 from minidl.parallel import available_threads
 
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     args = parser.parse_args(arguments)
     try:
+        if args.plot:
+            require("--plot", "matplotlib")
         records = record.load(args.read) if args.read else []
         if args.read:
             print("\n".join(table.lines(records)))
@@ -76,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
     except OSError as error:
         return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
-    except (DataError, RuntimeError, ValueError) as error:
+    except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
         return _complain(1, error)
     return 0
 

@@ -84,11 +84,34 @@ def run(
 def verify(
     vectors: str | Path, outputs: str | Path, layer: str = "", conventions: Mapping[str, str] | None = None
 ) -> Report:
-    """Compare outputs that another program wrote, one safetensors file a case under the vectors' names, with what is
-    expected.
+    """Compare outputs that another program wrote with what is expected: a safetensors file for each case.
 
     The tolerance is that of the outputs' own dtype.  Cases without an output file are counted as absent.  Parameter
     gradients are those of each backward alone unless ``grads='accumulate'`` is declared.
+
+    Parameters
+    ----------
+    vectors : path
+        The folder of vectors that the program read.
+    outputs : path
+        The folder of its files, under the vectors' names.
+    layer : str
+        Only this layer's cases; all by default.
+    conventions : mapping of str, optional
+        What the layer declares.
+
+    Returns
+    -------
+    Report
+        Its ``exit_code`` is 3 where nothing was found.
+
+    Examples
+    --------
+    >>> from minidl.check.suite import VECTORS
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as empty:
+    ...     verify(VECTORS, empty, "group_norm").exit_code
+    3
     """
     agreed = declared({"grads": "overwrite", **(conventions or {})})
     suite = open_suite(vectors)

@@ -13,7 +13,34 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class TensorResult:
-    """How one tensor compares: ``worst`` is the largest error in units of its tolerance, 1 or less passes."""
+    """How one tensor compares: ``worst`` is the largest error in units of its tolerance, 1 or less passes.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    worst : float
+        The largest error, in units of the element's tolerance.
+    problem : str
+        What is wrong with the tensor as a whole: its shape, its dtype, NaN.
+    index : tuple of int
+        Where the worst element is.
+    got, want, tol : float
+        The worst element, what it should be, and its tolerance.
+    ulp : float
+        Its error in units of the last digit of its dtype.
+    bad, size : int
+        How many elements are out of tolerance, and how many there are.
+    patterns : list of str
+        What the wrong elements have in common.
+    follows : str
+        The tensor whose error explains this one.
+
+    Examples
+    --------
+    >>> compare("y", np.array([1.0, 2.5]), np.array([1.0, 2.0]), 0.1).passed
+    False
+    """
 
     name: str
     worst: float = 0.0

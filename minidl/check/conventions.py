@@ -28,12 +28,30 @@ class NotSupportedError(Exception):
 class Conventions:
     """Declared conventions; the first value of each is what holds when an adapter says nothing.
 
-    momentum : the weight of the new batch, or of the old statistics
-    running_var : unbiased, biased, or kept as the second moment E[x²] (named running_mean_square)
-    layout : of x and dy at the border
-    single_value : training BN on one value a channel gives zero (so y = bias), or raises
-    grads : backward adds to the parameters' gradients, or overwrites them
-    shards : whether forward and backward take a list of shards as one batch
+    Parameters
+    ----------
+    momentum : {"new", "old"}
+        The weight of the new batch, or of the old statistics.
+    running_var : {"unbiased", "biased", "second_moment"}
+        The last is E[x²], named running_mean_square.
+    layout : {"NCHW", "NHWC"}
+        Of x and dy as the adapter gets them.
+    single_value : {"zero", "raises"}
+        Training BN on a single value for each channel gives zero (so y = bias), or raises.
+    grads : {"accumulate", "overwrite"}
+        Backward adds to the parameters' gradients, or overwrites them.
+    shards : {"unsupported", "synchronised"}
+        Whether forward and backward take a list of shards as one batch.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one of the choices.
+
+    Examples
+    --------
+    >>> Conventions(momentum="old").running_var
+    'unbiased'
     """
 
     momentum: str = "new"

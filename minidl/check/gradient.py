@@ -45,7 +45,8 @@ def gradient(
 
     Returns
     -------
-    dict of the largest error of each gradient, relative to its largest element
+    dict
+        The largest error of each gradient, relative to its largest element.
 
     Raises
     ------

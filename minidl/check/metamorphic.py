@@ -120,6 +120,17 @@ def metamorphic(
     Where a relation names another layer (MN with one mode is BN), that one is computed by the plain formulas in
     extended precision.
 
+    Parameters
+    ----------
+    adapter : class, function or str
+        As for `run`.
+    layer : str
+        One of `python -m minidl.check list`.
+    dtype : str
+        Of the arrays that the adapter gets.
+    conventions : mapping of str, optional
+        What the layer declares, in place of the adapter's own ``conventions``.
+
     Examples
     --------
     >>> from minidl import check

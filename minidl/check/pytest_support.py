@@ -18,15 +18,31 @@ Test = Callable[..., Any]
 def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Make | str]], Test]:
     """Turn a function that returns an adapter into a pytest test of every case of a layer.
 
+    Parameters
+    ----------
+    layer : str
+        One of `python -m minidl.check list`.
+    dtype : str
+        Of the arrays that the adapter gets.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Raises
+    ------
+    ValueError
+        When it decorates, if there is no such layer.
+
     Examples
     --------
-    ::
-
-        from minidl import check
-
-        @check.conformance("batch_norm")
-        def test_my_batch_norm():
-            return "my_layers.adapter:Adapter"
+    >>> from minidl import check
+    >>> @check.conformance("batch_norm")
+    ... def test_my_batch_norm():
+    ...     return "my_layers.adapter:Adapter"
+    >>> test_my_batch_norm.pytestmark[0].name
+    'parametrize'
     """
 
     def decorate(give_adapter: Callable[[], Make | str]) -> Test:

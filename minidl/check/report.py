@@ -13,7 +13,24 @@ EXIT_CONFORMS, EXIT_DEVIATES, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
 
 @dataclass
 class Report:
-    """The results of a run; its text ends with a line that counts cases."""
+    """The results of a run; its text ends with a line that counts cases.
+
+    Parameters
+    ----------
+    title : str
+        Which layer of whom, in which dtype.
+    results : list of CaseResult
+        One for each case.
+    diagnosis : list of str
+        What the failures have in common, a line each.
+
+    Examples
+    --------
+    >>> from minidl import check
+    >>> report = check.run("minidl.check.adapters.minidl:Adapter", "group_norm", "float64", cases=["shape"])
+    >>> report.grade, report.exit_code, report.count("passed")
+    ('accurate', 0, 3)
+    """
 
     title: str
     results: list[CaseResult]

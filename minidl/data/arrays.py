@@ -15,6 +15,7 @@ from minidl.data.dataset import Dataset, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
+from minidl.extras import require
 
 NAMES = (
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -51,8 +52,10 @@ def arrays_task(
         Of the labels 0, 1, ...; by default the numbers, or the names in sorted order.
     size : int, optional
         Make each image S × S, as `minidl.data.fit.fit` does; they stay as they are by default.
-    seed, test_share
+    seed : int
         Of a split that is drawn.
+    test_share : float
+        The share of each class that is drawn.
     where : str
         What is named in messages.
 
@@ -209,6 +212,7 @@ def _coloured(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _sized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if images.shape[-2:] == (size, size):
         return _coloured(images)
+    require("making images another size", "PIL")
     from PIL import Image
 
     made = np.empty((len(images), 3, size, size), np.uint8)

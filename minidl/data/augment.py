@@ -52,6 +52,8 @@ class RandomFlip(Drawn):
     p : float
         In [0, 1].
 
+    Examples
+    --------
     >>> RandomFlip(p=1.0)(np.array([[[[1, 2, 3]]]], np.uint8), np.random.default_rng(0))
     array([[[[3, 2, 1]]]], dtype=uint8)
     """
@@ -85,6 +87,12 @@ class PadCrop(Drawn):
     ----------
     pad : int
         Pixels added on each side, at least 1.
+
+    Examples
+    --------
+    >>> images = np.full((2, 3, 32, 32), 255, np.uint8)
+    >>> PadCrop(4)(images, np.random.default_rng(0)).shape
+    (2, 3, 32, 32)
     """
 
     rows = 2
@@ -112,7 +120,18 @@ class PadCrop(Drawn):
 
 
 class Compose(Drawn):
-    """Apply several augmentations one after another."""
+    """Apply several augmentations one after another.
+
+    Parameters
+    ----------
+    *augments : RandomFlip, PadCrop or another of this module's kind
+        In their order.
+
+    Examples
+    --------
+    >>> Compose(RandomFlip(), PadCrop(4))
+    Compose(RandomFlip(p=0.5), PadCrop(4))
+    """
 
     def __init__(self, *augments: Drawn):
         self.augments = augments

@@ -21,6 +21,7 @@ from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit_file
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
+from minidl.extras import require
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 TEST = ("test", "val", "valid", "validation")
@@ -90,6 +91,7 @@ def load_folder(
     DataError
         There is no such folder, no class or one alone, a class without images, or an image that cannot be read.
     """
+    require("reading image files", "PIL")
     found = find_images(folder, seed, test_share)
     entry, stamp = _entry(found, size, corrupt, cache.cache_folder(cache_dir) / "decoded")
     notes = []

@@ -18,13 +18,28 @@ Float = NDArray[np.float64]
 class Dataset:
     """Images with their labels, in the order of their files.
 
-    Attributes
+    Parameters
     ----------
-    images : uint8 (M, 3, 32, 32), read-only, in memory or mapped from the cache
-    labels : int64 (M,), in 0..num_classes-1
-    source : int64 (M,), index into ``sources``: the set an image comes from
+    images : uint8 (M, 3, 32, 32)
+        Read-only, in memory or mapped from the cache.
+    labels : int64 (M,)
+        In 0..num_classes-1.
+    source : int64 (M,)
+        Index into ``sources``: the set an image comes from.
     sources : tuple of str
+        The names of the sets.
     num_classes : int
+        Of all sets together.
+    statistics : tuple of two float64 (3,), optional
+        What `channel_statistics` returns, where it is known already.
+    kept_sha256 : str, optional
+        What `data_sha256` returns, where it is known already.
+
+    Examples
+    --------
+    >>> zeros = np.zeros(2, np.int64)
+    >>> Dataset(np.zeros((2, 3, 32, 32), np.uint8), zeros, zeros, ("mnist",), 10)
+    Dataset(2 images of mnist; 10 classes)
     """
 
     images: NDArray[np.uint8]
@@ -46,16 +61,31 @@ class Dataset:
 class Task:
     """A classification task: a training set, a test set and the names of the classes.
 
-    Attributes
+    Parameters
     ----------
+    name : str
+        As in ``TASKS``.
+    num_classes : int
+        The length of the logits.
+    class_names : tuple of str
+        One for each label.
+    train, test : Dataset
+        What to train on, and what to measure the error on.
     description : tuple of str
-        What `describe` returns.
+        The lines that `describe` returns.
     top5 : bool
         Whether the error of the five highest logits is measured too.
     facts : dict
         What a run on it records besides, and must find again when it is resumed: how it was split, images by class.
     fit : str
         How an image becomes one of its inputs: see `minidl.data.fit.fit`.
+
+    Examples
+    --------
+    >>> from minidl.data import load_task
+    >>> task = load_task("multitask", sample=True, progress=False)
+    >>> len(task.train), task.class_names[10]
+    (4600, 'cifar-10 airplane')
     """
 
     name: str
@@ -76,6 +106,13 @@ class Task:
 def data_sha256(dataset: Dataset) -> str:
     """Return the sha256 over all images, labels and sources of a data set; one read through the cache brings it along.
 
+    Parameters
+    ----------
+    dataset : Dataset
+        Of any size.
+
+    Examples
+    --------
     >>> zeros = np.zeros(1, np.int64)
     >>> data_sha256(Dataset(np.zeros((1, 3, 1, 1), np.uint8), zeros, zeros, ("a",), 1))[:8]
     'd6fd62f5'
@@ -92,6 +129,15 @@ def data_sha256(dataset: Dataset) -> str:
 
 def rarer(dataset: Dataset, source: str, factor: int) -> Dataset:
     """Return a data set with every `factor`-th image of one source and all of the others.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Left as it is.
+    source : str
+        One of its ``sources``.
+    factor : int
+        At least 1.
 
     Raises
     ------
@@ -125,9 +171,22 @@ def channel_statistics(dataset: Dataset) -> tuple[Float, Float]:
     with S1 and S2 the sums of the channel's n pixels and of their squares, exact integers.  A task read through the
     cache brings them along.
 
-    Shape
-    -----
-    mean, std : float64 (3,)
+    Parameters
+    ----------
+    dataset : Dataset
+        Usually a training set.
+
+    Returns
+    -------
+    tuple of two float64 (3,)
+        Mean and standard deviation.
+
+    Examples
+    --------
+    >>> zeros = np.zeros(2, np.int64)
+    >>> images = np.stack([np.full((3, 32, 32), value, np.uint8) for value in (0, 255)])
+    >>> channel_statistics(Dataset(images, zeros, zeros, ("mnist",), 10))
+    (array([0.5, 0.5, 0.5]), array([0.5, 0.5, 0.5]))
     """
     if dataset.statistics is not None:
         return dataset.statistics

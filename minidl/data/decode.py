@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,10 @@ def decode(found: Sequence[Found], progress: bool) -> Parts:
     parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
     decoded = _threaded(work, jobs)
     if progress:
-        from tqdm import tqdm
+        with suppress(ImportError):  # a bar is not worth an error
+            from tqdm import tqdm
 
-        decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False, disable=None)
+            decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False, disable=None)
     for (split, _, _), part in zip(jobs, decoded, strict=True):
         parts[split].append(part)
     return parts

@@ -24,13 +24,25 @@ class DeviceLoader(Loader):
 
     Parameters
     ----------
-    dataset, batch_size, options
+    dataset : Dataset
+        As for `Loader`.
+    batch_size : int
+        As for `Loader`.
+    **options : dict
         As for `Loader`; an augmentation must be one of `minidl.data.augment`'s, which draw and apply separately.
 
     Raises
     ------
     ValueError
         As `Loader`; also if a label is out of range, which a device would not notice.
+
+    Examples
+    --------
+    >>> from minidl.data import load_task
+    >>> task = load_task("mnist", sample=True, progress=False)
+    >>> x, labels, source = next(iter(DeviceLoader(task.test, 5, mean=[0.1] * 3, std=[0.3] * 3, shuffle=False)))
+    >>> x.shape, labels
+    ((5, 3, 32, 32), array([7, 2, 1, 0, 4]))
     """
 
     def __init__(self, dataset: Any, batch_size: int, **options: Any) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from minidl.data.catalog import Remote, Source
 from minidl.data.errors import DataError
+from minidl.extras import require
 
 ROUNDS = 3  # times that every address is tried
 PAUSE = 1.0  # seconds before the second round; the third waits twice that
@@ -28,7 +29,10 @@ def fetch(source: Source, folder: Path, progress: bool) -> None:
     DataError
         No address gave the file, or the folder cannot be written.  The message says where to put the file by hand,
         its sha256, and what runs without it.
+    MissingLibraryError
+        pooch or tqdm is not installed.
     """
+    require("a download", "pooch", "tqdm")
     place = folder / source.name
     try:
         if source.format == "cifar":

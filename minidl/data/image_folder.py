@@ -11,6 +11,7 @@ from minidl.data.dataset import Dataset, Task, statistics
 from minidl.data.errors import DataError
 from minidl.data.image_decode import Corrupt
 from minidl.data.image_files import Decoder, ImageFiles
+from minidl.extras import require
 from minidl.parallel import available_threads
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
@@ -48,7 +49,10 @@ def load_images(
     ------
     DataError
         There is no such folder, a part of it is missing, or an image is corrupt and to be refused.
+    MissingLibraryError
+        Pillow is not installed.
     """
+    require("reading image files", "PIL")
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such data folder; give --data-dir an existing one")

@@ -43,14 +43,26 @@ class Loader:
     prefetch : int
         Batches computed ahead; 0 computes each when it is asked for, with the same bytes.
 
-    Shape
-    -----
-    x : (n, C, H, W);  labels, source : int64 (n,)
-
     Raises
     ------
     ValueError
         An argument is out of its range, or ``rng`` is missing.
+
+    Notes
+    -----
+    Shape: x (n, C, H, W); labels, source int64 (n,).
+
+    Examples
+    --------
+    >>> from minidl.data import channel_statistics, load_task
+    >>> task = load_task("mnist", sample=True, progress=False)
+    >>> mean, std = channel_statistics(task.train)
+    >>> loader = Loader(task.train, 128, mean=mean, std=std, rng=np.random.default_rng(0))
+    >>> len(loader)
+    9
+    >>> x, labels, source = next(iter(loader))
+    >>> x.shape, x.dtype.name
+    ((128, 3, 32, 32), 'float32')
     """
 
     def __init__(
@@ -139,6 +151,11 @@ class Loader:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Make the next iteration go on where ``state`` was taken, bit for bit.
+
+        Parameters
+        ----------
+        state : dict
+            As `state` returned it; it may have been JSON in between.
 
         Raises
         ------

@@ -67,17 +67,25 @@ def load_task(
         Where downloads and decoded arrays are kept; else ``MINIDL_DATA``, else the platform's cache folder.
     progress : bool
         Whether downloads and decoding show a bar on stderr, where that is a terminal.
-    image_size, corrupt, workers
+    image_size : int
         For "imagenet", which needs a ``data_dir``: see `minidl.data.image_folder.load_images`.
-    image_size, corrupt, seed, test_share
-        For "folder" and "arrays", which need one too: see `minidl.data.class_folder.load_folder` and
-        `minidl.data.arrays.load_npz`.
+    corrupt : {"refuse", "skip"}
+        For "imagenet" and "folder": what to do with an image that cannot be decoded.
+    workers : int, optional
+        For "imagenet": how many processes decode.
+    seed : int
+        For "folder" and "arrays", which need a ``data_dir``: what draws their test set; see
+        `minidl.data.class_folder.load_folder` and `minidl.data.arrays.load_npz`.
+    test_share : float
+        For the same: the share of each class that is drawn.
 
     Raises
     ------
     DataError
         An unknown name, files that are missing or damaged, or a download that failed.
 
+    Examples
+    --------
     >>> task = load_task("mnist", sample=True, progress=False)
     >>> task.num_classes, task.train.images.shape[1:]
     (10, (3, 32, 32))

@@ -17,7 +17,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 class ReLU(Layer):
-    """y = max(x, 0); backward: dx = dy where x > 0, else 0.
+    """The rectifier: y = max(x, 0); backward: dx = dy where x > 0, else 0.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 class Tanh(Layer):
-    """y = tanh(x); backward: dx = dy·(1 − y²).
+    """The hyperbolic tangent: y = tanh(x); backward: dx = dy·(1 − y²).
 
     Examples
     --------

@@ -40,6 +40,24 @@ class Layer:
         The mode of the next forward; backward always fits the forward it follows.
     needs_dx : bool
         Where False, backward returns None instead of dx: the first layer of a network.
+
+    Examples
+    --------
+    A layer of one's own is a forward with its backward; `keep` and `kept` hand over what backward needs.
+
+    >>> class Square(Layer):
+    ...     def forward(self, x):
+    ...         self.keep(x)
+    ...         return x * x
+    ...
+    ...     def backward(self, dy):
+    ...         _, (x,) = self.kept(dy)
+    ...         return 2 * x * dy
+    >>> square = Square()
+    >>> square(np.array([3.0, -1.0]))
+    array([9., 1.])
+    >>> square.backward(np.array([1.0, 1.0]))
+    array([ 6., -2.])
     """
 
     def __init__(self) -> None:
@@ -156,6 +174,11 @@ class Layer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Write a state's values into the parameters and buffers, in place; values are cast to their dtypes.
 
+        Parameters
+        ----------
+        state : mapping of names to arrays
+            As `state` gives it.
+
         Raises
         ------
         ValueError
@@ -180,6 +203,11 @@ class Layer:
 
 class Sequential(Layer):
     """Layers one after the other: y = f_n(... f_1(x)).
+
+    Parameters
+    ----------
+    *layers : Layer
+        In the order of forward.
 
     Examples
     --------
@@ -219,6 +247,24 @@ class Residual(Layer):
     """A branch beside a shortcut (He et al. 2016): y = branch(x) + shortcut(x), the identity by default.
 
     dx = branch.backward(dy) + shortcut.backward(dy).
+
+    Parameters
+    ----------
+    branch : Layer
+        What is learned beside the shortcut.
+    shortcut : Layer, optional
+        What brings x to the branch's shape; the identity by default.
+
+    Raises
+    ------
+    ValueError
+        In forward, if the two give different shapes.
+
+    Examples
+    --------
+    >>> from minidl import ReLU
+    >>> Residual(ReLU())(np.array([-1.0, 2.0]))
+    array([-1.,  4.])
     """
 
     def __init__(self, branch: Layer, shortcut: Layer | None = None) -> None:

@@ -129,10 +129,6 @@ class Conv2d(Layer):
     rng : numpy.random.Generator, optional
     dtype : dtype of the parameters
 
-    Shape
-    -----
-    x (N, C, H, W) -> y (N, O, Ho, Wo) of x's dtype, Ho = (H + 2·ph − kh) // sh + 1; weight (O, C, kh, kw), bias (O,).
-
     Raises
     ------
     ValueError
@@ -141,6 +137,9 @@ class Conv2d(Layer):
 
     Notes
     -----
+    Shape: x (N, C, H, W) -> y (N, O, Ho, Wo) of x's dtype, Ho = (H + 2·ph − kh) // sh + 1; weight (O, C, kh, kw),
+    bias (O,).
+
     Weight and bias start uniform in ±1/sqrt(C·kh·kw), as in PyTorch. docs/convolution.md explains the fast path.
 
     Examples

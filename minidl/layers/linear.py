@@ -40,10 +40,6 @@ class Linear(Layer):
         Draws the initial weights; a fresh unseeded one by default.
     dtype : dtype of the parameters
 
-    Shape
-    -----
-    x (N, in_features) -> y (N, out_features) of x's dtype; weight (out_features, in_features), bias (out_features,).
-
     Raises
     ------
     ValueError
@@ -51,6 +47,9 @@ class Linear(Layer):
 
     Notes
     -----
+    Shape: x (N, in_features) -> y (N, out_features) of x's dtype; weight (out_features, in_features),
+    bias (out_features,).
+
     Weight and bias start uniform in ±1/sqrt(in_features), as in PyTorch.
 
     Examples

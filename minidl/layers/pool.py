@@ -92,14 +92,14 @@ class MaxPool2d(_Pool2d):
     stride : int or pair, kernel_size by default
     padding : int or pair, at most half of the kernel
 
-    Shape
-    -----
-    x (N, C, H, W) -> y (N, C, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1.
-
     Raises
     ------
     ValueError
         If a size is out of range or x is not a large enough (N, C, H, W).
+
+    Notes
+    -----
+    Shape: x (N, C, H, W) -> y (N, C, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1.
 
     Examples
     --------
@@ -133,14 +133,14 @@ class AvgPool2d(_Pool2d):
     stride : int or pair, kernel_size by default
     padding : int or pair, at most half of the kernel
 
-    Shape
-    -----
-    x (N, C, H, W) -> y (N, C, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1.
-
     Raises
     ------
     ValueError
         If a size is out of range or x is not a large enough (N, C, H, W).
+
+    Notes
+    -----
+    Shape: x (N, C, H, W) -> y (N, C, Ho, Wo), Ho = (H + 2·ph − kh) // sh + 1.
 
     Examples
     --------
@@ -165,9 +165,9 @@ class AvgPool2d(_Pool2d):
 class GlobalAvgPool2d(Layer):
     """The mean of each channel's image: y[n,c] = mean_hw x[n,c,h,w]; backward: dx = dy/(H·W) everywhere.
 
-    Shape
+    Notes
     -----
-    x (N, C, H, W) -> y (N, C).
+    Shape: x (N, C, H, W) -> y (N, C).
 
     Examples
     --------

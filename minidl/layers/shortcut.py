@@ -19,10 +19,6 @@ class ZeroPaddedShortcut(Layer):
         The number O of channels of y, at least those of x.
     stride : int
 
-    Shape
-    -----
-    x (N, C, H, W) -> y (N, O, ceil(H / s), ceil(W / s)).
-
     Raises
     ------
     ValueError
@@ -30,6 +26,8 @@ class ZeroPaddedShortcut(Layer):
 
     Notes
     -----
+    Shape: x (N, C, H, W) -> y (N, O, ceil(H / s), ceil(W / s)).
+
     He et al. do not say on which side the zeros go. Half of them go before and half behind, as in the public PyTorch
     networks for CIFAR, whose weights then give the same outputs here.
 

@@ -30,12 +30,10 @@ class LeNet(Sequential):
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
 
-    Shape
-    -----
-    x (N, in_channels, 32, 32) -> logits (N, num_classes).
-
     Notes
     -----
+    Shape: x (N, in_channels, 32, 32) -> logits (N, num_classes).
+
     Pooling and ReLU commute, max(relu(x)) = relu(max(x)) with the same gradient, so pooling goes first and ReLU works
     on a quarter of the values. A convolution has no bias where a norm follows it: the norm has one. Where exactly the
     paper puts its norms in LeNet it does not say; after each convolution is ours.

@@ -29,12 +29,10 @@ class LeNet1989(Sequential):
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
 
-    Shape
-    -----
-    x (N, in_channels, 32, 32) -> logits (N, num_classes).
-
     Notes
     -----
+    Shape: x (N, in_channels, 32, 32) -> logits (N, num_classes).
+
     Y. LeCun et al., "Backpropagation applied to handwritten zip code recognition", Neural Computation 1989: two layers
     of 12 maps that subsample by their stride, 30 hidden units, tanh. There the images are 16×16, a map of the second
     layer sees 8 of the 12 below it, and each unit has a bias of its own; here it sees all, and the norm has the bias.

@@ -35,10 +35,6 @@ class NIN(Sequential):
     dropout : float
         The probability of zeroing.
 
-    Shape
-    -----
-    x (N, in_channels, H, W) -> logits (N, num_classes); H and W at least 4, and 32 in the paper.
-
     Raises
     ------
     ValueError
@@ -46,6 +42,8 @@ class NIN(Sequential):
 
     Notes
     -----
+    Shape: x (N, in_channels, H, W) -> logits (N, num_classes); H and W at least 4, and 32 in the paper.
+
     Layers and widths are those that Lin et al. published for CIFAR-10; they have dropout 0.5 and no norms, the paper of
     Mode Normalization has 0.25. Convolutions begin He-normal (ours: Lin et al. draw from a normal with std 0.05).
     Max pooling and ReLU commute, so pooling goes first, as in `LeNet`.

@@ -52,10 +52,6 @@ class ResNetCIFAR(Sequential):
     width : int
         The channels of the first stage.
 
-    Shape
-    -----
-    x (N, in_channels, H, W) -> logits (N, num_classes); 32×32 in the paper.
-
     Raises
     ------
     ValueError
@@ -63,6 +59,8 @@ class ResNetCIFAR(Sequential):
 
     Notes
     -----
+    Shape: x (N, in_channels, H, W) -> logits (N, num_classes); 32×32 in the paper.
+
     Convolutions begin He-normal, the linear layer as in PyTorch.
 
     Examples
@@ -98,14 +96,52 @@ class ResNetCIFAR(Sequential):
 
 
 class ResNet20(ResNetCIFAR):
-    """The `ResNetCIFAR` of 20 layers: 269 722 parameters with BN and ten classes."""
+    """The `ResNetCIFAR` of 20 layers: 269 722 parameters with BN and ten classes.
+
+    Parameters
+    ----------
+    num_classes : int
+        Of the logits.
+    **arguments : dict
+        Those of `ResNetCIFAR`.
+
+    Returns
+    -------
+    ResNetCIFAR
+        With 3 blocks in each stage.
+
+    Examples
+    --------
+    >>> from minidl import norm_factory
+    >>> ResNet20(10, norm=norm_factory("bn"), rng=np.random.default_rng(0)).num_params()
+    269722
+    """
 
     def __init__(self, num_classes: int = 10, **arguments: Any) -> None:
         super().__init__(20, num_classes, **arguments)
 
 
 class ResNet56(ResNetCIFAR):
-    """The `ResNetCIFAR` of 56 layers: 853 018 parameters with BN and ten classes."""
+    """The `ResNetCIFAR` of 56 layers: 853 018 parameters with BN and ten classes.
+
+    Parameters
+    ----------
+    num_classes : int
+        Of the logits.
+    **arguments : dict
+        Those of `ResNetCIFAR`.
+
+    Returns
+    -------
+    ResNetCIFAR
+        With 9 blocks in each stage.
+
+    Examples
+    --------
+    >>> from minidl import norm_factory
+    >>> ResNet56(10, norm=norm_factory("bn"), rng=np.random.default_rng(0)).num_params()
+    853018
+    """
 
     def __init__(self, num_classes: int = 10, **arguments: Any) -> None:
         super().__init__(56, num_classes, **arguments)
@@ -130,12 +166,10 @@ class ResNet18(Sequential):
     width : int
         The channels of the first stage.
 
-    Shape
-    -----
-    x (N, in_channels, H, W) -> logits (N, num_classes); 224×224 in the paper, 32×32 at least in training.
-
     Notes
     -----
+    Shape: x (N, in_channels, H, W) -> logits (N, num_classes); 224×224 in the paper, 32×32 at least in training.
+
     Convolutions begin He-normal, the linear layer as in PyTorch. Pooling and ReLU commute, so pooling goes first.
 
     Examples

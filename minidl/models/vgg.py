@@ -33,12 +33,10 @@ class VGG13(Sequential):
     width : int
         The channels of the first two convolutions; the others keep their ratio to it.
 
-    Shape
-    -----
-    x (N, in_channels, 32, 32) -> logits (N, num_classes).
-
     Notes
     -----
+    Shape: x (N, in_channels, 32, 32) -> logits (N, num_classes).
+
     Convolutions begin He-normal (He et al. 2015), the linear layer as in PyTorch. Pooling and ReLU commute, so pooling
     goes first, as in `LeNet`.
 

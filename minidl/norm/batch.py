@@ -80,10 +80,6 @@ class BatchNorm(BatchStatistics):
     params : weight (C,), bias (C,)
     buffers : running_mean, and running_var or running_mean_square, (C,) in float64
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
-
     Raises
     ------
     ValueError
@@ -91,6 +87,8 @@ class BatchNorm(BatchStatistics):
 
     Notes
     -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
     The biased variance normalises, whatever is stored. Evaluation before any training is the identity.
 
     Examples

@@ -69,14 +69,14 @@ class GroupNorm(Norm):
     ----------
     params : weight (C,), bias (C,), one value a channel (not a group)
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
-
     Raises
     ------
     ValueError
         If num_groups does not divide num_channels, an argument is out of range, or x has another shape.
+
+    Notes
+    -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
 
     Examples
     --------

@@ -22,10 +22,6 @@ class InstanceNorm(GroupNorm):
     ----------
     params : weight (C,), bias (C,)
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype; with (N, C), one value a channel, y = bias.
-
     Raises
     ------
     ValueError
@@ -33,6 +29,9 @@ class InstanceNorm(GroupNorm):
 
     Notes
     -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype; with (N, C), a single value
+    for each channel, y = bias.
+
     It has weight and bias and keeps no running statistics. PyTorch's InstanceNorm has no affine parameters by default
     (affine=False) and raises where a channel has a single value.
 

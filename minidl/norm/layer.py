@@ -22,10 +22,6 @@ class LayerNorm(GroupNorm):
     ----------
     params : weight (C,), bias (C,)
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
-
     Raises
     ------
     ValueError
@@ -33,6 +29,8 @@ class LayerNorm(GroupNorm):
 
     Notes
     -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
     One weight and bias a channel. PyTorch's LayerNorm has one for each value of its normalized_shape instead, (C, H, W)
     of them; on (N, C) inputs the two agree.
 

@@ -176,10 +176,6 @@ class ModeNorm(BatchStatistics):
     gates : (N, K) of the last forward
     mean, var : mu_k and var_k (K, C) of the last forward
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
-
     Raises
     ------
     ValueError
@@ -187,6 +183,8 @@ class ModeNorm(BatchStatistics):
 
     Notes
     -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
     The biased variance normalises. Stored are the moments, <x>_k ← momentum·<x>_k(batch) + (1 − momentum)·<x>_k and
     <x²>_k likewise, so that the variance <x²>_k − <x>_k² (never below 0) also holds the spread of the batch means: in
     inference one mode gives BatchNorm(running="second_moment"). They start at 0 and 1: evaluation before any training

@@ -124,10 +124,6 @@ class ModeGroupNorm(Norm):
     params : weight (C,), bias (C,), gate.weight (K, 1), gate.bias (K,)
     gates : (N, C, K) of the last forward
 
-    Shape
-    -----
-    x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
-
     Raises
     ------
     ValueError
@@ -135,6 +131,8 @@ class ModeGroupNorm(Norm):
 
     Notes
     -----
+    Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
+
     The biased variance normalises; nothing is stored.
 
     Examples

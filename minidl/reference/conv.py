@@ -20,11 +20,6 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Pair = 1,
     stride, padding : int or (int, int)
         For both directions, or for height and width.
 
-    Shape
-    -----
-    x : (N, C, H, W);  weight : (O, C, kh, kw);  bias : (O,);  y : (N, O, Ho, Wo) with
-    Ho = floor((H + 2·padding − kh) / stride) + 1
-
     Raises
     ------
     ValueError
@@ -32,6 +27,11 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Pair = 1,
 
     >>> conv2d(np.array([[[[1.0, 2.0, 3.0]]]]), weight=np.array([[[[10.0, 1.0]]]]), bias=np.array([0.5]))
     array([[[[12.5, 23.5]]]])
+
+    Notes
+    -----
+    Shape: x : (N, C, H, W);  weight : (O, C, kh, kw);  bias : (O,);  y : (N, O, Ho, Wo) with
+    Ho = floor((H + 2·padding − kh) / stride) + 1
     """
     x, weight, b = common_precision(x, weight, np.zeros(len(weight)) if bias is None else bias)
     (sh, sw), (ph, pw) = pair(stride), pair(padding)

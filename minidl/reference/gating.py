@@ -44,10 +44,6 @@ def log_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
     gate_weight, gate_bias : array
         A and b of the affine map Psi.
 
-    Shape
-    -----
-    x : (N, C), (N, C, L) or (N, C, H, W);  gate_weight : (K, C);  gate_bias : (K,);  log g : (N, K)
-
     Raises
     ------
     ValueError
@@ -55,6 +51,10 @@ def log_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
 
     >>> log_gates(np.array([[2.0]]), gate_weight=np.array([[0.0], [-400.0]]), gate_bias=np.zeros(2))
     array([[   0., -800.]])
+
+    Notes
+    -----
+    Shape: x : (N, C), (N, C, L) or (N, C, H, W);  gate_weight : (K, C);  gate_bias : (K,);  log g : (N, K)
     """
     x, gate_weight, gate_bias = common_precision(x, gate_weight, gate_bias)
     x = pixels("gates", x)
@@ -118,10 +118,6 @@ def log_channel_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
     gate_weight, gate_bias : array
         a and b of the affine map Psi: R → R^K, which all channels share.
 
-    Shape
-    -----
-    x : (N, C), (N, C, L) or (N, C, H, W);  gate_weight : (K, 1);  gate_bias : (K,);  log g : (N, C, K)
-
     Raises
     ------
     ValueError
@@ -130,6 +126,10 @@ def log_channel_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
     >>> log_channel_gates(np.array([[2.0, 4.0]]), gate_weight=np.array([[0.0], [-400.0]]), gate_bias=np.zeros(2))
     array([[[    0.,  -800.],
             [    0., -1600.]]])
+
+    Notes
+    -----
+    Shape: x : (N, C), (N, C, L) or (N, C, H, W);  gate_weight : (K, 1);  gate_bias : (K,);  log g : (N, C, K)
     """
     x, gate_weight, gate_bias = common_precision(x, gate_weight, gate_bias)
     x = pixels("channel_gates", x)

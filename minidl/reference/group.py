@@ -23,10 +23,6 @@ def group_norm(x: Array, num_groups: int, weight: Array, bias: Array, eps: float
     eps : float
         Added to the variance, inside the root.
 
-    Shape
-    -----
-    x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
-
     Raises
     ------
     ValueError
@@ -34,6 +30,10 @@ def group_norm(x: Array, num_groups: int, weight: Array, bias: Array, eps: float
 
     >>> group_norm(np.array([[-1.0, 1.0, 5.0, 9.0]]), 2, np.full(4, 2.0), np.ones(4), eps=0.0)
     array([[-1.,  3., -1.,  3.]])
+
+    Notes
+    -----
+    Shape: x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
     """
     x, weight, bias = common_precision(x, weight, bias)
     shape, x = x.shape, pixels("group_norm", x)

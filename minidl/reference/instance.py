@@ -20,10 +20,6 @@ def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Ar
     eps : float
         Added to the variance, inside the root.
 
-    Shape
-    -----
-    x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
-
     Raises
     ------
     ValueError
@@ -31,6 +27,8 @@ def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Ar
 
     Notes
     -----
+    Shape: x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
+
     On (N, C) the variance of the one value is zero and y is beta.
 
     >>> instance_norm(np.array([[[-1.0, 1.0]]]), weight=np.array([4.0]), bias=np.array([5.0]), eps=3.0)

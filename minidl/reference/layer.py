@@ -20,10 +20,6 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     eps : float
         Added to the variance, inside the root.
 
-    Shape
-    -----
-    x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
-
     Raises
     ------
     ValueError
@@ -31,6 +27,10 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
 
     >>> layer_norm(np.array([[-1.0, 1.0]]), weight=np.array([4.0, 2.0]), bias=np.array([5.0, 6.0]), eps=3.0)
     array([[3., 7.]])
+
+    Notes
+    -----
+    Shape: x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,)
     """
     x, weight, bias = common_precision(x, weight, bias)
     shape, x = x.shape, pixels("layer_norm", x)

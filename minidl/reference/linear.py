@@ -17,10 +17,6 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     weight, bias : array
         One row, and one number or None, an output.
 
-    Shape
-    -----
-    x : (N, I);  weight : (O, I);  bias : (O,);  y : (N, O)
-
     Raises
     ------
     ValueError
@@ -28,6 +24,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
     >>> linear(np.array([[1.0, 2.0]]), weight=np.array([[10.0, 1.0]]), bias=np.array([0.5]))
     array([[12.5]])
+
+    Notes
+    -----
+    Shape: x : (N, I);  weight : (O, I);  bias : (O,);  y : (N, O)
     """
     x, weight, b = common_precision(x, weight, np.zeros(len(weight)) if bias is None else bias)
     N, O = len(x), len(weight)

@@ -18,10 +18,6 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     labels : array of int
         The true class of each sample, from 0.
 
-    Shape
-    -----
-    logits : (N, K);  labels : (N,);  loss : ()
-
     Raises
     ------
     ValueError
@@ -29,6 +25,10 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
 
     >>> np.exp(softmax_cross_entropy(np.log([[1.0, 3.0]]), np.array([0]))).round(6)
     np.float64(4.0)
+
+    Notes
+    -----
+    Shape: logits : (N, K);  labels : (N,);  loss : ()
     """
     (logits,) = common_precision(logits)
     labels = _check_labels("softmax_cross_entropy", logits, labels)

@@ -25,11 +25,6 @@ def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bia
     eps : float
         Added to the variance, inside the root; N_k has none.
 
-    Shape
-    -----
-    x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,) or (K, C);
-    gate_weight : (K, C);  gate_bias : (K,)
-
     Raises
     ------
     ValueError
@@ -37,6 +32,9 @@ def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bia
 
     Notes
     -----
+    Shape: x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,) or (K, C);
+    gate_weight : (K, C);  gate_bias : (K,)
+
     sigma²_k is the paper's <x²>_k − <x>_k², without its cancellation. A mode that no sample chooses keeps finite
     statistics, because w is a softmax over the batch of log g (see `minidl.reference.gating`).
 

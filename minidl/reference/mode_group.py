@@ -36,10 +36,6 @@ def mode_group_norm(
         Whether the variance sees every pixel, as in GN, or only the pooled m_nc, the literal reading
         of Algorithm 3: sigma²_nk = sum_c w_nck (m_nc − mu_nk)².
 
-    Shape
-    -----
-    x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,);  gate_weight : (K, 1);  gate_bias : (K,)
-
     Raises
     ------
     ValueError
@@ -47,6 +43,8 @@ def mode_group_norm(
 
     Notes
     -----
+    Shape: x, y : (N, C), (N, C, L) or (N, C, H, W);  weight, bias : (C,);  gate_weight : (K, 1);  gate_bias : (K,)
+
     The gates weigh the statistics; the sum over k in y has equal weights 1/K. On (N, C) both `moments` agree.
 
     With K = 1, this is group normalization with one group:

@@ -19,10 +19,6 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
         For both directions, or for height and width; stride is the kernel's size unless given.
         The padding is at most half the kernel, so that every window touches the image.
 
-    Shape
-    -----
-    x : (N, C, H, W);  y : (N, C, Ho, Wo) with Ho = floor((H + 2·padding − kernel) / stride) + 1
-
     Raises
     ------
     ValueError
@@ -30,6 +26,10 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
 
     >>> max_pool2d(np.array([[[[1.0, 5.0, 3.0, 4.0]]]]), kernel_size=(1, 2))
     array([[[[5., 4.]]]])
+
+    Notes
+    -----
+    Shape: x : (N, C, H, W);  y : (N, C, Ho, Wo) with Ho = floor((H + 2·padding − kernel) / stride) + 1
     """
     (x,) = common_precision(x)
     Ho, Wo = _windows("max_pool2d", x, kernel_size, stride, padding)

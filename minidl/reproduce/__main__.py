@@ -12,6 +12,7 @@ from minidl import log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import BackendError
 from minidl.command_line import Parser, complain
+from minidl.extras import MissingLibraryError, require
 from minidl.parallel import available_threads
 
 OUT = "runs/reproduce"
@@ -33,6 +34,10 @@ _complain = partial(complain, "minidl.reproduce")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = _make_parser().parse_args(argv)
+    try:
+        require("reproducing the paper")
+    except MissingLibraryError as error:
+        return _complain(1, error)
     from minidl.data import DataError
     from minidl.reproduce import command
     from minidl.reproduce.runs import StoppedError

@@ -15,6 +15,7 @@ from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
 from ..command_line import Parser, complain, say
 from ..data import TASKS
+from ..extras import MissingLibraryError, require
 from ..models import MODELS
 from ..norm import NORMS
 from .progress import Progress
@@ -53,10 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             say(_listing())
             return 0
+        require("training")
         return _train(args)
     except ConfigError as error:
         return _complain(2, error)
-    except BackendError as error:
+    except (BackendError, MissingLibraryError) as error:
         return _complain(1, error)
     except KeyboardInterrupt:
         return _complain(130, "interrupted at once; what was saved before is whole")

@@ -55,8 +55,6 @@ class Config:
         K of mn and mgn: one for all norms, or one for each in their order.
     groups : int
         G of gn.
-    norm_at : str
-        "all", or "first": the first norm alone is `norm`, the others are BN, as `--mn init` in the authors' code.
     per_mode_affine : bool
         Whether each mode of mn has a weight and a bias of its own (footnote 3 of the paper).
     norm_momentum : float
@@ -98,6 +96,8 @@ class Config:
         Train on the bundled sample.
     rarer : str, optional
         Make one dataset of a task rarer, such as "svhn/10": train on every tenth of its images.
+    norm_at : str
+        "all", or "first": the first norm alone is `norm`, the others are BN, as `--mn init` in the authors' code.
     image_size : int
         The side of the images of the tasks folder, arrays and imagenet.
     corrupt : str
@@ -124,6 +124,14 @@ class Config:
     ------
     ConfigError
         Naming the field, the rule and the value.
+
+    Examples
+    --------
+    >>> Config(norm="bn", length="3e").batch_size
+    128
+    >>> Config(modes=0)
+    Traceback (most recent call last):
+    minidl.train.span.ConfigError: --modes must be at least 1, got 0; give a whole number from 1 up
     """
 
     model: str = "lenet"
@@ -335,6 +343,11 @@ def recipe(model: str = "lenet", task: str = "multitask") -> Config:
     """Return the configuration of the recipe for this model and task, else of LeNet's, or ResNet18's for imagenet.
 
     ResNet18 takes images of one's own at 224 × 224, the others at 32 × 32.
+
+    Parameters
+    ----------
+    model, task : str
+        As `python -m minidl.train --list` prints them.
 
     Examples
     --------

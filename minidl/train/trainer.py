@@ -16,6 +16,7 @@ from ..backend import Array, resolve, use_backend, use_device
 from ..data import Task
 from ..data.loader import Batch
 from ..data.multitask import OWN
+from ..extras import require
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
@@ -72,7 +73,7 @@ class Trainer:
 
     Raises
     ------
-    ConfigError, RunError, CheckpointError, DataError, BackendError
+    ConfigError, RunError, CheckpointError, DataError, BackendError, MissingLibraryError
         With one line that names the cure.
 
     Examples
@@ -95,6 +96,8 @@ class Trainer:
         model: Layer | Callable[..., Layer] | None = None,
         optimiser: Any = None,
     ) -> None:
+        if out is not None:
+            require("a run that is kept", "safetensors")
         if model is not None:
             config = replace(config, model=name_of(model))
         if task is not None and task.name in OWN:

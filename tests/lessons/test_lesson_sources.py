@@ -24,7 +24,7 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
     ("#     checks: 2", "#     checks: 3", "lesson = Lesson", 'must read `lesson = Lesson("02", checks=3)`'),
     ("title: Tiny", "title: Small", "# # 02", "begins `# 02 · Small`"),
     ("**Time.**", "Time.", "# # 02", "says **Time.**"),
-    ("run `pip install -e .`", "pip install it", '        "this lesson needs', "the start cell must read"),
+    ("run `pip install -e '.[train]'`", "pip install it", '        "this lesson needs', "the start cell must read"),
     ('# %% tags=["start"]', "# %%", "try:", 'the first code cell, and no other, has tags=["start"]'),
     ("import numpy as np\n", "import numpy as np\nimport pandas\n", "import pandas", "got pandas"),
     ("import numpy as np\n", "import numpy as np\nfrom lessons import build\n", "from lessons", "got lessons"),

@@ -81,7 +81,7 @@ def softmax(z: Array, axis: int) -> Array:
 
 def work(x: Array) -> Array:
     """x in the precision statistics are computed in: float16 is lifted to float32, the others stay."""
-    x = np.asarray(x) if not isinstance(x, np.ndarray) else x
+    x = np.asanyarray(x)
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 

@@ -1,0 +1,140 @@
+"""The site: `sphinx-build -W docs docs/_build/html` makes it of these pages, the solved lessons and the docstrings.
+
+Lessons are shown as `python lessons/build.py --execute docs/_lessons` left them; one that is not there, or whose source
+has changed since, is shown without its outputs, so that a build takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+import minidl  # noqa: E402
+from lessons.build import LESSONS, sources  # noqa: E402
+from lessons.machinery.notebook import build as notebook  # noqa: E402
+
+project = "minidl"
+author = "The minidl authors"
+project_copyright = "the minidl authors, MIT licence"
+version = release = minidl.__version__
+language = "en_GB"
+
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "_lessons", "play", "images", "results/*.csv"]
+
+myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+nb_output_stderr = "show"
+highlight_language = "none"  # a block without a language is output or a formula
+autodoc_typehints = "none"  # the Parameters section says it
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+autosummary_generate = False
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+# every object of the reference is public, and its docstring is held to the checks of pyproject.toml
+_lint = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))["tool"]["numpydoc_validation"]
+numpydoc_validation_checks = set(_lint["checks"])
+numpydoc_validation_exclude = set(_lint["exclude"])
+numpydoc_validation_overrides = {"PR01": _lint["override_PR01"]}
+
+html_theme = "furo"
+html_title = f"minidl {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+html_math_renderer = "mathml"
+
+
+def lessons_as_pages() -> None:
+    """Write the solved lessons and their table of contents into docs/tutorials."""
+    folder = DOCS / "tutorials"
+    folder.mkdir(exist_ok=True)
+    names = []
+    for source in sources(LESSONS, ()):
+        made: dict[str, Any] = notebook(source, with_solutions=True)
+        ran = DOCS / "_lessons" / f"{source.name}.ipynb"
+        if ran.exists():
+            there = json.loads(ran.read_text("utf-8"))
+            if there["metadata"].get("minidl") == made["metadata"]["minidl"]:
+                made = there
+        text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
+        write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
+        names.append(source.name)
+    contents = (LESSONS / "README.md").read_text("utf-8")
+    toctree = "\n".join(["```{toctree}", ":hidden:", *names, "```"])
+    write(folder / "index.md", f"{contents}\n{toctree}\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file if that changes it: Sphinx then reads again only what is new."""
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+
+
+def complete(app: Any, docname: str, text: list[str]) -> None:
+    """Leave out what an index has with a question mark and is not there yet; add pages and pictures to the results."""
+    folder = (DOCS / docname).parent
+    text[0] = re.sub(
+        r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
+    )
+    if docname == "results/README":
+        pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
+        text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
+    elif docname.startswith("results/"):
+        own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
+        pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
+        text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
+
+
+def mathml(text: str, display: str) -> str:
+    """Return a formula as MathML, which browsers draw themselves: no script, no connection."""
+    text = text.replace("{aligned}", "{align*}").replace(r"\operatorname*", r"\operatorname")
+    text = text.replace(r"\mathrel{+}=", r"\;\text{+=}\;")
+    made = latex2mathml.converter.convert(text, display=display)
+    made = re.sub(r"<m[io]>(ln|log|exp|sin|cos|max|min)</m[io]>", r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', made)
+    return made.replace('<menclose notation="box">', '<mrow class="boxed">').replace("</menclose>", "</mrow>")
+
+
+def visit_inline(self: Any, node: Any) -> None:
+    """A formula in a sentence."""
+    from docutils import nodes
+
+    self.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def visit_block(self: Any, node: Any) -> None:
+    """A formula of its own, which scrolls where the page is narrow."""
+    from docutils import nodes
+
+    self.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
+def write_page_to_explore(app: Any, error: Exception | None) -> None:
+    """Write play.html: the page with its data in it."""
+    if error is None:
+        page, made = ((DOCS / "play" / name).read_text("utf-8") for name in ("page.html", "modes.json"))
+        (Path(app.outdir) / "play.html").write_text(page.replace("@DATA@", made), "utf-8")
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.connect("source-read", complete)
+    app.connect("build-finished", write_page_to_explore)
+    lessons_as_pages()
