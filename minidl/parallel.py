@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import whole
+
 Task = Callable[[int], object]
 
 _WORTH = 1 << 18  # values that a thread should work on, at least: to wake it costs tens of microseconds
@@ -59,8 +61,8 @@ def threads(n: int | None = None) -> Iterator[None]:
     2
     """
     global _num_threads
-    if n is not None and n < 1:
-        raise ValueError(f"threads: n must be >= 1, got {n}; leave it out to use every core")
+    if n is not None:
+        n = whole(n, "threads: n", cure="leave it out to use every core")
     before, _num_threads = _num_threads, n or available_threads()
     try:
         with _one_blas_thread():

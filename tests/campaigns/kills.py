@@ -65,9 +65,7 @@ def train(settings, folder):
     MODELS.update(NETWORKS)
     plots.draw_run = lambda *args: None
     modes = {"groups": 1, "modes": 3}  # one group divides every number of channels
-    config = tiny_config(
-        **settings, **modes, length=f"{UPDATES}u", eval_every=7, checkpoint_every=3, lr_drops=("1/2",)
-    )
+    config = tiny_config(**settings, **modes, length=f"{UPDATES}u", eval_every=7, checkpoint_every=3, lr_drops=("1/2",))
     resume = (folder / "config.json").exists()
     Trainer(config, folder, resume=resume, quiet=True, task=tiny_task()).run()
 
