@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..data.multitask import OWN
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
-from . import build, checkpoint, diverged, finish, rules
+from . import build, checkpoint, diverged, finish, restore, rules
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
@@ -213,7 +214,18 @@ class Trainer:
         tensors, meta = found
         if meta.get("identity_sha256") != digest(self._identity):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
+        self._take_over(tensors, meta, folder.checkpoints)
+        self._saved = (self.step, self._evaluated)
+        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
+        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file)
+        self.history = folder.forget_after(self._evaluated, self.step)
+        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+
+    def _take_over(self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path) -> None:
+        """Make the state of a checkpoint the run's; RunError if it is none of this run."""
         try:
+            restore.check(tensors, meta, self._tensors(), len(self._loader), self.total)
             self.model.load_state(_under(tensors, "model."))
             self.optimiser.load_state(_under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])
@@ -221,14 +233,14 @@ class Trainer:
             self._running.load_state(meta["running"])
             self._losses.load_state(meta.get("losses", self._losses.state()))
             self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{folder.checkpoints} does not fit the run ({error}); give another --out") from error
-        self._saved = (self.step, self._evaluated)
-        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
-        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file)
-        self.history = folder.forget_after(self._evaluated, self.step)
-        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
-        self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            what = " ".join(str(error).split())[:300]
+            raise RunError(f"{where} does not fit the run ({what}); give another --out") from error
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays that a checkpoint holds, on the host."""
+        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
+        return tensors | {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
 
     def run(
         self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
@@ -268,9 +280,10 @@ class Trainer:
             self._backend(),
             threads(self.config.threads),
             warnings.catch_warnings(),
+            np.errstate(all="ignore"),  # whatever the caller's are: overflow leads to DivergedError, which says more
             StopSignal() as stop,
         ):
-            warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
+            warnings.simplefilter("ignore", RuntimeWarning)  # the threads have the usual ones
             self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
             try:
                 while True:
@@ -398,8 +411,7 @@ class Trainer:
         self._losses.write(lasting=True)
         if self.folder is None or self._saved == (self.step, self._evaluated):
             return
-        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
-        tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
+        tensors = self._tensors()
         for name, array in tensors.items():
             if not np.isfinite(array).all():
                 raise DivergedError(

@@ -29,12 +29,13 @@ MOST_SECONDS, MOST_BYTES, LONGEST = 1.0, 64 << 20, 1000
 
 def documented():
     """Return the errors that a reader may raise."""
+    from minidl.check.safetensors import VectorError
     from minidl.data import DataError
     from minidl.train.checkpoint import CheckpointError
     from minidl.train.recipes import ConfigError
     from minidl.train.record import RunError
 
-    return DataError, CheckpointError, RunError, ConfigError
+    return DataError, CheckpointError, RunError, ConfigError, VectorError
 
 
 class Files:
@@ -105,7 +106,7 @@ def resumed(data):
 
     tensors, meta = load(FILES(f"step-{STEP:09d}.safetensors", data))
     trainer = tiny_trainer()
-    trainer._take_over(tensors, meta, "input")
+    trainer._take_over(tensors, meta, PATH)
 
 
 def config(data):
@@ -123,9 +124,9 @@ def metrics(data):
 
 def vectors(data):
     """Read arrays that another program wrote, as `minidl.check` does."""
-    from minidl.check.safetensors import load
+    from minidl.check.safetensors import loads
 
-    load(FILES("vectors.safetensors", data))
+    loads(data)
 
 
 TARGETS = {

@@ -63,7 +63,7 @@ def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
         raise MemoryError
 
     (tmp_path / "a").write_bytes(b"content")
-    monkeypatch.setattr(compressed, "_stream", full)
+    monkeypatch.setattr(compressed, "_content", full)
     with pytest.raises(DataError) as error:
         compressed.unpack(tmp_path / "a")
     assert is_one_line(error, "not enough memory")
