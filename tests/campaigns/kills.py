@@ -136,17 +136,19 @@ class Campaign:
         folder = self.state / "run"
         shutil.rmtree(folder, ignore_errors=True)
         fresh = len(self.rounds) % 8 == 7
-        kills = within = 0
+        tries = kills = within = 0
         while True:
             if fresh:
                 command = [sys.executable, __file__, "--train", json.dumps(settings), str(folder)]
                 child = subprocess.Popen(command).pid
             else:
                 child = forked(partial(train, settings, folder))
+            tries += 1
             left = set(folder.rglob("*.tmp"))
-            status = self.kill(child, self.random.uniform(0, 0.7 * seconds + (1.5 if fresh else 0)))
+            # later and later, so that on a busy machine too a process gets beyond its start
+            status = self.kill(child, self.random.uniform(0, (0.7 + 0.1 * tries) * seconds + (1.5 if fresh else 0)))
             if status == -signal.SIGKILL:
-                kills += 1
+                kills += (folder / "config.json").exists()  # else training had not begun
                 within += bool(set(folder.rglob("*.tmp")) - left)
                 continue
             if status:
