@@ -42,6 +42,9 @@ def check(
     for name in ("batches", "wrong", "seen"):
         _count(running, name)
     _number(running, "loss")
+    if "losses" in meta:
+        _count(_part(meta, "losses"), "updates")
+        _number(meta["losses"], "loss")
     if meta["best"] is not None:
         _number(_part(meta, "best"), "test_error")
         _count(meta["best"], "step", step)

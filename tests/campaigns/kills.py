@@ -146,7 +146,7 @@ class Campaign:
             tries += 1
             left = set(folder.rglob("*.tmp"))
             # later and later, so that on a busy machine too a process gets beyond its start
-            status = self.kill(child, self.random.uniform(0, (0.7 + 0.1 * tries) * seconds + (1.5 if fresh else 0)))
+            status = self.kill(child, self.random.uniform(0, (0.35 + 0.05 * tries) * seconds + (1.5 if fresh else 0)))
             if status == -signal.SIGKILL:
                 kills += (folder / "config.json").exists()  # else training had not begun
                 within += bool(set(folder.rglob("*.tmp")) - left)
