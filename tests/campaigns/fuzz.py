@@ -63,16 +63,26 @@ def idx(data):
     parse_idx(data, PATH)
 
 
+def of_either(parse, data):
+    """Read as CIFAR-10, else as CIFAR-100."""
+    from minidl.data import DataError
+
+    try:
+        parse(data, PATH, (10,))
+    except DataError:
+        parse(data, PATH, (20, 100))
+
+
 def cifar(data):
     from minidl.data.cifar import parse_cifar
 
-    parse_cifar(data, PATH, (10,) if len(data) % 2 else (20, 100))
+    of_either(parse_cifar, data)
 
 
 def pickled(data):
     from minidl.data.cifar import parse_cifar_pickle
 
-    parse_cifar_pickle(data, PATH, (10,) if len(data) % 2 else (20, 100))
+    of_either(parse_cifar_pickle, data)
 
 
 def svhn(data):
@@ -243,13 +253,20 @@ def fuzz(target, state, seconds):
         nonlocal done
         done += 1
         if done % 64 == 0:
-            count.write_text(str(done))
+            write_count(count, done)
         check(target, data, allowed)
 
     options = [f"-max_total_time={seconds:g}", f"-artifact_prefix={folder}/finding-", "-print_final_stats=0"]
     options += ["-max_len=20000", "-timeout=30", "-rss_limit_mb=4096", "-verbosity=0", "-use_value_profile=1"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], one_input)
     atheris.Fuzz()
+
+
+def write_count(path, number):
+    """Write the number so that the file always holds one."""
+    new = path.with_name("count.new")
+    new.write_text(str(number))
+    os.replace(new, path)
 
 
 def total(state):
