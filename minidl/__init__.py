@@ -3,6 +3,13 @@
 Importing this package imports NumPy alone.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"]:  # Python is looking for the module of `python -m` still
+    from minidl import starting
+
+    starting.begin()
+
 from minidl.adam import Adam, AdamW
 from minidl.backend import BackendError, array_module, to_device, to_host, use_backend
 from minidl.layers.activation import ReLU, Tanh

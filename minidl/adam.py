@@ -120,6 +120,7 @@ class Adam(FlatOptimiser):
         self.steps += 1
         rates = self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self.steps
         for flat in self._flats:
+            flat.attach()
             on = engine(flat.params)
             on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
 

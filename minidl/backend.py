@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from minidl import log
+from minidl.scoped import Scoped
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
 
 NAMES = ("numpy", "numba", "cupy", "auto")
 
 _library_of: dict[type, ModuleType] = {np.ndarray: np}
-_default: str | None = None
+_default: Scoped[str | None] = Scoped()
 
 
 class BackendError(RuntimeError):
@@ -105,12 +106,8 @@ def use_backend(name: str) -> Iterator[ModuleType]:
     ...     xp is np
     True
     """
-    global _default
-    before, _default = _default, resolve(name)
-    try:
+    with _default.to(resolve(name)):
         yield default_module()
-    finally:
-        _default = before
 
 
 def resolve(name: str | None = None) -> str:
@@ -177,7 +174,7 @@ def engine_name(library: ModuleType) -> str:
 
 def default_name() -> str:
     """Return the name of the default backend, never "auto"."""
-    return _default or _of_environment(os.environ.get("MINIDL_BACKEND"))
+    return _default.value(None) or _of_environment(os.environ.get("MINIDL_BACKEND"))
 
 
 def default_module() -> ModuleType:

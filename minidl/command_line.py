@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from minidl import starting
+
 
 class Parser(argparse.ArgumentParser):
     """The parser of a `python -m minidl.NAME`, its prog: a wrong argument is one line, and status 2.
@@ -16,6 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         safe_streams()
+        starting.end()
         super().__init__(**options)
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minidl.backend import Array, array_module, is_on_host, to_device
 from minidl.engine import engine
 from minidl.layers.base import check_floating
@@ -86,10 +88,15 @@ class SoftmaxCrossEntropy:
         """Return the mean loss of the batch."""
         on = engine(logits)
         check_floating("SoftmaxCrossEntropy.forward", logits=logits)
-        if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
             raise ValueError(
                 f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
                 f"{labels.shape}; flatten the logits to one row a sample"
+            )
+        if len(labels) == 0:
+            raise ValueError(
+                "SoftmaxCrossEntropy.forward: logits must be of one sample at least, got none; "
+                "an empty batch has no mean, leave it out"
             )
         if labels.dtype.kind not in "iu":
             raise ValueError(
@@ -104,8 +111,9 @@ class SoftmaxCrossEntropy:
                 )
             labels = to_device(labels, like=logits)
         array_module(logits=logits, labels=labels)
-        loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
-        self._kept = on, p, labels, logits.dtype
+        with np.errstate(under="ignore"):  # exp of far below the largest is 0
+            loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
+        self._kept = on, p, labels.copy(), logits.dtype
         return loss
 
     def backward(self) -> Array:
@@ -113,4 +121,5 @@ class SoftmaxCrossEntropy:
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
         (on, p, labels, dtype), self._kept = self._kept, None
-        return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)
+        with np.errstate(under="ignore"):
+            return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)

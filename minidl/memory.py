@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
-from minidl.parallel import RELEASE_ON_MEMORY_ERROR, aligned
+from minidl.parallel import RELEASE_ON_MEMORY_ERROR, UNUSED, aligned
 
 _SMALL = 1 << 15  # bytes; below this malloc is as fast
 _SWEEP = 2048  # requests between two sweeps of memory that was not asked for
@@ -31,7 +31,6 @@ _requests = 0
 _held = 0  # bytes of all memory in the pool, in use or not
 _peak = 0  # bytes in use at once, of late
 _FLOOR = 1 << 26
-_FREE = 2  # references to the owner of memory that nobody uses: from the pool's view of it, and getrefcount's own
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -60,9 +59,9 @@ def recycled(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     _asked.add(nbytes)
     buffers = _pool.setdefault(nbytes, [])
     for buffer in buffers:
-        if sys.getrefcount(buffer.base) == _FREE:  # every view of it refers to its owner
+        if sys.getrefcount(buffer.base) == UNUSED:  # every view of it refers to its owner
             array: np.ndarray = np.ndarray(shape, dtype, buffer)
-            if sys.getrefcount(buffer.base) == _FREE + 1:  # else another thread took it since
+            if sys.getrefcount(buffer.base) == UNUSED + 1:  # else another thread took it since
                 return array
     if _held + nbytes > _FLOOR:
         _bound(nbytes)
@@ -119,7 +118,7 @@ def _let_go(nbytes: int) -> int:
 
 
 def _in_use(buffer: np.ndarray) -> bool:
-    return sys.getrefcount(buffer.base) > _FREE
+    return sys.getrefcount(buffer.base) > UNUSED
 
 
 RELEASE_ON_MEMORY_ERROR.append(release)

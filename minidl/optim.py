@@ -8,6 +8,7 @@ them: a step is then a handful of calls, however many layers there are.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,60 @@ class _Flat:
     scratch: Array
     kept: dict[str, Array]  # what the optimiser keeps for each parameter
     places: dict[str, tuple[slice, tuple[int, ...]]]  # {"path.name": (where, shape)}
+    members: list["_Member"]
+
+    def attach(self) -> None:
+        """Take arrays that came in the place of the views into these buffers, with their values, and make them views.
+
+        They come there by a copy or a pickle of network and optimiser, by another optimiser over the same network, or
+        by an assignment to `layer.params[name]`.
+
+        Raises
+        ------
+        RuntimeError
+            If an array is gone, or of another shape or dtype.
+        """
+        for member in self.members:
+            for arrays, buffer, view in member.sides(self):
+                if arrays.get(member.name) is not view:
+                    member.take(arrays, buffer)
+
+
+@dataclass
+class _Member:
+    """One array of a layer: its place in the buffers, and the views that the layer was given of it."""
+
+    layer: Layer
+    name: str
+    full: str
+    where: slice
+    shape: tuple[int, ...]
+    param: Array = None
+    grad: Array = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the views out of a copy and of a pickle: arrays come there as arrays of their own."""
+        return vars(self) | {"param": None, "grad": None}
+
+    def sides(self, flat: _Flat) -> tuple[tuple[dict[str, Array], Array, Array], ...]:
+        """Return the layer's dictionary, the buffer and the view, of the parameter and of the gradient."""
+        return (self.layer.params, flat.params, self.param), (self.layer.grads, flat.grads, self.grad)
+
+    def take(self, arrays: dict[str, Array], buffer: Array) -> None:
+        """Write the layer's array into the buffer, and give the layer a view of it instead."""
+        array, view = arrays.get(self.name), buffer[self.where].reshape(self.shape)
+        if array is None or array.shape != self.shape or array.dtype != buffer.dtype:
+            got = "none" if array is None else f"one of {array.shape}, {array.dtype}"
+            raise RuntimeError(
+                f"{self.full} must be an array of {self.shape}, {buffer.dtype}, as the optimiser found it, got {got}; "
+                "make a new optimiser after changing the network"
+            )
+        view[...] = array
+        arrays[self.name] = view
+        if arrays is self.layer.params:
+            self.param = view
+        else:
+            self.grad = view
 
 
 class FlatOptimiser:
@@ -57,6 +112,7 @@ class FlatOptimiser:
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
         for flat in self._flats:
+            flat.attach()
             flat.grads.fill(0)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -140,7 +196,8 @@ class SGD(FlatOptimiser):
     ----------
     model : Layer
         Its parameters and gradients move into flat buffers (one a dtype), and `layer.params[...]`, `layer.grads[...]`
-        become views of them: arrays taken from the model earlier are no longer its parameters.
+        become views of them: arrays taken from the model earlier are no longer its parameters. Arrays that are put in
+        their place later, by a copy of network and optimiser or by another optimiser, are taken over at the next step.
     lr : float
         The learning rate. The attribute `lr` may be set before any step.
     momentum : float
@@ -192,6 +249,7 @@ class SGD(FlatOptimiser):
         """Change every parameter along its gradient, in place."""
         rates = self.lr, self.momentum, self.weight_decay, self.nesterov
         for flat in self._flats:
+            flat.attach()
             on = engine(flat.params)
             on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
 
@@ -209,16 +267,14 @@ def _flatten(model: Layer, kept: tuple[str, ...]) -> list[_Flat]:
         xp = array_module(*(layer.params[name] for _, layer, name in members))
         size = sum(layer.params[name].size for _, layer, name in members)
         params, grads, scratch = (xp.zeros(size, dtype) for _ in range(3))
-        flat = _Flat(params, grads, scratch, {name: xp.zeros(size, dtype) for name in kept}, places={})
+        flat = _Flat(params, grads, scratch, {name: xp.zeros(size, dtype) for name in kept}, places={}, members=[])
         start = 0
         for full, layer, name in members:
             shape = layer.params[name].shape
             where = slice(start, start + layer.params[name].size)
             start = where.stop
             flat.places[full] = (where, shape)
-            for arrays, buffer in ((layer.params, flat.params), (layer.grads, flat.grads)):
-                view = buffer[where].reshape(shape)
-                view[...] = arrays[name]
-                arrays[name] = view
+            flat.members.append(_Member(layer, name, full, where, shape))
+        flat.attach()
         flats.append(flat)
     return flats

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +18,21 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import whole
+from minidl.scoped import Scoped
+
 Task = Callable[[int], object]
 
 _WORTH = 1 << 18  # values that a thread should work on, at least: to wake it costs tens of microseconds
 _WORTH_PRODUCTS = 1 << 24  # multiplications, likewise, of a task that is all matrix products
 
+UNUSED = 2  # references to the owner of `aligned` memory that nobody uses: from its view, and getrefcount's own
+
 RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memory is asked for again
 
-_num_threads = 1
+_num_threads: Scoped[int] = Scoped()
+_blas_lock, _blas_blocks = threading.Lock(), 0
+_blas_before: list[tuple[Any, int]] = []
 _jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
 _started = 0
 _here = threading.local()
@@ -37,7 +45,7 @@ def available_threads() -> int:
 
 def get_num_threads() -> int:
     """Return the number of threads that layers use."""
-    return _num_threads
+    return _num_threads.value(1)
 
 
 @contextmanager
@@ -63,26 +71,40 @@ def threads(n: int | None = None) -> Iterator[None]:
     ...     get_num_threads()
     2
     """
-    global _num_threads
-    if n is not None and n < 1:
-        raise ValueError(f"threads: n must be >= 1, got {n}; leave it out to use every core")
-    before, _num_threads = _num_threads, n or available_threads()
-    try:
-        with _one_blas_thread():
-            yield
-    finally:
-        _num_threads = before
+    if n is not None:
+        n = whole(n, "threads: n", cure="leave it out to use every core")
+    with _num_threads.to(n or available_threads()), _one_blas_thread():
+        yield
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while any such block is open, of whatever thread."""
+    global _blas_blocks, _blas_before
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import ThreadpoolController
     except ImportError:
         yield
         return
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _blas_lock:
+        if _blas_blocks == 0:
+            libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+            _blas_before = [(library, library.num_threads) for library in libraries]
+        _blas_blocks += 1
+        for library, _ in _blas_before:
+            _set_threads(library, 1)
+    try:
         yield
+    finally:
+        with _blas_lock:
+            _blas_blocks -= 1
+            for library, before in _blas_before if _blas_blocks == 0 else ():
+                _set_threads(library, before)
+
+
+def _set_threads(library: Any, n: int) -> None:
+    """Set a BLAS library's threads; threadpoolctl itself lets one Python thread alone, the first, do so."""
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(n)
 
 
 def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
@@ -91,7 +113,7 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     `products` is the number of multiplications in all, for matrix products: few of them stay on this thread.
     The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone.
     """
-    helpers = min(_num_threads, blocks) - 1
+    helpers = min(get_num_threads(), blocks) - 1
     if helpers <= 0 or products < _WORTH_PRODUCTS or getattr(_here, "busy", False) or not _start(helpers):
         for i in range(blocks):
             task(i)
@@ -139,8 +161,8 @@ def _start(helpers: int) -> bool:
 
 
 def _after_fork() -> None:
-    global _started, _jobs
-    _started, _jobs = 0, SimpleQueue()
+    global _started, _jobs, _blas_lock
+    _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -152,7 +174,7 @@ def over(length: int, work: int, share: Callable[[slice], object]) -> None:
 
     `work` is the number of values in all: few of them are not worth waking a thread for.
     """
-    pieces = max(1, min(_num_threads, length, work // _WORTH))
+    pieces = max(1, min(get_num_threads(), length, work // _WORTH))
     if pieces == 1:
         share(slice(0, length))
         return
@@ -176,13 +198,16 @@ def partition(length: int, size: int) -> list[tuple[int, int]]:
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return an uninitialised array in this thread's own workspace, the same memory at each call with this name.
 
-    It is for a task's temporaries: nothing that outlives the task may be kept in it.
+    It is for a task's temporaries: nothing that outlives the task may be kept in it. While an array over that memory
+    is in use, as where a signal's handler runs a network of its own within a task, it is other memory.
     """
     buffers: dict[str, np.ndarray] = _here.__dict__.setdefault("buffers", {})
     size = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = buffers.get(name)
     if buffer is None or buffer.size < size:
         buffer = buffers[name] = aligned(size)
+    elif sys.getrefcount(buffer.base) > UNUSED:
+        buffer = aligned(size)
     return np.ndarray(shape, dtype, buffer)
 
 

@@ -157,7 +157,7 @@ ERRORS = {
     "no samples": (
         draw(1, 0, 4),
         LABELS[:0],
-        "logits must be (N, K) and labels (N,), got (0, 4) and (0,); flatten the logits to one row a sample",
+        "logits must be of one sample at least, got none; an empty batch has no mean, leave it out",
     ),
     "label too large": (
         draw(1, 5, 3),

@@ -106,7 +106,7 @@ def test_memory_that_another_thread_takes_between_the_look_and_the_grasp_is_left
     def interrupted(thing):
         references = real(thing) - wrapped
         del thing
-        if references == memory._FREE and not taken:
+        if references == memory.UNUSED and not taken:
             taken.append(None)  # once
             taken[0] = large()  # what another thread does at this moment
         return references

@@ -238,14 +238,28 @@ def test_little_work_stays_on_one_thread():
 
 def test_scratch_is_the_same_memory_at_each_call_and_grows():
     a = parallel.scratch("test", (3, 5), np.float32)
+    address = a.ctypes.data
+    del a
     b = parallel.scratch("test", (5, 3), np.float32)
     assert (b.shape, b.dtype) == ((5, 3), np.float32)
-    assert np.shares_memory(a, b)
+    assert b.ctypes.data == address
+    a = b
     other = parallel.scratch("test of another name", (3, 5), np.float32)
     assert not np.shares_memory(a, other)
     larger = parallel.scratch("test", (300, 5), np.float64)
     larger[...] = 1
     assert larger.shape == (300, 5)
+
+
+def test_scratch_that_is_in_use_is_left_to_its_user():
+    a = parallel.scratch("test", (30, 5), np.float32)
+    view = a.T[2:]
+    address = a.ctypes.data
+    del a
+    b = parallel.scratch("test", (30, 5), np.float32)
+    assert not np.shares_memory(view, b)
+    del view, b
+    assert parallel.scratch("test", (30, 5), np.float32).ctypes.data == address
 
 
 def test_each_thread_has_its_own_scratch():

@@ -8,17 +8,24 @@ import os
 import shutil
 import tarfile
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from minidl.data.catalog import Remote, Source
+from minidl.data.cifar import PIXELS
 from minidl.data.errors import DataError
 from minidl.extras import require
 
 ROUNDS = 3  # times that every address is tried
 PAUSE = 1.0  # seconds before the second round; the third waits twice that
 TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds without a byte
+SLOWEST = 40.0  # seconds in which a piece must come, however steadily single bytes do
+_PIECE = 1 << 14  # bytes
+_ABANDONED = 3600.0  # seconds after which an unfinished download belongs to no living process
 
 
 def fetch(source: Source, folder: Path, progress: bool) -> None:
@@ -35,10 +42,16 @@ def fetch(source: Source, folder: Path, progress: bool) -> None:
     require("a download", "pooch", "tqdm")
     place = folder / source.name
     try:
+        _sweep(place)
         if source.format == "cifar":
-            names = {name for split in (source.train, source.test) for files in split.files for name in files}
-            if not all((place / name).is_file() for name in names):
-                _fetch_archive(source, source.remote[0], place, names, progress)
+            sizes = {
+                name: split.count // len(split.files) * (len(source.label_bytes) + PIXELS)
+                for split in (source.train, source.test)
+                for files in split.files
+                for name in files
+            }
+            if not all(_has_size(place / name, size) for name, size in sizes.items()):
+                _fetch_archive(source, source.remote[0], place, set(sizes), progress)
         else:
             for remote in source.remote:
                 if not _whole(place / remote.name, remote):
@@ -52,7 +65,26 @@ def fetch(source: Source, folder: Path, progress: bool) -> None:
 
 def _whole(path: Path, remote: Remote) -> bool:
     """Whether a file is there; its sha256 was checked before it got this name."""
-    return path.is_file() and path.stat().st_size == remote.size
+    return _has_size(path, remote.size)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _sweep(place: Path) -> None:
+    """Remove what downloads left behind whose process was killed."""
+    for left in (*place.glob("tmp*"), *place.glob(".download.*")):
+        try:
+            newest = max(path.lstat().st_mtime for path in (left, *left.glob("*")))
+            if time.time() - newest < _ABANDONED:
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        except OSError:  # another process swept it, or may
+            continue
 
 
 def _fetch_archive(source: Source, remote: Remote, place: Path, names: set[str], progress: bool) -> None:
@@ -108,16 +140,19 @@ def _retrieve(url: str, remote: Remote, place: Path, progress: bool) -> None:
         ):
             get = pooch.HTTPDownloader(
                 progressbar=bar if progress else False,
-                chunk_size=1 << 16,
+                chunk_size=_PIECE,
                 timeout=TIMEOUT,
                 headers={"Accept-Encoding": "identity"},  # else a .gz may arrive unpacked
             )
-            get(url, _Bounded(file, remote.size), None)
+            bounded = _Bounded(file, remote.size)
+            _watched(lambda: get(url, bounded, None), bounded)
 
     try:
         pooch.retrieve(url, remote.sha256, remote.name, place, downloader=download)
     except requests.Timeout as error:
         raise _FailedError("no answer in time") from error
+    except _TooSlowError as error:
+        raise _FailedError("it came too slowly") from error
     except requests.HTTPError as error:
         raise _FailedError(str(error).split(" for url")[0]) from error
     except requests.RequestException as error:
@@ -131,13 +166,55 @@ def _hidden(progress: bool) -> bool | None:
     return None if progress else True
 
 
+class _TooSlowError(Exception):
+    """Bytes came, but hardly."""
+
+
+def _watched(work: Callable[[], object], file: "_Bounded") -> None:
+    """Call a function on a thread; _TooSlowError where it writes nothing to the file for long.
+
+    A socket's own timeout begins anew with every byte.
+    """
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # handed to the thread that waits
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, name="minidl-download", daemon=True).start()
+    while True:
+        left = file.left
+        try:
+            error = ended.get(timeout=SLOWEST)
+        except Empty:
+            if file.left < left:
+                continue
+            file.abandoned = True
+            raise _TooSlowError from None
+        except BaseException:  # an interrupt
+            file.abandoned = True
+            raise
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame, and the connection
+        return
+
+
 class _Bounded:
     """A file to write to that refuses more bytes than are due: a wrong answer cannot fill the disk."""
 
     def __init__(self, file: IO[bytes], limit: int):
-        self.file, self.left = file, limit
+        self.file, self.left, self.abandoned = file, limit, False
 
     def write(self, chunk: bytes) -> None:
+        if self.abandoned:  # nobody waits for it any more
+            raise ValueError("abandoned")
         self.left -= len(chunk)
         if self.left < 0:
             raise ValueError("more bytes than expected")

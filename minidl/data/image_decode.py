@@ -17,6 +17,9 @@ ASPECT = (3 / 4, 4 / 3)  # its width over its height
 TRIES = 10
 SHORT_SIDE = 256 / 224  # of the resized test image, over the side of its centre crop
 
+MAX_PIXELS = 80_000_000
+"""A small file may unpack to more; the largest image of ImageNet has 61 million."""
+
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 
 
@@ -85,6 +88,8 @@ def decode(path: str, size: int, seed: Sequence[int] | None) -> Decoded:
 
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return Corrupt(path, f"{image.width} × {image.height} pixels are more than {MAX_PIXELS}")
             return square(image, size, None if seed is None else np.random.default_rng(seed))
     except MemoryError:
         raise

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minidl.arguments import generator, whole
 from minidl.backend import Array
 from minidl.data.augment import Augment
 from minidl.data.dataset import Dataset
@@ -36,7 +37,7 @@ class Loader:
         Whether an epoch's order is drawn from ``rng``; else it is the data set's.
     drop_last : bool
         Whether a last batch smaller than ``batch_size`` is left out.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or a seed
         Needed to shuffle or augment.  It is drawn from at the start of each epoch alone: the order, then one seed
         from which the augmentation of batch k follows.  So no batch computed ahead can leak into a saved state.
     dtype : "float32" or "float64"
@@ -75,13 +76,14 @@ class Loader:
         augment: Augment | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = "float32",
         prefetch: int = 2,
     ):
         channels = dataset.images.shape[1]
-        _require("batch_size", batch_size >= 1, "at least 1", batch_size)
-        _require("prefetch", prefetch >= 0, "0 or more batches", prefetch)
+        batch_size = whole(batch_size, "Loader.__init__: batch_size")
+        prefetch = whole(prefetch, "Loader.__init__: prefetch", least=0)
+        rng = None if rng is None else generator(rng, "Loader.__init__")
         _require("dtype", np.dtype(dtype) in (np.float32, np.float64), "float32 or float64", dtype)
         drawn = shuffle or augment is not None
         _require("rng", rng is not None or not drawn, "a numpy.random.Generator to shuffle or augment", rng)

@@ -1,5 +1,6 @@
 """Computing ahead on a thread."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -42,14 +43,19 @@ def prefetched(function: Callable[[Item], Result], items: Sequence[Item], depth:
     except RuntimeError:
         yield from map(function, items)
         return
+    process = os.getpid()
     try:
-        for _ in items:
+        for item in items:
+            if os.getpid() != process:  # a fork: the thread is the parent's
+                yield function(item)
+                continue
             result, error = results.get()
             if error is not None:
                 raise error
             slots.release()
             yield result  # type: ignore[misc]
     finally:
-        stopped.set()
-        slots.release()
-        thread.join()
+        if os.getpid() == process:
+            stopped.set()
+            slots.release()
+            thread.join()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.data.compressed import MAX_BYTES, unpack
+from minidl.data.compressed import MAX_BYTES, most_content, unpack
 from minidl.data.errors import DataError, bad_file
 
 _INT8, _UINT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 2, 5, 6, 14, 15
@@ -96,7 +96,7 @@ def parse_svhn(data: bytes | bytearray, path: Path) -> tuple[NDArray[np.uint8], 
 def _variables(content: _Content) -> dict[str, NDArray[np.uint8]]:
     """Return the arrays X and y of a file; other variables are stepped over."""
     arrays: dict[str, NDArray[np.uint8]] = {}
-    offset, budget = 128, MAX_BYTES
+    offset, budget = 128, min(MAX_BYTES, most_content(len(content.data)))
     for _ in range(MAX_VARIABLES):
         if offset >= len(content.data):
             return arrays
@@ -123,7 +123,7 @@ def _inflate(element: _Element, budget: int, content: _Content, offset: int) -> 
     except zlib.error as error:
         raise content.error(offset, "a zlib stream", error) from error
     if len(unpacked) > budget:
-        raise content.error(offset, f"at most {MAX_BYTES} bytes of unpacked content", "more")
+        raise content.error(offset, f"at most {budget} bytes of unpacked content", "more")
     if not stream.eof:
         raise content.error(offset, "a whole zlib stream", "one that is cut short")
     return unpacked

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.backend import Array, array_module
-from minidl.layers.base import Layer
+from minidl.layers.base import Layer, read_only
 
 
 def relu(x: Array) -> Array:
@@ -17,7 +19,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 class ReLU(Layer):
-    """The rectifier: y = max(x, 0); backward: dx = dy where x > 0, else 0.
+    """The rectifier: y = max(x, 0), read-only, as backward needs it; backward: dx = dy where x > 0, else 0.
 
     Examples
     --------
@@ -29,7 +31,7 @@ class ReLU(Layer):
     def forward(self, x: Array) -> Array:
         """Return max(x, 0)."""
         on = self.engine(x)
-        y = on(relu)(x)
+        y = read_only(on(relu)(x))
         self.keep(on, y)
         return y
 
@@ -51,7 +53,7 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 class Tanh(Layer):
-    """The hyperbolic tangent: y = tanh(x); backward: dx = dy·(1 − y²).
+    """The hyperbolic tangent: y = tanh(x), read-only, as backward needs it; backward: dx = dy·(1 − y²).
 
     Examples
     --------
@@ -63,7 +65,7 @@ class Tanh(Layer):
     def forward(self, x: Array) -> Array:
         """Return tanh(x)."""
         on = self.engine(x)
-        y = on(tanh)(x)
+        y = read_only(on(tanh)(x))
         self.keep(on, y)
         return y
 
@@ -71,4 +73,5 @@ class Tanh(Layer):
         """Return dy·(1 − y²)."""
         _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
-        return on(tanh_backward)(dy, y)
+        with np.errstate(under="ignore"):  # y² of a small y is 0
+            return on(tanh_backward)(dy, y)

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from minidl.backend import Array, to_device, to_host
-from minidl.engine import Engine, engine
+from minidl.backend import Array, is_on_host, to_device, to_host
+from minidl.engine import WRITTEN, Engine, engine
+from minidl.layers.unchanged import Unchanged
 
 
 def compute_dtype(x: Array, weight: Array) -> Any:
@@ -16,6 +17,13 @@ def compute_dtype(x: Array, weight: Array) -> Any:
     if x.dtype == weight.dtype and x.dtype.itemsize > 2:
         return x.dtype
     return np.result_type(x.dtype, weight.dtype, np.float32)
+
+
+def read_only(array: Array) -> Array:
+    """Return an array that backward needs so that it cannot be written to; of another library than NumPy as it is."""
+    if is_on_host(array):
+        array.flags.writeable = False
+    return array
 
 
 def check_floating(what: str, **named: Array) -> None:
@@ -92,13 +100,18 @@ class Layer:
         """Return the engine for x, a floating array of the parameters' library."""
         weight = self.params.get("weight")
         on = engine(x=x) if weight is None else engine(x=x, weight=weight)
+        if x.size == 0:
+            on = WRITTEN  # so that no twin need think of batches without samples
         if x.dtype.kind != "f":
             check_floating(f"{type(self).__name__}.forward", x=x)
         return on
 
-    def keep(self, *values: Any) -> None:
-        """Keep the values for backward, with the mode this forward ran in."""
-        self._kept = (self.training, values)
+    def keep(self, *values: Any, of: Array = None) -> None:
+        """Keep the values for backward, with the mode this forward ran in.
+
+        `of` is an array of somebody else's that they depend on: backward is an error once it was written to.
+        """
+        self._kept = (self.training, values, None if of is None else Unchanged(of))
 
     def kept(self, dy: Array) -> tuple[bool, Any]:
         """Return ``(training, values)`` of the forward that comes before, and forget them; dy must be floating."""
@@ -107,8 +120,13 @@ class Layer:
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
         if dy.dtype.kind != "f":
             check_floating(f"{type(self).__name__}.backward", dy=dy)
-        kept, self._kept = self._kept, None
-        return kept  # type: ignore[no-any-return]
+        (training, values, of), self._kept = self._kept, None
+        if of is not None and not of.holds():
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: x must be as forward saw it, got one that was written to since; "
+                "write to a copy, or after backward"
+            )
+        return training, values
 
     # -- the tree of layers --------------------------------------------------------------------------------------
 

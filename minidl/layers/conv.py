@@ -12,19 +12,10 @@ from typing import Any
 import numpy as np
 
 from minidl import init, memory
+from minidl.arguments import Pair, generator, pair, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
-
-Pair = tuple[int, int]
-
-
-def pair(value: int | Pair, what: str, least: int) -> Pair:
-    """Return (value, value) for an int, the pair itself otherwise; `what` names it in the error."""
-    h, w = (value, value) if isinstance(value, int) else value
-    if h < least or w < least:
-        raise ValueError(f"{what} must be >= {least}, got {value}; pass an int or a pair (height, width)")
-    return int(h), int(w)
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -126,7 +117,7 @@ class Conv2d(Layer):
     bias : bool
     needs_dx : bool
         False for the first layer of a network, whose dx nobody reads: backward then returns None.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
     dtype : dtype of the parameters
 
     Raises
@@ -159,16 +150,13 @@ class Conv2d(Layer):
         padding: int | Pair = 0,
         bias: bool = True,
         needs_dx: bool = True,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(
-                f"Conv2d: in_channels and out_channels must be >= 1, got {in_channels} and {out_channels}; "
-                f"pass the channels of x and y"
-            )
-        rng = rng or np.random.default_rng()
+        in_channels = whole(in_channels, "Conv2d: in_channels", cure="pass the channels of x")
+        out_channels = whole(out_channels, "Conv2d: out_channels", cure="pass the channels of y")
+        rng = generator(rng, "Conv2d")
         self.kernel_size = pair(kernel_size, "Conv2d: kernel_size", 1)
         self.stride = pair(stride, "Conv2d: stride", 1)
         self.padding = pair(padding, "Conv2d: padding", 0)
@@ -183,7 +171,7 @@ class Conv2d(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         on = self.engine(x)
         self._check(x.shape, weight.shape)
-        self.keep(on, x)
+        self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
         return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.backend import Array, array_module, to_device
-from minidl.layers.base import Layer
+from minidl.layers.base import Layer, read_only
 
 
 class Dropout(Layer):
@@ -16,7 +17,7 @@ class Dropout(Layer):
     Parameters
     ----------
     p : float in [0, 1)
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws the masks on the host, so that one seed gives the same masks on every backend.
 
     Raises
@@ -30,19 +31,19 @@ class Dropout(Layer):
     array([1., 1., 1.])
     """
 
-    def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, rng: np.random.Generator | int | None = None) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}; it is the probability of zeroing")
         self.p = p
-        self.rng = rng or np.random.default_rng()
+        self.rng = generator(rng, "Dropout")
 
     def forward(self, x: Array) -> Array:
         """Return x·mask/(1 − p) in training, x in inference."""
         self.engine(x)
         if not self.training or self.p == 0:
             self.keep(None)
-            return x
+            return read_only(x[...])  # else who writes to y would write to x
         mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
         mask = to_device(mask.astype(x.dtype), like=x)
         self.keep(mask)

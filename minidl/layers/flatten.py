@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from minidl.backend import Array
 from minidl.layers.base import Layer
 
@@ -21,7 +23,7 @@ class Flatten(Layer):
         self.engine(x)
         self.keep(x.shape)
         # (C, H, W, N) -> (C·H·W, N) -> its transpose: a view in the fast memory format
-        return x.transpose(*range(1, x.ndim), 0).reshape(-1, x.shape[0]).T
+        return x.transpose(*range(1, x.ndim), 0).reshape(math.prod(x.shape[1:]), len(x)).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy in the shape of x."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import init
+from minidl.arguments import generator, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.layers.base import Layer, compute_dtype
 
@@ -36,7 +37,7 @@ class Linear(Layer):
     ----------
     in_features, out_features : int
     bias : bool
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws the initial weights; a fresh unseeded one by default.
     dtype : dtype of the parameters
 
@@ -66,16 +67,13 @@ class Linear(Layer):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ValueError(
-                f"Linear: in_features and out_features must be >= 1, got {in_features} and {out_features}; "
-                f"pass the widths of x and y"
-            )
-        rng = rng or np.random.default_rng()
+        in_features = whole(in_features, "Linear: in_features", cure="pass the width of x")
+        out_features = whole(out_features, "Linear: out_features", cure="pass the width of y")
+        rng = generator(rng, "Linear")
         self.add_param("weight", init.uniform_fan_in((out_features, in_features), rng, dtype))
         if bias:
             self.add_param("bias", init.uniform_fan_in((out_features, in_features), rng, dtype, size=(out_features,)))
@@ -89,7 +87,7 @@ class Linear(Layer):
                 f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
                 f"or build it with in_features={x.shape[-1]}"
             )
-        self.keep(on, x)
+        self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
         return y.astype(x.dtype, copy=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minidl import memory
+from minidl.arguments import Pair, pair
 from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
-from minidl.layers.conv import Pair, padded, pair, taps, without_padding
+from minidl.layers.conv import padded, taps, without_padding
 
 Shape = tuple[int, ...]
 
@@ -18,10 +21,17 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
     xp = array_module(x)
     first, *others = taps(padded(x, padding, -xp.inf), kernel, stride)
     y, won = first.copy(), xp.zeros(first.shape, xp.int32)
+    won += xp.asarray(_first_pixels(first.shape[2:], kernel, stride, padding))  # where all are -inf, a real one wins
     for place, value in enumerate(others, 1):
         won = xp.where(value > y, xp.int32(place), won)
         y = xp.maximum(y, value)
     return y, won
+
+
+def _first_pixels(windows: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Return the place i·kw + j of each window's (Ho, Wo) first pixel that is not padding."""
+    i, j = (np.maximum(p - s * np.arange(n), 0) for n, s, p in zip(windows, stride, padding, strict=True))
+    return (i[:, None] * kernel[1] + j).astype(np.int32)
 
 
 def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl import memory
+from minidl.arguments import whole
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer
 
@@ -43,13 +44,8 @@ class ZeroPaddedShortcut(Layer):
 
     def __init__(self, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        if out_channels < 1 or stride < 1:
-            raise ValueError(
-                f"ZeroPaddedShortcut: out_channels and stride must be >= 1, got {out_channels} and {stride}; "
-                f"pass those of the branch"
-            )
-        self.out_channels = out_channels
-        self.stride = stride
+        self.out_channels = whole(out_channels, "ZeroPaddedShortcut: out_channels", cure="pass that of the branch")
+        self.stride = whole(stride, "ZeroPaddedShortcut: stride", cure="pass that of the branch")
 
     def forward(self, x: Array) -> Array:
         """Return the pixels of x that the stride keeps, between channels of zeros."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.layers.activation import ReLU
 from minidl.layers.base import Layer, Sequential
 from minidl.layers.conv import Conv2d
@@ -26,7 +27,7 @@ class LeNet(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
 
@@ -51,10 +52,10 @@ class LeNet(Sequential):
         num_classes: int = 40,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         layers: list[Layer] = []
         for c, o in ((in_channels, 6), (6, 16)):
             layers.append(Conv2d(c, o, 5, bias=norm is None, needs_dx=bool(layers), rng=rng, dtype=dtype))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.layers.activation import Tanh
 from minidl.layers.base import Layer, Sequential
 from minidl.layers.conv import Conv2d
@@ -25,7 +26,7 @@ class LeNet1989(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
 
@@ -49,10 +50,10 @@ class LeNet1989(Sequential):
         num_classes: int = 40,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         settings: dict[str, Any] = {"stride": 2, "padding": 2, "bias": norm is None, "rng": rng, "dtype": dtype}
         layers: list[Layer] = []
         for c in (in_channels, 12):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.layers.activation import ReLU
 from minidl.layers.base import Layer, Sequential
 from minidl.layers.dropout import Dropout
@@ -27,7 +28,7 @@ class NIN(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers, then the masks of dropout.
     dtype : dtype of the parameters
     width : int, a multiple of 6
@@ -61,14 +62,14 @@ class NIN(Sequential):
         num_classes: int = 10,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
         width: int = 192,
         dropout: float = 0.25,
     ) -> None:
         if width < 6 or width % 6:
             raise ValueError(f"NIN: width must be a multiple of 6, got {width}; the paper's is 192")
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         parts = Parts(norm, rng, dtype)
 
         def mlpconv(c: int, kernel: int, *widths: int) -> list[Layer]:

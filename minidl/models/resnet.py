@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.layers.activation import ReLU
 from minidl.layers.base import Layer, Residual, Sequential
 from minidl.layers.linear import Linear
@@ -46,7 +47,7 @@ class ResNetCIFAR(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
     width : int
@@ -76,13 +77,13 @@ class ResNetCIFAR(Sequential):
         num_classes: int = 10,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
         width: int = 16,
     ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"ResNetCIFAR: depth must be 6n + 2, got {depth}; the paper's are 20 and 56")
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         parts = Parts(norm, rng, dtype)
         self.blocks = (depth // 6,) * 3
         layers = [*parts.conv_norm(in_channels, width, 3, padding=1, needs_dx=False), ReLU()]
@@ -160,7 +161,7 @@ class ResNet18(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
     width : int
@@ -185,11 +186,11 @@ class ResNet18(Sequential):
         num_classes: int = 1000,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
         width: int = 64,
     ) -> None:
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         parts = Parts(norm, rng, dtype)
         self.blocks = (2, 2, 2, 2)
         stem = parts.conv_norm(in_channels, width, 7, stride=2, padding=3, needs_dx=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import generator
 from minidl.layers.activation import ReLU
 from minidl.layers.base import Layer, Sequential
 from minidl.layers.flatten import Flatten
@@ -27,7 +28,7 @@ class VGG13(Sequential):
     in_channels : int
     norm : function (channels, rng) -> Layer, or None
         See `minidl.norm.norm_factory`.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws all initial values, in the order of the layers.
     dtype : dtype of the parameters
     width : int
@@ -53,11 +54,11 @@ class VGG13(Sequential):
         num_classes: int = 10,
         in_channels: int = 3,
         norm: NormFactory | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
         width: int = 64,
     ) -> None:
-        rng = rng or np.random.default_rng()
+        rng = generator(rng, type(self).__name__)
         parts = Parts(norm, rng, dtype)
         layers: list[Layer] = []
         c = in_channels

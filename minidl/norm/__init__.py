@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +71,13 @@ def norm_factory(
     >>> make(5, np.random.default_rng(0)).num_modes
     3
     """
-    given = itertools.repeat(modes) if isinstance(modes, int) else iter(modes)
+    given = iter(modes) if isinstance(modes, Sequence | np.ndarray) else itertools.repeat(modes)
 
     def k() -> int:
-        num_modes = next(given, None)
-        if num_modes is None:
+        num_modes: Any = next(given, given)
+        if num_modes is given:
             raise ValueError(f"norm_factory: modes must have one K for each norm, got {modes} for more; give all")
-        return num_modes
+        return num_modes  # type: ignore[no-any-return]
 
     makers: dict[str, NormFactory | None] = {
         "bn": lambda channels, rng: BatchNorm(channels, momentum=momentum, dtype=dtype),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import whole
 from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
@@ -32,8 +33,7 @@ class Norm(Layer):
     def __init__(self, num_features: int, eps: float, dtype: Any) -> None:
         super().__init__()
         name = type(self).__name__
-        if num_features < 1:
-            raise ValueError(f"{name}: {self._features} must be >= 1, got {num_features}; pass the number of channels")
+        num_features = whole(num_features, f"{name}: {self._features}", cure="pass the number of channels")
         if not eps > 0:
             raise ValueError(f"{name}: eps must be > 0, got {eps}; 1e-5 is usual")
         self.num_features = num_features
@@ -44,18 +44,26 @@ class Norm(Layer):
     def forward(self, x: Array) -> Array:
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
         on = self._check(x)
-        m, v, centred = on(moments)(x)
-        s, u, kept = on(type(self).small)(self, m, v, x.size // self.num_features)
-        self.keep(on, centred, s, kept)
-        return on(scale_shift)(centred, s, u, x.dtype)
+        if len(x) == 0:
+            self.keep(None, x, None, None)
+            return x.copy()
+        with np.errstate(under="ignore"):  # squares of small values and gates of far modes are 0
+            m, v, centred = on(moments)(x)
+            s, u, kept = on(type(self).small)(self, m, v, x.size // self.num_features)
+            self.keep(on, centred, s, kept, of=x)
+            return on(scale_shift)(centred, s, u, x.dtype)
 
     def backward(self, dy: Array) -> Array:
         """Return dx; add the parameters' gradients."""
         training, (on, centred, s, kept) = self.kept(dy)
+        if on is None:  # of a batch without samples
+            array_module(dy=dy, x=centred)
+            return dy.copy()
         array_module(dy=dy, s=s)
-        ds, du = on(scale_shift_sums)(dy, centred)
-        dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
-        return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
+        with np.errstate(under="ignore"):
+            ds, du = on(scale_shift_sums)(dy, centred)
+            dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
+            return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
 
     def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         """Return s and u for the moments of each channel of each sample, and what backward needs.
@@ -80,10 +88,10 @@ class Norm(Layer):
         """Return the engine for x, which must have the right shape."""
         on = self.engine(x)
         name = type(self).__name__
-        if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or x.size == 0:
+        if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or 0 in x.shape[2:]:
             c = self.num_features
             raise ValueError(
-                f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) and not empty, got {x.shape}; "
+                f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) with pixels, got {x.shape}; "
                 f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
             )
         return on

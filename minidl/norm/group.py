@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from minidl.arguments import whole
 from minidl.backend import Array, array_module
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
@@ -90,7 +91,8 @@ class GroupNorm(Norm):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, dtype: Any = "float32") -> None:
         super().__init__(num_channels, eps, dtype)
-        if num_groups < 1 or num_channels % num_groups:
+        num_channels, num_groups = self.num_features, whole(num_groups, f"{type(self).__name__}: num_groups")
+        if num_channels % num_groups:
             divisors = [g for g in range(1, num_channels + 1) if num_channels % g == 0]
             raise ValueError(
                 f"{type(self).__name__}: num_groups must divide num_channels {num_channels}, got {num_groups}; "

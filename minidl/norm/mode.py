@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl import init
+from minidl.arguments import generator, whole
 from minidl.backend import Array, array_module, products
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
@@ -165,7 +166,7 @@ class ModeNorm(BatchStatistics):
         The paper's lambda: the weight of the **new** batch in eq. 4.
     per_mode_affine : bool
         Footnote 3 of the paper: weight and bias (K, C), those of each mode gated like the rest.
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws Psi: gate.weight = 1/K + 0.01·N(0, 1), gate.bias uniform in ±1/sqrt(C), as the authors' released code.
     dtype : dtype of the parameters
 
@@ -207,17 +208,15 @@ class ModeNorm(BatchStatistics):
         eps: float = 1e-5,
         momentum: float = 0.1,
         per_mode_affine: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__(num_features, eps, momentum, dtype)
-        if num_modes < 1:
-            raise ValueError(f"ModeNorm: num_modes must be >= 1, got {num_modes}; 1 is BatchNorm, the paper takes 2")
-        self.num_modes = num_modes
+        num_modes = self.num_modes = whole(num_modes, "ModeNorm: num_modes", cure="1 is BatchNorm, the paper takes 2")
         if per_mode_affine:
             self.add_param("weight", np.ones((num_modes, num_features), dtype))
             self.add_param("bias", np.zeros((num_modes, num_features), dtype))
-        gate_weight, gate_bias = init.mode_gate(num_modes, num_features, rng or np.random.default_rng(), dtype)
+        gate_weight, gate_bias = init.mode_gate(num_modes, num_features, generator(rng, "ModeNorm"), dtype)
         self.add_param("gate.weight", gate_weight)
         self.add_param("gate.bias", gate_bias)
         self._add_buffer("running_mean", np.zeros((num_modes, num_features)))

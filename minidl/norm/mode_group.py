@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl import init
+from minidl.arguments import generator, whole
 from minidl.backend import Array, array_module, products
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
@@ -115,7 +116,7 @@ class ModeGroupNorm(Norm):
     moments : {"spatial", "pooled"}
         "spatial" takes the variance over pixels as GroupNorm does; "pooled" reads Algorithm 3 literally, x_c being the
         channel's spatial mean: var_nk = (1/C_nk) sum_c g_nck (mean_hw x_nc − mu_nk)².
-    rng : numpy.random.Generator, optional
+    rng : numpy.random.Generator or a seed, optional
         Draws psi: gate.weight = 1/K + 0.01·N(0, 1), gate.bias uniform in ±1.
     dtype : dtype of the parameters
 
@@ -150,17 +151,16 @@ class ModeGroupNorm(Norm):
         num_modes: int = 2,
         eps: float = 1e-5,
         moments: str = "spatial",
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         dtype: Any = "float32",
     ) -> None:
         super().__init__(num_channels, eps, dtype)
-        if num_modes < 1:
-            raise ValueError(f"ModeGroupNorm: num_modes must be >= 1, got {num_modes}; 1 is LayerNorm")
+        num_modes = whole(num_modes, "ModeGroupNorm: num_modes", cure="1 is LayerNorm")
         if moments not in MOMENTS:
             raise ValueError(f"ModeGroupNorm: moments must be one of {', '.join(MOMENTS)}, got {moments!r}; choose one")
         self.num_modes = num_modes
         self.moments = moments
-        gate_weight, gate_bias = init.mode_gate(num_modes, 1, rng or np.random.default_rng(), dtype)
+        gate_weight, gate_bias = init.mode_gate(num_modes, 1, generator(rng, "ModeGroupNorm"), dtype)
         self.add_param("gate.weight", gate_weight)
         self.add_param("gate.bias", gate_bias)
         self.gates: Array = None

@@ -26,6 +26,8 @@ import numpy as np
 
 from minidl.backend import Array
 
+WIDE = 1e24  # a variance from which on float32 lacks the range: for squares of x, and for gradients of the variance
+
 Centred = Any  # x − m, in the form that the engine whose `moments` made it likes; here an array of x's shape
 
 

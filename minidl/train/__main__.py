@@ -21,6 +21,7 @@ from ..norm import NORMS
 from .progress import Progress
 from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
 from .rules import OPTIMISERS, SCHEDULES, usual
+from .signals import LeftError, leaving
 
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
 EPILOG = """\
@@ -51,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     args = parser.parse_args(argv)
     try:
+        with leaving():
+            return _run(args)
+    except LeftError as error:
+        return _complain(128 + error.signum, "stopped at once; what was saved before is whole")
+    except KeyboardInterrupt:
+        return _complain(130, "interrupted at once; what was saved before is whole")
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
         if args.list:
             say(_listing())
             return 0
@@ -60,8 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(2, error)
     except (BackendError, MissingLibraryError) as error:
         return _complain(1, error)
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted at once; what was saved before is whole")
     except MemoryError:
         return _complain(1, "the memory does not suffice; lower --batch-size")
     except OSError as error:

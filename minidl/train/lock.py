@@ -42,6 +42,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._token: bytes | None = None
+        self._process = 0
         self._descriptor: int | None = None
         self._depth = 0
 
@@ -84,7 +85,8 @@ class FolderLock:
                     ) from error
         self._descriptor = descriptor
         os.lseek(descriptor, 0, os.SEEK_SET)
-        if self._token is None:
+        if self._token is None or self._process != os.getpid():  # a forked child is another, with the same memory
+            self._process = os.getpid()
             self._token = secrets.token_hex(8).encode()
             os.ftruncate(descriptor, 0)
             os.write(descriptor, self._token)

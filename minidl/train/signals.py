@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -14,6 +16,36 @@ class StoppedError(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+class LeftError(BaseException):
+    """A signal came where there is nothing to save: while a command starts, or draws; whatever is open is closed."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Raise LeftError at SIGTERM and SIGHUP, as Python raises KeyboardInterrupt at SIGINT, inside the ``with`` block.
+
+    Handlers that somebody else set, and signals that are ignored, stay as they are.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS[1:]:
+            if signal.getsignal(signum) is signal.SIG_DFL:
+                before[signum] = signal.signal(signum, _leave)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise LeftError(signum)
 
 
 class StopSignal:

@@ -20,7 +20,7 @@ from ..extras import require
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import available_threads, threads
-from . import build, checkpoint, diverged, finish, rules, stages, transfer
+from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
 from .continuing import check_settings
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
@@ -223,6 +223,7 @@ class Trainer:
         if meta.get("identity_sha256") not in stages.digests(content):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
         try:
+            restore.check(tensors, meta, self._tensors(), len(self._loader), self.total)
             self.model.load_state(under(tensors, "model."))
             self.optimiser.load_state(under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])
@@ -230,8 +231,9 @@ class Trainer:
             self._running.load_state(meta["running"])
             self._losses.load_state(meta.get("losses", self._losses.state()))
             self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{folder.checkpoints} does not fit the run ({error}); give another --out") from error
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            what = " ".join(str(error).split())[:300]
+            raise RunError(f"{folder.checkpoints} does not fit the run ({what}); give another --out") from error
         self._saved = (self.step, self._evaluated)
         seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
         ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
@@ -239,6 +241,11 @@ class Trainer:
         self.history = folder.forget_after(self._evaluated, self.step)
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays that a checkpoint holds, on the host."""
+        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
+        return tensors | {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
 
     def run(
         self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
@@ -278,9 +285,10 @@ class Trainer:
             self._backend(),
             threads(self.config.threads),
             warnings.catch_warnings(),
+            np.errstate(all="ignore"),  # whatever the caller's are: overflow leads to DivergedError, which says more
             StopSignal() as stop,
         ):
-            warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to DivergedError, which says more
+            warnings.simplefilter("ignore", RuntimeWarning)  # the threads have the usual ones
             self._board.begin(self.step)
             self.progress.start(self.step * self.config.batch_size, self.total * self.config.batch_size)
             try:
@@ -414,8 +422,7 @@ class Trainer:
         self._losses.write(lasting=True)
         if self.folder is None or self._saved == (self.step, self._evaluated):
             return
-        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
-        tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
+        tensors = self._tensors()
         diverged.check_state(tensors, self.step)
         meta = {
             "identity_sha256": digest(self._identity),

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import itertools
+import os
 import shutil
 import socket
 import sys
 import tarfile
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -64,6 +66,14 @@ class Handler(BaseHTTPRequestHandler):
             if not self.server.over.wait(10):
                 self.server.events.append("waited in vain")
             return
+        if behaviour == "drip":
+            try:
+                while not self.server.over.wait(0.05):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+            except OSError:
+                pass
+            return
         if behaviour == "endless":
             try:
                 for _ in range(200):
@@ -83,6 +93,7 @@ def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download, "PAUSE", 0.01)
     monkeypatch.setattr(download, "TIMEOUT", (2.0, 0.5))
+    monkeypatch.setattr(download, "SLOWEST", 1.5)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -102,7 +113,9 @@ def check_complete(folder):
     assert {path.name: path.read_bytes() for path in (folder / "svhn").iterdir()} == CONTENT
 
 
-@pytest.mark.parametrize("first", [[], ["503", "503"], ["truncate"], ["html", "html"], ["stall"], ["truncate", "503"]])
+@pytest.mark.parametrize(
+    "first", [[], ["503", "503"], ["truncate"], ["html", "html"], ["stall"], ["drip"], ["truncate", "503"]]
+)
 def test_a_download_that_fails_twice_is_tried_again(server, svhn, tmp_path, first):
     server.behaviours = list(first)
     fetch(svhn, tmp_path, progress=False)
@@ -116,6 +129,7 @@ REASONS = {
     "truncate": "no connection, or it broke off",
     "html": "its size or sha256 differs",
     "stall": "no",  # "no answer in time", or "no connection" where the timeout strikes inside the body
+    "drip": "it came too slowly",
     "endless": "its size or sha256 differs",
 }
 
@@ -227,9 +241,15 @@ def link(name, target):
     return info
 
 
+def small(cifar, remote):
+    """Return CIFAR-10 with as few images as the archive here has."""
+    train, test = replace(cifar.train, count=5 * len(TRAIN[0])), replace(cifar.test, count=len(TEST[0]))
+    return replace(cifar, remote=(remote,), train=train, test=test)
+
+
 def test_of_the_archive_only_the_data_files_are_kept_and_a_second_start_asks_nothing(server, monkeypatch, tmp_path):
     content = archive(link("elsewhere/test_batch.bin", "/etc/passwd"), link("cifar-10-batches-bin", "/tmp"))
-    cifar = replace(CIFAR10, remote=(server.remote("cifar-10-binary.tar.gz", content),))
+    cifar = small(CIFAR10, server.remote("cifar-10-binary.tar.gz", content))
     monkeypatch.setitem(multitask.TASKS, "cifar10", (cifar,))
     for _ in range(2):
         task = load_task("cifar10", cache_dir=tmp_path, progress=False)
@@ -241,9 +261,39 @@ def test_of_the_archive_only_the_data_files_are_kept_and_a_second_start_asks_not
     assert not any(path.is_symlink() for path in kept)
 
 
+@pytest.mark.parametrize("change", ["emptied", "cut to whole records", "gone"])
+def test_an_extracted_file_that_lost_something_is_fetched_anew(server, tmp_path, change):
+    cifar = small(CIFAR10, server.remote("cifar-10-binary.tar.gz", archive()))
+    fetch(cifar, tmp_path, progress=False)
+    path = tmp_path / "cifar-10" / "data_batch_3.bin"
+    whole = path.read_bytes()
+    path.write_bytes(b"" if change == "emptied" else whole[: 3 * 3073])
+    if change == "gone":
+        path.unlink()
+    fetch(cifar, tmp_path, progress=False)
+    assert path.read_bytes() == whole
+    assert len(server.requests) == 2
+
+
+def test_what_killed_downloads_left_is_removed_and_what_others_are_writing_is_not(server, svhn, tmp_path):
+    place = tmp_path / "svhn"
+    for name, age in (("tmpabcdefgh", 7200), ("tmpijklmnop", 60), (".download.old", 7200), (".download.new", 60)):
+        path = place / name
+        place.mkdir(exist_ok=True)
+        if name.startswith("."):
+            path.mkdir()
+            (path / "part").write_bytes(b"x")
+            os.utime(path / "part", (time.time() - age,) * 2)
+        else:
+            path.write_bytes(b"x")
+        os.utime(path, (time.time() - age,) * 2)
+    fetch(svhn, tmp_path, progress=False)
+    assert {path.name for path in place.iterdir()} == {*CONTENT, "tmpijklmnop", ".download.new"}
+
+
 def test_an_archive_put_there_by_hand_is_used(server, tmp_path):
     content = archive()
-    cifar = replace(CIFAR10, remote=(server.remote("cifar-10-binary.tar.gz", content),))
+    cifar = small(CIFAR10, server.remote("cifar-10-binary.tar.gz", content))
     server.behaviours = ["503"] * 100
     with pytest.raises(DataError) as error:
         fetch(cifar, tmp_path, progress=False)

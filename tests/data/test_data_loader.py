@@ -170,8 +170,8 @@ def test_a_state_of_other_settings_is_refused(other):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"prefetch": -1}, "prefetch must be 0 or more batches, got -1"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"prefetch": -1}, "prefetch must be >= 0, got -1"),
         ({"dtype": "float16"}, "dtype must be float32 or float64, got float16"),
         ({"rng": None}, "rng must be a numpy.random.Generator to shuffle or augment, got None"),
         ({"mean": [0.5]}, r"mean must be of shape \(3,\), got \(1,\)"),

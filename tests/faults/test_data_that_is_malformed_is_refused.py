@@ -1,7 +1,11 @@
 """Promise 13: a malformed data file gives an error that names the file, the offset and what was expected."""
 
+import gzip
+import lzma
 import struct
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
@@ -63,8 +67,77 @@ def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
         raise MemoryError
 
     (tmp_path / "a").write_bytes(b"content")
-    monkeypatch.setattr(compressed, "_stream", full)
+    monkeypatch.setattr(compressed, "_content", full)
     with pytest.raises(DataError) as error:
         compressed.unpack(tmp_path / "a")
     assert is_one_line(error, "not enough memory")
     assert "damaged" not in str(error.value)
+
+
+def unpack(tmp_path, content, name="a"):
+    (tmp_path / name).write_bytes(content)
+    return bytes(compressed.unpack(tmp_path / name))
+
+
+BOMBS = {
+    "gzip of zeros": lambda: gzip.compress(bytes(40 << 20)),
+    "xz of zeros": lambda: lzma.compress(bytes(40 << 20)),
+    "empty gzip members": lambda: gzip.compress(b"") * 100_000,
+    "empty xz streams": lambda: lzma.compress(b"") * 10_000,
+    "an xz dictionary of a gigabyte": lambda: lzma.compress(
+        b"x" * 100, format=lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
+    ),
+    "a gzip member cut short": lambda: gzip.compress(bytes(1000))[:-4],
+    "an xz stream cut short": lambda: lzma.compress(bytes(1000))[:-4],
+    "text after a gzip member": lambda: gzip.compress(b"abc") + b"text",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_packed_bomb_is_refused_early_and_in_little_memory(tmp_path, name):
+    content = BOMBS[name]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            unpack(tmp_path, content)
+        assert tracemalloc.get_traced_memory()[1] < (64 << 20) + len(content)
+    finally:
+        tracemalloc.stop()
+    assert is_one_line(error, "get it again")
+
+
+def test_bombs_are_given_up_after_a_number_of_members(tmp_path, monkeypatch):
+    made = []
+    real = zlib.decompressobj
+    monkeypatch.setattr(compressed.zlib, "decompressobj", lambda **options: made.append(1) or real(**options))
+    with pytest.raises(DataError, match="more than 100 members"):
+        unpack(tmp_path, gzip.compress(b"") * 5000)
+    assert len(made) == compressed.MAX_MEMBERS
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+@pytest.mark.parametrize("size", [1, 1000, 3 << 20])
+def test_members_in_a_row_and_zeros_behind_them_are_read_as_the_libraries_read_them(tmp_path, pack, size):
+    import random
+
+    content = random.Random(size).randbytes(size)
+    one, two = content[: size // 2], content[size // 2 :]
+    assert unpack(tmp_path, pack(one) + pack(two) + bytes(512)) == content
+
+
+def test_an_image_of_more_pixels_than_any_data_set_has_is_not_unpacked(tmp_path):
+    from PIL import Image
+
+    from minidl.data.image_decode import Corrupt, decode
+
+    path = tmp_path / "bomb.png"
+    Image.new("1", (10_000, 8_001)).save(path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        found = decode(str(path), 32, None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Corrupt)
+    assert "10000 × 8001 pixels are more than 80000000" in str(found)

@@ -103,6 +103,14 @@ def _max_pool_of_nan(dtype: str) -> Arrays:
     return {"y": y, "dx": layer.backward(_device(2, *y.shape, dtype=dtype))}
 
 
+def _max_pool_of_minus_infinity(dtype: str) -> Arrays:
+    x = draw(1, 4, 3, 7, 9).astype(dtype)
+    x[np.random.default_rng(2).random(x.shape) < 0.8] = -np.inf
+    layer = MaxPool2d((2, 3), (1, 2), padding=(1, 1))
+    y = layer(to_device(x))
+    return {"y": y, "dx": layer.backward(_device(2, *y.shape, dtype=dtype))}
+
+
 def _relu(dtype: str) -> Arrays:
     x, layer = draw(1, 5, 3, 7, 4).astype(dtype), ReLU()
     x.flat[::13] = np.nan
@@ -183,6 +191,7 @@ CASES = {
     "max_pool": Case(lambda dtype: _pool(dtype, MaxPool2d((2, 3)), values=5)),
     "max_pool, overlapping": Case(lambda dtype: _pool(dtype, MaxPool2d((3, 2), (2, 1), (1, 1)), values=3), 4),
     "max_pool, NaN": Case(_max_pool_of_nan),
+    "max_pool, -inf in the padding's company": Case(_max_pool_of_minus_infinity, 4),
     "avg_pool": Case(lambda dtype: _pool(dtype, AvgPool2d((2, 3)), values=5)),
     "avg_pool, overlapping": Case(lambda dtype: _pool(dtype, AvgPool2d((3, 2), (2, 1), (1, 1)), values=3)),
     "relu": Case(_relu),

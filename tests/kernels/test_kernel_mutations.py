@@ -51,7 +51,7 @@ MUTANTS = {
     ],
     "scale_shift_backward": [
         ("norm", "dy[i] * a +", "dy[i] +"),
-        ("norm", " + (x[i] - o) * b", ""),
+        ("norm", " + along", ""),
         ("norm", "(x[i] - o) * b", "x[i] * b"),
         ("norm", " + rest;", ";"),
         ("norm", "2 / double(P) * dv", "1 / double(P) * dv"),
@@ -168,8 +168,8 @@ MUTANTS = {
     ],
     "max_pool": [
         ("max_pool", "if (value > row) j_row = j", "if (value >= row) j_row = j"),
-        ("max_pool", "i == 0 || row > best", "i == 0 || row >= best"),
-        ("max_pool, NaN", "i == 0 || row > best", "row > best"),
+        ("max_pool", "i <= i0 || row > best", "i <= i0 || row >= best"),
+        ("max_pool, NaN", "i <= i0 || row > best", "row > best"),
         ("max_pool, NaN", "a > b || a != a ? a : b", "a > b ? a : b"),
         ("max_pool", "place = i * kw + j_row", "place = i * kh + j_row"),
         ("max_pool, overlapping", "N + n] : outside;", "N + n] : 0;"),

@@ -46,11 +46,11 @@ ERRORS = {
     ),
     "Linear, no features": (
         lambda: Linear(0, 4),
-        "Linear: in_features and out_features must be >= 1, got 0 and 4; pass the widths of x and y",
+        "Linear: in_features must be >= 1, got 0; pass the width of x",
     ),
     "Conv2d, no channels": (
         lambda: Conv2d(3, 0, 2),
-        "Conv2d: in_channels and out_channels must be >= 1, got 3 and 0; pass the channels of x and y",
+        "Conv2d: out_channels must be >= 1, got 0; pass the channels of y",
     ),
     "Conv2d, kernel": (
         lambda: Conv2d(3, 4, 0),
@@ -119,22 +119,22 @@ ERRORS = {
     ),
     "BatchNorm, channels": (
         lambda: BatchNorm(4)(f32(5, 3, 7)),
-        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (5, 3, 7); "
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (5, 3, 7); "
         "build it with num_features=3",
     ),
     "GroupNorm, channels": (
         lambda: GroupNorm(2, 4)(f32(5, 3, 7)),
-        "GroupNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (5, 3, 7); "
+        "GroupNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (5, 3, 7); "
         "build it with num_channels=3",
     ),
     "BatchNorm, dimensions": (
         lambda: BatchNorm(4)(f32(4)),
-        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (4,); "
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (4,); "
         "build it with num_features=4",
     ),
     "BatchNorm, empty": (
-        lambda: BatchNorm(4)(f32(0, 4)),
-        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) and not empty, got (0, 4); "
+        lambda: BatchNorm(4)(f32(3, 4, 5, 0)),
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (3, 4, 5, 0); "
         "build it with num_features=4",
     ),
     "ModeNorm, integers": (

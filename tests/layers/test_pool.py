@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_LIBRARY, draw
+from layer_cases import EACH_ENGINE, EACH_LIBRARY, draw
 from tolerance import assert_close, sums
 
 from minidl import AvgPool2d, MaxPool2d, reference, to_device, to_host
@@ -59,3 +59,19 @@ def test_a_nan_reaches_the_windows_that_hold_it_and_no_others():
         reached = np.zeros((3, 4, 4, 6), bool)
         reached[1, 2, 2:4, 3:5] = True
         np.testing.assert_array_equal(np.isnan(to_host(layer(to_device(x)))), reached)
+
+
+@EACH_ENGINE
+@settings(max_examples=40)
+@given(pools(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 1.0]))
+def test_minus_infinity_wins_over_padding(pool, seed, finite):
+    shape, *arguments = pool
+    rng = np.random.default_rng(seed)
+    x = np.where(rng.random(shape) < finite, rng.normal(size=shape), -np.inf).astype(np.float32)
+    layer = MaxPool2d(*arguments)
+    y = to_host(layer(to_device(x)))
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    np.testing.assert_array_equal(y, reference.max_pool2d(x, *arguments))
+    want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
+    np.testing.assert_allclose(to_host(layer.backward(to_device(dy))), want, rtol=0, atol=1e-5)
+    assert y.shape == dy.shape

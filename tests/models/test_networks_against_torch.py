@@ -74,11 +74,11 @@ def network_rounding(model, norm, x, dy):
     def both(x, dy, **state):
         net.load_state(state)
         found = pass_of(net, x, dy)
-        return found | {name: value for name, value in to_torch(net).items() if "running" in name}
+        return found | {name: value for name, value in to_torch_state(net).items() if "running" in name}
 
     state = net.state()
     moves = rounding(both, {"x": x, "dy": dy} | state, TRIALS)
-    found, at = both(x, dy, **state), to_torch(net)
+    found, at = both(x, dy, **state), to_torch_state(net)
     sizes = {name: np.abs(value).max() for name, value in found.items()}
     for name in found:
         if (

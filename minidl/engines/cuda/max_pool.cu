@@ -13,11 +13,12 @@ extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict
     for (INDEX t = blockIdx.x * blockDim.x + threadIdx.x; t < size; t += gridDim.x * blockDim.x) {
         const INDEX n = t % N, w = t / N % Wo, h = t / N / Wo % Ho, c = t / N / Wo / Ho;
         const REAL outside = log(REAL(0));  // -inf
+        const INDEX i0 = ph > sh * h ? ph - sh * h : 0, j0 = pw > sw * w ? pw - sw * w : 0;  // the first pixel inside
         REAL best = outside;
-        INDEX place = 0;
+        INDEX place = i0 * kw + j0;
         for (INDEX i = 0; i < kh; ++i) {
             REAL row = outside;
-            INDEX j_row = 0;
+            INDEX j_row = j0;
             for (INDEX j = 0; j < kw; ++j) {
                 const INDEX a = sh * h + i - ph, b = sw * w + j - pw;
                 const bool inside = a >= 0 && a < H && b >= 0 && b < W;
@@ -25,7 +26,7 @@ extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict
                 if (value > row) j_row = j;
                 row = larger(value, row);
             }
-            if (i == 0 || row > best) place = i * kw + j_row;  // also a first row that is NaN
+            if (i <= i0 || row > best) place = i * kw + j_row;  // also a first row that is NaN
             best = larger(row, best);
         }
         y[t] = best;

@@ -11,11 +11,13 @@ extern "C" __global__ void scale_shift_backward(const REAL *__restrict__ dy, con
     for (INDEX t = blockIdx.x * blockDim.x + threadIdx.x; t < size; t += gridDim.x * blockDim.x) {
         const INDEX n = t % N, s = t / N % S, c = t / N / S, small = c * N + n;
         const double slope = 2 / double(P) * dv[small];
+        const bool far = slope < 1e-30 && slope > -1e-30;  // REAL may not hold it, and it meets values that are as large
         const REAL o = REAL(m0[small]), a = REAL(scale[small]), b = REAL(slope);
         const REAL rest = REAL((dm[small] - scale[small] * du[small]) / double(P) - slope * delta[small]);
         for (INDEX p = s; p < P; p += S) {
             const INDEX i = (c * P + p) * N + n;
-            dx[i] = dy[i] * a + (x[i] - o) * b + rest;
+            const REAL along = far ? REAL((double(x[i]) - double(o)) * slope) : (x[i] - o) * b;
+            dx[i] = dy[i] * a + along + rest;
         }
     }
 }

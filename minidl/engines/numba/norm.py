@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Centred(NamedTuple):
 
 
 @NUMBA.twin(written.moments)
-def moments(x: Array) -> tuple[Mean, Array, Centred]:
+def moments(x: Array) -> tuple[Mean, Array, Any]:
     """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
     t = memory.batch_last(np, x, np.float32 if x.dtype.itemsize == 2 else x.dtype)
     shape = t.shape
@@ -48,12 +48,16 @@ def moments(x: Array) -> tuple[Mean, Array, Centred]:
     small = np.empty((3, c, shape[-1]))
     parallel.over(c, t.size, lambda some: _moments(flat, small, *layout, some.start, some.stop))
     m0, delta, v = small
+    if x.dtype != np.float64 and not v.max(initial=0) < written.WIDE:
+        return written.moments(x)
     return Mean(m0.T, delta.T), v.T, Centred(flat, m0, delta, shape, layout)
 
 
 @NUMBA.twin(written.scale_shift)
-def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
+def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift(centred, s, u, dtype)
     x, m0, delta, shape, layout = centred
     y = memory.empty(np, shape, x.dtype)
     arrays = x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout
@@ -62,8 +66,10 @@ def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
 
 
 @NUMBA.twin(written.scale_shift_sums)
-def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
+def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift_sums(dy, centred)
     x, m0, delta, _, layout = centred
     sums = np.empty((2, *m0.shape))
     arrays = memory.batch_last(np, dy, x.dtype).reshape(-1), x, m0, delta, sums, *layout
@@ -73,8 +79,10 @@ def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
 
 
 @NUMBA.twin(written.scale_shift_backward)
-def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
+def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array, dv: Array) -> Array:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
+    if not isinstance(centred, Centred):
+        return written.scale_shift_backward(dy, centred, s, du, dm, dv)
     x, m0, delta, shape, layout = centred
     dx = memory.empty(np, shape, x.dtype)
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)

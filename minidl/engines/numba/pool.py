@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl import memory, parallel
+from minidl.arguments import Pair
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
 from minidl.layers import pool
-from minidl.layers.conv import Pair, output_size
+from minidl.layers.conv import output_size
 
 Shape = tuple[int, ...]
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from minidl import memory, parallel
+from minidl.arguments import Pair
 from minidl.backend import Array
 from minidl.engine import NUMPY
 from minidl.layers import pool
-from minidl.layers.conv import Pair, output_size
+from minidl.layers.conv import output_size
 from minidl.layers.pool import Shape
 
 
@@ -29,8 +30,8 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
 
     def share(some: slice) -> None:
         wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
-        max_along(t[some], 2, sw, wide, won_w[:, some])
-        max_along(wide, 1, sh, y[some], won_h[:, some])
+        max_along(t[some], 2, sw, wide, won_w[:, some], padding[1])
+        max_along(wide, 1, sh, y[some], won_h[:, some], padding[0])
 
     parallel.over(len(t), t.size, share)
     return memory.batch_first(y), (won_w, won_h)
@@ -89,14 +90,19 @@ def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, paddi
 # -- one axis ----------------------------------------------------------------------------------------------------------
 
 
-def max_along(x: Array, axis: int, stride: int, y: Array, won: Array) -> None:
-    """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it."""
+def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: int) -> None:
+    """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it.
+
+    A tap beats padding, also where it is −inf as padding is: the first `padding` values of the axis.
+    """
     best = _tap(x, axis, 0, stride, y)
     if len(won) == 0:
         y[...] = best
     for j in range(1, len(won) + 1):
         tap = _tap(x, axis, j, stride, y)
         np.greater(tap, best, out=won[j - 1])
+        if j <= padding:  # of the windows that begin in the padding, tap j − 1 is padding still
+            won[j - 1][(slice(None),) * axis + (slice((padding - j) // stride + 1),)] = True
         best = np.maximum(best, tap, out=y)
 
 

@@ -1,0 +1,93 @@
+"""What constructors take: whole numbers of Python or NumPy, and generators or seeds; anything else gets one line."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole number") -> int:
+    """Return a whole number in Python's own type; floats and booleans are none, however round.
+
+    Parameters
+    ----------
+    value : int, or an integer of NumPy
+    what : str
+        The class and the argument, for the message.
+    least : int
+    cure : str
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or below `least`.
+
+    Examples
+    --------
+    >>> whole(np.int64(3), "Conv2d: stride")
+    3
+    """
+    number = _index(value)
+    if number is None:
+        raise ValueError(f"{what} must be a whole number, got {value!r}; {cure}")
+    if number < least:
+        raise ValueError(f"{what} must be >= {least}, got {number}; {cure}")
+    return number
+
+
+def pair(value: Any, what: str, least: int) -> Pair:
+    """Return (value, value) for a whole number, or the two of a pair.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or one is below `least`.
+
+    Examples
+    --------
+    >>> pair(3, "Conv2d: kernel_size", 1), pair((4, np.int64(5)), "Conv2d: kernel_size", 1)
+    ((3, 3), (4, 5))
+    """
+    cure = "pass an int or a pair (height, width)"
+    both = (value, value) if _index(value) is not None or not isinstance(value, tuple | list) else tuple(value)
+    if len(both) != 2 or any(_index(each) is None for each in both):
+        raise ValueError(f"{what} must be a whole number or two, got {value!r}; {cure}")
+    h, w = map(operator.index, both)
+    if h < least or w < least:
+        raise ValueError(f"{what} must be >= {least}, got {value}; {cure}")
+    return h, w
+
+
+def generator(rng: Any, what: str) -> np.random.Generator:
+    """Return a generator: the one given, one of the seed given, or for None a fresh one that nothing seeds.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> generator(0, "Linear").random() == np.random.default_rng(0).random()
+    True
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    seed = _index(rng)
+    if rng is None or isinstance(rng, np.random.SeedSequence) or (seed is not None and seed >= 0):
+        return np.random.default_rng(rng)
+    raise ValueError(f"{what}: rng must be a generator or a seed, got {rng!r}; pass np.random.default_rng(0)")
+
+
+def _index(value: Any) -> int | None:
+    """Return an integer of any library as Python's; None for what is none."""
+    if isinstance(value, bool | np.bool_ | np.ndarray):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -1,0 +1,126 @@
+"""The campaigns themselves: that they find what they look for, in seconds; and, marked `campaign`, all of them.
+
+`pytest -m campaign tests/campaigns` goes on for MINIDL_CAMPAIGN_SECONDS (600) in the folder MINIDL_CAMPAIGN_STATE
+(a new one); the same command with the same folder goes on where it stopped.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz
+
+import minidl
+from minidl.data import DataError
+
+HERE = Path(__file__).parent
+SECONDS = float(os.environ.get("MINIDL_CAMPAIGN_SECONDS", "600"))
+
+
+def run(script, *arguments, timeout=120):
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MINIDL_BACKEND": "numpy"}
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def traced():
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_the_inputs_to_begin_with_are_taken(target):
+    for content in fuzz.seeds(target):
+        try:
+            fuzz.TARGETS[target](content)
+        except fuzz.documented() as error:
+            pytest.fail(f"{target}: {error}")
+        fuzz.check(target, content, ())
+
+
+def slow(data):
+    sum(i * i for i in range(10**8 if data else 0))
+
+
+def greedy(data):
+    np.ones(fuzz.MOST_BYTES + 100, np.uint8)
+
+
+def stray(data):
+    raise KeyError("x")
+
+
+def long(data):
+    raise DataError("x" * 2000)
+
+
+def two_lines(data):
+    raise DataError("a\nb")
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("wrong", [greedy, stray, long, two_lines])
+def test_what_no_reader_may_do_is_a_finding(monkeypatch, wrong):
+    monkeypatch.setitem(fuzz.TARGETS, "wrong", wrong)
+    with pytest.raises((AssertionError, KeyError)):
+        fuzz.check("wrong", b"x", fuzz.documented())
+
+
+@pytest.mark.usefixtures("traced")
+def test_what_takes_long_is_a_finding(monkeypatch):
+    times = iter([0.0, 1.5])
+    monkeypatch.setattr(fuzz.time, "process_time", lambda: next(times))
+    with pytest.raises(AssertionError, match=r"1\.5 s"):
+        fuzz.check("idx", fuzz.seeds("idx")[0], fuzz.documented())
+
+
+def test_a_few_kills_end_as_no_kill_does(tmp_path):
+    done = run("kills.py", "--state", tmp_path, "--kills", 2, "--seconds", 3)
+    assert done.returncode == 0, done.stderr
+    totals = json.loads(done.stdout.splitlines()[-1])
+    assert totals["ends"] == totals["identical_ends"] >= 1
+
+
+def test_another_end_is_noticed(tmp_path):
+    assert run("kills.py", "--state", tmp_path, "--kills", 0, "--seconds", 0.1).returncode == 0
+    (kept,) = tmp_path.glob("*.json")
+    content = json.loads(kept.read_text())
+    content["end"][1] = content["end"][1].replace('"step": 7', '"step": 8')
+    kept.write_text(json.dumps(content))
+    (tmp_path / "rounds.jsonl").unlink()
+    done = run("kills.py", "--state", tmp_path, "--kills", 1, "--seconds", 1)
+    assert done.returncode == 1
+    assert "another end after" in done.stderr
+
+
+@pytest.fixture
+def state(tmp_path):
+    return Path(os.environ.get("MINIDL_CAMPAIGN_STATE") or tmp_path)
+
+
+@pytest.mark.campaign
+def test_five_hundred_kills(state):
+    done = run("kills.py", "--state", state / "kills", "--kills", 500, "--seconds", SECONDS, timeout=2 * SECONDS + 600)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_a_reader_has_no_findings(state, target):
+    pytest.importorskip("atheris", reason="the fuzzer: pip install 'minidl[campaigns]'")
+    seconds = SECONDS / len(fuzz.TARGETS)
+    done = run("fuzz.py", target, "--state", state / "fuzz", "--seconds", seconds, timeout=2 * seconds + 600)
+    assert fuzz.total(state / "fuzz")["findings"] == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]

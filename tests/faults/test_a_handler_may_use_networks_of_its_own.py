@@ -1,0 +1,141 @@
+"""Promise: a signal's handler, or another thread, that runs a network of its own changes no other's numbers."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, threads, use_backend
+
+BACKENDS = pytest.mark.parametrize("library", ["numpy", "numba"], indirect=True)
+
+
+def steps(count, seed=0, norm="mn", between=lambda: None):
+    """Train a network for some steps; return its parameters."""
+    rng = np.random.default_rng(seed)
+    net = LeNet(10, norm=norm_factory(norm), rng=rng)
+    loss, optimiser = SoftmaxCrossEntropy(), SGD(net, lr=0.05, momentum=0.9)
+    x, labels = rng.random((32, 3, 32, 32), dtype=np.float32), rng.integers(0, 10, 32)
+    for _ in range(count):
+        loss.forward(net(x), labels)
+        optimiser.zero_grad()
+        net.backward(loss.backward())
+        optimiser.step()
+        between()
+    return net.state()
+
+
+def assert_same(got, wanted):
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(got[name], array, name)
+
+
+@BACKENDS
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_handler_that_evaluates_another_network_changes_nothing(library, n):
+    other = LeNet(10, norm=norm_factory("bn"), rng=1).eval()
+    images = np.random.default_rng(1).random((32, 3, 32, 32), dtype=np.float32)
+    wanted_logits = other(images)
+    count, wrong, over = 0, [], False
+
+    def handler(signum, frame):
+        nonlocal count
+        count += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not np.array_equal(other(images), wanted_logits):
+            wrong.append(count)
+        if not over:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 * (1 + count % 7))
+
+    with threads(n):
+        wanted = steps(12)
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            got = steps(12)
+        finally:
+            over = True  # first: else a last signal would set the timer again, and end the process
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert count > 5, "the handler came in between"
+    assert wrong == []
+    assert_same(got, wanted)
+
+
+@BACKENDS
+def test_networks_on_many_threads_at_once_are_those_of_one_after_the_other(library):
+    wanted = [steps(4, seed, norm) for seed, norm in enumerate(["mn", "bn", "gn", "mgn"])]
+    got = [None] * 4
+
+    def work(seed, norm):
+        got[seed] = steps(4, seed, norm)
+
+    with threads(2):
+        workers = [threading.Thread(target=work, args=each) for each in enumerate(["mn", "bn", "gn", "mgn"])]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    for one, other in zip(got, wanted, strict=True):
+        assert_same(one, other)
+
+
+def test_blocks_of_threads_that_overlap_leave_what_was_before():
+    from minidl.parallel import get_num_threads
+
+    def blas():
+        from threadpoolctl import threadpool_info
+
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before, blas_before = get_num_threads(), blas()
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+    inside = []
+
+    def first():
+        with threads(3):
+            first_in.set()
+            second_in.wait(20)
+        first_out.set()
+
+    def second():
+        first_in.wait(20)
+        with threads(2):
+            second_in.set()
+            first_out.wait(20)
+            inside.append((get_num_threads(), blas()))
+
+    workers = [threading.Thread(target=each) for each in (first, second)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert get_num_threads() == before
+    assert blas() == blas_before
+    assert all(count == 1 for count in inside[0][1]), "BLAS stays at one while a block is open"
+
+
+def test_backends_asked_for_on_two_threads_do_not_mix():
+    from minidl.backend import default_name
+
+    pytest.importorskip("numba", reason="needs two backends on the CPU")
+    barrier = threading.Barrier(2, timeout=20)
+    seen = {}
+
+    def work(name):
+        with use_backend(name):
+            barrier.wait()
+            seen[name] = default_name()
+            barrier.wait()
+        barrier.wait()
+        seen[f"after {name}"] = default_name()
+
+    before = default_name()
+    workers = [threading.Thread(target=work, args=[name]) for name in ("numpy", "numba")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert seen == {"numpy": "numpy", "numba": "numba", "after numpy": before, "after numba": before}
+    assert default_name() == before
