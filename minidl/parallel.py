@@ -147,8 +147,8 @@ def over(length: int, work: int, share: Callable[[slice], object]) -> None:
 
     `work` is the number of values in all: few of them are not worth waking a thread for.
     """
-    pieces = max(1, min(_num_threads, length, work // _WORTH))
-    if pieces == 1:
+    pieces = min(_num_threads, length, work // _WORTH)
+    if pieces <= 1:
         share(slice(0, length))
         return
     edges = [i * length // pieces for i in range(pieces + 1)]
