@@ -168,13 +168,13 @@ def partition(length: int, size: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def scratch(name: str, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return an uninitialised array in this thread's own workspace, the same memory at each call with this name.
 
     It is for a task's temporaries: nothing that outlives the task may be kept in it.
     """
     buffers: dict[str, np.ndarray] = _here.__dict__.setdefault("buffers", {})
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = (shape if isinstance(shape, int) else math.prod(shape)) * np.dtype(dtype).itemsize
     buffer = buffers.get(name)
     if buffer is None or buffer.size < size:
         buffer = buffers[name] = aligned(size)
