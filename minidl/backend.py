@@ -49,8 +49,14 @@ def array_module(*arrays: Array, **named: Array) -> ModuleType:
     >>> array_module(np.zeros(3)) is np
     True
     """
+    given = (*arrays, *named.values()) if named else arrays
+    for array in given:
+        if type(array) is not np.ndarray:
+            break
+    else:
+        return np  # nearly always, and every layer asks
     found: ModuleType | None = None
-    for array in (*arrays, *named.values()):
+    for array in given:
         if array is None:
             continue
         library = _library_of.get(type(array)) or _find_library(array)

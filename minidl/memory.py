@@ -124,15 +124,18 @@ def _in_use(buffer: np.ndarray) -> bool:
 RELEASE_ON_MEMORY_ERROR.append(release)
 
 
+_BATCH_FIRST = {2: (1, 0), 3: (2, 0, 1), 4: (3, 0, 1, 2)}  # orders of axes that every layer asks for
+_BATCH_LAST = {2: (1, 0), 3: (1, 2, 0), 4: (1, 2, 3, 0)}
+
+
 def images(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return an uninitialised array of shape (N, C, ...) with the batch innermost in memory."""
-    n, *rest = shape
-    return batch_first(empty(xp, (*rest, n), dtype))
+    return batch_first(empty(xp, (*shape[1:], shape[0]), dtype))
 
 
 def batch_first(t: Array) -> Array:
     """View a (C, ..., N) array as (N, C, ...)."""
-    return t.transpose(t.ndim - 1, *range(t.ndim - 1))
+    return t.transpose(_BATCH_FIRST.get(t.ndim) or (t.ndim - 1, *range(t.ndim - 1)))
 
 
 def batch_last(xp: ModuleType, x: Array, dtype: Any = None) -> Array:
@@ -142,7 +145,7 @@ def batch_last(xp: ModuleType, x: Array, dtype: Any = None) -> Array:
     >>> batch_last(np, x).shape
     (3, 2)
     """
-    t = x.transpose(*range(1, x.ndim), 0)
+    t = x.transpose(_BATCH_LAST.get(x.ndim) or (*range(1, x.ndim), 0))
     if t.flags.c_contiguous and (dtype is None or t.dtype == dtype):
         return t
     copy = empty(xp, t.shape, dtype or t.dtype)

@@ -174,8 +174,8 @@ def over(length: int, work: int, share: Callable[[slice], object]) -> None:
 
     `work` is the number of values in all: few of them are not worth waking a thread for.
     """
-    pieces = max(1, min(get_num_threads(), length, work // _WORTH))
-    if pieces == 1:
+    pieces = min(get_num_threads(), length, work // _WORTH)
+    if pieces <= 1:
         share(slice(0, length))
         return
     edges = [i * length // pieces for i in range(pieces + 1)]
@@ -195,14 +195,14 @@ def partition(length: int, size: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def scratch(name: str, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return an uninitialised array in this thread's own workspace, the same memory at each call with this name.
 
     It is for a task's temporaries: nothing that outlives the task may be kept in it. While an array over that memory
     is in use, as where a signal's handler runs a network of its own within a task, it is other memory.
     """
     buffers: dict[str, np.ndarray] = _here.__dict__.setdefault("buffers", {})
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    size = (shape if isinstance(shape, int) else math.prod(shape)) * np.dtype(dtype).itemsize
     buffer = buffers.get(name)
     if buffer is None or buffer.size < size:
         buffer = buffers[name] = aligned(size)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.share import share
 from minidl.layers import activation
 
 
@@ -19,7 +20,7 @@ def relu(x: Array) -> Array:
     t = memory.batch_last(np, x)
     y = memory.empty(np, t.shape, x.dtype)
     flat, out = t.reshape(-1), y.reshape(-1)
-    parallel.over(len(flat), len(flat), lambda some: _relu(flat, out, some.start, some.stop))
+    share(len(flat), len(flat), _relu, flat, out)
     return memory.batch_first(y)
 
 
@@ -31,7 +32,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     dyt, yt = memory.batch_last(np, dy), memory.batch_last(np, y)
     dx = memory.empty(np, dyt.shape, dy.dtype)
     flat, kept, out = dyt.reshape(-1), yt.reshape(-1), dx.reshape(-1)
-    parallel.over(len(flat), len(flat), lambda some: _relu_backward(flat, kept, out, some.start, some.stop))
+    share(len(flat), len(flat), _relu_backward, flat, kept, out)
     return memory.batch_first(dx)
 
 

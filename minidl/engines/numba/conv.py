@@ -55,7 +55,7 @@ def conv2d_backward(
     n, size = len(x), dy.shape[2:]
     xt, dyt = _batch_last(x, weight), _batch_last(dy, weight)
     weight = np.ascontiguousarray(weight)
-    dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
+    dbias = dyt.reshape(len(dyt), -1) @ direct.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
 
     tiled = _tiled(weight.shape, stride, n, size)
     if tiled and n % _SAMPLES == 0:

@@ -15,7 +15,7 @@ number of cache lines from row to row, without which they all would fall into th
 from __future__ import annotations
 
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.vector import clear, copy, fma, load, pick, spread_at, store, sums8, zeros
+from minidl.engines.numba.vector import clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
 
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
 
@@ -55,7 +55,7 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
     From w0 on `weight` holds for each six (four) rows `depth` times six (four) values, one for each tap; tap t0 is the
     one after the first `skip`.
     """
-    lanes = 64 // out.itemsize
+    lanes = width(out)
     for m in range(0, columns, lanes):
         at = x0 + m
         for b in range(sixes):
@@ -110,7 +110,7 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work
     kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo = geometry
     channels, height, _, n = x.shape
     o, rows, columns = out.shape[:3]
-    lanes = 64 // x.itemsize
+    lanes = width(x)
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
     copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
@@ -188,7 +188,7 @@ def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
 
     Each row is `columns` long, `count` times, `d_step` (`x_step`) apart.
     """
-    lanes = 64 // x.itemsize
+    lanes = width(x)
     aa = ab = ac = ba = bb = bc = zeros(x)
     for h in range(count):
         d, e = d0 + h * d_step, d0 + h * d_step + ld
@@ -215,7 +215,7 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     height, n = x.shape[1], x.shape[3]
     o, every = dy.shape[:2]
     pairs = (o + 1) // 2
-    lanes = 64 // x.itemsize
+    lanes = width(x)
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
     copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)

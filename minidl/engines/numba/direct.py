@@ -50,6 +50,12 @@ def zeros(size: int, dtype: Any) -> np.ndarray:
     return np.zeros(size, dtype)
 
 
+@lru_cache(maxsize=8)
+def ones(size: int, dtype: Any) -> np.ndarray:
+    """Return ones that nobody writes to: the factor of a sum that BLAS takes."""
+    return np.ones(size, dtype)
+
+
 def _bands(channels: int, rows: int, row: int, products: int) -> list[Pair]:
     if products < _ALONE:
         return [(0, rows)]
@@ -99,13 +105,12 @@ def correlation(
     place, strides, shape = turned
     plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)
     block, sixes, fours = plan.geometry[11:14]
-    packed = scratch("packed", (plan.packed,), xt.dtype)
+    packed = scratch("packed", plan.packed, xt.dtype)
     correlate.pack(weight.reshape(-1), place, strides, shape, block, sixes, fours, packed, 0)
     shift = zeros(len(out), xt.dtype) if bias is None else bias
 
     def task(i: int) -> None:
-        buffer = scratch("x", (plan.buffer,), xt.dtype)
-        work = scratch("y", (plan.work,), xt.dtype)
+        buffer, work = scratch("x", plan.buffer, xt.dtype), scratch("y", plan.work, xt.dtype)
         a, b = plan.bands[i]
         correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, buffer, work)
 
@@ -123,22 +128,36 @@ def forward(
 
 def input_gradient(dyt: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, dxt: np.ndarray) -> None:
     """Set dxt (C, H, W, N): for each place within a stride, the correlation of dy with the turned taps that meet it."""
-    (_, c, kh, kw), (sh, sw), (h, w) = weight.shape, stride, dxt.shape[1:3]
+    (sh, sw), (h, w) = stride, dxt.shape[1:3]
+    for (a, b), part in _phases(weight.shape, stride, padding, (h, w)):
+        if part is None:
+            dxt[:, a::sh, b::sw] = 0
+        else:
+            turned, corner, size = part
+            correlation(dyt, weight, turned, None, (1, 1), corner, size, dxt, (a, b), stride)
+
+
+@lru_cache(maxsize=1024)
+def _phases(weight: Shape, stride: Pair, padding: Pair, image: Pair) -> list[tuple[Pair, Any]]:
+    """Return for each place within a stride what `correlation` takes, or None where no tap meets it."""
+    (o, c, kh, kw), (sh, sw), (h, w) = weight, stride, image
+    phases: list[tuple[Pair, Any]] = []
     for a in range(min(sh, h)):
         rows = range((a + padding[0]) % sh, kh, sh)
         for b in range(min(sw, w)):
             columns = range((b + padding[1]) % sw, kw, sw)
             if not rows or not columns:
-                dxt[:, a::sh, b::sw] = 0
+                phases.append(((a, b), None))
                 continue
             turned = (
                 rows[-1] * kw + columns[-1],
                 (kh * kw, c * kh * kw, -sh * kw, -sw),
-                (c, len(weight), len(rows), len(columns)),
+                (c, o, len(rows), len(columns)),
             )
             corner = ((a + padding[0] - rows[-1]) // sh, (b + padding[1] - columns[-1]) // sw)
             size = (len(range(a, h, sh)), len(range(b, w, sw)))
-            correlation(dyt, weight, turned, None, (1, 1), corner, size, dxt, (a, b), stride)
+            phases.append(((a, b), (turned, corner, size)))
+    return phases
 
 
 class _WeightPlan(NamedTuple):
@@ -179,8 +198,7 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair,
     sums = np.zeros((*plan.sums, 64 // xt.itemsize), xt.dtype)
 
     def task(i: int) -> None:
-        buffer = scratch("x", (plan.buffer,), xt.dtype)
-        rows = scratch("dy", (plan.rows,), xt.dtype)
+        buffer, rows = scratch("x", plan.buffer, xt.dtype), scratch("dy", plan.rows, xt.dtype)
         a, b = plan.bands[i]
         correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, buffer, rows, sums[i].reshape(-1))
 

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.share import share
 from minidl.norm import moments as written
 from minidl.norm.moments import Mean
 
@@ -46,7 +47,7 @@ def moments(x: Array) -> tuple[Mean, Array, Any]:
     c, layout = shape[0], _layout(shape)
     flat = t.reshape(-1)
     small = np.empty((3, c, shape[-1]))
-    parallel.over(c, t.size, lambda some: _moments(flat, small, *layout, some.start, some.stop))
+    share(c, t.size, _moments, flat, small, *layout)
     m0, delta, v = small
     if x.dtype != np.float64 and not v.max(initial=0) < written.WIDE:
         return written.moments(x)
@@ -60,8 +61,7 @@ def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
         return written.scale_shift(centred, s, u, dtype)
     x, m0, delta, shape, layout = centred
     y = memory.empty(np, shape, x.dtype)
-    arrays = x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout
-    parallel.over(len(m0), x.size, lambda some: _scale_shift(*arrays, some.start, some.stop))
+    share(len(m0), x.size, _scale_shift, x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout)
     return memory.batch_first(y.astype(dtype, copy=False))
 
 
@@ -72,8 +72,8 @@ def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
         return written.scale_shift_sums(dy, centred)
     x, m0, delta, _, layout = centred
     sums = np.empty((2, *m0.shape))
-    arrays = memory.batch_last(np, dy, x.dtype).reshape(-1), x, m0, delta, sums, *layout
-    parallel.over(len(m0), x.size, lambda some: _sums(*arrays, some.start, some.stop))
+    dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
+    share(len(m0), x.size, _sums, dyt, x, m0, delta, sums, *layout)
     ds, du = sums
     return ds.T, du.T
 
@@ -86,8 +86,8 @@ def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array
     x, m0, delta, shape, layout = centred
     dx = memory.empty(np, shape, x.dtype)
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
-    arrays = dyt, x, m0, delta, rows(s), rows(du), rows(dm), rows(dv), dx.reshape(-1), *layout
-    parallel.over(len(m0), x.size, lambda some: _backward(*arrays, some.start, some.stop))
+    small = m0, delta, rows(s), rows(du), rows(dm), rows(dv)
+    share(len(m0), x.size, _backward, dyt, x, *small, dx.reshape(-1), *layout)
     return memory.batch_first(dx.astype(dy.dtype, copy=False))
 
 

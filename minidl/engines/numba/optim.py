@@ -10,6 +10,7 @@ from minidl import adam, optim, parallel
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.share import share
 
 
 @NUMBA.twin(optim.sgd)
@@ -20,8 +21,7 @@ def sgd(
     if p.dtype.itemsize < 4:
         return optim.sgd(p, g, v, scratch, lr, momentum, weight_decay, nesterov)
     rates = np.array((lr, momentum, weight_decay, lr * momentum), p.dtype)
-    kept, ahead = momentum != 0, nesterov
-    parallel.over(p.size, p.size, lambda some: _sgd(p, g, v, rates, kept, ahead, some.start, some.stop))
+    share(p.size, p.size, _sgd, p, g, v, rates, momentum != 0, nesterov)
 
 
 @jit(in_order=True, apart=True)

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import memory
 from minidl.arguments import Pair
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.share import share
 from minidl.layers import pool
 from minidl.layers.conv import output_size
 
@@ -39,10 +40,10 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
     arrays = t.reshape(-1), y.reshape(-1), won.reshape(-1)
     if kernel == stride == (2, 2) and padding == (0, 0):
         _, h, w, n = t.shape
-        parallel.over(c * ho, t.size, lambda some: _max_2x2(*arrays, h, w, n, ho, wo, some.start, some.stop))
+        share(c * ho, t.size, _max_2x2, *arrays, h, w, n, ho, wo)
     else:
         window = np.array((t.shape[1:], (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
-        parallel.over(c * ho, t.size, lambda some: _max(*arrays, window, some.start, some.stop))
+        share(c * ho, t.size, _max, *arrays, window)
     return memory.batch_first(y), won
 
 
@@ -57,10 +58,10 @@ def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: P
     _, ho, wo, _ = dyt.shape
     arrays = dyt.reshape(-1), won.reshape(-1), dx.reshape(-1)
     if kernel == stride == (2, 2) and padding == (0, 0):
-        parallel.over(c, dx.size, lambda some: _max_2x2_backward(*arrays, h, w, n, ho, wo, some.start, some.stop))
+        share(c, dx.size, _max_2x2_backward, *arrays, h, w, n, ho, wo)
     else:
         window = np.array(((h, w, n), (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
-        parallel.over(c, dx.size, lambda some: _max_backward(*arrays, window, some.start, some.stop))
+        share(c, dx.size, _max_backward, *arrays, window)
     return memory.batch_first(dx)
 
 
@@ -74,7 +75,7 @@ def avg_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     c, ho, wo, _ = shape
     flat, out = t.reshape(-1), y.reshape(-1)
     window = np.array((t.shape[1:], (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
-    parallel.over(c * ho, t.size, lambda some: _mean(flat, out, window, some.start, some.stop))
+    share(c * ho, t.size, _mean, flat, out, window)
     return memory.batch_first(y)
 
 
@@ -89,7 +90,7 @@ def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, paddi
     _, ho, wo, _ = dyt.shape
     flat, out = dyt.reshape(-1), dx.reshape(-1)
     window = np.array(((h, w, n), (ho, wo, 0), (*kernel, 0), (*stride, 0), (*padding, 0)))
-    parallel.over(c, dx.size, lambda some: _mean_backward(flat, out, window, some.start, some.stop))
+    share(c, dx.size, _mean_backward, flat, out, window)
     return memory.batch_first(dx)
 
 

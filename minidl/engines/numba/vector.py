@@ -51,6 +51,17 @@ def _spread(vector: Any, builder: Any, value: Any) -> Any:
 
 
 @intrinsic
+def width(typing: Any, array: Any) -> Any:
+    """Return how many values of the array a vector holds, a constant: of a step that it knows, LLVM makes better loops."""
+    count = VectorType(array.dtype).lanes
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), code
+
+
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Return array[index : index + lanes], a vector."""
     kind = VectorType(array.dtype)

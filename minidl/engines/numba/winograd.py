@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.correlate import dots, products
-from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, zeros
+from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, width, zeros
 
 TILE = (4, 2)  # outputs
 MEETS = (6, 4)  # inputs
@@ -84,7 +84,7 @@ def _places(height, width, n, top, left, rows, columns, places):
 @jit(inner=True)
 def input_tile(x, plane, places, n0, n1, u, u0, step, temp):
     """u[k·step + u0 + n − n0] = Bᵀ d B' of one tile of one channel, k = 4·row + column."""
-    lanes = 64 // x.itemsize
+    lanes = width(x)
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
         for i in range(6):
@@ -122,7 +122,7 @@ def input_tile(x, plane, places, n0, n1, u, u0, step, temp):
 @jit(inner=True)
 def gradient_tile(dy, plane, places, n0, n1, u, u0, step):
     """u[k·step + u0 + n − n0] = A dy A'ᵀ of one tile of one channel."""
-    lanes = 64 // dy.itemsize
+    lanes = width(dy)
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
         l0, l1, l2, l3, l4, l5 = _a_rows(
@@ -158,7 +158,7 @@ def _gradient_row(u, k, step, left, right):
 @jit(inner=True)
 def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
     """y = Aᵀ m A' + shift at one tile of one channel; return 0, or NaN where a value is not finite."""
-    lanes = 64 // y.itemsize
+    lanes = width(y)
     nothing = wrong = zeros(y)
     for at in range(n0, n1, lanes):
         n = min(at, n1 - lanes)
@@ -277,7 +277,7 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
     hold zeros at first.
     """
     ld, u_rows, g_rows = geometry[4:]
-    lanes = 64 // x.itemsize
+    lanes = width(x)
     pairs, threes = g_rows // 2, u_rows // 3
     for unit in range(first, last):
         columns = band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
