@@ -17,6 +17,7 @@ from minidl.check.metamorphic import metamorphic
 from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
 from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
+from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
 
 
@@ -72,6 +73,9 @@ def list_cases(suite: Suite, layer: str) -> None:
     for entry in suite.entries:
         if not layer or entry.layer == layer:
             print(f"{entry.id:48} {entry.result:9} {suite.flags[entry.flag]['finds']}")
+    for name in suite.layers:
+        for case in definitions(name) if not layer or name == layer else ():
+            print(f"{case.id:48} {case.result:9} {FINDS[case.flag]}")
 
 
 def show_case(suite: Suite, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import CaseResult, judge, load_adapter, run_case
 from minidl.check.safetensors import VectorError, read
+from minidl.check.seeds import seeded
 from minidl.check.suite import VECTORS, Entry, Suite, open_suite
 
 
@@ -47,7 +49,7 @@ def run(
     adapter : a class or function called as ``adapter(layer, options)`` for every case, or "pkg.module:Name"
     layer, dtype : which cases, and the dtype of the arrays handed over
     cases : parts of case names; none means all
-    vectors : a folder of vectors
+    vectors : a folder of vectors; with the shipped ones, larger cases that are made from seeds are run as well
     conventions : what the layer declares, in place of the adapter's own ``conventions``
 
     Raises
@@ -77,6 +79,11 @@ def run(
             continue
         if case.runs_in(dtype):
             results.append(run_case(make, case, dtype, agreed))
+    if Path(vectors) == VECTORS:
+        wanted = tuple(cases)
+        for case in seeded(layer, dtype):
+            if not wanted or any(part in case.id for part in wanted):
+                results.append(run_case(make, replace(case), dtype, agreed))
     usable = [result for result in results if result.case.steps]
     return Report(f"{name}: {layer} in {dtype}", results, diagnose(usable, layer, dtype, agreed))
 

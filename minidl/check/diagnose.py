@@ -25,6 +25,7 @@ TRUE = 0.85  # the share of its predictions that a named variant gets right
 MARGIN = 0.05  # by which a named variant explains more than the next
 SHARE = 0.6  # of the failing cases that the causes named explain
 ROUNDS = 4
+PLACES = 8  # failing cases in which two bugs at once are looked for
 COMMON = (
     "eps outside the root",
     "eps missing",
@@ -126,13 +127,14 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
-    for pair in pairs(causes, known, left, bench):
+    for pair in pairs(causes, known, left, bench) if left else ():
         hypothesis = max(best_of(bench.weigh(pair, wrong)), key=lambda h: len(h.hits), default=None)
-        if hypothesis and credible(hypothesis) and len(hypothesis.hits & left) > 0.5 * len(left):
-            causes = [c for c in causes if not c.hits <= hypothesis.hits]
-            causes.append(Cause([hypothesis], hypothesis.hits & wrong))
+        if hypothesis and credible(hypothesis) and hypothesis.hits & left:
+            causes = [c for c in causes if not c.hits <= hypothesis.hits or whole_cases(c, wrong)]
+            causes.append(Cause([hypothesis], hypothesis.hits & left if causes else hypothesis.hits & wrong))
             left -= covered(hypothesis, wrong)
-            break
+            if not left:
+                break
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
     return causes, near, left
 
@@ -179,37 +181,50 @@ def covered(hypothesis: Hypothesis, wrong: set[Tensor]) -> set[Tensor]:
     return hits | {tensor for tensor in misses if kind_of(tensor[1]) in known}
 
 
+def whole_cases(cause: Cause, wrong: set[Tensor]) -> set[int]:
+    """The cases of which a cause explains every wrong output."""
+    return {i for i, _ in cause.hits} - {i for i, _ in wrong - cause.hits}
+
+
 def pairs(causes: Sequence[Cause], known: Sequence[Variant], left: set[Tensor], bench: Bench) -> Iterator[Variant]:
-    """Variants with two bugs that answer one failing case as the layer did: with a cause already found, or any two."""
-    if not left:
-        return
-    i = min(left, key=lambda tensor: (bench.results[tensor[0]].case.memory != "", tensor[0]))[0]
-    firsts = [cause.rivals[0].variant for cause in causes]
-    seconds = [variant for variant in known if bench.weigh_one(variant, i)]
-    if not causes:  # any two would be too many: the commonest
-        firsts = seconds = [variant for variant in seconds if variant.name in COMMON]
+    """Variants with two bugs that answer a failing case as the layer did: one already found and another, or any two."""
+    found = [cause.rivals[0].variant for cause in causes]
+    for i in bench.panel(left)[:PLACES]:
+        said = [h for h in (bench.says(variant, i) for variant in known) if h.hits or h.misses]
+        seconds = [h.variant for h in said]
+        firsts = found
+        if causes and not any(variant in seconds for variant in found):
+            seconds = [h.variant for h in said if h.hits]
+        if not causes:  # any two would be too many: the commonest
+            firsts = seconds = [variant for variant in seconds if variant.name in COMMON]
+        wrong = {(k, name) for k, name in bench.wrong() if k == i}
+        for pair in combined(firsts, seconds):
+            if any(h.hits == wrong and not h.misses for h in bench.weigh(pair, wrong, [i])):
+                yield pair
+
+
+def combined(firsts: Sequence[Variant], seconds: Sequence[Variant]) -> Iterator[Variant]:
+    """Variants with one bug of each, once a pair."""
     for first in firsts:
         for second in seconds:
-            if second.name == first.name or (not causes and second.name < first.name):
+            if second.name == first.name or (firsts is seconds and second.name < first.name):
                 continue
             both = first.patches + second.patches
             try:
                 plain_class(first.layer, both)
             except (ValueError, SyntaxError):  # the two change the same text
                 continue
-            pair = replace(
+            yield replace(
                 first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=both
             )
-            wrong = {(k, name) for k, name in bench.wrong() if k == i}
-            if any(h.hits == wrong and not h.misses for h in bench.weigh(pair, wrong, [i])):
-                yield pair
 
 
 def settle(cause: Cause, bench: Bench) -> None:
     """Write the cause into the cases it explains."""
     for i in {i for i, _ in cause.hits}:
         result = bench.results[i]
-        result.cause = f"{result.cause} + {cause.name}" if result.cause else cause.name
+        other = result.cause and result.cause != result.raised
+        result.cause = f"{result.cause} + {cause.name}" if other else cause.name
 
 
 def sentence(cause: Cause, bench: Bench) -> str:

@@ -15,64 +15,13 @@ import numpy as np
 from minidl.check.case import Array, Case
 from minidl.check.conventions import Conventions, is_gradient
 from minidl.check.memory import arranged
-from minidl.check.plain.arith import work
-from minidl.check.plain.base import Plain
-from minidl.check.plain.tape import Traced, detached, gradients
+from minidl.check.plain.derived import Derived
 from minidl.check.program import play
 from minidl.check.variants import Variant
 
 FORMULA, DERIVED = "formula", "derived"
 ROOM = 30000  # predictions kept
 _KEPT: dict[Any, Mapping[str, Any]] = {}
-
-
-class Derived:
-    """A plain layer whose gradients are derived from its forward pass."""
-
-    def __init__(self, inner: Plain) -> None:
-        self.inner = inner
-        self.leaves: dict[str, Traced] = {}
-        self.y: Any = None
-
-    def load(self, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Take parameters and state."""
-        self.inner.load(params, state)
-
-    def state(self) -> dict[str, Array]:
-        """Return the running statistics."""
-        return self.inner.state()
-
-    def saved(self) -> Mapping[str, Array]:
-        """Return what a saved model holds of them."""
-        saved: Mapping[str, Array] = getattr(self.inner, "saved", self.inner.state)()
-        return saved
-
-    def forward(self, x: Any, training: bool) -> Any:
-        """Forward pass on traced arrays; what it leaves in the layer are plain ones again."""
-        inner = self.inner
-        inner.cuts = [int(n) for n in np.cumsum([len(part) for part in x])[:-1]] if isinstance(x, list) else []
-        params = dict(inner.params)
-        traced: dict[str, Any] = {
-            name: Traced(value) if value.dtype.kind == "f" else value for name, value in params.items()
-        }
-        leaf = Traced(work(np.concatenate(x) if isinstance(x, list) else x))
-        inner.params = traced
-        self.leaves = {"dx": leaf} | {f"d{name}": of for name, of in traced.items() if isinstance(of, Traced)}
-        self.y = inner.compute(leaf, training)  # type: ignore[arg-type]
-        inner.params = params
-        for name, value in list(vars(inner).items()):
-            if isinstance(value, Traced):
-                setattr(inner, name, value.value)
-        y = np.asarray(detached(self.y))
-        return np.split(y, inner.cuts) if inner.cuts else y
-
-    def backward(self, dy: Any) -> dict[str, Any]:
-        """Gradients of the last forward pass."""
-        whole = np.concatenate(dy) if isinstance(dy, list) else dy
-        grads: dict[str, Any] = dict(gradients(self.y, whole, self.leaves))
-        if self.inner.cuts:
-            grads["dx"] = np.split(grads["dx"], self.inner.cuts)
-        return grads
 
 
 def key_of(case: Case) -> tuple[Any, ...]:
@@ -104,8 +53,8 @@ def _played(variant: Variant, form: str, case: Case, kind: Any, conventions: Con
         return arranged(array, case.memory) if name.startswith("in.") else array
 
     def make(layer: str, options: dict[str, Any]) -> Any:
-        inner = variant.make(layer, options)
-        return Derived(inner) if form == DERIVED else inner
+        inner = variant.plain(layer, options)
+        return Derived(inner) if form == DERIVED or variant.derived else inner
 
     outputs: dict[str, Any] = {}
     sums: dict[str, Any] = {}

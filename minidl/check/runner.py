@@ -27,6 +27,7 @@ from minidl.check.memory import arranged
 from minidl.check.program import UNSUPPORTED, Make, play
 
 MISSING = "is missing"
+SINGLE = "single-value"  # cases of one value a channel
 HERE = Path(__file__).parent
 
 
@@ -202,6 +203,20 @@ def judge(case: Case, outputs: Mapping[str, Any], dtype: str, conventions: Conve
         if name in accurate and not tensor.problem:
             strict = compare(name, outputs[name], want, accurate[name]).worst
             result.worst_accurate = max(result.worst_accurate, strict)
+    if case.flag == SINGLE:
+        result.tensors += not_finite_states(outputs, wanted)
     if result.failed:
         result.status = "failed"
     return result
+
+
+def not_finite_states(outputs: Mapping[str, Any], wanted: Mapping[str, Array]) -> list[TensorResult]:
+    """Running statistics that are NaN or infinite where right layers differ, but give a number."""
+    found = []
+    for name, value in outputs.items():
+        if name.startswith("state.") and name not in wanted:
+            array = np.asarray(value)
+            bad = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
+            if bad:
+                found.append(TensorResult(name, np.inf, f"{bad} of {array.size} are NaN or infinite"))
+    return found

@@ -219,11 +219,11 @@ def by_symptom(
         common = failing & theirs
         if common and len(common) >= ALIKE * len(failing | theirs):
             for result in remaining:
-                result.cause = variant.name if result.case.id in common else f"{variant.name}, by its company"
+                result.cause = variant.name if result.case.id in common else result.cause
             seen = f"; seen in {', '.join(variant.seen)}" if variant.seen else ""
             count = sum(r.status == "failed" for r in results)
             text = f"{variant.name}: {variant.says} (explains {len(common)} of {count} failing cases){seen}"
-            return text, failing
+            return text, common
     return None
 
 

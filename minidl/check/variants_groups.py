@@ -83,6 +83,17 @@ def group_norm() -> list[Variant]:
     table = Collection("group_norm")
     common(table, "one group")
     other_axes(table)
+    table.wrong(
+        "channels last without a transpose",
+        "x is reshaped as if its channels were the last axis (NHWC): groups mix pixels and channels, a transpose is "
+        "missing",
+        (
+            SPLIT,
+            "turned = np.moveaxis(x.reshape((shape[0], shape[1], -1)), 1, 2).reshape((shape[0], groups, -1))\n"
+            "        split = turned",
+        ),
+        (MERGE, "xhat = np.moveaxis((centred * rstd).reshape((shape[0], -1, shape[1])), 1, 2).reshape(shape)"),
+    )
     dealt = "channels are dealt out to the groups in turn (c mod G), interleaved; a group is a run of neighbouring channels"
     table.wrong(
         "channels dealt out in turn",
@@ -131,6 +142,11 @@ def group_norm() -> list[Variant]:
 def other_axes(table: Collection) -> None:
     """Statistics over other axes than a group's channels and pixels; the gradients are the derived ones."""
     each = "split = x.reshape((shape[0], groups, shape[1] // groups, -1))"
+    table.wrong(
+        "rank taken for granted",
+        "the layer takes four axes for granted",
+        ("shape, groups = x.shape", "assert x.ndim == 4\n        shape, groups = x.shape"),
+    )
     back = (KEPT, "rstd = rstd.reshape((len(rstd), groups, -1))[:, :, :1] + 0 * mean(x.reshape((shape[0], groups, -1)), 2)\n        " + KEPT)
 
     def over(name: str, says: str, axes: str) -> None:
@@ -145,17 +161,6 @@ def other_axes(table: Collection) -> None:
 
     over("statistics of each pixel", "statistics are taken over the channels at each pixel apart, not over the pixels", "2")
     over("statistics over the batch and the channels", "statistics are taken over the batch and the channels at each pixel", "(0, 2)")
-    table.wrong(
-        "channels last without a transpose",
-        "x is reshaped as if its channels were the last axis (NHWC): groups mix pixels and channels, a transpose is "
-        "missing",
-        (
-            SPLIT,
-            "turned = np.moveaxis(x.reshape((shape[0], shape[1], -1)), 1, 2).reshape((shape[0], groups, -1))\n"
-            "        split = turned",
-        ),
-        (MERGE, "xhat = np.moveaxis((centred * rstd).reshape((shape[0], -1, shape[1])), 1, 2).reshape(shape)"),
-    )
     table.wrong(
         "reshaped without moving the axes back",
         "xhat is reshaped from (N, H, W, C) to (N, C, H, W) without a transpose: values land in wrong places",
@@ -215,12 +220,6 @@ def common(table: Collection, unit: str) -> None:
         "dweight is sum(dy x), without centring",
         ("dweight = total(dy * xhat, axes)", "dweight = total(dy * self.x, axes)"),
         ("shape, groups = x.shape", "self.x = x\n        shape, groups = x.shape"),
-    )
-    table.wrong("NaN hidden", "NaN in x is replaced by 0", ("shape, groups = x.shape", "x = np.nan_to_num(x)\n        shape, groups = x.shape"))
-    table.wrong(
-        "rank taken for granted",
-        "the layer takes four axes for granted",
-        ("shape, groups = x.shape", "assert x.ndim == 4\n        shape, groups = x.shape"),
     )
     table.wrong(
         "dweight is zero",

@@ -106,7 +106,7 @@ def more_conv2d(table: Collection) -> None:
     table.wrong("padding mirrors", mirror, (image, 'image = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="symmetric")'))
     bias = "y = y + self.params"
     table.wrong("bias subtracted", "bias is subtracted from y", (bias, "y = y - self.params"))
-    table.wrong("bias added for each element of the kernel", "bias is added once for each element of the kernel", (bias, "y = y + kernel[0] * kernel[1] * self.params"))
+    table.wrong("bias added for each element of the kernel", "bias is added several times, once for each tap of the kernel", (bias, "y = y + kernel[0] * kernel[1] * self.params"))
     table.wrong("bias added for each input channel", "bias is added once for each input channel", (bias, "y = y + x.shape[1] * self.params"))
     dx = "dy[:, :, None] * weight[None, :, :, a, b, None, None], 1)"
     flipped = "dx is taken with the kernel flipped once too often, or not at all: a correlation where the backward pass convolves"
@@ -179,7 +179,7 @@ def max_pool2d() -> list[Variant]:
     table.wrong("dx to the whole window", whole, ("winner == index", "0 * winner == 0"))
     spread = "the gradient is spread over the window, as in average pooling"
     table.wrong("dx as of an average", spread, ("np.where(wins, dy, 0 * dy) if largest else", "0 * winner + dy / area if largest else"))
-    for value in ("-1e3", "-1e9", "-1", "-100"):
+    for value in ("-1",):
         table.wrong(f"padding of {value}", f"the padding is {value}, not −inf", ("-np.inf if largest else 0", value))
     windows(table)
     return table.variants

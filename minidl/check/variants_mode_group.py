@@ -169,7 +169,7 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
     def weight(name: str, says: str, new: str) -> None:
         table.wrong(name, says, (weights, new))
 
-    weight("C_nk detached", "C_nk is detached: no gradient passes through it", "w = g / detach(total(g, 1))")
+    weight("C_nk detached", "C_nk is detached: no gradient passes through it", "w = g / np.maximum(detach(total(g, 1)), 1e-300)")
     weight("C_nk over the batch", "the moments of a mode are divided by the gates summed over the batch", "w = g / total(g, (0, 1)) * g.shape[0]")
     weight("gates of the moments not normalised", "the moments are sums weighted by the gates, not divided by C_nk", "w = g")
     weight("moments without gates", "the gates do not weight the moments: all modes take those of all channels", "w = 0 * g + 1 / g.shape[1]")
@@ -182,7 +182,7 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
     table.wrong("root missing", "y is divided by the variance, not by its root", (root, f"rstd = 1 / (var + {eps})[..., None]"))
     table.wrong("eps squared", "the square of eps is added to the variance", (root, f"rstd = 1 / sqrt(var + {eps} ** 2)[..., None]"))
     table.wrong("eps as a floor", "the root is taken of max(var, eps)", (root, f"rstd = 1 / sqrt(np.maximum(var, {eps}))[..., None]"))
-    for value in ("1e-5", "1e-3", "1e-6", "1e-8"):
+    for value in ("1e-5", "1e-6", "1e-8"):
         fixed = f"eps is fixed at {value}, whatever it is set to; if you mean it, declare eps={value}"
         table.wrong(f"eps fixed at {value}", fixed, (root, f"rstd = 1 / sqrt(var + {value})[..., None]"))
     y = "xhat = mean(d * rstd, 2)"
