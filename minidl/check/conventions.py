@@ -38,8 +38,8 @@ class Conventions:
     """Declared conventions; the first value of each is what holds when an adapter says nothing.
 
     momentum : the weight of the new batch, or of the old statistics
-    running_var : unbiased, biased, or kept as the second moment E[x²] (named running_mean_square); a mode norm keeps the
-        second moment unless it declares ``biased``: then it keeps a variance, named running_var
+    running_var : unbiased, biased, or kept as the second moment E[x²] (named running_mean_square); a mode norm keeps
+        the second moment unless it declares ``biased``: then it keeps a variance, named running_var
     layout : of x and dy at the border
     single_value : training BN on one value a channel gives zero (so y = bias), or raises
     grads : backward adds to the parameters' gradients, or overwrites them

@@ -1,8 +1,9 @@
 """Name what is wrong: the known-wrong variant that answers as the layer under test did.
 
-A variant is replayed, with each backward pass it can have, in the conventions of the layer under test.  It is named only
-if nearly all that it says of wrong outputs came true, if no other variant says the same, and if the causes together
-explain most failing cases; else the report says ``unknown``, with the first wrong output and the nearest causes.
+A variant is replayed, with each backward pass it can have, in the conventions of the layer under test.  It is named
+only if nearly all that it says of wrong outputs came true, if no other variant says the same, and if the causes
+together explain most failing cases; else the report says ``unknown``, with the first wrong output and the nearest
+causes.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class Cause:
 def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions: Conventions) -> list[str]:
     """Return a line for each cause, the most telling first; a line that begins with ``unknown`` or ``note`` names none.
 
-    Sets ``cause`` of every case that is explained, and ``follows`` of tensors that are right for the layer's own earlier
-    values.
+    Sets ``cause`` of every case that is explained, and ``follows`` of tensors that are right for the layer's own
+    earlier values.
     """
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
@@ -84,9 +85,9 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
         lines, left = [*lines, short[0]], left - short[1]
     cases = {i for i, _ in wrong}
     open_cases = {i for i, _ in left}
-    if left and (cause := by_size([r for i, r in enumerate(results) if i not in cases - open_cases], dtype)):
-        lines.append(f"{cause[0]} (explains {len(cause[1])} of {len(failed)} failing cases)")
-        left = {(i, name) for i, name in left if results[i].case.id not in cause[1]}
+    if left and (limit := by_size([r for i, r in enumerate(results) if i not in cases - open_cases], dtype)):
+        lines.append(f"{limit[0]} (explains {len(limit[1])} of {len(failed)} failing cases)")
+        left = {(i, name) for i, name in left if results[i].case.id not in limit[1]}
         open_cases = {i for i, _ in left}
     if open_cases:
         symptom = by_symptom([results[i] for i in sorted(open_cases)], results, layer, dtype, conventions)

@@ -1,4 +1,6 @@
-"""What speaks for and against a known variant: the outputs of a layer that it predicts, and those that it gets wrong."""
+"""What speaks for and against a known variant: the outputs of a layer that it predicts, and those that it gets "
+"wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.conventions import Conventions
 from minidl.check.consequences import alike, within
+from minidl.check.conventions import Conventions
 from minidl.check.plain import first_gradient, plain_source
 from minidl.check.replay import DERIVED, FORMULA, key_of, predicted
 from minidl.check.runner import MISSING, CaseResult
@@ -76,7 +78,9 @@ class Bench:
     def wrong(self) -> set[Tensor]:
         """The outputs that need a cause: wrong, and not right for an earlier wrong value."""
         found = {(i, tensor.name) for i in self.failing for tensor in self.results[i].failed}
-        found -= {(i, t.name) for i in self.failing for t in self.results[i].failed if t.problem == MISSING or t.follows}
+        found -= {
+            (i, t.name) for i in self.failing for t in self.results[i].failed if t.problem == MISSING or t.follows
+        }
         for i in self.failing:
             if self.results[i].raised and self.raising:
                 found.add((i, "raised"))

@@ -43,13 +43,16 @@ class Report:
 
     @property
     def grade(self) -> str:
-        """``accurate``, ``conforms``, ``deviates``, ``too little ran`` or ``nothing ran``."""
+        """``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too little ran`` or
+        ``nothing ran``."""
         if self.count("failed"):
             return "deviates"
         if not any(result.judged for result in self.results):
             return "nothing ran"
         if self.coverage < ENOUGH:
             return "too little ran"
+        if self.count("known"):
+            return "known failures"
         return "conforms" if any(result.worst_accurate > 1 for result in self.results) else "accurate"
 
     @property
@@ -88,6 +91,7 @@ class Report:
         lines += [f"Diagnosis: {line}" for line in self.diagnosis]
         counts = Counter(result.status for result in self.results)
         text = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "declared", "absent"))
+        text += f", {counts['known']} known" if counts["known"] else ""
         lines.append(
             f"{len(self.results)} cases: {text}; worst {self.worst:.3g} of the tolerance; {self.grade}"
             + (f", on {self.coverage:.0%} of the outputs" if self.results else "")

@@ -126,7 +126,9 @@ class Border:
 def raised_at(error: BaseException) -> str:
     """The last line of the user's own code in an exception's traceback: file:line, or nothing."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if HERE not in Path(frame.filename).parents and "site-packages" not in frame.filename]
+    own = [
+        frame for frame in frames if HERE not in Path(frame.filename).parents and "site-packages" not in frame.filename
+    ]
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 

@@ -25,8 +25,8 @@ FINDS = {
     "many-samples": "a limit on the samples",
     "again": "what one pass leaves behind for the next",
 }
-LARGE = ((3, 5, 11, 13), (7, 3, 19, 17), (2, 3, 37, 31))
-WIDE = ((4, 70, 3), (3, 131, 2))
+LARGE: tuple[tuple[int, ...], ...] = ((3, 5, 11, 13), (7, 3, 19, 17), (2, 3, 37, 31))
+WIDE: tuple[tuple[int, ...], ...] = ((4, 70, 3), (3, 131, 2))
 
 
 def norms(table: Table, layer: str) -> None:
@@ -34,7 +34,14 @@ def norms(table: Table, layer: str) -> None:
     for shape in LARGE:
         table.add(layer, "large", shape, "train eval", **groups(layer, 1))
     for shape in WIDE:
-        table.add(layer, "many-channels", shape, "train eval", "many", **groups(layer, shape[1] // (10 if shape[1] == 70 else 1)))
+        table.add(
+            layer,
+            "many-channels",
+            shape,
+            "train eval",
+            "many",
+            **groups(layer, shape[1] // (10 if shape[1] == 70 else 1)),
+        )
 
 
 def groups(layer: str, number: int) -> dict[str, Any]:
@@ -55,8 +62,17 @@ def convolutions(table: Table, layer: str) -> None:
         ("again", (2, 2, 4, 5), 3, [2, 3], [1, 1], [0, 0], "train train train"),
     ):
         key = f"seeded conv2d {flag} {shape}"
-        params = {"weight": away_from_zero(f"{key} weight", out, shape[1], *kernel), "bias": away_from_zero(f"{key} bias", out)}
-        options = {"in_channels": shape[1], "out_channels": out, "kernel_size": kernel, "stride": stride, "padding": padding}
+        params = {
+            "weight": away_from_zero(f"{key} weight", out, shape[1], *kernel),
+            "bias": away_from_zero(f"{key} bias", out),
+        }
+        options: dict[str, Any] = {
+            "in_channels": shape[1],
+            "out_channels": out,
+            "kernel_size": kernel,
+            "stride": stride,
+            "padding": padding,
+        }
         table.add(layer, flag, shape, steps, params=params, bias=1, **options)
 
 
@@ -70,18 +86,28 @@ def poolings(table: Table, layer: str) -> None:
         ("many-samples", (37, 2, 3, 4), [2, 2], [1, 1], [0, 0], "train"),
         ("again", (2, 3, 5, 6), [3, 3], [2, 2], [1, 1], "train- train"),
     ):
-        table.add(layer, flag, shape, steps, x="mean=-3" if flag == "odd-padding" else "normal", kernel_size=kernel, stride=stride, padding=padding)
+        table.add(
+            layer,
+            flag,
+            shape,
+            steps,
+            x="mean=-3" if flag == "odd-padding" else "normal",
+            kernel_size=kernel,
+            stride=stride,
+            padding=padding,
+        )
 
 
 def linears(table: Table, layer: str) -> None:
     """Cases of the affine map."""
-    for flag, n, into, out, more in (
+    rows: tuple[tuple[str, int, int, int, dict[str, Any]], ...] = (
         ("large", 7, 133, 5, {}),
         ("many-channels", 3, 9, 70, {}),
         ("many-samples", 65, 4, 3, {}),
         ("again", 5, 4, 3, {"memory": "fortran", "steps": "train- train"}),
         ("again", 4, 5, 3, {"memory": "strided", "steps": "train train"}),
-    ):
+    )
+    for flag, n, into, out, more in rows:
         key = f"seeded linear {flag} {n}"
         params = {"weight": away_from_zero(f"{key} weight", out, into), "bias": away_from_zero(f"{key} bias", out)}
         table.add(layer, flag, (n, into), params=params, in_features=into, out_features=out, bias=1, **more)
@@ -89,12 +115,13 @@ def linears(table: Table, layer: str) -> None:
 
 def losses(table: Table, layer: str) -> None:
     """Cases of the loss."""
-    for flag, shape, more in (
+    rows: tuple[tuple[str, tuple[int, int], dict[str, Any]], ...] = (
         ("many-samples", (67, 4), {}),
         ("large", (3, 131), {}),
         ("again", (4, 3), {"steps": "train- train"}),
         ("again", (5, 4), {"x": "wide=20", "steps": "train train"}),
-    ):
+    )
+    for flag, shape, more in rows:
         labels = (shape[1] * uniform(f"seeded {layer} {flag} {shape}", shape[0])).astype(np.int64)
         table.add(layer, flag, shape, params={"labels": labels}, **more)
 

@@ -46,7 +46,9 @@ def missing(results: Sequence[CaseResult]) -> list[str]:
     given = Counter(kind_of(t.name) for r in ran for t in r.tensors if t.name not in r.missing)
     never = [kind for kind in kinds if kind not in given]
     names = ", ".join(sorted(never or kinds))
-    text = f"note: {names} {'are never given' if never else 'are missing'} (in {len([r for r in ran if r.missing])} cases)"
+    text = (
+        f"note: {names} {'are never given' if never else 'are missing'} (in {len([r for r in ran if r.missing])} cases)"
+    )
     backward = [kind for kind in kinds if ".d" in kind]
     if len(backward) == len(kinds) and all(kind.startswith("eval.") for kind in backward):
         text += "; if the layer has no backward pass in evaluation, declare backward='training'"
@@ -92,7 +94,8 @@ def in_place(results: Sequence[CaseResult]) -> list[str]:
         if cases:
             count = sum(r.status == "failed" for r in results)
             lines.append(
-                f"{what} changed in place: the layer writes into {what} (explains {len(cases)} of {count} failing cases)"
+                f"{what} changed in place: the layer writes into {what} (explains {len(cases)} of {count} "
+                f"failing cases)"
             )
             for result in cases:
                 result.cause = f"{what} changed in place"
@@ -111,7 +114,9 @@ def precision(bench: Bench, wrong: set[Tensor], dtype: str) -> tuple[str, set[Te
         ran = [i for i, r in enumerate(bench.results) if any(kind_of(name) in group for name in r.outputs)]
         if len(cases) < 4 or len(cases) < 0.6 * len(ran):
             continue
-        tensors = [(bench.results[i], t) for i in sorted(cases) for t in bench.results[i].failed if (i, t.name) in chosen]
+        tensors = [
+            (bench.results[i], t) for i in sorted(cases) for t in bench.results[i].failed if (i, t.name) in chosen
+        ]
         units = np.array([t.worst for _, t in tensors])
         for name, digits in sorted(FORMATS.items(), key=lambda item: -item[1]):
             ratio = 2.0 ** (DIGITS[dtype] - digits)
@@ -154,7 +159,7 @@ def representable(tensors: Sequence[tuple[CaseResult, TensorResult]], digits: in
         if got.dtype.kind == "f" and np.isfinite(got).all() and np.count_nonzero(got) > 2:
             mantissa = np.frexp(got.astype(np.float64))[0] * 2.0**digits
             exact.append(bool((mantissa == np.round(mantissa)).all()))
-    return len(exact) >= 4 and np.mean(exact) > 0.9
+    return len(exact) >= 4 and bool(np.mean(exact) > 0.9)
 
 
 def all_noise(tensors: Sequence[tuple[CaseResult, TensorResult]]) -> bool:
@@ -215,7 +220,11 @@ def by_symptom(
     for variant in known_wrong(layer):
         if not variant.symptom:
             continue
-        theirs = {r.case.id for r in results if r.asked and r.wanted and not r.case.shards and loses(variant, r, dtype, conventions)}
+        theirs = {
+            r.case.id
+            for r in results
+            if r.asked and r.wanted and not r.case.shards and loses(variant, r, dtype, conventions)
+        }
         common = failing & theirs
         if common and len(common) >= ALIKE * len(failing | theirs):
             for result in remaining:
@@ -232,7 +241,7 @@ def loses(variant: Variant, result: CaseResult, dtype: str, conventions: Convent
     assert result.asked is not None
     said = predicted(variant, FORMULA, result.asked, key_of(result.asked), np.dtype(dtype).type, conventions)
     return any(
-        name in said and not within(said[name], want, result.tol[name])
+        not within(said[name], want, result.tol[name])
         for name, want in result.wanted.items()
-        if np.shape(said.get(name)) == np.shape(want)
+        if name in said and np.shape(said[name]) == np.shape(want)
     )

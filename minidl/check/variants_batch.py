@@ -210,7 +210,9 @@ def more_state(table: Collection) -> None:
     """Further running statistics that go wrong, and evaluation."""
     moved = "self.running_mean = (1 - lam) * old_mean + lam * mu"
     spread = "self.running_var = (1 - lam) * old_var + lam * var"
-    table.wrong("running_var never updated", "training leaves running_var as it is", (spread, "self.running_var = old_var"))
+    table.wrong(
+        "running_var never updated", "training leaves running_var as it is", (spread, "self.running_var = old_var")
+    )
     table.wrong(
         "running_mean has the momentum swapped",
         "momentum is taken as the weight of the OLD statistics for running_mean alone",
@@ -246,7 +248,11 @@ def more_state(table: Collection) -> None:
     table.wrong(
         "running_var about the running mean",
         "running_var is taken about the running mean, not about the batch's own",
-        (UPDATE, "self.update(mu.reshape(-1), mean((x - column(self.running_mean, x)) ** 2, axes).reshape(-1), x.size // x.shape[1])"),
+        (
+            UPDATE,
+            "self.update(mu.reshape(-1), mean((x - column(self.running_mean, x)) ** 2, axes).reshape(-1), x.size "
+            "// x.shape[1])",
+        ),
     )
     table.wrong(
         "running_var holds the second moment",
@@ -291,8 +297,11 @@ def more_state(table: Collection) -> None:
     table.wrong(
         "training uses the running statistics",
         "training normalises by the running statistics, not by those of the batch",
-        ("self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])",
-         "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])\n            mu, var = column(detach(self.running_mean), x), column(detach(self.running_var), x)\n            centred = x - mu"),
+        (
+            "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])",
+            "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])\n            mu, var = "
+            "column(detach(self.running_mean), x), column(detach(self.running_var), x)\n            centred = x - mu",
+        ),
     )
     table.wrong(
         "evaluation ignores the running mean",

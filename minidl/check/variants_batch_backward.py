@@ -18,7 +18,8 @@ def backward(table: Collection) -> None:
     )
     table.wrong(
         "dx without the xhat term",
-        "dx lacks the term of the variance, − rstd xhat mean(dxhat xhat): the variance is taken for a constant, as if it were detached",
+        "dx lacks the term of the variance, − rstd xhat mean(dxhat xhat): the variance is taken for a constant, "
+        "as if it were detached",
         (DX, DX.replace(" - xhat * mean(dxhat * xhat, axes)", "")),
     )
     table.wrong(
@@ -87,14 +88,41 @@ def affine_gradients(table: Collection, dweight: str, dbias: str, h: str) -> Non
         "dweight is sum(dy y): y is used in place of xhat",
         (dweight, f"dweight = total(dy * (weight * {h} + column(self.params['bias'], dy)), axes)"),
     )
-    table.wrong("dweight averaged over the batch", "dweight is a mean over the batch where a sum belongs", (dweight, f"{dweight} / len(dy)"))
-    table.wrong("dbias averaged over the batch", "dbias is a mean over the batch where a sum belongs", (dbias, f"{dbias} / len(dy)"))
-    table.wrong("dbias with weight", "dbias has weight as a factor: it sums the gradient of xhat", (dbias, "dbias = total(dy * weight, axes)"))
-    table.wrong("dweight with weight", "dweight has weight as a factor too many", (dweight, f"dweight = total(dy * weight * {h}, axes)"))
-    table.wrong("dweight with the wrong sign", "dweight has the wrong sign", (dweight, f"dweight = -total(dy * {h}, axes)"))
+    table.wrong(
+        "dweight averaged over the batch",
+        "dweight is a mean over the batch where a sum belongs",
+        (dweight, f"{dweight} / len(dy)"),
+    )
+    table.wrong(
+        "dbias averaged over the batch",
+        "dbias is a mean over the batch where a sum belongs",
+        (dbias, f"{dbias} / len(dy)"),
+    )
+    table.wrong(
+        "dbias with weight",
+        "dbias has weight as a factor: it sums the gradient of xhat",
+        (dbias, "dbias = total(dy * weight, axes)"),
+    )
+    table.wrong(
+        "dweight with weight",
+        "dweight has weight as a factor too many",
+        (dweight, f"dweight = total(dy * weight * {h}, axes)"),
+    )
+    table.wrong(
+        "dweight with the wrong sign", "dweight has the wrong sign", (dweight, f"dweight = -total(dy * {h}, axes)")
+    )
     table.wrong("dbias with the wrong sign", "dbias has the wrong sign", (dbias, "dbias = -total(dy, axes)"))
-    table.wrong("dweight and dbias swapped", "dweight and dbias are swapped", (dweight, "dweight = total(dy, axes)"), (dbias, f"dbias = total(dy * {h}, axes)"))
-    table.wrong("dx added up", "dx is added to the dx of earlier backward passes: it is never reset", ('return {"dx": dx', 'dx = self.sum = dx + getattr(self, "sum", 0)\n        return {"dx": dx'))
+    table.wrong(
+        "dweight and dbias swapped",
+        "dweight and dbias are swapped",
+        (dweight, "dweight = total(dy, axes)"),
+        (dbias, f"dbias = total(dy * {h}, axes)"),
+    )
+    table.wrong(
+        "dx added up",
+        "dx is added to the dx of earlier backward passes: it is never reset",
+        ('return {"dx": dx', 'dx = self.sum = dx + getattr(self, "sum", 0)\n        return {"dx": dx'),
+    )
 
 
 def interface(table: Collection) -> None:

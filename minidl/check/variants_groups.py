@@ -94,7 +94,9 @@ def group_norm() -> list[Variant]:
         ),
         (MERGE, "xhat = np.moveaxis((centred * rstd).reshape((shape[0], -1, shape[1])), 1, 2).reshape(shape)"),
     )
-    dealt = "channels are dealt out to the groups in turn (c mod G), interleaved; a group is a run of neighbouring channels"
+    dealt = (
+        "channels are dealt out to the groups in turn (c mod G), interleaved; a group is a run of neighbouring channels"
+    )
     table.wrong(
         "channels dealt out in turn",
         dealt,
@@ -147,7 +149,11 @@ def other_axes(table: Collection) -> None:
         "the layer takes four axes for granted",
         ("shape, groups = x.shape", "assert x.ndim == 4\n        shape, groups = x.shape"),
     )
-    back = (KEPT, "rstd = rstd.reshape((len(rstd), groups, -1))[:, :, :1] + 0 * mean(x.reshape((shape[0], groups, -1)), 2)\n        " + KEPT)
+    back = (
+        KEPT,
+        "rstd = rstd.reshape((len(rstd), groups, -1))[:, :, :1] + 0 * mean(x.reshape((shape[0], groups, -1)), "
+        "2)\n        " + KEPT,
+    )
 
     def over(name: str, says: str, axes: str) -> None:
         table.wrong(
@@ -159,8 +165,16 @@ def other_axes(table: Collection) -> None:
             back,
         )
 
-    over("statistics of each pixel", "statistics are taken over the channels at each pixel apart, not over the pixels", "2")
-    over("statistics over the batch and the channels", "statistics are taken over the batch and the channels at each pixel", "(0, 2)")
+    over(
+        "statistics of each pixel",
+        "statistics are taken over the channels at each pixel apart, not over the pixels",
+        "2",
+    )
+    over(
+        "statistics over the batch and the channels",
+        "statistics are taken over the batch and the channels at each pixel",
+        "(0, 2)",
+    )
     table.wrong(
         "reshaped without moving the axes back",
         "xhat is reshaped from (N, H, W, C) to (N, C, H, W) without a transpose: values land in wrong places",
@@ -194,9 +208,15 @@ def common(table: Collection, unit: str) -> None:
         (SPLIT, SPLIT.replace("x.", "x.astype(np.float16).")),
         dtype="float16",
     )
-    table.wrong("dx without the mean of dy", "dx lacks the term of the mean: the mean is taken for a constant, as if it were detached", (DX, DX.replace("- mean(d, 2) ", "")))
     table.wrong(
-        "dx without the xhat term", "dx lacks the term of the variance: the variance is taken for a constant, as if it were detached", (DX, DX.replace(" - h * mean(d * h, 2)", ""))
+        "dx without the mean of dy",
+        "dx lacks the term of the mean: the mean is taken for a constant, as if it were detached",
+        (DX, DX.replace("- mean(d, 2) ", "")),
+    )
+    table.wrong(
+        "dx without the xhat term",
+        "dx lacks the term of the variance: the variance is taken for a constant, as if it were detached",
+        (DX, DX.replace(" - h * mean(d * h, 2)", "")),
     )
     table.wrong("dx without dy", "dx lacks its direct term", (DX, DX.replace("(d - mean", "(0 * d - mean")))
     table.wrong("dx without weight", "dx lacks the factor weight", ("d = (dy * weight)", "d = dy"))

@@ -147,13 +147,19 @@ def of_affine(table: Collection, t: Texts) -> None:
         table.wrong(name, says, (t.y, f"return {y}"))
 
     affine("weight plus one", "1 + weight multiplies y, where weight does", "(1 + weight) * xhat + bias")
-    affine("bias before weight", "bias is added before weight multiplies: weight (xhat + bias)", "weight * (xhat + bias)")
+    affine(
+        "bias before weight", "bias is added before weight multiplies: weight (xhat + bias)", "weight * (xhat + bias)"
+    )
     affine("bias subtracted", "bias is subtracted from y", "weight * xhat - bias")
     affine("weight and bias swapped", "weight and bias are swapped", "bias * xhat + weight")
     affine("weight squared", "weight multiplies y twice", "weight * weight * xhat + bias")
     affine("bias added twice", "bias is added twice", "weight * xhat + 2 * bias")
     affine("y divided by weight", "y is divided by weight", "xhat / weight + bias")
-    affine("affine map ignored", "neither weight nor bias is applied: the affine map is ignored", "xhat + 0 * (weight + bias)")
+    affine(
+        "affine map ignored",
+        "neither weight nor bias is applied: the affine map is ignored",
+        "xhat + 0 * (weight + bias)",
+    )
 
 
 def of_dx(table: Collection, t: Texts) -> None:

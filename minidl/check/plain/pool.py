@@ -34,7 +34,8 @@ class Layer(Plain):
             inside = padded(1 + 0 * x, padding, 0)
             area = sum(inside[here] for here in where)
         self.kept = (image, where, winner, area, padding, largest, best)
-        return whole(best if largest else best / area)
+        y: Array = whole(best if largest else best / area)
+        return y
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """Backward pass: to the largest value, or to all alike."""

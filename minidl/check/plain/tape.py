@@ -7,6 +7,7 @@ function.  A plain layer runs on ``Traced`` arrays for that; only the operations
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -169,12 +170,16 @@ def _where(condition: Any, a: Any, b: Any) -> Traced:
     return Traced(np.where(chosen, detached(a), detached(b)), parents)
 
 
+def _cut_out(g: Array, cuts: Array, axis: int, i: int) -> Array:
+    return np.split(g, cuts, axis)[i]
+
+
 def _concatenate(parts: Sequence[Any], axis: int = 0) -> Traced:
     cuts = np.cumsum([part.shape[axis] for part in parts])[:-1]
     parents: list[tuple[Traced, Pull]] = []
     for i, part in enumerate(parts):
         if isinstance(part, Traced):
-            parents.append((part, lambda g, i=i: np.split(g, cuts, axis)[i]))
+            parents.append((part, partial(_cut_out, cuts=cuts, axis=axis, i=i)))
     return Traced(np.concatenate([detached(part) for part in parts], axis), parents)
 
 
