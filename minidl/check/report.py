@@ -43,8 +43,9 @@ class Report:
 
     @property
     def grade(self) -> str:
-        """``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too little ran`` or
-        ``nothing ran``."""
+        """``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too
+        little ran`` or ``nothing ran``.
+        """
         if self.count("failed"):
             return "deviates"
         if not any(result.judged for result in self.results):

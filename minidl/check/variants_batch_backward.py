@@ -164,6 +164,11 @@ def interface(table: Collection) -> None:
         ),
     )
     table.wrong(
+        "NaN in running_var for a single value",
+        "running_var is NaN after a channel with one value, by n/(n − 1) with n − 1 = 0; y is right",
+        ("max(n - 1, 1)", "(n - 1)"),
+    )
+    table.wrong(
         "NaN for a single value",
         "a channel with one value gives NaN: n − 1 = 0",
         ("max(n - 1, 1)", "(n - 1)"),

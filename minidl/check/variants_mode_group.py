@@ -97,7 +97,11 @@ def mode_group_norm() -> list[Variant]:
     )
     more(table, weights, spread, soft, root)
     drops = {
-        "dC_nk": ("the gates' gradient lacks the path through C_nk", "w * (dw - total(w * dw, 1))", "w * dw"),
+        "dC_nk": (
+            "the gates' gradient lacks the path through C_nk, as if C_nk were detached",
+            "w * (dw - total(w * dw, 1))",
+            "w * dw",
+        ),
         "dgates of mu_k": ("the gates' gradient lacks the path through mu_k", " + dmu * m  # N C K", ""),
         "dgates of sigma_k": ("the gates' gradient lacks the path through sigma_k", "dvar[..., 0] * spread + ", ""),
         "softmax normaliser": ("the backward of the gates' softmax lacks − g sum(dg)", " - g * total(dlogg, 2)", ""),
@@ -173,7 +177,6 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
         "g = 1 / (1 + exp(-z))",
         (weights, "w = g / total(g, 1)"),
     )
-    gate("uniform gates", "the gates are uniform, 1/K: psi has no effect", "z = 0 * z\n        g = softmax(z, 2)")
     gate(
         "softmax over the batch",
         "the gates' softmax runs over the batch, not over the modes",
@@ -184,11 +187,6 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
     def weight(name: str, says: str, new: str) -> None:
         table.wrong(name, says, (weights, new))
 
-    weight(
-        "C_nk detached",
-        "C_nk is detached: no gradient passes through it",
-        "w = g / np.maximum(detach(total(g, 1)), 1e-300)",
-    )
     weight(
         "C_nk over the batch",
         "the moments of a mode are divided by the gates summed over the batch",
@@ -207,13 +205,8 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
     weight(
         "gates squared in the moments", "the gates weight the moments by their squares", "w = g * g / total(g * g, 1)"
     )
-    for value in ("1e-5", "1e-6", "1e-8", "1e-12"):
+    for value in ("1e-5", "1e-6", "1e-8"):
         weight(f"eps in C_nk ({value})", f"an eps of {value} is added to C_nk", f"w = g / (total(g, 1) + {value})")
-    weight(
-        "gates of the moments detached",
-        "the gates are detached where they weight the moments",
-        f"{weights[: weights.index('  #')]}\n        w = detach(w)",
-    )
     table.wrong(
         "moments detached",
         "the moments of the modes are detached: dx lacks the paths through mu_k and sigma_k",
@@ -237,7 +230,7 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
         "the root is taken of max(var, eps)",
         (root, f"rstd = 1 / sqrt(np.maximum(var, {eps}))[..., None]"),
     )
-    for value in ("1e-5", "1e-6", "1e-8"):
+    for value in ("1e-5",):
         fixed = f"eps is fixed at {value}, whatever it is set to; if you mean it, declare eps={value}"
         table.wrong(f"eps fixed at {value}", fixed, (root, f"rstd = 1 / sqrt(var + {value})[..., None]"))
     y = "xhat = mean(d * rstd, 2)"
@@ -273,9 +266,4 @@ def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> 
         "gates on the sum",
         "the gates see the sum over space, not the mean",
         ("z = m * self", "z = m * flat.shape[3] * self"),
-    )
-    table.wrong(
-        "gates do not see x's gradient",
-        "the gates are detached from x: psi gets x as a constant",
-        ("z = m * self", "z = detach(m) * self"),
     )

@@ -174,11 +174,6 @@ def more_gates(table: Collection) -> None:
         (seen, "z = total(flat[:, None, :, 0] * self"),
     )
     table.wrong(
-        "gates do not see x's gradient",
-        "the gates are detached from x: Psi gets x as a constant",
-        (seen, "z = total(detach(m) * self"),
-    )
-    table.wrong(
         "gates of the batch",
         "all samples share the gates of the batch's mean",
         (seen, "z = total((mean(m, 0) + 0 * m) * self"),
@@ -226,11 +221,6 @@ def more_moments(table: Collection) -> None:
         table.wrong(name, says, (W, new))
 
     weights(
-        "N_k detached",
-        "N_k is detached: no gradient passes through it",
-        "w = g / np.maximum(detach(total(g, 0)), 1e-300)",
-    )
-    weights(
         "moments without gates",
         "all modes take the moments of the whole batch: the gates do not weight them",
         "w = 0 * g + 1 / g.shape[0]",
@@ -240,9 +230,6 @@ def more_moments(table: Collection) -> None:
     )
     weights(
         "gates of the moments not normalised", "the moments are sums weighted by the gates, not divided by N_k", "w = g"
-    )
-    weights(
-        "N_k over all modes", "N_k is summed over the modes too: all modes are divided by N", "w = g / total(g, (0, 1))"
     )
     weights("N_k plus one", "1 is added to N_k", "w = g / (1 + total(g, 0))")
     for value in ("1e-5", "1e-6", "1e-8", "1e-10", "1e-12"):
@@ -261,11 +248,6 @@ def more_moments(table: Collection) -> None:
             f"{VAR[: -len('  # 1 K C')]}\n            mu, var = detach(mu), detach(var)\n            d = flat[:, "
             f"None] - mu[..., None]",
         ),
-    )
-    table.wrong(
-        "gates of the moments detached",
-        "the gates are detached where they weight the moments",
-        (W, f"{W[: -len('  # g_nk / N_k')]}\n            w = detach(w)"),
     )
     table.wrong(
         "unbiased variance",
@@ -311,7 +293,7 @@ def more_moments(table: Collection) -> None:
         (RSTD, f"rstd = 1 / sqrt(np.maximum(var, {root}))"),
     )
     table.wrong("eps twice", "eps is added twice to the variance", (RSTD, f"rstd = 1 / sqrt(var + 2 * {root})"))
-    for value in ("1e-5", "1e-6", "1e-8"):
+    for value in ("1e-5", "1e-8"):
         fixed = f"eps is fixed at {value}, whatever it is set to; if you mean it, declare eps={value}"
         table.wrong(f"eps fixed at {value}", fixed, (RSTD, f"rstd = 1 / sqrt(var + {value})"))
     table.wrong(

@@ -84,8 +84,9 @@ def of_eps(table: Collection, t: Texts) -> None:
     root("eps under the root and outside", "eps is added under the root and to the standard deviation", both)
     root("eps subtracted", "eps is subtracted from the variance", f"1 / sqrt(np.maximum(var - {t.eps}, 1e-30))")
     floor = f"1 / np.maximum(sqrt(var), {t.eps})"
-    root("eps as a floor of the deviation", "the standard deviation is clamped to eps from below", floor)
-    for value in ("1e-5", "1e-6", "1e-8", "1e-12") + (("1e-3",) if t is BATCH else ()):
+    if t is BATCH:
+        root("eps as a floor of the deviation", "the standard deviation is clamped to eps from below", floor)
+    for value in ("1e-5", "1e-8") + (("1e-3", "1e-6", "1e-12") if t is BATCH else ()):
         fixed = f"eps is fixed at {value}, whatever it is set to; if you mean it, declare eps={value}"
         root(f"eps fixed at {value}", fixed, f"1 / sqrt(var + {value})")
 

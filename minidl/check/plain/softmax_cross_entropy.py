@@ -17,7 +17,7 @@ class Layer(Plain):
         chosen = np.arange(x.shape[1]) == np.asarray(self.params["labels"]).reshape(-1, 1)
         count = 1 if self.options.get("reduction") == "sum" else x.shape[0]
         self.kept = (logp, chosen, count)
-        y: Array = whole(-np.where(chosen, logp, 0 * logp).sum() / count)
+        y: Array = whole(-np.where(chosen, logp, 0 * x).sum() / count)
         return y
 
     def gradients(self, dy: Array) -> dict[str, Array]:
