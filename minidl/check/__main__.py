@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from minidl.check.api import run, verify
+from minidl.check.baseline import apply_baseline, junit
 from minidl.check.case import DTYPES
 from minidl.check.metamorphic import metamorphic
 from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
 from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
+from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
 
 
@@ -42,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--case", action="append", default=[], help="part of a case's name; may be given again"
             )
-            command.add_argument("--json", metavar="FILE", help="write the report as JSON")
+            reports(command)
             command.add_argument("--vectors", default=str(VECTORS), metavar="DIR")
     exporter = commands.add_parser("export", help="copy the vectors to a folder")
     exporter.add_argument("folder")
@@ -52,9 +54,23 @@ def parser() -> argparse.ArgumentParser:
     judge.add_argument("outputs")
     judge.add_argument("--layer", default="")
     judge.add_argument("--declare", action="append", default=[], metavar="KEY=VALUE")
-    judge.add_argument("--json", metavar="FILE")
+    judge.add_argument(
+        "--dtype", default="", choices=DTYPES, help="what the program computes in; default: as it writes"
+    )
     judge.add_argument("--verbose", action="store_true")
+    reports(judge)
     return top
+
+
+def reports(command: argparse.ArgumentParser) -> None:
+    """The options that say where the outcome goes."""
+    command.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, a test a case")
+    command.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="known failures, a case a line; only others fail; a file that does not exist is written",
+    )
 
 
 def conventions(pairs: Sequence[str], base: Mapping[str, str] | None) -> Mapping[str, str] | None:
@@ -72,6 +88,9 @@ def list_cases(suite: Suite, layer: str) -> None:
     for entry in suite.entries:
         if not layer or entry.layer == layer:
             print(f"{entry.id:48} {entry.result:9} {suite.flags[entry.flag]['finds']}")
+    for name in suite.layers:
+        for case in definitions(name) if not layer or name == layer else ():
+            print(f"{case.id:48} {case.result:9} {FINDS[case.flag]}")
 
 
 def show_case(suite: Suite, name: str) -> int:
@@ -102,11 +121,16 @@ def export(suite: Suite, folder: Path, layer: str) -> None:
     print(f"{folder}: {len(chosen)} vectors and index.json")
 
 
-def finish(reports: Sequence[Report], verbose: bool, json_file: str | None) -> int:
-    """Print the reports and return the exit code: the worst that happened."""
-    print("\n\n".join(report.text(verbose) for report in reports))
-    if json_file:
+def finish(reports: Sequence[Report], options: argparse.Namespace) -> int:
+    """Print the reports, write what is asked for, and return the exit code: the worst that happened."""
+    baseline = getattr(options, "baseline", None)
+    notes = apply_baseline(reports, Path(baseline)) if baseline else []
+    print("\n\n".join(report.text(options.verbose) for report in reports))
+    print("".join(f"{note}\n" for note in notes), end="")
+    if json_file := getattr(options, "json", None):
         Path(json_file).write_text("[" + ",\n".join(report.to_json() for report in reports) + "]\n")
+    if junit_file := getattr(options, "junit", None):
+        Path(junit_file).write_text(junit(reports))
     codes = [report.exit_code for report in reports]
     if not codes:
         return EXIT_NOTHING
@@ -124,8 +148,10 @@ def dispatch(options: argparse.Namespace) -> int:
         export(open_suite(), Path(options.folder), options.layer)
         return EXIT_CONFORMS
     if options.command == "verify":
-        report = verify(options.vectors, options.outputs, options.layer, conventions(options.declare, None))
-        return finish([report], options.verbose, options.json)
+        report = verify(
+            options.vectors, options.outputs, options.layer, conventions(options.declare, None), options.dtype
+        )
+        return finish([report], options)
     make = load_adapter(options.adapter)
     layers = options.layer or list(getattr(make, "layers", ()))
     if not layers:
@@ -133,9 +159,9 @@ def dispatch(options: argparse.Namespace) -> int:
     agreed = conventions(options.declare, getattr(make, "conventions", None))
     if options.command == "relations":
         reports = [metamorphic(make, layer, options.dtype, agreed) for layer in layers]
-        return finish(reports, options.verbose, None)
+        return finish(reports, options)
     reports = [run(options.adapter, layer, options.dtype, options.case, options.vectors, agreed) for layer in layers]
-    return finish(reports, options.verbose, options.json)
+    return finish(reports, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

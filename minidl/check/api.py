@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import CaseResult, judge, load_adapter, run_case
 from minidl.check.safetensors import VectorError, read
+from minidl.check.seeds import seeded
 from minidl.check.suite import VECTORS, Entry, Suite, open_suite
 
 
@@ -47,7 +49,7 @@ def run(
     adapter : a class or function called as ``adapter(layer, options)`` for every case, or "pkg.module:Name"
     layer, dtype : which cases, and the dtype of the arrays handed over
     cases : parts of case names; none means all
-    vectors : a folder of vectors
+    vectors : a folder of vectors; with the shipped ones, larger cases that are made from seeds are run as well
     conventions : what the layer declares, in place of the adapter's own ``conventions``
 
     Raises
@@ -77,17 +79,28 @@ def run(
             continue
         if case.runs_in(dtype):
             results.append(run_case(make, case, dtype, agreed))
+    if Path(vectors) == VECTORS:
+        wanted = tuple(cases)
+        for case in seeded(layer, dtype):
+            if not wanted or any(part in case.id for part in wanted):
+                results.append(run_case(make, replace(case), dtype, agreed))
     usable = [result for result in results if result.case.steps]
     return Report(f"{name}: {layer} in {dtype}", results, diagnose(usable, layer, dtype, agreed))
 
 
 def verify(
-    vectors: str | Path, outputs: str | Path, layer: str = "", conventions: Mapping[str, str] | None = None
+    vectors: str | Path,
+    outputs: str | Path,
+    layer: str = "",
+    conventions: Mapping[str, str] | None = None,
+    dtype: str = "",
 ) -> Report:
     """Compare outputs that another program wrote with what is expected: a safetensors file for each case.
 
-    The tolerance is that of the outputs' own dtype.  Cases without an output file are counted as absent.  Parameter
-    gradients are those of each backward alone unless ``grads='accumulate'`` is declared.
+    The tolerance is that of ``dtype``, the dtype the program computes in, whatever dtype its outputs are stored in; if
+    none is given, that of the outputs' own dtype.  Cases whose inputs are not exact in ``dtype`` (the float16 cases for
+    a float32 program) are left out.  Cases without an output file are counted as absent.  Parameter gradients are those
+    of each backward alone unless ``grads='accumulate'`` is declared.
 
     Parameters
     ----------
@@ -99,6 +112,8 @@ def verify(
         Only this layer's cases; all by default.
     conventions : mapping of str, optional
         What the layer declares.
+    dtype : str
+        The dtype that the program computes in; by default that of each output.
 
     Returns
     -------
@@ -113,24 +128,29 @@ def verify(
     ...     verify(VECTORS, empty, "group_norm").exit_code
     3
     """
+    if dtype and dtype not in DTYPES:
+        raise ValueError(f"verify: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     agreed = declared({"grads": "overwrite", **(conventions or {})})
     suite = open_suite(vectors)
     results: list[CaseResult] = []
     for entry in suite.entries if not layer else chosen(suite, layer):
+        if dtype and not Case(entry.id, entry.layer, entry.flag, entry.dtype, {}, ()).runs_in(dtype):
+            continue
         found = [path for path in (Path(outputs) / entry.file, Path(outputs) / Path(entry.file).name) if path.exists()]
         if not found:
             results.append(CaseResult(Case(entry.id, entry.layer, entry.flag, entry.dtype, {}, ()), "absent"))
             continue
         try:
             case = suite.case(entry)
-            results.append(verified(case, found[0], agreed))
+            results.append(verified(case, found[0], agreed, dtype))
         except VectorError as error:
             results.append(damaged(entry, error))
     lines = []
     for name in dict.fromkeys(result.case.layer for result in results):
-        for dtype in DTYPES:
-            usable = [r for r in results if r.case.layer == name and r.case.steps and _dtype_of(r.outputs) == dtype]
-            lines += [f"{name}: {line}" for line in diagnose(usable, name, dtype, agreed)]
+        for kind in [dtype] if dtype else DTYPES:
+            usable = [r for r in results if r.case.layer == name and r.case.steps]
+            usable = [r for r in usable if dtype or _dtype_of(r.outputs) == kind]
+            lines += [f"{name}: {line}" for line in diagnose(usable, name, kind, agreed)]
     present = [result for result in results if result.status != "absent"]
     return Report(f"{outputs}: {len(present)} of {len(results)} cases have outputs", results if present else [], lines)
 
@@ -142,13 +162,20 @@ def _dtype_of(outputs: Mapping[str, Array]) -> str:
     return ""
 
 
-def verified(case: Case, path: Path, conventions: Conventions) -> CaseResult:
-    """Judge one file of outputs."""
+def verified(case: Case, path: Path, conventions: Conventions, dtype: str) -> CaseResult:
+    """Judge one file of outputs; where a dtype is given, the outputs may be stored in another."""
     tensors, _ = read(path)
-    dtype = _dtype_of(tensors)
-    if dtype not in case.tol:
-        found = dtype or "no output of a known name"
+    stored = _dtype_of(tensors)
+    if not stored or not case.tol:
+        found = stored or "no output of a known name"
         raise VectorError(
             f"{path.name}: its outputs must be in {' or '.join(case.tol) or 'no dtype: it must raise'}, got {found}"
         )
-    return judge(case, tensors, dtype, conventions)
+    if not dtype and stored not in case.tol:
+        raise VectorError(
+            f"{path.name}: its outputs must be in {' or '.join(case.tol)}, got {stored}; if the program computes in "
+            f"another dtype than it writes, say so with --dtype"
+        )
+    if dtype:
+        tensors = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in tensors.items()}
+    return judge(case, tensors, dtype or stored, conventions)

@@ -51,6 +51,8 @@ def images(kind: str, key: str, shape: tuple[int, ...]) -> Array:
         x = 0.2 * noise + np.where(np.arange(n) == 1, 1.0, -1.0).reshape(n, 1, *tail)
     elif name == "ties":
         x = np.round(noise)
+    elif name == "many":
+        x = x - level + (0.7 * np.arange(c) % 4 - 2).reshape(level.shape)
     elif name == "split":
         x = 0.2 * noise + np.where(np.arange(c) % 2 == 0, 1.0, -1.0).reshape(1, c, *tail)
     return np.asarray(x)

@@ -66,6 +66,7 @@ class TensorResult:
             return [f"ok    {self.name}: worst {self.worst:.3g} of the tolerance"]
         if self.problem and not self.bad:
             return [f"WRONG {self.name}: {self.problem}"]
+        first = [f"WRONG {self.name}: {self.problem}"] if self.problem.startswith("dtype") else []
         at = "[" + ", ".join(map(str, self.index)) + "]"
         error = abs(self.got - self.want)
         relative = error / abs(self.want) if self.want else np.inf
@@ -76,10 +77,11 @@ class TensorResult:
         text.append(
             f"      abs {error:.3g}, rel {relative:.3g}, {self.ulp:.3g} ulp; {self.bad} of {self.size} elements are out"
         )
-        text += [f"      {line}" for line in ([self.problem] if self.problem else []) + self.patterns]
+        problem = [self.problem] if self.problem and not first else []
+        text += [f"      {line}" for line in problem + self.patterns]
         if self.follows:
             text.append(f"      follows from {self.follows}")
-        return text
+        return first + text
 
 
 def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> TensorResult:
@@ -90,7 +92,7 @@ def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> Tens
     name : what the tensor is called in the report
     got, want : arrays; where want is NaN or infinite, got must be the same
     tol : absolute tolerance, one number or one an element
-    dtype : the dtype got must have, or None
+    dtype : the dtype got must have, or None; values are compared whatever the dtype
 
     Examples
     --------
@@ -119,7 +121,6 @@ def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> Tens
         return result
     if dtype is not None and array.dtype != np.dtype(dtype):
         result.problem = f"dtype is {array.dtype}, want {np.dtype(dtype)}"
-        return result
     with np.errstate(all="ignore"):
         same = (wide == expected) | (np.isnan(wide) & np.isnan(expected))
         units = np.where(same, 0.0, np.abs(wide - expected) / np.where(allowed > 0, allowed, 5e-324))
@@ -132,7 +133,7 @@ def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> Tens
     result.bad = int((units > 1).sum())
     if result.bad:
         result.ulp = _ulps(array, index, result)
-        result.problem = _not_finite(wide, expected)
+        result.problem = ", ".join(text for text in (result.problem, _not_finite(wide, expected)) if text)
         result.patterns = [text for pattern in PATTERNS if (text := pattern(wide, expected, units > 1))]
     return result
 
@@ -165,7 +166,8 @@ def _constant(values: Array, what: str, trivial: float) -> str:
     if len(values) < 2:
         return ""
     middle = float(np.median(values))
-    if abs(middle - trivial) > 1e-6 and np.all(np.abs(values - middle) <= 1e-4 * abs(middle)):
+    distance = abs(middle - trivial)
+    if distance > 1e-4 and np.all(np.abs(values - middle) <= min(1e-2 * distance, 1e-4 * abs(middle))):
         return f"{what} is {middle:.6g} everywhere"
     return ""
 
@@ -179,14 +181,17 @@ def _ratio(got: Array, want: Array, bad: Array) -> str:
 
 def _shift(got: Array, want: Array, bad: Array) -> str:
     with np.errstate(all="ignore"):
-        return _constant((got - want)[bad], "got − want", 0.0)
+        scale = np.abs(want[np.isfinite(want)]).max(initial=0.0) or 1.0
+        shift = (got - want)[bad] / scale
+        found = _constant(shift, "", 0.0)
+        return f"got − want is {float(np.median(shift * scale)):.6g} everywhere" if found else ""
 
 
 def _transposed(got: Array, want: Array, bad: Array) -> str:
     if got.size < 3 or not np.isfinite(got).all():
         return ""
-    close = np.allclose(np.sort(got, axis=None), np.sort(want, axis=None), rtol=1e-4)
-    return "the right values in the wrong places" if close else ""
+    moved = np.abs(np.sort(got, axis=None) - np.sort(want, axis=None)).max()
+    return "the right values in the wrong places" if np.abs(got - want).max() > 1e3 * moved else ""
 
 
 def _missing(got: Array, want: Array, bad: Array) -> str:

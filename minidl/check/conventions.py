@@ -17,7 +17,16 @@ CHOICES = {
     "single_value": ("zero", "raises"),
     "grads": ("accumulate", "overwrite"),
     "shards": ("unsupported", "synchronised"),
+    "start": ("one", "zero"),
+    "backward": ("full", "training", "none"),
+    "outputs": ("same", "float64"),
+    "variance": ("two_pass", "one_pass"),
+    "reduction": ("mean", "sum"),
+    "count_include_pad": ("yes", "no"),
+    "ties": ("first", "last", "all"),
 }
+NUMBERS = ("eps", "momentum_value")  # "given", or the number a layer has built in
+SMALL_MEAN = 1e3  # an offset that a one-pass variance does not stand
 
 
 class NotSupportedError(Exception):
@@ -33,7 +42,8 @@ class Conventions:
     momentum : {"new", "old"}
         The weight of the new batch, or of the old statistics.
     running_var : {"unbiased", "biased", "second_moment"}
-        The last is E[x²], named running_mean_square.
+        The last is E[x²], named running_mean_square; a mode norm keeps it unless it declares ``biased``: then it keeps
+        a variance, named running_var.
     layout : {"NCHW", "NHWC"}
         Of x and dy as the adapter gets them.
     single_value : {"zero", "raises"}
@@ -42,6 +52,22 @@ class Conventions:
         Backward adds to the parameters' gradients, or overwrites them.
     shards : {"unsupported", "synchronised"}
         Whether forward and backward take a list of shards as one batch.
+    start : {"one", "zero"}
+        The running variance (or second moment) of a layer that has seen nothing.
+    backward : str
+        There is a backward pass, there is one after training alone, or there is none.
+    outputs : str
+        In the dtype of x, or always in float64.
+    variance : str
+        In two passes; or in one pass by design, so that cases of a large mean do not count.
+    reduction : {"mean", "sum"}
+        The loss is the mean over the batch, or the sum.
+    count_include_pad : str
+        Whether the mean of a window counts the border's zeros.
+    ties : str
+        Which of equal values of a window gets the gradient.
+    eps, momentum_value : str
+        "given", or the number that the layer has built in.
 
     Raises
     ------
@@ -60,6 +86,15 @@ class Conventions:
     single_value: str = "zero"
     grads: str = "accumulate"
     shards: str = "unsupported"
+    start: str = "one"
+    backward: str = "full"
+    outputs: str = "same"
+    variance: str = "two_pass"
+    reduction: str = "mean"
+    count_include_pad: str = "yes"
+    ties: str = "first"
+    eps: str = "given"
+    momentum_value: str = "given"
 
     def __post_init__(self) -> None:
         """Refuse a value that is not one of the choices."""
@@ -68,9 +103,28 @@ class Conventions:
                 raise ValueError(
                     f"Conventions: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
                 )
+        for name in NUMBERS:
+            value = getattr(self, name)
+            try:
+                usable = value == "given" or float(value) >= 0
+            except (TypeError, ValueError):
+                usable = False
+            if not usable:
+                raise ValueError(f'Conventions: {name} must be "given" or a number of at least 0, got {value!r}')
+
+    def excused(self, case: Case) -> str:
+        """Why a case does not count for a layer of these conventions, or nothing."""
+        if case.shards and self.shards == "unsupported":
+            return "shards are declared unsupported"
+        large = abs(case.offset) >= SMALL_MEAN or case.flag == "constant"
+        if self.variance == "one_pass" and large:
+            return "a one-pass variance is declared, which a large mean is not for"
+        if self.running_var == "biased" and case.layer == "mode_norm" and case.flag == "negative-variance":
+            return "a running variance is declared, which cannot be negative"
+        return ""
 
 
-def declared(given: Mapping[str, str] | Conventions | None) -> Conventions:
+def declared(given: Mapping[str, Any] | Conventions | None) -> Conventions:
     """Return the conventions that an adapter's attribute or the command line declares."""
     if isinstance(given, Conventions):
         return given
@@ -78,32 +132,100 @@ def declared(given: Mapping[str, str] | Conventions | None) -> Conventions:
     for name in given or {}:
         if name not in known:
             raise ValueError(f"Conventions: a convention must be one of {', '.join(sorted(known))}, got {name!r}")
-    return Conventions(**dict(given or {}))
+    return Conventions(**{name: str(value) for name, value in (given or {}).items()})
+
+
+def asked_options(case: Case, conventions: Conventions) -> dict[str, Any]:
+    """The options by which a plain layer computes what a layer of these conventions must answer."""
+    options = dict(case.options)
+    if "eps" in options and conventions.eps != "given":
+        options["eps"] = float(conventions.eps)
+    if "momentum" in options and conventions.momentum_value != "given":
+        number = float(conventions.momentum_value)
+        options["momentum"] = number if conventions.momentum == "new" else 1.0 - number
+    concerned = {
+        "running_var": ("batch_norm", "mode_norm"),
+        "start": ("batch_norm", "mode_norm"),
+        "reduction": ("softmax_cross_entropy",),
+        "count_include_pad": ("avg_pool2d",),
+        "ties": ("max_pool2d",),
+    }
+    for name, layers in concerned.items():
+        value = getattr(conventions, name)
+        moments = name == "running_var" and case.layer == "mode_norm" and value != "biased"
+        if case.layer in layers and value != CHOICES[name][0] and not moments:
+            options[name] = value
+    return options
+
+
+def asked(case: Case, conventions: Conventions) -> Case:
+    """The case as a plain layer must be asked it, to answer as a layer of these conventions must."""
+    inputs = dict(case.inputs)
+    steps = [step for step in case.steps if step != "reload"]
+    for t, step in enumerate(steps):
+        if conventions.backward == "none" or (conventions.backward == "training" and step == "eval"):
+            inputs.pop(f"in.dy.{t}", None)
+    if case.layer == "mode_norm" and conventions.running_var == "biased" and "state.0.running_mean_square" in inputs:
+        mean = inputs["state.0.running_mean"].astype(np.float64)
+        square = inputs.pop("state.0.running_mean_square")
+        inputs["state.0.running_var"] = np.maximum(square - mean * mean, 0).astype(square.dtype)
+    return replace(case, inputs=inputs, options=asked_options(case, conventions))
 
 
 def in_convention(case: Case, conventions: Conventions, dtype: str) -> Case:
     """The case as a layer of these conventions must answer it: other running statistics mean other expected values."""
-    if case.layer != "batch_norm" or conventions.running_var == "unbiased" or case.result == "error":
+    if case.result == "error":
         return case
+    wide = asked(case, conventions)
+    kept = {name: value for name, value in case.expected.items() if _runs_backward(name, wide)}
+    wide = replace(wide, expected=kept)
+    if wide.options == case.options and "state.0.running_var" not in wide.inputs.keys() - case.inputs.keys():
+        return wide
+    return _recomputed(wide, case, conventions, dtype)
+
+
+def _runs_backward(name: str, case: Case) -> bool:
+    prefix, _, rest = name.partition(".")
+    return prefix == "state" or not rest.startswith("d") or f"in.dy.{name.rpartition('.')[2]}" in case.inputs
+
+
+_KNOWN: dict[Any, Case] = {}
+
+
+def _recomputed(wide: Case, case: Case, conventions: Conventions, dtype: str) -> Case:
+    """Expected values and tolerances of other options, from the plain layer."""
+    key = (case.id, conventions, dtype, b"".join(value.tobytes() for value in case.inputs.values()))
+    if key in _KNOWN:
+        return replace(_KNOWN[key])
     from minidl.check.expected import exactly, tolerances
 
-    options = case.options | {"running_var": conventions.running_var}
-    wide = replace(case, options=options, inputs=dict(case.inputs))
     values = exactly(wide)
+    renamed = ("_square", "running_var")
     want = {
-        name: value.astype(np.float64) for name, value in values.items() if name in case.expected or "_square" in name
+        name: value.astype(np.float64)
+        for name, value in values.items()
+        if name in wide.expected or name.endswith(renamed)
     }
-    if "state.1.running_mean" not in case.expected:
+    if not any(name.startswith("state.1.") for name in case.expected):
         want = {name: value for name, value in want.items() if not name.startswith("state")}
-    kept = {key for key in want if key.startswith("out.") or key.endswith("running_mean")}
+    same = wide.options.keys() - case.options.keys() <= {"running_var"} and case.layer == "batch_norm"
+    same = same and all(wide.options[name] == value for name, value in case.options.items())
+    kept = {key for key in want if same and (key.startswith("out.") or key.endswith("running_mean"))}
+    kept &= wide.expected.keys()
     tol = tolerances(wide, dtype, {key: value for key, value in want.items() if key not in kept})
-    expected = {key: case.expected[key] if key in kept else value for key, value in want.items()}
-    return replace(case, expected=expected, tol={dtype: tol | {key: case.tol[dtype][key] for key in kept}})
+    expected = {key: wide.expected[key] if key in kept else value for key, value in want.items()}
+    tol |= {key: case.tol[dtype][key] for key in kept}
+    _KNOWN[key] = replace(wide, expected=expected, tol={dtype: tol})
+    return replace(_KNOWN[key])
 
 
 def adapted_inputs(case: Case, conventions: Conventions) -> tuple[dict[str, Array], dict[str, Any]]:
     """The inputs and options to hand to a layer of these conventions."""
-    inputs, options = dict(case.inputs), dict(case.options)
+    wide = asked(case, conventions)
+    inputs, options = dict(wide.inputs), dict(case.options)
+    for name in ("eps", "momentum"):
+        if name in options:
+            options[name] = wide.options[name]
     if conventions.momentum == "old" and "momentum" in options:
         options["momentum"] = 1.0 - options["momentum"]
     if conventions.running_var == "second_moment" and "state.0.running_var" in inputs:

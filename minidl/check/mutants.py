@@ -15,6 +15,7 @@ from minidl.check.api import run
 from minidl.check.conventions import declared
 from minidl.check.report import Report
 from minidl.check.runner import CaseResult, run_case
+from minidl.check.seeds import seeded
 from minidl.check.suite import Suite, open_suite
 from minidl.check.variants import Variant, variants_of
 
@@ -38,6 +39,7 @@ class Verdict:
 def kill(variant: Variant, suite: Suite, enough: int = 1 << 30) -> Verdict:
     """Run the cases on a variant, without a diagnosis, until ``enough`` have failed."""
     cases = [suite.case(entry) for entry in suite.entries if entry.layer == variant.layer]
+    cases += seeded(variant.layer, variant.dtype)
     agreed = declared(variant.conventions)
     results: list[CaseResult] = []
     for case in cases:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minidl.check.case import Array, Case
+from minidl.check.conventions import NotSupportedError
 
 
 class Adapter(Protocol):
@@ -29,6 +30,7 @@ class Adapter(Protocol):
         """Return the running statistics."""
 
 
+UNSUPPORTED = "backward not supported"
 Make = Callable[[str, dict[str, Any]], Adapter]
 
 
@@ -59,7 +61,11 @@ def play(make: Make, case: Case, place: Callable[[str, Array], Array]) -> Iterat
         x = place(f"in.x.{t}", case.inputs[f"in.x.{t}"])
         yield f"{prefix}.y.{t}", _join(adapter.forward(_cut(x, case), step == "train"))
         if f"in.dy.{t}" in case.inputs:
-            grads = adapter.backward(_cut(place(f"in.dy.{t}", case.inputs[f"in.dy.{t}"]), case))
+            try:
+                grads = adapter.backward(_cut(place(f"in.dy.{t}", case.inputs[f"in.dy.{t}"]), case))
+            except NotSupportedError as error:
+                yield f"{UNSUPPORTED}.{t}", error
+                grads = {}
             for name, value in grads.items():
                 yield f"{prefix}.{name}.{t}", _join(value)
         t += 1

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from minidl.check.runner import CaseResult
 
+ENOUGH = 0.5  # the share of the outputs that must have been compared for a grade
 EXIT_CONFORMS, EXIT_DEVIATES, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
+
+
+def unsupported(result: CaseResult) -> bool:
+    """Whether a case was declared by NotSupportedError, not by a convention."""
+    return result.message.startswith("not supported")
 
 
 @dataclass
@@ -41,18 +47,37 @@ class Report:
         return sum(result.status == status for result in self.results)
 
     @property
+    def coverage(self) -> float:
+        """The share of the expected outputs that were compared; cases without an output file, and those excused by a
+        declared convention, are left out.
+        """
+        judged = wanted = 0
+        for result in self.results:
+            if result.status != "absent" and not (result.status == "declared" and not unsupported(result)):
+                judged += result.judged
+                wanted += max(len(result.case.expected), result.judged, 1)
+        return judged / wanted if wanted else 0.0
+
+    @property
     def grade(self) -> str:
-        """``accurate``, ``conforms``, ``deviates`` or ``nothing ran``."""
+        """``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too
+        little ran`` or ``nothing ran``.
+        """
         if self.count("failed"):
             return "deviates"
-        if not self.count("passed"):
+        if not any(result.judged for result in self.results):
             return "nothing ran"
+        if self.coverage < ENOUGH:
+            return "too little ran"
+        if self.count("known"):
+            return "known failures"
         return "conforms" if any(result.worst_accurate > 1 for result in self.results) else "accurate"
 
     @property
     def exit_code(self) -> int:
         """0 conforms, 1 deviates, 3 nothing ran."""
-        return {"deviates": EXIT_DEVIATES, "nothing ran": EXIT_NOTHING}.get(self.grade, EXIT_CONFORMS)
+        nothing = {"nothing ran": EXIT_NOTHING, "too little ran": EXIT_NOTHING}
+        return {"deviates": EXIT_DEVIATES, **nothing}.get(self.grade, EXIT_CONFORMS)
 
     @property
     def worst(self) -> float:
@@ -84,7 +109,11 @@ class Report:
         lines += [f"Diagnosis: {line}" for line in self.diagnosis]
         counts = Counter(result.status for result in self.results)
         text = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "declared", "absent"))
-        lines.append(f"{len(self.results)} cases: {text}; worst {self.worst:.3g} of the tolerance; {self.grade}")
+        text += f", {counts['known']} known" if counts["known"] else ""
+        lines.append(
+            f"{len(self.results)} cases: {text}; worst {self.worst:.3g} of the tolerance; {self.grade}"
+            + (f", on {self.coverage:.0%} of the outputs" if self.results else "")
+        )
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -102,8 +131,8 @@ class Report:
             }
             for result in self.results
         ]
-        head = {"title": self.title, "grade": self.grade, "exit_code": self.exit_code, "diagnosis": self.diagnosis}
-        return json.dumps({**head, "cases": cases}, indent=1)
+        head = {"title": self.title, "grade": self.grade, "coverage": self.coverage, "exit_code": self.exit_code}
+        return json.dumps({**head, "diagnosis": self.diagnosis, "cases": cases}, indent=1)
 
     def __str__(self) -> str:
         """The report in words."""

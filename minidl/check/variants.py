@@ -8,6 +8,8 @@ from typing import Any
 
 from minidl.check.plain import plain_class
 from minidl.check.plain.base import Plain
+from minidl.check.plain.derived import Derived
+from minidl.check.program import Adapter
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Variant:
 
     ``name`` is short, ``says`` is the sentence of the diagnosis, ``patches`` are (old, new) texts in the plain layer's
     source. ``symptom`` marks bugs whose wrong digits are rounding noise: they are told by which cases fail, not by the
-    values. ``correct`` marks another right way to compute the same.
+    values. ``correct`` marks another right way to compute the same.  ``derived`` marks bugs that
+    show in gradients derived from the forward pass alone, such as what is detached.
     """
 
     layer: str
@@ -26,19 +29,24 @@ class Variant:
     dtype: str = "float32"
     symptom: bool = False
     correct: bool = False
+    derived: bool = False
     seen: tuple[str, ...] = ()
     declares: Mapping[str, str] = field(default_factory=dict)
 
-    def make(self, layer: str, options: dict[str, Any]) -> Plain:
-        """Build the changed layer, as an adapter is built."""
+    def plain(self, layer: str, options: dict[str, Any]) -> Plain:
+        """Build the changed layer with its backward pass as it is written."""
         return plain_class(self.layer, self.patches)(layer, options)
+
+    def make(self, layer: str, options: dict[str, Any]) -> Adapter:
+        """Build the changed layer, as an adapter is built."""
+        return Derived(self.plain(layer, options)) if self.derived else self.plain(layer, options)
 
     @property
     def conventions(self) -> Mapping[str, str]:
         """What the changed layer declares."""
         return {**Plain.conventions, **self.declares}
 
-    def __call__(self, layer: str, options: dict[str, Any]) -> Plain:
+    def __call__(self, layer: str, options: dict[str, Any]) -> Adapter:
         """Build the changed layer: a variant is an adapter."""
         return self.make(layer, options)
 
@@ -52,7 +60,8 @@ class Collection:
 
     def wrong(self, name: str, says: str, *patches: tuple[str, str], **extra: Any) -> None:
         """Add a known-wrong variant."""
-        self.variants.append(Variant(self.layer, name, says, patches, **extra))
+        derived = any("detach(" in new for _, new in patches) and "training uses" not in name
+        self.variants.append(Variant(self.layer, name, says, patches, derived=derived, **extra))
 
     def right(self, name: str, *patches: tuple[str, str], **extra: Any) -> None:
         """Add another correct way to compute the layer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minidl.check.variants import Collection, Variant
 from minidl.check.variants_batch_backward import backward, interface
+from minidl.check.variants_shared import BATCH, shared
 
 VAR = "var = mean(centred * centred, axes)"
 MU = "mu = mean(x, axes)"
@@ -32,6 +33,8 @@ def batch_norm() -> list[Variant]:
     table = Collection("batch_norm")
     statistics(table)
     state(table)
+    more_state(table)
+    shared(table, BATCH)
     backward(table)
     interface(table)
     correct(table)
@@ -180,7 +183,7 @@ def state(table: Collection) -> None:
     )
     table.wrong(
         "evaluation uses the batch",
-        "evaluation normalises by the statistics of the batch",
+        "evaluation normalises by the batch statistics, not by the running statistics",
         ("if training:\n            mu = mean", "if True:\n            mu = mean"),
         (UPDATE, f"training and {UPDATE}"),
     )
@@ -201,6 +204,126 @@ def state(table: Collection) -> None:
         "running_var starts at 0: evaluation before training divides by sqrt(eps)",
         ("zero, zero + 1", "zero, zero"),
     )
+
+
+def more_state(table: Collection) -> None:
+    """Further running statistics that go wrong, and evaluation."""
+    moved = "self.running_mean = (1 - lam) * old_mean + lam * mu"
+    spread = "self.running_var = (1 - lam) * old_var + lam * var"
+    table.wrong(
+        "running_var never updated", "training leaves running_var as it is", (spread, "self.running_var = old_var")
+    )
+    table.wrong(
+        "running_mean has the momentum swapped",
+        "momentum is taken as the weight of the OLD statistics for running_mean alone",
+        (moved, "self.running_mean = lam * old_mean + (1 - lam) * mu"),
+    )
+    table.wrong(
+        "running_var has the momentum swapped",
+        "momentum is taken as the weight of the OLD statistics for running_var alone",
+        (spread, "self.running_var = lam * old_var + (1 - lam) * var"),
+    )
+    table.wrong(
+        "running statistics are those of the last batch",
+        "the running statistics are those of the last batch: no average is kept",
+        (moved, "self.running_mean = mu"),
+        (spread, "self.running_var = var"),
+    )
+    table.wrong(
+        "running statistics do not decay",
+        "the batch's statistics are added to the running ones, which lack the factor 1 − momentum",
+        (moved, "self.running_mean = old_mean + lam * mu"),
+        (spread, "self.running_var = old_var + lam * var"),
+    )
+    table.wrong(
+        "running_var corrected by (n − 1)/n",
+        "running_var is multiplied by (n − 1)/n, where n/(n − 1) belongs",
+        ("var = var * n / max(n - 1, 1)", "var = var * max(n - 1, 1) / n"),
+    )
+    table.wrong(
+        "running_var corrected twice",
+        "running_var is multiplied by n/(n − 1) twice",
+        ("var = var * n / max(n - 1, 1)", "var = var * (n / max(n - 1, 1)) ** 2"),
+    )
+    table.wrong(
+        "running_var about the running mean",
+        "running_var is taken about the running mean, not about the batch's own",
+        (
+            UPDATE,
+            "self.update(mu.reshape(-1), mean((x - column(self.running_mean, x)) ** 2, axes).reshape(-1), x.size "
+            "// x.shape[1])",
+        ),
+    )
+    table.wrong(
+        "running_var holds the second moment",
+        "running_var holds the mean of x², not the variance",
+        (UPDATE, "self.update(mu.reshape(-1), mean(x * x, axes).reshape(-1), x.size // x.shape[1])"),
+    )
+    table.wrong(
+        "running_var is an inverse deviation",
+        "running_var is 1/sigma: the inverse standard deviation is averaged",
+        (spread, 'self.running_var = (1 - lam) * old_var + lam / sqrt(var + self.options["eps"])'),
+    )
+    table.wrong(
+        "cumulative average for momentum",
+        "the running statistics are a cumulative average: momentum is ignored",
+        ('lam = self.options["momentum"]', 'self.seen = getattr(self, "seen", 0) + 1\n        lam = 1 / self.seen'),
+    )
+    table.wrong(
+        "evaluation without eps",
+        "evaluation adds no eps to running_var",
+        (RSTD, "rstd = 1 / sqrt(var + eps) if training else 1 / sqrt(var)"),
+    )
+    table.wrong(
+        "evaluation with eps outside the root",
+        "evaluation adds eps outside the root",
+        (RSTD, "rstd = 1 / sqrt(var + eps) if training else 1 / (sqrt(var) + eps)"),
+    )
+    table.wrong(
+        "evaluation without the affine map",
+        "evaluation applies neither weight nor bias",
+        ("return weight * xhat + bias", "return weight * xhat + bias if training else xhat + 0 * (weight + bias)"),
+    )
+    table.wrong(
+        "evaluation mixes batch mean and running_var",
+        "evaluation takes the mean of the batch and the running variance",
+        (EVAL, "mu, var = mean(x, axes), column(self.running_var, x)"),
+    )
+    table.wrong(
+        "evaluation mixes running mean and batch variance",
+        "evaluation takes the running mean and the variance of the batch",
+        (EVAL, "mu = column(self.running_mean, x)\n            var = mean((x - mean(x, axes)) ** 2, axes)"),
+    )
+    table.wrong(
+        "training uses the running statistics",
+        "training normalises by the running statistics, not by those of the batch",
+        (
+            "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])",
+            "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])\n            mu, var = "
+            "column(detach(self.running_mean), x), column(detach(self.running_var), x)\n            centred = x - mu",
+        ),
+    )
+    table.wrong(
+        "evaluation ignores the running mean",
+        "evaluation does not subtract the running mean",
+        (EVAL, "mu, var = column(0 * self.running_mean, x), column(self.running_var, x)"),
+    )
+    table.wrong(
+        "statistics updated in evaluation alone",
+        "the running statistics are updated in evaluation and not in training: the modes are swapped",
+        (UPDATE, "pass"),
+        (
+            EVAL,
+            f"self.update(mean(x, axes).reshape(-1), mean(x * x, axes).reshape(-1) - mean(x, axes).reshape(-1) "
+            f"** 2, x.size // x.shape[1])\n            {EVAL}",
+        ),
+    )
+    for wrong in ("0.01", "0.9", "0.99"):
+        table.wrong(
+            f"momentum fixed at {wrong}",
+            f"momentum is {wrong} whatever it is set to",
+            ('lam = self.options["momentum"]', f"lam = {wrong}"),
+        )
 
 
 def correct(table: Collection) -> None:

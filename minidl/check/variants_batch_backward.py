@@ -13,12 +13,13 @@ def backward(table: Collection) -> None:
     """Wrong gradients: each term dropped, and the training formula in evaluation."""
     table.wrong(
         "dx without the mean of dy",
-        "dx lacks the term of the mean: − rstd mean(dxhat)",
+        "dx lacks the term of the mean, − rstd mean(dxhat): the mean is taken for a constant, as if it were detached",
         (DX, DX.replace("- mean(dxhat, axes) ", "")),
     )
     table.wrong(
         "dx without the xhat term",
-        "dx lacks the term of the variance: − rstd xhat mean(dxhat xhat)",
+        "dx lacks the term of the variance, − rstd xhat mean(dxhat xhat): the variance is taken for a constant, "
+        "as if it were detached",
         (DX, DX.replace(" - xhat * mean(dxhat * xhat, axes)", "")),
     )
     table.wrong(
@@ -58,6 +59,7 @@ def backward(table: Collection) -> None:
         "dweight is zero",
         ("dweight = total(dy * xhat, axes)", "dweight = 0 * total(dy * xhat, axes)"),
     )
+    affine_gradients(table, "dweight = total(dy * xhat, axes)", "dbias = total(dy, axes)", "xhat")
     table.wrong("dbias is a mean", "dbias is a mean where a sum belongs", ("dbias = total(dy", "dbias = mean(dy"))
     table.wrong("dbias is zero", "dbias is zero", ("dbias = total(dy, axes)", "dbias = 0 * total(dy, axes)"))
     seen = ("apache/mxnet#18209",)
@@ -76,6 +78,50 @@ def backward(table: Collection) -> None:
         "backward of the first forward",
         "backward belongs to the first forward pass, not to the last",
         ("self.kept = (", "self.kept = self.kept or ("),
+    )
+
+
+def affine_gradients(table: Collection, dweight: str, dbias: str, h: str) -> None:
+    """Wrong gradients of weight and bias."""
+    table.wrong(
+        "dweight of y",
+        "dweight is sum(dy y): y is used in place of xhat",
+        (dweight, f"dweight = total(dy * (weight * {h} + column(self.params['bias'], dy)), axes)"),
+    )
+    table.wrong(
+        "dweight averaged over the batch",
+        "dweight is a mean over the batch where a sum belongs",
+        (dweight, f"{dweight} / len(dy)"),
+    )
+    table.wrong(
+        "dbias averaged over the batch",
+        "dbias is a mean over the batch where a sum belongs",
+        (dbias, f"{dbias} / len(dy)"),
+    )
+    table.wrong(
+        "dbias with weight",
+        "dbias has weight as a factor: it sums the gradient of xhat",
+        (dbias, "dbias = total(dy * weight, axes)"),
+    )
+    table.wrong(
+        "dweight with weight",
+        "dweight has weight as a factor too many",
+        (dweight, f"dweight = total(dy * weight * {h}, axes)"),
+    )
+    table.wrong(
+        "dweight with the wrong sign", "dweight has the wrong sign", (dweight, f"dweight = -total(dy * {h}, axes)")
+    )
+    table.wrong("dbias with the wrong sign", "dbias has the wrong sign", (dbias, "dbias = -total(dy, axes)"))
+    table.wrong(
+        "dweight and dbias swapped",
+        "dweight and dbias are swapped",
+        (dweight, "dweight = total(dy, axes)"),
+        (dbias, f"dbias = total(dy * {h}, axes)"),
+    )
+    table.wrong(
+        "dx added up",
+        "dx is added to the dx of earlier backward passes: it is never reset",
+        ('return {"dx": dx', 'dx = self.sum = dx + getattr(self, "sum", 0)\n        return {"dx": dx'),
     )
 
 
@@ -116,6 +162,11 @@ def interface(table: Collection) -> None:
             'self.sums = [old + new.reshape(-1) for old, new in zip(getattr(self, "sums", [0, 0]), (dweight, '
             'dbias))]\n        return {"dx": dx, "dweight": self.sums[0], "dbias": self.sums[1]}',
         ),
+    )
+    table.wrong(
+        "NaN in running_var for a single value",
+        "running_var is NaN after a channel with one value, by n/(n − 1) with n − 1 = 0; y is right",
+        ("max(n - 1, 1)", "(n - 1)"),
     )
     table.wrong(
         "NaN for a single value",

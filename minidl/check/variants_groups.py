@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from minidl.check.variants import Collection, Variant
+from minidl.check.variants_batch_backward import affine_gradients
+from minidl.check.variants_shared import GROUP, shared
 
 MU = "mu = mean(split, 2)"
 VAR = "var = mean(centred * centred, 2)"
@@ -40,6 +42,7 @@ def layer_norm() -> list[Variant]:
     """Variants of layer normalization."""
     table = Collection("layer_norm")
     common(table, "one sample")
+    other_axes(table)
     table.wrong(
         "statistics over the batch",
         "statistics are taken over the batch too",
@@ -55,7 +58,7 @@ def layer_norm() -> list[Variant]:
             'if self.layer == "layer_norm":\n            return channels',
         ),
     )
-    position = "statistics are taken over the channels at each position, not over space"
+    position = "statistics are taken over the channels alone, at each position (pixel) apart, not over space"
     pixels = "split = x.reshape((shape[0], 1, shape[1], -1))"
     table.wrong(
         "statistics a position",
@@ -79,7 +82,21 @@ def group_norm() -> list[Variant]:
     """Variants of group normalization."""
     table = Collection("group_norm")
     common(table, "one group")
-    dealt = "channels are dealt out to the groups in turn (c mod G); a group is a run of neighbouring channels"
+    other_axes(table)
+    table.wrong(
+        "channels last without a transpose",
+        "x is reshaped as if its channels were the last axis (NHWC): groups mix pixels and channels, a transpose is "
+        "missing",
+        (
+            SPLIT,
+            "turned = np.moveaxis(x.reshape((shape[0], shape[1], -1)), 1, 2).reshape((shape[0], groups, -1))\n"
+            "        split = turned",
+        ),
+        (MERGE, "xhat = np.moveaxis((centred * rstd).reshape((shape[0], -1, shape[1])), 1, 2).reshape(shape)"),
+    )
+    dealt = (
+        "channels are dealt out to the groups in turn (c mod G), interleaved; a group is a run of neighbouring channels"
+    )
     table.wrong(
         "channels dealt out in turn",
         dealt,
@@ -102,7 +119,7 @@ def group_norm() -> list[Variant]:
     )
     table.wrong(
         "group size for number of groups",
-        "num_groups is taken for the number of channels in a group",
+        "num_groups is taken for the number of channels in a group: C / G groups of G channels",
         ('groups = int(self.options["num_groups"])', 'groups = max(channels // int(self.options["num_groups"]), 1)'),
     )
     silent = "channels that do not divide into the groups pass silently"
@@ -122,6 +139,47 @@ def group_norm() -> list[Variant]:
         (VAR, "var = mean(centred * centred, (0, 2))"),
     )
     return table.variants
+
+
+def other_axes(table: Collection) -> None:
+    """Statistics over other axes than a group's channels and pixels; the gradients are the derived ones."""
+    each = "split = x.reshape((shape[0], groups, shape[1] // groups, -1))"
+    table.wrong(
+        "rank taken for granted",
+        "the layer takes four axes for granted",
+        ("shape, groups = x.shape", "assert x.ndim == 4\n        shape, groups = x.shape"),
+    )
+    back = (
+        KEPT,
+        "rstd = rstd.reshape((len(rstd), groups, -1))[:, :, :1] + 0 * mean(x.reshape((shape[0], groups, -1)), "
+        "2)\n        " + KEPT,
+    )
+
+    def over(name: str, says: str, axes: str) -> None:
+        table.wrong(
+            name,
+            says,
+            (SPLIT, each),
+            (MU, f"mu = mean(split, {axes})"),
+            (VAR, f"var = mean(centred * centred, {axes})"),
+            back,
+        )
+
+    over(
+        "statistics of each pixel",
+        "statistics are taken over the channels at each pixel apart, not over the pixels",
+        "2",
+    )
+    over(
+        "statistics over the batch and the channels",
+        "statistics are taken over the batch and the channels at each pixel",
+        "(0, 2)",
+    )
+    table.wrong(
+        "reshaped without moving the axes back",
+        "xhat is reshaped from (N, H, W, C) to (N, C, H, W) without a transpose: values land in wrong places",
+        (MERGE, "xhat = np.moveaxis((centred * rstd).reshape((shape[0], shape[1], -1)), 1, 2).reshape(shape)"),
+    )
 
 
 def common(table: Collection, unit: str) -> None:
@@ -150,9 +208,15 @@ def common(table: Collection, unit: str) -> None:
         (SPLIT, SPLIT.replace("x.", "x.astype(np.float16).")),
         dtype="float16",
     )
-    table.wrong("dx without the mean of dy", "dx lacks the term of the mean", (DX, DX.replace("- mean(d, 2) ", "")))
     table.wrong(
-        "dx without the xhat term", "dx lacks the term of the variance", (DX, DX.replace(" - h * mean(d * h, 2)", ""))
+        "dx without the mean of dy",
+        "dx lacks the term of the mean: the mean is taken for a constant, as if it were detached",
+        (DX, DX.replace("- mean(d, 2) ", "")),
+    )
+    table.wrong(
+        "dx without the xhat term",
+        "dx lacks the term of the variance: the variance is taken for a constant, as if it were detached",
+        (DX, DX.replace(" - h * mean(d * h, 2)", "")),
     )
     table.wrong("dx without dy", "dx lacks its direct term", (DX, DX.replace("(d - mean", "(0 * d - mean")))
     table.wrong("dx without weight", "dx lacks the factor weight", ("d = (dy * weight)", "d = dy"))
@@ -167,10 +231,23 @@ def common(table: Collection, unit: str) -> None:
         ),
     )
     table.wrong(
+        "dweight is a mean",
+        "dweight is a mean where a sum belongs",
+        ("dweight = total(dy * xhat", "dweight = mean(dy * xhat"),
+    )
+    table.wrong(
+        "dweight of x",
+        "dweight is sum(dy x), without centring",
+        ("dweight = total(dy * xhat, axes)", "dweight = total(dy * self.x, axes)"),
+        ("shape, groups = x.shape", "self.x = x\n        shape, groups = x.shape"),
+    )
+    table.wrong(
         "dweight is zero",
         "dweight is zero",
         ("dweight = total(dy * xhat, axes)", "dweight = 0 * total(dy * xhat, axes)"),
     )
+    shared(table, GROUP)
+    affine_gradients(table, "dweight = total(dy * xhat, axes)", "dbias = total(dy, axes)", "xhat")
     table.wrong("dbias is a mean", "dbias is a mean where a sum belongs", ("dbias = total(dy", "dbias = mean(dy"))
     table.wrong("dbias is zero", "dbias is zero", ("dbias = total(dy, axes)", "dbias = 0 * total(dy, axes)"))
     layout = ("pytorch/pytorch#140913",)

@@ -14,11 +14,15 @@ def mode_backward(table: Collection) -> None:
             "dlogg = 0 * g * dg\n",
         ),
         "dgates of the moments": (
-            "the gates' gradient lacks the path through the moments mu_k and sigma_k",
+            "the gates' gradient lacks the path through the moments mu_k and sigma_k, as if they were detached there",
             "dlogg = dlogg + w * (dw - total(w * dw, 0))",
             "pass",
         ),
-        "dN_k": ("the gates' gradient lacks the path through N_k", "w * (dw - total(w * dw, 0))", "w * dw"),
+        "dN_k": (
+            "the gates' gradient lacks the path through N_k, as if N_k were detached",
+            "w * (dw - total(w * dw, 0))",
+            "w * dw",
+        ),
         "dgates of mu_k": (
             "the gates' gradient lacks the path through mu_k",
             " + total(dmu[..., 0] * m, 2)[:, :, 0]",

@@ -95,8 +95,13 @@ def mode_group_norm() -> list[Variant]:
         "gradients are overwritten where they are declared to add up; if you mean it, declare grads='overwrite'",
         declares={"grads": "accumulate"},
     )
+    more(table, weights, spread, soft, root)
     drops = {
-        "dC_nk": ("the gates' gradient lacks the path through C_nk", "w * (dw - total(w * dw, 1))", "w * dw"),
+        "dC_nk": (
+            "the gates' gradient lacks the path through C_nk, as if C_nk were detached",
+            "w * (dw - total(w * dw, 1))",
+            "w * dw",
+        ),
         "dgates of mu_k": ("the gates' gradient lacks the path through mu_k", " + dmu * m  # N C K", ""),
         "dgates of sigma_k": ("the gates' gradient lacks the path through sigma_k", "dvar[..., 0] * spread + ", ""),
         "softmax normaliser": ("the backward of the gates' softmax lacks − g sum(dg)", " - g * total(dlogg, 2)", ""),
@@ -144,3 +149,121 @@ def mode_group_norm() -> list[Variant]:
         (spread, "var = total(w * (mean((flat - m[..., None]) ** 2, 3)[..., 0] + (m - mu) * (m - mu)), 1)"),
     )
     return table.variants
+
+
+def more(table: Collection, weights: str, spread: str, soft: str, root: str) -> None:
+    """Further ways to go wrong."""
+
+    def gate(name: str, says: str, new: str, *rest: tuple[str, str]) -> None:
+        table.wrong(name, says, (soft, new), *rest)
+
+    gate(
+        "gates detached",
+        "the gates are detached from the graph: psi's weight and bias get no gradient, and dx lacks that path",
+        "z = detach(z)\n        g = softmax(z, 2)",
+    )
+    for name, factor in (("1/2", "0.5"), ("2", "2"), ("1/10", "0.1"), ("10", "10")):
+        says = f"the logits of the gates are multiplied by {name}: a temperature"
+        gate(f"temperature in the gates ({name})", says, f"z = z * {factor}\n        g = softmax(z, 2)")
+    gate(
+        "hard gates",
+        "the gates are those of the winner alone, not the softmax",
+        "g = np.asarray(z == largest(z, 2), float)",
+        (weights, "w = g / np.maximum(total(g, 1), 1e-30)"),
+    )
+    gate(
+        "sigmoid gates",
+        "the gates are sigmoids that do not sum to 1",
+        "g = 1 / (1 + exp(-z))",
+        (weights, "w = g / total(g, 1)"),
+    )
+    gate(
+        "softmax over the batch",
+        "the gates' softmax runs over the batch, not over the modes",
+        "g = softmax(z, 0)",
+        (weights, "w = g / total(g, 1)"),
+    )
+
+    def weight(name: str, says: str, new: str) -> None:
+        table.wrong(name, says, (weights, new))
+
+    weight(
+        "C_nk over the batch",
+        "the moments of a mode are divided by the gates summed over the batch",
+        "w = g / total(g, (0, 1)) * g.shape[0]",
+    )
+    weight(
+        "gates of the moments not normalised",
+        "the moments are sums weighted by the gates, not divided by C_nk",
+        "w = g",
+    )
+    weight(
+        "moments without gates",
+        "the gates do not weight the moments: all modes take those of all channels",
+        "w = 0 * g + 1 / g.shape[1]",
+    )
+    weight(
+        "gates squared in the moments", "the gates weight the moments by their squares", "w = g * g / total(g * g, 1)"
+    )
+    for value in ("1e-5", "1e-6", "1e-8"):
+        weight(f"eps in C_nk ({value})", f"an eps of {value} is added to C_nk", f"w = g / (total(g, 1) + {value})")
+    table.wrong(
+        "moments detached",
+        "the moments of the modes are detached: dx lacks the paths through mu_k and sigma_k",
+        (
+            root,
+            f"mu, var = detach(mu), detach(var)\n        d = flat[:, None, :, :].reshape(flat.shape) - mu[..., "
+            f"None]\n        {root}",
+        ),
+    )
+    eps = 'self.options["eps"]'
+    table.wrong(
+        "root missing", "y is divided by the variance, not by its root", (root, f"rstd = 1 / (var + {eps})[..., None]")
+    )
+    table.wrong(
+        "eps squared",
+        "the square of eps is added to the variance",
+        (root, f"rstd = 1 / sqrt(var + {eps} ** 2)[..., None]"),
+    )
+    table.wrong(
+        "eps as a floor",
+        "the root is taken of max(var, eps)",
+        (root, f"rstd = 1 / sqrt(np.maximum(var, {eps}))[..., None]"),
+    )
+    for value in ("1e-5",):
+        fixed = f"eps is fixed at {value}, whatever it is set to; if you mean it, declare eps={value}"
+        table.wrong(f"eps fixed at {value}", fixed, (root, f"rstd = 1 / sqrt(var + {value})[..., None]"))
+    y = "xhat = mean(d * rstd, 2)"
+    table.wrong(
+        "y weighted by K times the gates",
+        "y is weighted by K g_k / K, the gates, and divided by K",
+        (y, "xhat = mean(g[..., None] * d * rstd, 2)"),
+    )
+    table.wrong(
+        "mean not subtracted", "x is divided by sigma_k without its mean taken off", (y, "xhat = mean(flat * rstd, 2)")
+    )
+    table.wrong(
+        "y of the winner",
+        "y is that of the winning mode alone",
+        (y, "xhat = total(np.asarray(z == largest(z, 2), float)[..., None] * d * rstd, 2)"),
+    )
+    table.wrong(
+        "variance of each channel",
+        "the variance of a mode lacks the spread of its channels' means",
+        (spread, "var = total(w * mean((flat - m[..., None]) ** 2, 3)[..., 0], 1)"),
+    )
+    table.wrong(
+        "unbiased variance",
+        "the variance of a mode is multiplied by n/(n − 1): unbiased, n = C·P",
+        (spread, f"{spread} * (flat[0].size / max(flat[0].size - 1, 1))"),
+    )
+    table.wrong(
+        "gates see the largest value",
+        "the gates see the largest value over space, not the mean",
+        ("z = m * self", "z = flat.max(axis=3) * self"),
+    )
+    table.wrong(
+        "gates on the sum",
+        "the gates see the sum over space, not the mean",
+        ("z = m * self", "z = m * flat.shape[3] * self"),
+    )

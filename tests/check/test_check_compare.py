@@ -47,8 +47,17 @@ def test_patterns_are_recognised(got, words):
     assert words in said(got)
 
 
-def test_a_wrong_dtype_is_named_before_any_value():
-    assert said(WANT.astype(np.float32) + 1, dtype="float64") == "WRONG y: dtype is float32, want float64"
+def test_a_wrong_dtype_is_named_before_any_value_and_values_are_compared():
+    lines = said(WANT.astype(np.float32) + 1, dtype="float64").splitlines()
+    assert lines[0] == "WRONG y: dtype is float32, want float64"
+    assert lines[1].startswith("WRONG y[0, 0, 0]: got 2, want 1")
+    assert said(WANT.astype(np.float32), dtype="float64") == "WRONG y: dtype is float32, want float64"
+
+
+def test_errors_of_rounding_have_no_pattern():
+    grown = WANT * (1 + 1.5e-6)
+    assert "everywhere" not in said(grown)
+    assert "wrong places" not in said(WANT + 1e-5 * np.sin(np.arange(WANT.size)).reshape(WANT.shape))
 
 
 def test_nan_is_right_where_nan_is_wanted_and_wrong_elsewhere():

@@ -64,7 +64,7 @@ def misbehaving(what):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("raises", "raised RuntimeError: no kernel for this (after the start)"),
+        ("raises", "raised RuntimeError: no kernel for this (after the start, at test_check_run.py:"),
         ("shape", "WRONG out.y.0: shape is (3, 5, 7), want (3, 5, 4, 7)"),
         ("dtype", "WRONG out.y.0: dtype is float64, want float32"),
         ("nan", "1 NaN"),

@@ -34,12 +34,24 @@ MODULES = {
 
 
 @cache
+def plain_source(layer: str) -> str:
+    """The source of a layer's module."""
+    return inspect.getsource(importlib.import_module(f"minidl.check.plain.{MODULES[layer]}"))
+
+
+@cache
+def first_gradient(layer: str) -> int:
+    """Where the backward pass begins in a layer's source."""
+    return plain_source(layer).index("def gradients")
+
+
+@cache
 def plain_class(layer: str, patches: tuple[tuple[str, str], ...] = ()) -> Callable[[str, Any], Plain]:
     """Return the class of a layer, with each (old, new) text replaced in its source; old must occur exactly once."""
     module = importlib.import_module(f"minidl.check.plain.{MODULES[layer]}")
     if not patches:
         return cast(Callable[[str, Any], Plain], module.Layer)
-    source = inspect.getsource(module)
+    source = plain_source(layer)
     for old, new in patches:
         if source.count(old) != 1:
             raise ValueError(

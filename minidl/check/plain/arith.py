@@ -88,3 +88,13 @@ def work(x: Array) -> Array:
 def give(y: Array, like: Array) -> Array:
     """y in the dtype of the caller's array."""
     return y.astype(np.float16) if like.dtype == np.float16 else y
+
+
+def whole(x: Any) -> Any:
+    """x as an array, where it is a number."""
+    return x if hasattr(x, "parents") else np.asanyarray(x)
+
+
+def detach(x: Any) -> Any:
+    """x as a constant to its derivatives: it changes nothing but gradients that are derived from the forward pass."""
+    return x.value if hasattr(x, "parents") else x

@@ -13,6 +13,8 @@ class Layer(Plain):
         """A layer that has seen nothing has running mean 0 and running variance 1."""
         zero = 0 * self.params["weight"]
         self.running_mean, self.running_var = zero, zero + 1
+        if self.options.get("start") == "zero":
+            self.running_var = zero
 
     def saved(self) -> dict[str, Array]:
         """Return what a saved model holds, whatever the convention of state()."""

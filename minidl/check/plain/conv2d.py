@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from minidl.check.plain.arith import Array, total
+from minidl.check.plain.arith import Array, total, whole
 from minidl.check.plain.base import Plain
 from minidl.check.plain.windows import cropped, padded, pair, places
 
@@ -25,7 +23,8 @@ class Layer(Plain):
             y = term if y is None else y + term
         if "bias" in self.params:
             y = y + self.params["bias"].reshape(1, -1, 1, 1)
-        return np.asanyarray(y)
+        out: Array = whole(y)
+        return out
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """Backward pass."""

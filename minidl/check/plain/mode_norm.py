@@ -13,19 +13,27 @@ class Layer(Plain):
 
     running_mean: Array
     running_mean_square: Array
+    running_var: Array
 
     def start(self) -> None:
         """A layer that has seen nothing has first moment 0 and second moment 1: evaluation is the identity."""
         zero = 0 * self.params["gate.weight"]
         self.running_mean, self.running_mean_square = zero, zero + 1
+        if self.options.get("start") == "zero":
+            self.running_mean_square = zero
+        self.running_var = self.running_mean_square  # in place of it, where a variance is kept
 
     def state(self) -> dict[str, Array]:
-        """Return the running moments."""
+        """Return the running moments; the convention ``biased`` keeps a variance in place of E[x²]."""
+        if self.options.get("running_var") == "biased":
+            return {"running_mean": self.running_mean, "running_var": self.running_var}
         return {"running_mean": self.running_mean, "running_mean_square": self.running_mean_square}
 
-    def update(self, first: Array, second: Array) -> None:
+    def update(self, first: Array, second: Array, var: Array) -> None:
         """Move the running moments towards those of the batch (eq. 4)."""
         lam = self.options["momentum"]
+        if self.options.get("running_var") == "biased":
+            self.running_var = (1 - lam) * self.running_var + lam * var
         self.running_mean = (1 - lam) * self.running_mean + lam * first
         self.running_mean_square = (1 - lam) * self.running_mean_square + lam * second
 
@@ -46,12 +54,14 @@ class Layer(Plain):
             d = flat[:, None] - mu[..., None]  # N K C L
             var = total(w[:, :, None] * mean(d * d, 3)[..., 0], 0)  # 1 K C
             second = total(w[:, :, None] * mean(flat * flat, 2)[:, None, :, 0], 0)
-            self.update(mu[0], second[0])
+            self.update(mu[0], second[0], var[0])
         else:
             w = g
             mu = self.running_mean[None]
             d = flat[:, None] - mu[..., None]
             var = clamp(self.running_mean_square - self.running_mean * self.running_mean)[None]
+            if self.options.get("running_var") == "biased":
+                var = self.running_var[None]
         rstd = 1 / sqrt(var + self.options["eps"])
         xhat = d * rstd[..., None]
         weight, bias, _ = self.affine()

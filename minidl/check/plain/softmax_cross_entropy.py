@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.check.plain.arith import Array, exp, log_softmax
+from minidl.check.plain.arith import Array, exp, log_softmax, whole
 from minidl.check.plain.base import Plain
 
 
@@ -15,11 +15,13 @@ class Layer(Plain):
         """Forward pass."""
         logp = log_softmax(x, 1)
         chosen = np.arange(x.shape[1]) == np.asarray(self.params["labels"]).reshape(-1, 1)
-        self.kept = (logp, chosen)
-        return np.asanyarray(-np.where(chosen, logp, 0 * logp).sum() / x.shape[0])
+        count = 1 if self.options.get("reduction") == "sum" else x.shape[0]
+        self.kept = (logp, chosen, count)
+        y: Array = whole(-np.where(chosen, logp, 0 * x).sum() / count)
+        return y
 
     def gradients(self, dy: Array) -> dict[str, Array]:
         """Backward pass: dx = dy (softmax(x) − one-hot) / N."""
-        logp, chosen = self.kept
-        dx = dy * (exp(logp) - chosen) / logp.shape[0]
+        logp, chosen, count = self.kept
+        dx = dy * (exp(logp) - chosen) / count
         return {"dx": dx}

@@ -1,4 +1,4 @@
-"""The backward of a fully connected layer: for small layers BLAS alone, since all else costs as much as the products."""
+"""The backward of a fully connected layer: for small layers BLAS alone, as all else costs as much as the products."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _spread(vector: Any, builder: Any, value: Any) -> Any:
 
 @intrinsic
 def width(typing: Any, array: Any) -> Any:
-    """Return how many values of the array a vector holds, a constant: of a step that it knows, LLVM makes better loops."""
+    """Return how many values of the array a vector holds, a constant: LLVM makes better loops of a step it knows."""
     count = VectorType(array.dtype).lanes
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:

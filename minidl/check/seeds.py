@@ -1,0 +1,155 @@
+"""Larger and odd-sized cases that are made from seeds when they are run, not stored.
+
+Kernels have limits that small cases do not meet: a block of 128 values, a table of 64 channels, a tail that does not
+fill a vector.  Expected values are those of the plain layer in extended precision, tolerances follow the rule of the
+shipped vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minidl.check.case import Case
+from minidl.check.cases import Table
+from minidl.check.values import away_from_zero, uniform
+
+FINDS = {
+    "large": "a limit on the values that are reduced: a block, a tail, an index that overflows",
+    "many-channels": "a limit on the channels: a table or a tile of 8, 32, 64 or 128",
+    "odd-padding": "height and width that are mixed up",
+    "many-samples": "a limit on the samples",
+    "again": "what one pass leaves behind for the next",
+}
+LARGE: tuple[tuple[int, ...], ...] = ((3, 5, 11, 13), (7, 3, 19, 17), (2, 3, 37, 31))
+WIDE: tuple[tuple[int, ...], ...] = ((4, 70, 3), (3, 131, 2))
+
+
+def norms(table: Table, layer: str) -> None:
+    """Cases of a normalization."""
+    for shape in LARGE:
+        table.add(layer, "large", shape, "train eval", **groups(layer, 1))
+    for shape in WIDE:
+        table.add(
+            layer,
+            "many-channels",
+            shape,
+            "train eval",
+            "many",
+            **groups(layer, shape[1] // (10 if shape[1] == 70 else 1)),
+        )
+
+
+def groups(layer: str, number: int) -> dict[str, Any]:
+    """The options that a layer needs."""
+    if layer == "group_norm":
+        return {"num_groups": number}
+    return {"num_modes": 2} if layer.startswith("mode") else {}
+
+
+def convolutions(table: Table, layer: str) -> None:
+    """Cases of convolution."""
+    for flag, shape, out, kernel, stride, padding, steps in (
+        ("large", (1, 2, 17, 19), 3, [3, 3], [1, 1], [1, 1], "train"),
+        ("many-channels", (2, 9, 4, 5), 17, [3, 2], [1, 1], [1, 0], "train"),
+        ("many-channels", (1, 35, 3, 3), 5, [2, 2], [1, 1], [0, 0], "train"),
+        ("odd-padding", (2, 2, 4, 7), 3, [3, 2], [2, 1], [2, 1], "train"),
+        ("many-samples", (37, 2, 3, 4), 3, [2, 3], [1, 1], [0, 0], "train"),
+        ("again", (2, 2, 4, 5), 3, [2, 3], [1, 1], [0, 0], "train train train"),
+    ):
+        key = f"seeded conv2d {flag} {shape}"
+        params = {
+            "weight": away_from_zero(f"{key} weight", out, shape[1], *kernel),
+            "bias": away_from_zero(f"{key} bias", out),
+        }
+        options: dict[str, Any] = {
+            "in_channels": shape[1],
+            "out_channels": out,
+            "kernel_size": kernel,
+            "stride": stride,
+            "padding": padding,
+        }
+        table.add(layer, flag, shape, steps, params=params, bias=1, **options)
+
+
+def poolings(table: Table, layer: str) -> None:
+    """Cases of pooling."""
+    for flag, shape, kernel, stride, padding, steps in (
+        ("large", (1, 2, 17, 19), [3, 3], [2, 2], [1, 1], "train"),
+        ("many-channels", (2, 35, 5, 4), [2, 3], [1, 1], [0, 1], "train"),
+        ("odd-padding", (2, 2, 5, 7), [3, 2], [2, 1], [1, 0], "train"),
+        ("odd-padding", (2, 3, 4, 6), [2, 4], [1, 2], [0, 2], "train"),
+        ("many-samples", (37, 2, 3, 4), [2, 2], [1, 1], [0, 0], "train"),
+        ("again", (2, 3, 5, 6), [3, 3], [2, 2], [1, 1], "train- train"),
+    ):
+        table.add(
+            layer,
+            flag,
+            shape,
+            steps,
+            x="mean=-3" if flag == "odd-padding" else "normal",
+            kernel_size=kernel,
+            stride=stride,
+            padding=padding,
+        )
+
+
+def linears(table: Table, layer: str) -> None:
+    """Cases of the affine map."""
+    rows: tuple[tuple[str, int, int, int, dict[str, Any]], ...] = (
+        ("large", 7, 133, 5, {}),
+        ("many-channels", 3, 9, 70, {}),
+        ("many-samples", 65, 4, 3, {}),
+        ("again", 5, 4, 3, {"memory": "fortran", "steps": "train- train"}),
+        ("again", 4, 5, 3, {"memory": "strided", "steps": "train train"}),
+    )
+    for flag, n, into, out, more in rows:
+        key = f"seeded linear {flag} {n}"
+        params = {"weight": away_from_zero(f"{key} weight", out, into), "bias": away_from_zero(f"{key} bias", out)}
+        table.add(layer, flag, (n, into), params=params, in_features=into, out_features=out, bias=1, **more)
+
+
+def losses(table: Table, layer: str) -> None:
+    """Cases of the loss."""
+    rows: tuple[tuple[str, tuple[int, int], dict[str, Any]], ...] = (
+        ("many-samples", (67, 4), {}),
+        ("large", (3, 131), {}),
+        ("again", (4, 3), {"steps": "train- train"}),
+        ("again", (5, 4), {"x": "wide=20", "steps": "train train"}),
+    )
+    for flag, shape, more in rows:
+        labels = (shape[1] * uniform(f"seeded {layer} {flag} {shape}", shape[0])).astype(np.int64)
+        table.add(layer, flag, shape, params={"labels": labels}, **more)
+
+
+MAKERS: dict[str, Callable[[Table, str], None]] = {
+    "conv2d": convolutions,
+    "max_pool2d": poolings,
+    "avg_pool2d": poolings,
+    "linear": linears,
+    "softmax_cross_entropy": losses,
+}
+
+
+def definitions(layer: str) -> list[Case]:
+    """The cases of a layer, without expected values."""
+    table = Table()
+    MAKERS.get(layer, norms)(table, layer)
+    return [replace(case, id=case.id.replace(f"{layer}-", f"{layer}-seeded-", 1)) for case in table.cases]
+
+
+@cache
+def seeded(layer: str, dtype: str) -> tuple[Case, ...]:
+    """The cases of a layer with expected values, and with the tolerances of one dtype."""
+    from minidl.check.expected import exactly, tolerances
+
+    cases = []
+    for case in definitions(layer):
+        if case.runs_in(dtype):
+            values = {name: value.astype(np.float64) for name, value in exactly(case).items()}
+            cases.append(replace(case, expected=values, tol={dtype: tolerances(case, dtype, values)}))
+    return tuple(cases)
