@@ -575,7 +575,7 @@ lesson.check(
 #
 # - [`minidl/reference/conv.py`](../minidl/reference/conv.py): the loops.
 #   [`minidl/layers/conv.py`](../minidl/layers/conv.py): im2col and col2im as here, with stride and padding, on any
-#   array library. [`minidl/layers/mec.py`](../minidl/layers/mec.py): MEC in tiles that stay near the cache, spread
+#   array library. [`minidl/engines/numpy/mec.py`](../minidl/engines/numpy/mec.py): MEC in tiles that stay near the cache, spread
 #   over threads, with a backward that uses the same views; [docs/convolution.md](../docs/convolution.md) explains it
 #   slowly.
 # - `torch.nn.functional.unfold` and `fold` are im2col and col2im; `fold` adds overlapping values, as an adjoint must.
