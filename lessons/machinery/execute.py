@@ -45,14 +45,15 @@ class Run:
     passed: list[str] = field(default_factory=list)
 
 
-def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> Run:
-    """Execute the solved notebook of a source in a fresh kernel.
+def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP, *, with_solutions: bool = True) -> Run:
+    """Execute the solved notebook of a source, or the learner's, in a fresh kernel.
 
     Parameters
     ----------
     source : of the lesson
     seconds : of processor time that it may take
     give_up : seconds on the clock after which the run is stopped
+    with_solutions : whether the solutions are in it
 
     Notes
     -----
@@ -65,7 +66,7 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP) -> R
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    notebook = nbformat.reads(dumps(build(source, with_solutions=True)), as_version=4)
+    notebook = nbformat.reads(dumps(build(source, with_solutions)), as_version=4)
     nbformat.validate(notebook)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(BEFORE))
     notebook.cells.append(nbformat.v4.new_code_cell(AFTER))

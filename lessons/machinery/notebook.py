@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lessons.machinery.source import BEGIN, END, Cell, Source, blocks
+from lessons.machinery.source import BEGIN, END, FOLDED, Cell, Source, blocks
 
 Notebook = dict[str, Any]
 Shown = tuple[str, str, str]  # kind, tag, text
@@ -61,6 +61,8 @@ def build(source: Source, with_solutions: bool = False) -> Notebook:
             number += 1
         ids.add(name)
         cell: Notebook = {"cell_type": kind, "id": name, "metadata": {"tags": [tag]} if tag else {}}
+        if tag in FOLDED:
+            cell["metadata"]["jupyter"] = {"source_hidden": True}
         cell["source"] = text.splitlines(keepends=True)
         if kind == "code":
             cell |= {"execution_count": None, "outputs": []}

@@ -72,7 +72,7 @@ def said(error: Exception | None) -> str:
 
 def play_stub(source: Source) -> list[str]:
     """Play the learner's notebook: each check must say that it is the learner's turn, and nothing else may fail."""
-    from minidl.check.lesson import CheckFailed
+    from minidl.lesson import CheckFailed
 
     player, faults, failed = Player(), [], 0
     for kind, tag, text in shown(source, with_solutions=False):
@@ -115,7 +115,7 @@ def play_wrong(source: Source) -> list[str]:
 
 def refused(player: Player, answer: Cell, check: Cell, source: Source) -> list[str]:
     """Play a wrong answer and its check; return what is wrong with the check."""
-    from minidl.check.lesson import CheckFailed
+    from minidl.lesson import CheckFailed
 
     where = f"{source.path}:{answer.line}: "
     with player.trial(), warnings.catch_warnings():

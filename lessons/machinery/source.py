@@ -17,14 +17,15 @@ MARKER = re.compile(r'# %%(?P<markdown> \[markdown\])?(?: tags=\["(?P<tag>\w+)"\
 WRONG = re.compile(r"# check: (?P<check>.+)\n# says: (?P<says>.+)\n")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 START = """try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
     ) from None
 
 lesson = Lesson("{number}", checks={checks})"""
-TAGS = ("start", "check", "wrong")
+FOLDED = ("check", "figure")  # a check's cell holds its answer, a figure's is long: a click opens either
+TAGS = ("start", "wrong", *FOLDED)
 CELLS, LINES = range(15, 26), 250
 IMPORTS = {"numpy", "matplotlib", "minidl", *sys.stdlib_module_names}
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
@@ -178,11 +179,24 @@ def _checks(source: Source) -> None:
         line = cell.line + calls[0].lineno - 1
         if not name:
             raise source.fault(line, "lesson.check's first argument is the check's name, a string")
+        if _draws_from_elsewhere(_parse(source, cell)):
+            raise source.fault(
+                cell.line,
+                "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
+            )
         if name in names:
             raise source.fault(line, f'the check "{name}" is in line {names[name]} already; give it another name')
         names[name] = line
     if len(names) != source.checks:
         raise source.fault(7, f"the header declares {source.checks} checks, the lesson has {len(names)}")
+
+
+def _draws_from_elsewhere(tree: ast.Module) -> bool:
+    """Whether a cell uses the lesson's ``rng``, whose state depends on which cells ran."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "rng"]
+    own = any(isinstance(node.ctx, ast.Store) for node in names)
+    own |= any(isinstance(node, ast.arg) and node.arg == "rng" for node in ast.walk(tree))
+    return bool(names) and not own
 
 
 def _wrong(source: Source) -> None:
@@ -217,10 +231,11 @@ def _size(source: Source) -> None:
     shown = [cell for cell in source.cells if cell.tag not in ("start", "wrong")]
     if len(shown) not in CELLS:
         raise source.fault(1, f"a lesson has {CELLS[0]} to {CELLS[-1]} cells, got {len(shown)}")
-    code = [line.strip() for cell in shown if cell.kind == "code" for line in cell.text.split("\n")]
+    open_cells = [cell for cell in shown if cell.kind == "code" and cell.tag not in FOLDED]
+    code = [line.strip() for cell in open_cells for line in cell.text.split("\n")]
     lines = sum(bool(line) and not line.startswith("#") for line in code)
     if lines > LINES:
-        raise source.fault(1, f"a lesson has at most {LINES} lines of code, got {lines}")
+        raise source.fault(1, f"a lesson has at most {LINES} lines of code that stand open, got {lines}")
 
 
 def _done(source: Source) -> None:

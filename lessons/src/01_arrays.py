@@ -28,7 +28,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -213,7 +213,7 @@ lesson.check(
 # side? And what will it cost to add two arrays of *different* layout?
 
 
-# %%
+# %% tags=["figure"]
 def milliseconds(f, repeats=5):
     """Return the shortest of a few runs: the least disturbed by everything else the machine does."""
     f()

@@ -30,7 +30,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -294,7 +294,7 @@ lesson.check(
     },
 )
 
-# %%
+# %% tags=["figure"]
 # See it: a channel with M = 3 values is a point in space. Seen along (1, 1, 1), what is left is this plane.
 backward = lesson.yours(batch_norm_backward, reference.batch_norm_backward, "dx")
 plane = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])  # two unit vectors, orthogonal to (1, 1, 1)
@@ -451,7 +451,7 @@ lesson.check(
 # 400 random batches of each size. Before you look: each image has 1024 pixels, so even a batch of 2 has $M = 2048$
 # values. Is that a large sample?
 
-# %%
+# %% tags=["figure"]
 green = data.load_task("multitask", sample=True).train.images[:, 1].reshape(-1, 1024) / 255
 image_mean, image_var = green.mean(axis=1), green.var(axis=1)
 mine = int(np.argmax(image_var))  # one image, and of it the brightest pixel: always in the batch

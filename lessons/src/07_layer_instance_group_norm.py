@@ -26,7 +26,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -125,7 +125,7 @@ lesson.check(
     },
 )
 
-# %%
+# %% tags=["figure"]
 fig, axes = plt.subplots(1, 4, figsize=(11, 3), sharey=True, layout="constrained")
 for ax, (name, (groups, over_batch)) in zip(axes, NORMS.items(), strict=True):
     group = np.arange(C) // (C // groups)
@@ -441,7 +441,7 @@ lesson.check(
 # Four images from four data sets, normalised with the three colours as channels, in a batch of 64. A norm forgets the
 # mean and the spread of each of its sets. Which difference between these images is left to the network afterwards?
 
-# %%
+# %% tags=["figure"]
 normalized = lesson.yours(
     normalize,
     lambda x, groups, over_batch, *affine: (

@@ -25,7 +25,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -107,8 +107,9 @@ print(f"after BN: deviation of MNIST {mnist.std() / both.std():.2f}, of SVHN {sv
 # |---|---|---|---|---|
 # | shape | $(N, C)$ | $(K, C)$ | $(K,)$ | $(N, K)$ |
 #
-# Why the channel means, and not all $C\cdot P$ values? Then $\Psi$ is only $K(C+1)$ numbers, and the image's size does
-# not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
+# The paper defines $\Psi:\mathcal X\to\mathbb R^K$, an affine map of the whole $x$, followed by a softmax. That $\Psi$ looks at the
+# channel means, and not at all $C\cdot P$ values, is a choice of minidl: $\Psi$ is then only $K(C+1)$ numbers, and the image's
+# size does not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
 #
 # A softmax sees *differences* of logits only: adding $a$ to all logits of a sample multiplies numerator and denominator
 # by $e^a$. So subtract the largest logit first, and no exponential can overflow.
@@ -300,7 +301,7 @@ lesson.check(
 #
 # **Predict.** Which normalization is MN at $s = 0$? Which one as $s \to \infty$?
 
-# %%
+# %% tags=["figure"]
 forward = lesson.yours(mode_norm, reference.mode_norm, check="y")
 channel = both[:, None, None, None]  # (2300, 1, 1, 1): one channel, one value a sample
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
@@ -382,7 +383,8 @@ lesson.check(
 )
 
 # %% tags=["check"]
-row, order = rng.normal(size=C), np.array([2, 0, 1])
+own = np.random.default_rng(816)  # the check's own numbers
+row, order = own.normal(size=C), np.array([2, 0, 1])
 lesson.check(
     "another Psi",
     lambda: (
@@ -470,7 +472,8 @@ def mode_norm_eval(x, weight, bias, gate_weight, gate_bias, running_mean, runnin
 
 
 # %% tags=["check"]
-running = rng.normal(size=(K, C)), rng.uniform(2, 3, (K, C))
+own = np.random.default_rng(820)  # the check's own numbers
+running = own.normal(size=(K, C)), own.uniform(2, 3, (K, C))
 new_mean, new_square = reference.mode_norm_running(x, *psi, *running, 0.1)
 lesson.check(
     "running moments",
@@ -490,7 +493,8 @@ lesson.check(
 
 
 # %% tags=["check"]
-rounded = new_mean, np.where(rng.random((K, C)) < 0.2, new_mean**2 - 1e-3, new_square)  # some variances negative
+own = np.random.default_rng(821)  # the check's own numbers
+rounded = new_mean, np.where(own.random((K, C)) < 0.2, new_mean**2 - 1e-3, new_square)  # some variances negative
 lesson.check(
     "inference",
     lambda: {
@@ -520,7 +524,7 @@ lesson.check(
 # 2. MN of a single image, with $K = 3$. Every mode's only sample is that image. Which norm is that?
 # 3. A mode that nobody wants: its bias is $-1000$. What is $N_k$, and what becomes of $g_{nk}/N_k$?
 
-# %%
+# %% tags=["figure"]
 pixels = train.images[:, :1] / 255  # (4600, 1, 32, 32)
 layers = {
     "MN, K = 1": minidl.ModeNorm(1, num_modes=1, momentum=0.02, rng=rng, dtype="float64"),

@@ -30,7 +30,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -278,7 +278,7 @@ lesson.check(
 )
 
 
-# %%
+# %% tags=["figure"]
 # See it: 24 feature maps (a random convolution) of one image of each data set. psi's threshold is at 0: a = (s, −s).
 train = data.load_task("multitask", sample=True).train
 picked = [int(np.flatnonzero(train.source == i)[5]) for i in range(4)]
@@ -459,7 +459,7 @@ lesson.check("complex step", lambda: mode_group_norm_backward(dy, *args), comple
 # **Predict**: the channel means of a sample come closer and closer to each other, while the maps keep their contrast.
 # What does $y$ do in the two readings?
 
-# %%
+# %% tags=["figure"]
 layer = minidl.ModeGroupNorm(C, num_modes=2, rng=np.random.default_rng(1), dtype="float64")
 y_train = layer(x)
 y_eval = layer.eval()(x)

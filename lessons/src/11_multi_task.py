@@ -31,7 +31,7 @@
 
 # %% tags=["start"]
 try:
-    from minidl.check.lesson import Lesson
+    from minidl.lesson import Lesson
 except ImportError:
     raise ImportError(
         "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
@@ -293,7 +293,7 @@ lesson.check(
 # Let us test Student. Draw $n$ differences from a bell with true mean 0, compute the interval, see whether it contains
 # 0; a thousand times. A 95 % interval must, in 950 cases. **Predict** what 1.96 achieves with $n = 3$.
 
-# %%
+# %% tags=["figure"]
 rng = np.random.default_rng(11)
 of = lesson.yours(interval, package_interval, check="interval")
 seeds = [2, 3, 4, 5, 8, 16]
@@ -433,7 +433,7 @@ print(f"correlation of BN's and MN's errors over the seeds: {np.corrcoef(error['
 # it; the interval of the differences is right with or without correlation.
 
 
-# %%
+# %% tags=["figure"]
 def normal_guess(delta, s):
     return int(np.ceil(((1.96 + 0.84) * s / delta) ** 2)) + 2
 

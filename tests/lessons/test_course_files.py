@@ -38,3 +38,20 @@ def test_the_table_of_contents_says_what_the_lessons_say():
     ]
     hours = sum(row[3] for row in told) / 60
     assert f"about {round(hours)} hours" in README
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "lessons" / "README.md"], ids=lambda path: path.stem)
+def test_every_link_of_a_lesson_leads_to_a_file_below_the_folder_that_the_readmes_command_opens(path):
+    text = path.read_text(encoding="utf-8")
+    links = [link for link in LINK.findall(text) if not link.startswith("http") and "/" in link + "/"]
+    for link in links:
+        if path.suffix == ".py" and not link.startswith("../"):
+            continue  # a call in a code cell
+        target = (ROOT / "lessons" / link).resolve()
+        assert target.exists(), link
+        assert ROOT in target.parents, link
+    assert "--ServerApp.root_dir=. " in README
+    assert "--ServerApp.root_dir=. lessons/01_arrays.ipynb" in (ROOT / "README.md").read_text(encoding="utf-8")

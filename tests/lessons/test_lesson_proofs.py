@@ -133,6 +133,22 @@ def test_an_executed_lesson_is_clean(tmp_path):
     assert cells == 17
 
 
+def test_run_all_goes_through_a_notebook_in_which_nothing_is_written_and_ends_with_a_table(tmp_path):
+    nbformat = pytest.importorskip("nbformat", reason="pip install -e '.[lessons]'")
+    code = (
+        "import pathlib, sys; from lessons.machinery import execute, source;"
+        "r = execute.run(source.read(pathlib.Path(sys.argv[1])), with_solutions=False);"
+        "import nbformat; print(nbformat.writes(r.notebook))"
+    )
+    command = [sys.executable, "-c", code, str(tiny_lesson.lesson(tmp_path))]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    cells = [cell for cell in nbformat.reads(run.stdout, as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert "your turn: double is still to be written" in cells[3].outputs[0].text
+    assert cells[-1].outputs[0].text == "lesson 02: 0 of 2 checks passed.\n  not yet  double\n  not yet  square\n"
+
+
 def test_warnings_connections_stand_ins_and_checks_that_did_not_run_are_found(tmp_path):
     passed, faults, _ = execute(
         tmp_path,

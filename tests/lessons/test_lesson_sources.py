@@ -44,6 +44,7 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
         'the check "double" is in line 4',
     ),
     ('lesson.check("double",', 'print("double",', 'print("double",', "a check cell holds one lesson.check(...), got 0"),
+    ("own = np.random.default_rng(2)", "own = rng", "own = rng", "a check draws from a generator of its own"),
     ("rng = np", 'lesson.check("z", lambda: x, x, 1)\nrng = np', 'lesson.check("z"', "belongs in a cell with tags"),
     ("# check: double", "# check: dx", "# check: dx", 'no check is called "dx"; there are double, square'),
     ("# says: You squared it.\n", "", "# check: double", "a wrong answer begins with"),
@@ -54,13 +55,13 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
     ("    ### BEGIN SOLUTION\n    two", "### BEGIN SOLUTION\n    two", "### BEGIN", "indented as the body is"),
     ("    two = 2\n    return two * x\n    ### END SOLUTION", "    ### END SOLUTION", "    ### BEGIN", "in the body"),
     (
-        "dy = rng",
-        "def f():\n    ### BEGIN SOLUTION\n    y = 1\n    ### END SOLUTION\n\n\ndy = rng",
+        "dy = own",
+        "def f():\n    ### BEGIN SOLUTION\n    y = 1\n    ### END SOLUTION\n\n\ndy = own",
         "    ### BEGIN",
         "a check cell",
     ),
     ("# %% [markdown]\n# One.\n\n# %% [markdown]\n# Two.\n", "", "# ---", "got 14"),
-    ("rng = np", "y = 1\n" * 260 + "rng = np", "# ---", "at most 250 lines of code, got 2"),
+    ("rng = np", "y = 1\n" * 260 + "rng = np", "# ---", "at most 250 lines of code that stand open, got 2"),
     ("# %%\nlesson.done()", "# %%\nprint()", "print()", "the last code cell calls lesson.done()"),
 ]
 

@@ -1,4 +1,7 @@
-"""What a lesson's notebook talks to: checks that cannot pass by accident, and sentences where something goes wrong."""
+"""What a lesson's notebook talks to: checks that cannot pass by accident, and sentences where something goes wrong.
+
+In a notebook a check that does not pass says so and lets the cells below run; in a script it raises CheckFailed.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import numpy as np
 
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
+from minidl.lesson.hints import hint
+from minidl.lesson.inputs import Inputs
 
 Values = Mapping[str, Any]
 LESSONS = 14
@@ -54,7 +59,9 @@ class Lesson:
     >>> lesson.check("y", lambda: np.array([1.0, 2.0]), np.array([1.0, 2.0]), tol=1e-12)
     ok    y: worst 0 of the tolerance  (check 1 of 2)
     >>> lesson.done()
-    lesson 02: 1 of 2 checks passed. Still to come: 1 check that has not run.
+    lesson 02: 1 of 2 checks passed.
+      ok       y
+      not run  1 check
     """
 
     def __init__(self, number: str, checks: int) -> None:
@@ -92,7 +99,8 @@ class Lesson:
         Raises
         ------
         CheckFailed
-            If got raises an error, or gives something else than want.
+            Outside a notebook: if got raises an error, gives something else than want, or changes an array that it
+            was given. In a notebook the same text is printed, and the cells below run.
         LessonError
             If the check could not fail: zeros, or one of the wrong answers, would pass.
 
@@ -102,7 +110,7 @@ class Lesson:
         >>> lesson = Lesson("05", checks=1)
         >>> lesson.check("var", lambda: x.var(ddof=1), x.var(), 1e-12, {"You divided by N − 1.": lambda: x.var(ddof=1)})
         Traceback (most recent call last):
-        minidl.check.lesson.CheckFailed: var: not yet
+        minidl.lesson.CheckFailed: var: not yet
         WRONG var[]: got 7, want 4.66666667, 2.33e+12 × the tolerance 1e-12
               abs 2.33, rel 0.5, 2.63e+15 ulp; 1 of 1 elements are out
         You divided by N − 1.
@@ -114,20 +122,24 @@ class Lesson:
             raise LessonError(f"lesson {self.number}: the check {name!r} needs a callable, `lambda: ...`, as got")
         right = want() if callable(want) else want
         self._refuse_what_cannot_fail(name, right, tol)
+        inputs = Inputs(got)
+        given: Any = None
         try:
             given = got()
+            raised = None
         except Exception as error:
-            self.passed.pop(name, None)
-            self.failed.add(name)
-            raise CheckFailed(f"{name}: {_explain(error, getattr(got, '__globals__', None))}") from None
+            raised = _explain(error, getattr(got, "__globals__", None))
+        if changed := inputs.restore():
+            return self._fail(name, f"{name}: {_in_place(changed)}")
+        if raised is not None:
+            return self._fail(name, f"{name}: {raised}")
         results = _compare(name, given, right, tol)
         bad = [result for result in results if not result.passed]
         if bad:
-            self.passed.pop(name, None)
-            self.failed.add(name)
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if _same(name, given, mistake, tol)]
-            raise CheckFailed("\n".join([f"{name}: not yet", *lines, *diagnosis])) from None
+            lines += diagnosis or _hints(name, given, right, tol, bad)
+            return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
             if all(result.passed for result in _compare(name, mistake(), right, tol)):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
@@ -135,6 +147,14 @@ class Lesson:
         count = self.passed.setdefault(name, len(self.passed) + 1)
         worst = max(result.worst for result in results)
         print(f"ok    {name}: worst {worst:.3g} of the tolerance  (check {count} of {self.checks})")
+
+    def _fail(self, name: str, text: str) -> None:
+        """Note that a check has not passed and say it: in a notebook without stopping the cells below."""
+        self.passed.pop(name, None)
+        self.failed.add(name)
+        if _notebook() is None:
+            raise CheckFailed(text) from None
+        print(text)
 
     def yours(self, function: Callable[..., Any], otherwise: Callable[..., Any], check: str) -> Callable[..., Any]:
         """Return the learner's function if its check passed in this session, else minidl's own, and say so.
@@ -159,15 +179,13 @@ class Lesson:
         if len(self.passed) == self.checks:
             print(f"lesson {self.number}: all {self.checks} checks passed.")
             return
-        unseen = self.checks - len(self.passed) - len(self.failed)
-        missing = [f'"{name}"' for name in sorted(self.failed)]
-        missing += (
-            [f"{unseen} check{'s' * (unseen > 1)} that ha{'ve' if unseen > 1 else 's'} not run"] if unseen else []
-        )
-        print(
-            f"lesson {self.number}: {len(self.passed)} of {self.checks} checks passed. "
-            f"Still to come: {', '.join(missing)}."
-        )
+        print(f"lesson {self.number}: {len(self.passed)} of {self.checks} checks passed.")
+        for name in self.passed:
+            print(f"  ok       {name}")
+        for name in sorted(self.failed):
+            print(f"  not yet  {name}")
+        if unseen := self.checks - len(self.passed) - len(self.failed):
+            print(f"  not run  {unseen} check{'s' * (unseen > 1)}")
 
     def _refuse_what_cannot_fail(self, name: str, want: Any, tol: float | Mapping[str, float]) -> None:
         wanted = _named(name, want)
@@ -199,17 +217,57 @@ def _compare(name: str, got: Any, want: Any, tol: float | Mapping[str, float]) -
     for key, value in wanted.items():
         if key not in given:
             results.append(TensorResult(key, problem="is missing"))
-        elif given[key] is None or np.iscomplexobj(given[key]):
-            results.append(TensorResult(key, problem=f"is {_kind(given[key])}"))
+        elif kind := _wrong_kind(given[key]):
+            results.append(TensorResult(key, problem=f"is {kind}"))
         else:
             results.append(compare(key, given[key], value, _of(tol, key)))
     return results
 
 
+def _wrong_kind(value: Any) -> str:
+    """Say what a value is that no check can compare; "" for an array of real numbers or what becomes one."""
+    if value is None or isinstance(value, str | bytes | set | Mapping) or callable(value):
+        return f"{_kind(value)}, want an array of real numbers" if value is not None else _kind(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # arrays of several shapes in one tuple or list
+        return f"{type(value).__name__} of {len(value)} arrays of several shapes, want one array: which of them is it?"
+    if array.dtype.kind == "c":
+        return _kind(array)
+    if array.dtype.kind not in "fiub":
+        return f"{type(value).__name__} of {array.dtype} values, want an array of real numbers"
+    return ""
+
+
 def _kind(value: Any) -> str:
     if value is None:
         return "None: does your function end without `return`?"
-    return "complex, want real numbers" if np.iscomplexobj(value) else type(value).__name__
+    if isinstance(value, np.ndarray) and np.iscomplexobj(value):
+        return "complex, want real numbers"
+    if callable(value):
+        return f"a function, {getattr(value, '__name__', 'without a name')}: is it called, with ()?"
+    return type(value).__name__
+
+
+def _hints(name: str, got: Any, want: Any, tol: float | Mapping[str, float], bad: list[TensorResult]) -> list[str]:
+    """Return what the pattern of the first wrong array says, where one was given."""
+    given, wanted = _named(name, got), _named(name, want)
+    for result in bad:
+        if result.name in given and result.name in wanted and not _wrong_kind(given[result.name]):
+            if said := hint(given[result.name], wanted[result.name], _of(tol, result.name)):
+                return [said]
+            return []
+    return []
+
+
+def _in_place(names: list[str]) -> str:
+    """Say that an answer changed what it was given, and what to write instead."""
+    listed = ", ".join(names)
+    return (
+        f"your code changed {listed} in place: `x -= a`, `x[...] = a` and `out=x` write into the array that was "
+        "handed over, and every cell below would compute with it. Write `x = x - a`, or begin with `x = x.copy()`. "
+        f"minidl gave {listed} {'its' if len(names) == 1 else 'their'} values back."
+    )
 
 
 def _same(name: str, got: Any, mistake: Callable[[], Any], tol: float | Mapping[str, float]) -> bool:
@@ -244,11 +302,14 @@ def _innermost(error: Exception, home: dict[str, Any] | None) -> tuple[FrameType
     return ([pair for pair in frames if pair[0].f_globals is home] or frames)[-1]
 
 
+def _notebook() -> Any:
+    """Return IPython's shell, or None outside a notebook."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def _help_with_names() -> None:
     """In IPython, follow a NameError in any cell with a sentence about the order of the cells."""
-    if "IPython" not in sys.modules:
-        return
-    shell = sys.modules["IPython"].get_ipython()
+    shell = _notebook()
     if shell is None:
         return
     known: list[Any] = shell.events.callbacks["post_run_cell"]

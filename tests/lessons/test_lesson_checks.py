@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import minidl
+from minidl import lesson as lesson_module
 from minidl.check import compare as compare_function
-from minidl.check import lesson as lesson_module
 from minidl.check import runner, selftest
-from minidl.check.lesson import CheckFailed, Lesson, LessonError
 from minidl.check.suite import VECTORS
+from minidl.lesson import CheckFailed, Lesson, LessonError
 
 X = np.array([[1.0, 2.0, 4.0], [3.0, -5.0, 0.5]])
 
@@ -81,7 +81,11 @@ def test_a_wrong_dict_of_arrays_is_described_key_by_key(lesson):
         (lambda: (X, X), {"a": X, "b": X}, "is tuple; want a dict with the keys a, b"),
         (lambda: {"y": X}, X, "is dict; want one array"),
         (lambda: X.T, X, "shape is (3, 2), want (2, 3) (transposed)"),
-        (lambda: "nothing", X, "is str, want a NumPy array"),
+        (lambda: "nothing", X, "is str, want an array of real numbers"),
+        (lambda: {"a": (X, X[0]), "b": X}, {"a": X, "b": X}, "WRONG a: is tuple of 2 arrays of several shapes"),
+        (lambda: X.sum, X, "is a function, sum: is it called, with ()?"),
+        (lambda: X.astype(object), X, "is ndarray of object values, want an array of real numbers"),
+        (lambda: 3.0, X, "shape is (), want (2, 3)"),
     ],
 )
 def test_an_answer_of_the_wrong_kind_is_named(lesson, got, want, words):
@@ -180,14 +184,60 @@ def test_yours_is_the_learners_once_its_check_passed(lesson, capsys):
 
 def test_done_counts_and_names_what_is_missing(lesson, capsys):
     lesson.done()
-    assert capsys.readouterr().out == ("lesson 05: 0 of 2 checks passed. Still to come: 2 checks that have not run.\n")
+    assert capsys.readouterr().out == "lesson 05: 0 of 2 checks passed.\n  not run  2 checks\n"
     said(lesson, lambda: 2 * X)
     lesson.done()
-    assert 'Still to come: "y", 1 check that has not run.' in capsys.readouterr().out
+    assert capsys.readouterr().out == "lesson 05: 0 of 2 checks passed.\n  not yet  y\n  not run  1 check\n"
     lesson.check("y", lambda: X, X, 1e-9)
     lesson.check("z", lambda: X, X, 1e-9)
     lesson.done()
     assert capsys.readouterr().out.endswith("lesson 05: all 2 checks passed.\n")
+
+
+def test_an_answer_that_changes_its_input_is_refused_and_the_input_is_as_before(lesson):
+    x, pair = X.copy(), (X.copy(), X.copy())
+
+    def centred():
+        nonlocal x
+        x -= x.mean()
+        pair[1][0, 0] = np.nan
+        return x.copy()
+
+    text = said(lesson, centred, X - X.mean())
+    assert "your code changed x, pair[1] in place" in text
+    assert "Write `x = x - a`" in text
+    assert np.array_equal(x, X)
+    assert np.array_equal(pair[1], X)
+
+
+def test_an_error_after_a_change_in_place_leaves_the_input_as_before_too(lesson):
+    x = X.copy()
+
+    def spoil():
+        x[...] = 0
+        raise ValueError("off")
+
+    assert "changed x in place" in said(lesson, spoil)
+    assert np.array_equal(x, X)
+
+
+def test_a_mistake_that_nobody_listed_gets_what_its_pattern_says(lesson):
+    assert said(lesson, lambda: X * 3 / 2).endswith("Each of your values is 3/2 of the right one: " + LAST_OF_THREE)
+    listed = said(lesson, lambda: 2 * X, wrong={"You doubled it.": lambda: 2 * X})
+    assert listed.endswith("You doubled it.")
+
+
+LAST_OF_THREE = "look at what is divided by 3, or by 2."
+
+
+def test_in_a_notebook_a_check_that_fails_says_so_and_stops_nothing(monkeypatch, capsys):
+    shell = type("Shell", (), {"events": type("Events", (), {"callbacks": {"post_run_cell": []}})()})()
+    shell.events.register = lambda event, callback: None
+    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: shell)}))
+    lesson = Lesson("05", checks=2)
+    lesson.check("y", lambda: 2 * X, X, 1e-9)
+    assert capsys.readouterr().out.startswith("y: not yet\nWRONG y[1, 1]: got -10, want -5")
+    assert lesson.failed == {"y"}
 
 
 @pytest.mark.parametrize("number", ["15", "00", "5", 5, "five"])
@@ -277,7 +327,7 @@ def test_the_order_of_the_cells_is_explained_once_in_a_notebook(monkeypatch, cap
 
 def test_importing_a_lesson_needs_numpy_alone():
     code = (
-        "import sys; from minidl.check.lesson import Lesson; Lesson('01', checks=1);"
+        "import sys; from minidl.lesson import Lesson; Lesson('01', checks=1);"
         "heavy = {'torch', 'mpmath', 'scipy', 'pytest', 'safetensors', 'matplotlib', 'IPython'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

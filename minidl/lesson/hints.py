@@ -1,0 +1,259 @@
+"""What the pattern of a wrong answer says, in a sentence: a factor, a shift, an axis, a lost root, a lack of digits.
+
+`hint(got, want, tol)` looks at the two arrays alone. It names what they show and leaves the reason to the learner: of
+a lost factor it says the factor, of a missing term how the term varies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Pattern = Callable[[Array, Array, float], str]
+
+PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
+
+
+def hint(got: Any, want: Any, tol: float) -> str:
+    """Return a sentence about the difference, or "" where no pattern shows.
+
+    Parameters
+    ----------
+    got, want : array
+        Real numbers.
+    tol : float
+        What two values may differ by and count as equal.
+
+    Examples
+    --------
+    >>> hint(np.array([2.0, 6.0, -8.0]), np.array([1.0, 3.0, -4.0]), 1e-9)
+    'Each of your values is 2 times the right one.'
+    >>> hint(np.array([1.0, 9.0, 16.0]), np.array([1.0, 3.0, 4.0]), 1e-9)
+    'Your values are the squares of the right ones: is a root missing?'
+    """
+    got, want = np.asarray(got), np.asarray(want, float)
+    if got.dtype.kind not in "fiub":
+        return ""
+    single = got.dtype in (np.float32, np.float16)
+    got = got.astype(float)
+    if got.shape != want.shape:
+        return _shape(got, want, tol)
+    with np.errstate(all="ignore"):
+        for pattern in (_not_finite, _digits, _nothing, _scaled, _moved, _function, _places, _by_slice, _flat, _part):
+            if said := pattern(got, want, tol):
+                if pattern is _digits and single:
+                    return said + " Your result has a dtype of 32 bits or fewer; compute in float64 throughout."
+                return said
+    return ""
+
+
+def _same(a: Array, b: Any, tol: float) -> bool:
+    """Whether two arrays agree to the tolerance, or to rounding in what leads there."""
+    scale = max(float(np.abs(b).max(initial=0)), float(np.abs(a).max(initial=0)))
+    return bool(np.all(np.abs(a - b) <= max(tol, 1e-9 * scale)))
+
+
+def _shape(got: Array, want: Array, tol: float) -> str:
+    """Say what an answer of another shape is: a sum that is missing, or one too many."""
+    if got.size == want.size and _same(got.ravel(), want.ravel(), tol):
+        if sorted(n for n in got.shape if n > 1) == sorted(n for n in want.shape if n > 1):
+            return "The values are right; the shape differs by axes of length 1: look at keepdims, reshape or None."
+        return f"The values are right, in another shape: reshape them to {want.shape}."
+    if got.ndim == want.ndim and got.shape[::-1] == want.shape and _same(got.T, want, tol):
+        return "It is the transpose of what is right."
+    for operation in (np.sum, np.mean):
+        for over in _subsets(got.ndim):
+            reduced = operation(got, axis=over)
+            kept = operation(got, axis=over, keepdims=True)
+            if any(r.shape == want.shape and _same(r, want, tol) for r in (reduced, kept)):
+                listed = ", ".join(map(str, over))
+                return (
+                    f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
+                )
+    if got.ndim < want.ndim or got.size < want.size:
+        return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
+    return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
+
+
+def _subsets(ndim: int) -> list[tuple[int, ...]]:
+    """Return every non-empty choice of axes, the smallest first."""
+    if ndim > 5:
+        return []
+    found = [tuple(i for i in range(ndim) if bits >> i & 1) for bits in range(1, 1 << ndim)]
+    return sorted(found, key=len)
+
+
+def _not_finite(got: Array, want: Array, tol: float) -> str:
+    bad = ~np.isfinite(got) & np.isfinite(want)
+    if not bad.any():
+        return ""
+    if np.isnan(got[bad]).any():
+        return "There is NaN: 0 divided by 0, infinity minus infinity, or the root or logarithm of a negative number."
+    return "There is infinity: a division by zero, or exp of a large number."
+
+
+def _digits(got: Array, want: Array, tol: float) -> str:
+    """Say how many digits are right, where that is all that is wrong."""
+    scale = np.abs(want).max(initial=0)
+    error = np.abs(got - want).max(initial=0)
+    if not 0 < error <= PRECISE * scale:
+        return ""
+    digits = int(-np.log10(error / scale))
+    return (
+        f"It is right to about {digits} digits, and the check asks for more. Look for what costs digits: a small "
+        "constant that the formula does not have or that stands elsewhere, a divisor of N − 1 for a large N, a "
+        "difference of two large numbers, or float32."
+    )
+
+
+def _nothing(got: Array, want: Array, tol: float) -> str:
+    if got.size > 1 and not got.any():
+        return "It is zero everywhere: does the result ever get its values?"
+    return ""
+
+
+def _scaled(got: Array, want: Array, tol: float) -> str:
+    """Say the factor, and where it comes from, if it is one for all."""
+    if _same(got, -want, tol):
+        return "The sign is turned."
+    known = np.abs(want) > 1e-6 * np.abs(want).max(initial=0)
+    if known.sum() < min(2, want.size):
+        return ""
+    factor = float(np.median(got[known] / want[known]))
+    if not np.isfinite(factor) or factor == 0 or want.size < 2 or not _same(got, factor * want, tol):
+        return ""
+    for n in _counts(want.shape):
+        for value, words in ((n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"), (1 / n, f"1/{n}")):
+            if n > 2 and abs(factor - value) < 1e-9:
+                return (
+                    f"Each of your values is {words} of the right one: look at what is divided by {n}, or by {n - 1}."
+                )
+    turned = f", that is 1/{1 / factor:.6g}" if abs(factor) < 1 else ""
+    return f"Each of your values is {factor:.6g} times the right one{turned}."
+
+
+def _counts(shape: tuple[int, ...]) -> list[int]:
+    """Return what sums over this shape may have divided by: the lengths of axes, and products of them."""
+    return sorted({int(np.prod([shape[i] for i in over])) for over in _subsets(len(shape))})
+
+
+def _moved(got: Array, want: Array, tol: float) -> str:
+    """Say the shift, or the line, if it is one for all."""
+    if want.size < 3:
+        return ""
+    shift = float(np.median(got - want))
+    if shift and _same(got - want, shift, tol):
+        return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
+    a, b = np.polyfit(want.ravel(), got.ravel(), 1) if np.ptp(want) > 0 and np.isfinite(got).all() else (0.0, 0.0)
+    if abs(a) > 1e-9 and _same(got, a * want + b, tol):
+        return f"Your values are {a:.6g} times the right ones, {'plus' if b > 0 else 'minus'} {abs(b):.6g}."
+    return ""
+
+
+def _function(got: Array, want: Array, tol: float) -> str:
+    """Say which function turns right into wrong."""
+    functions: list[tuple[Array, str]] = [
+        (want**2, "Your values are the squares of the right ones: is a root missing?"),
+        (np.sqrt(want), "Your values are the roots of the right ones: is a root too many, or a square missing?"),
+        (1 / want, "Your values are one over the right ones: is it divided where it should be multiplied?"),
+        (1 / want**2, "Your values are one over the squares of the right ones."),
+        (np.abs(want), "Your values are the magnitudes of the right ones: the sign is lost."),
+        (np.exp(want), "Your values are exp of the right ones: is a logarithm missing?"),
+        (np.log(want), "Your values are the logarithms of the right ones: is an exp missing?"),
+        (np.maximum(want, 0), "Your values are the right ones with the negative ones set to zero."),
+        (want + 1, "Each of your values is the right one plus 1."),
+        (np.round(want), "Your values are the right ones, rounded to whole numbers: was an array of integers filled?"),
+        (np.trunc(want), "Your values are the right ones, cut to whole numbers: was an array of integers filled?"),
+    ]
+    if want.size < 2:
+        return ""
+    return next((said for value, said in functions if np.isfinite(value).all() and _same(got, value, tol)), "")
+
+
+def _places(got: Array, want: Array, tol: float) -> str:
+    """Say which axes are swapped or turned, if the values are right."""
+    if want.size < 3 or np.ptp(want) == 0:
+        return ""
+    if not _same(np.sort(got, axis=None), np.sort(want, axis=None), tol):
+        return ""
+    for i in range(want.ndim):
+        if _same(np.flip(got, i), want, tol):
+            return f"The values are right; they run backwards along axis {i}."
+        for j in range(i):
+            if got.shape[i] == got.shape[j] and _same(np.swapaxes(got, i, j), want, tol):
+                return f"The values are right; axes {j} and {i} are swapped."
+    return "The right values stand in the wrong places: an order of axes, a reshape or an index is turned."
+
+
+def _by_slice(got: Array, want: Array, tol: float) -> str:
+    """Say along which axis one factor or one term for each slice is wrong."""
+    if want.ndim < 2:
+        return ""
+    error = got - want
+    for axis in range(want.ndim):
+        others = tuple(i for i in range(want.ndim) if i != axis)
+        if all(want.shape[i] == 1 for i in others) or want.shape[axis] == want.size:
+            continue
+        middle = error.mean(axis=others, keepdims=True)
+        if _same(error, middle, tol):
+            return (
+                f"What is wrong is one number for each index of axis {axis}{_name(axis, want.ndim)}: a term that is "
+                "constant over the other axes (a mean, a bias) is missing, doubled, or taken over other axes."
+            )
+        square = (want * want).sum(axis=others, keepdims=True)
+        factor = (got * want).sum(axis=others, keepdims=True) / square
+        if (square > 0).all() and _same(got, factor * want, tol):
+            return (
+                f"Each index of axis {axis}{_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
+                "constant over the other axes (a weight, a standard deviation) is missing, doubled, or another's."
+            )
+    for axis in range(want.ndim):
+        if want.shape[axis] > 1 and _same(error, error.mean(axis=axis, keepdims=True), tol):
+            return (
+                f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: a term that is a sum or a "
+                "mean over that axis is missing or wrong."
+            )
+    return ""
+
+
+def _name(axis: int, ndim: int) -> str:
+    """Return what an axis of (N, C, ...) is called."""
+    return {0: " (samples)", 1: " (channels)"}.get(axis, "") if ndim == 4 else ""
+
+
+def _flat(got: Array, want: Array, tol: float) -> str:
+    """Say along which axis the answer does not vary, though it should."""
+    for axis in range(want.ndim):
+        if want.shape[axis] > 1 and not np.ptp(got, axis=axis).any() and np.ptp(want, axis=axis).any():
+            return (
+                f"Your values do not vary along axis {axis}, and they should: was something summed or broadcast there?"
+            )
+    return ""
+
+
+def _part(got: Array, want: Array, tol: float) -> str:
+    """Say which elements are right, or how large the missing part is."""
+    right = np.abs(got - want) <= tol
+    if want.size > 3 and right.sum() >= max(2, want.size // 8) and not right.all():
+        for where, words in ((want > 0, "positive"), (want < 0, "negative")):
+            if where.any() and not where.all() and np.array_equal(right, ~where):
+                return f"Only the values that should be {words} are wrong."
+        for axis in range(want.ndim):
+            wrong = np.unique(np.nonzero(~right)[axis])
+            if want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
+                return f"Only the border of axis {axis} is wrong: look at padding, or at where a loop begins and ends."
+        return f"{int(right.sum())} of {want.size} values are right: what sets the others apart?"
+    norm = np.linalg.norm(got) * np.linalg.norm(want)
+    alike = float((got * want).sum() / norm) if norm > 0 else 0.0
+    if want.size > 3 and alike > 0.5:
+        off = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+        return (
+            f"Most of it is there (cosine {alike:.3f}; the difference is {100 * off:.3g} % of the whole): look for a "
+            "term that is missing or too many, or for a factor that varies."
+        )
+    if want.size > 3 and alike < -0.5:
+        return f"It points the other way (cosine {alike:.3f}): look for a sign, then for a missing term."
+    return ""

@@ -1,0 +1,71 @@
+"""A wrong answer that nobody listed: the sentence about it says what its pattern says, and nothing that it does not."""
+
+import numpy as np
+import pytest
+
+from minidl.lesson.hints import hint
+
+RNG = np.random.default_rng(23)
+Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
+ROW = RNG.normal(1.0, 2.0, 7)
+SQUARE = RNG.normal(size=(4, 4))
+TOL = 1e-10
+
+CASES = [
+    ("a factor", Y, 2 * Y, "Each of your values is 2 times the right one."),
+    ("a lost factor", Y, Y / 2, "Each of your values is 0.5 times the right one, that is 1/2."),
+    (
+        "N − 1 for N",
+        ROW,
+        ROW * 7 / 6,
+        "Each of your values is 7/6 of the right one: look at what is divided by 7, or by 6.",
+    ),
+    ("a mean for a sum", ROW, ROW / 7, "1/7 of the right one"),
+    ("the sign", Y, -Y, "The sign is turned."),
+    ("a shift", Y, Y + 0.25, "Each of your values is the right one plus 0.25."),
+    ("a lost root", np.abs(Y), Y**2, "the squares of the right ones: is a root missing?"),
+    ("a root too many", np.abs(Y), np.sqrt(np.abs(Y)), "the roots of the right ones"),
+    ("divided, not multiplied", ROW, 1 / ROW, "one over the right ones"),
+    ("no logarithm", ROW, np.exp(ROW), "is a logarithm missing?"),
+    ("whole numbers", 10 * Y, np.trunc(10 * Y), "cut to whole numbers"),
+    ("swapped axes", SQUARE, SQUARE.T, "axes 0 and 1 are swapped"),
+    ("turned round", Y, Y[:, :, ::-1], "they run backwards along axis 2"),
+    ("another order", ROW, ROW[[1, 0, 3, 2, 6, 5, 4]], "The right values stand in the wrong places"),
+    ("a transpose", Y[0, 0], Y[0, 0].T, "It is the transpose of what is right."),
+    ("a flat shape", Y, Y.reshape(12, 35), "The values are right, in another shape: reshape them to (3, 4, 5, 7)."),
+    ("keepdims", ROW, ROW.reshape(1, 7, 1), "differs by axes of length 1"),
+    ("a sum that is missing", Y.sum((0, 2, 3)), Y, "its sum is taken over axis 0, 2, 3"),
+    ("a mean that is missing", Y.mean(1), Y, "its mean is taken over axis 1"),
+    ("one axis lost", Y, Y[0], "It has 140 values, not 420"),
+    ("a shift per channel", Y, Y + RNG.normal(size=(1, 4, 1, 1)), "one number for each index of axis 1 (channels)"),
+    ("a factor per channel", Y, Y * [[[[2.0]], [[3.0]], [[0.5]], [[7.0]]]], "has a wrong factor of its own"),
+    ("a term over the batch", Y, Y + RNG.normal(size=(1, 4, 5, 7)), "does not vary along axis 0 (samples)"),
+    ("a sum that broadcast", Y, np.broadcast_to(Y.mean(2, keepdims=True), Y.shape), "do not vary along axis 2"),
+    ("few digits", Y, Y.astype(np.float32), "compute in float64 throughout"),
+    ("an eps elsewhere", Y, Y * (1 + 1e-6 * Y), "right to about"),
+    ("NaN", Y, np.where(Y > 3, np.nan, Y), "0 divided by 0"),
+    ("infinity", Y, np.where(Y > 3, np.inf, Y), "a division by zero"),
+    ("zeros", Y, 0 * Y, "zero everywhere"),
+    ("a clipped half", Y, np.maximum(Y, 0), "negative ones set to zero"),
+    ("half of it", Y, np.where(Y < 0, 0.1 * Y, Y), "Only the values that should be negative are wrong."),
+    ("a border", Y, np.where(np.arange(7) % 6 == 0, Y + RNG.normal(size=Y.shape), Y), "Only the border of axis 3"),
+    ("a missing term", Y, Y + 0.3 * RNG.normal(size=Y.shape), "Most of it is there (cosine 0.9"),
+]
+
+
+@pytest.mark.parametrize(("want", "got", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_pattern_is_said(want, got, words):
+    assert words in hint(got, want, TOL)
+
+
+@pytest.mark.parametrize("tol", [1e-12, 1e-6])
+def test_values_without_a_pattern_get_no_sentence(tol):
+    other = np.random.default_rng(5).normal(size=Y.shape)
+    assert hint(other, Y, tol) == ""
+
+
+@pytest.mark.parametrize("want", [np.array(3.0), np.array([3.0]), np.array([2.0, -1.0])])
+def test_a_few_numbers_claim_no_pattern_that_they_cannot_show(want):
+    said = hint(want + np.linspace(0.3, 0.7, want.size).reshape(want.shape), want, TOL)
+    assert "each index" not in said
+    assert "cosine" not in said
