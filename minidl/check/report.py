@@ -48,8 +48,9 @@ class Report:
 
     @property
     def coverage(self) -> float:
-        """The share of the expected outputs that were compared; cases without an output file, and those excused by a
-        declared convention, are left out.
+        """The share of the expected outputs that were compared.
+
+        Cases without an output file, and those excused by a declared convention, are left out.
         """
         judged = wanted = 0
         for result in self.results:
@@ -60,8 +61,10 @@ class Report:
 
     @property
     def grade(self) -> str:
-        """``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too
-        little ran`` or ``nothing ran``.
+        """The verdict in two words.
+
+        ``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too little ran`` or
+        ``nothing ran``.
         """
         if self.count("failed"):
             return "deviates"

@@ -109,7 +109,12 @@ class Layer:
     def keep(self, *values: Any, of: Array = None) -> None:
         """Keep the values for backward, with the mode this forward ran in.
 
-        `of` is an array of somebody else's that they depend on: backward is an error once it was written to.
+        Parameters
+        ----------
+        *values : Any
+            What backward needs.
+        of : array, optional
+            An array of somebody else's that they depend on: backward is an error once it was written to.
         """
         self._kept = (self.training, values, None if of is None else Unchanged(of))
 
