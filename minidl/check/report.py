@@ -63,8 +63,8 @@ class Report:
     def grade(self) -> str:
         """The verdict in two words.
 
-        ``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too little ran`` or
-        ``nothing ran``.
+        ``accurate``, ``conforms``, ``known failures`` (of a baseline, and no others), ``deviates``, ``too little ran``,
+        or ``nothing ran``.
         """
         if self.count("failed"):
             return "deviates"
