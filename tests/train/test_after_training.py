@@ -158,6 +158,19 @@ def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folde
         minidl.load(out)
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("mean", [0.5, 0.5]), ("std", [0.2, 0.0, 0.2]), ("class_names", []), ("shape", [3, 32]), ("fit", "stretch")],
+)
+def test_a_record_that_is_damaged_gets_one_line(run, part, value):
+    out, _ = run
+    record = json.loads((out / "config.json").read_text())
+    record["input"][part] = value
+    (out / "config.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="run: its record is damaged: it does not say what the network takes; train it"):
+        minidl.load(out)
+
+
 OWN = """
 from minidl import BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential
 
