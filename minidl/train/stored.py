@@ -79,9 +79,9 @@ def find(where: Path) -> Stored:
 def _stored(
     where: Path, run: Path | None, file: Path, record: dict[str, Any], tensors: dict[str, np.ndarray], meta: Any
 ) -> Stored:
-    if "input" not in record:
+    if isinstance(record, dict) and isinstance(record.get("config"), dict) and "input" not in record:
         record = {**record, "input": _input_of_older_run(where, record)}
-    if not (isinstance(record.get("config"), dict) and _is_input(record["input"])):
+    if not _is_record(record):
         raise RunError(f"{where}: its record is damaged: it does not say what the network takes; train it anew")
     return Stored(where, run, file, record, tensors, int(meta["step"]))
 
@@ -99,6 +99,15 @@ def _input_of_older_run(where: Path, record: dict[str, Any]) -> dict[str, Any]:
         return build.describe_input(task, build.make_loaders(config, task, np.random.default_rng(0))[0])
     except (DataError, ConfigError) as error:
         raise RunError(f"{where}: an earlier version trained it, and its data is needed once more ({error})") from error
+
+
+def _is_record(record: Any) -> bool:
+    """Whether all that `minidl.load` uses of a record is there."""
+    try:
+        named = [facts["name"] + (facts["sha256"] or "") for facts in record.get("code", {}).values()]
+        return isinstance(record["config"], dict) and _is_input(record["input"]) and all(map(str, named))
+    except (TypeError, KeyError, AttributeError):
+        return False
 
 
 def _is_input(about: Any) -> bool:

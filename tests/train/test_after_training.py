@@ -159,6 +159,18 @@ def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folde
 
 
 @pytest.mark.parametrize(
+    "record", [5, {}, {"config": 3}, {"config": {}, "input": []}, {"code": 3}, {"code": {"norm": 1}}]
+)
+def test_a_checkpoint_alone_whose_record_is_anything_else_gets_one_line(run, tmp_path, record):
+    tensors, meta = checkpoint.load(checkpoint.list_steps(run[0] / "checkpoints")[-1])
+    if isinstance(record, dict) and "code" in record:
+        record = {**meta["run"], **record}
+    path = checkpoint.save(tmp_path / "alone", meta["step"], tensors, {**meta, "run": record})
+    with pytest.raises(RunError, match="its record is damaged: it does not say what the network takes; train it anew"):
+        minidl.load(path)
+
+
+@pytest.mark.parametrize(
     ("part", "value"),
     [("mean", [0.5, 0.5]), ("std", [0.2, 0.0, 0.2]), ("class_names", []), ("shape", [3, 32]), ("fit", "stretch")],
 )
