@@ -231,8 +231,10 @@ def load(
     record = found.record
     try:
         config = Config.from_json(record["config"])
-    except ConfigError as error:
-        raise RunError(f"{path}: its configuration cannot be used ({error})") from error
+    except (ConfigError, TypeError) as error:
+        raise RunError(
+            f"{path}: its configuration cannot be used ({error}); was it written by another version?"
+        ) from error
     config = replace(config, backend=resolve(backend), device=None)
     about = record["input"]
     maker = model if model is not None else _own_network(found.where, record, config)

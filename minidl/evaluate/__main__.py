@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands
 from ..command_line import Parser, complain, say
@@ -31,6 +32,7 @@ cannot be used.
 _complain = partial(complain, "minidl.evaluate")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = _make_parser().parse_args(argv)
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(1, error)
     except (DataError, CheckpointError) as error:
         return _complain(4, error)
+    except MemoryError:
+        return _complain(1, "the memory does not suffice; close other programs, or take fewer images")
     except KeyboardInterrupt:
         return _complain(130, "interrupted; nothing was written")
     except OSError as error:
@@ -128,7 +132,7 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
         files["confusion.png"] = draw(confusion, title)
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        say(f"minidl: the picture could not be drawn ({what}); the numbers are whole", sys.stderr)
+        log.warn("minidl.evaluate", f"the picture could not be drawn ({what}); the numbers are whole")
     for name, content in files.items():
         write_atomic(out / name, content)
     return list(files)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError
 from ..command_line import Parser, complain, say
@@ -29,6 +30,7 @@ the images, cannot be read (the others are answered).
 _complain = partial(complain, "minidl.predict")
 
 
+@log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = _make_parser().parse_args(argv)
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(1, error)
     except (DataError, CheckpointError) as error:
         return _complain(4, error)
+    except MemoryError:
+        return _complain(1, "the memory does not suffice; close other programs, or take fewer images")
     except KeyboardInterrupt:
         return _complain(130, "interrupted")
 

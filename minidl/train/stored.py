@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import log
+from ..data.fit import FITS
 from . import checkpoint
 from .record import RunError, read_config
 
@@ -61,7 +63,7 @@ def find(where: Path) -> Stored:
             except checkpoint.CheckpointError as error:
                 if path == steps[0]:
                     raise
-                print(f"minidl: {error}", file=sys.stderr)
+                log.warn("minidl", str(error))
         raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
     if not where.exists():
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
@@ -77,8 +79,10 @@ def find(where: Path) -> Stored:
 def _stored(
     where: Path, run: Path | None, file: Path, record: dict[str, Any], tensors: dict[str, np.ndarray], meta: Any
 ) -> Stored:
-    if "input" not in record:
+    if isinstance(record, dict) and isinstance(record.get("config"), dict) and "input" not in record:
         record = {**record, "input": _input_of_older_run(where, record)}
+    if not _is_record(record):
+        raise RunError(f"{where}: its record is damaged: it does not say what the network takes; train it anew")
     return Stored(where, run, file, record, tensors, int(meta["step"]))
 
 
@@ -95,6 +99,33 @@ def _input_of_older_run(where: Path, record: dict[str, Any]) -> dict[str, Any]:
         return build.describe_input(task, build.make_loaders(config, task, np.random.default_rng(0))[0])
     except (DataError, ConfigError) as error:
         raise RunError(f"{where}: an earlier version trained it, and its data is needed once more ({error})") from error
+
+
+def _is_record(record: Any) -> bool:
+    """Whether all that `minidl.load` uses of a record is there."""
+    try:
+        named = [facts["name"] + (facts["sha256"] or "") for facts in record.get("code", {}).values()]
+        return isinstance(record["config"], dict) and _is_input(record["input"]) and all(map(str, named))
+    except (TypeError, KeyError, AttributeError):
+        return False
+
+
+def _is_input(about: Any) -> bool:
+    """Whether this is what `build.describe_input` returns."""
+    try:
+        numbers = [float(number) for name in ("mean", "std") for number in about[name]]
+        return bool(
+            all(isinstance(name, str) for name in about["class_names"])
+            and len(about["class_names"]) > 0
+            and len(about["shape"]) == 3
+            and all(isinstance(side, int) and 0 < side < 2**16 for side in about["shape"])
+            and len(numbers) == 2 * about["shape"][0]
+            and all(math.isfinite(number) for number in numbers)
+            and min(numbers[len(numbers) // 2 :]) > 0
+            and about["fit"] in FITS
+        )
+    except (TypeError, ValueError, KeyError):
+        return False
 
 
 def under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

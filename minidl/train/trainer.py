@@ -223,7 +223,7 @@ class Trainer:
         if meta.get("identity_sha256") not in stages.digests(content):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
         try:
-            restore.check(tensors, meta, self._tensors(), len(self._loader), self.total)
+            restore.check(tensors, meta, self._tensors(), len(self._loader), int(content["plan"]["updates"]))
             self.model.load_state(under(tensors, "model."))
             self.optimiser.load_state(under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])

@@ -158,6 +158,31 @@ def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folde
         minidl.load(out)
 
 
+@pytest.mark.parametrize(
+    "record", [5, {}, {"config": 3}, {"config": {}, "input": []}, {"code": 3}, {"code": {"norm": 1}}]
+)
+def test_a_checkpoint_alone_whose_record_is_anything_else_gets_one_line(run, tmp_path, record):
+    tensors, meta = checkpoint.load(checkpoint.list_steps(run[0] / "checkpoints")[-1])
+    if isinstance(record, dict) and "code" in record:
+        record = {**meta["run"], **record}
+    path = checkpoint.save(tmp_path / "alone", meta["step"], tensors, {**meta, "run": record})
+    with pytest.raises(RunError, match="its record is damaged: it does not say what the network takes; train it anew"):
+        minidl.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("mean", [0.5, 0.5]), ("std", [0.2, 0.0, 0.2]), ("class_names", []), ("shape", [3, 32]), ("fit", "stretch")],
+)
+def test_a_record_that_is_damaged_gets_one_line(run, part, value):
+    out, _ = run
+    record = json.loads((out / "config.json").read_text())
+    record["input"][part] = value
+    (out / "config.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="run: its record is damaged: it does not say what the network takes; train it"):
+        minidl.load(out)
+
+
 OWN = """
 from minidl import BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential
 
