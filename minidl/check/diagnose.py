@@ -16,10 +16,10 @@ import numpy as np
 
 from minidl.check.consequences import mark_consequences
 from minidl.check.conventions import Conventions
-from minidl.check.evidence import Bench, Hypothesis, Tensor, best_of, is_backward
+from minidl.check.evidence import Bench, Hypothesis, Tensor, best_of, is_backward, kind_of
 from minidl.check.plain import plain_class
 from minidl.check.runner import CaseResult
-from minidl.check.symptoms import by_size, by_symptom, dtypes, exceptions, in_place, kind_of, missing, precision
+from minidl.check.symptoms import by_size, by_symptom, dtypes, exceptions, in_place, missing, precision
 from minidl.check.variants import Variant, known_wrong
 
 TRUE = 0.85  # the share of its predictions that a named variant gets right
@@ -96,7 +96,7 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
             left = {(i, name) for i, name in left if results[i].case.id not in symptom[1]}
             open_cases = {i for i, _ in left}
     solved = len(cases - open_cases) / len(cases)
-    if solved >= SHARE or trusted(causes, wrong):
+    if solved >= SHARE or trusted(causes, wrong, left):
         lines[:0] = [sentence(cause, bench) for cause in causes]
         for cause in causes:
             settle(cause, bench)
@@ -105,8 +105,11 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
     return lines + (unknown(bench, left, doubts) if left else [])
 
 
-def trusted(causes: Sequence[Cause], wrong: set[Tensor]) -> bool:
-    """Whether the causes explain nearly all wrong outputs of the forward pass, whatever its gradients are."""
+def trusted(causes: Sequence[Cause], wrong: set[Tensor], left: set[Tensor]) -> bool:
+    """Whether the causes explain nearly all wrong outputs, or those of the forward pass, whatever its gradients are."""
+    kinds, open_kinds = (Counter(kind_of(name) for _, name in of if not is_backward(name)) for of in (wrong, left))
+    if causes and len(left) <= 0.2 * len(wrong) and all(open_kinds[k] <= 0.5 * kinds[k] for k in kinds):
+        return True
     forward = {tensor for tensor in wrong if not is_backward(tensor[1])}
     explained = set().union(*(cause.hits for cause in causes)) if causes else set()
     return bool(forward) and len(forward & explained) >= 0.9 * len(forward) and len(forward) >= 3
@@ -120,7 +123,7 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
     near: list[Cause] = []
     left = set(wrong)
     for _ in range(ROUNDS):
-        chosen, rest = choose(weighed, left)
+        chosen, rest = choose(weighed, left, wrong)
         near += rest
         if chosen is None:
             break
@@ -128,9 +131,10 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
-    for pair in pairs(causes, known, left, bench) if left else ():
+    ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
+    for pair in pairs(causes, known, left, bench) if left and not ambiguous else ():
         hypothesis = max(best_of(bench.weigh(pair, wrong)), key=lambda h: len(h.hits), default=None)
-        if hypothesis and credible(hypothesis) and hypothesis.hits & left:
+        if hypothesis and credible(hypothesis, wrong) and hypothesis.hits & left:
             causes = [c for c in causes if not c.hits <= hypothesis.hits or whole_cases(c, wrong)]
             causes.append(Cause([hypothesis], hypothesis.hits & left if causes else hypothesis.hits & wrong))
             left -= covered(hypothesis, wrong)
@@ -145,17 +149,42 @@ def fits(variant: Variant, bench: Bench) -> bool:
     return not variant.symptom and (variant.dtype == "float16") == (bench.dtype == "float16")
 
 
-def credible(hypothesis: Hypothesis) -> bool:
-    """Whether what a hypothesis says is nearly always true, at least of the forward pass."""
+def credible(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
+    """Whether what a hypothesis says is nearly always true, at least of the forward pass, or of a part of the layer."""
     if hypothesis.precision >= TRUE:
         return True
     forward = sum(not is_backward(name) for _, name in hypothesis.hits)
-    return forward >= 3 and hypothesis.forward_precision >= TRUE
+    return (forward >= 3 and hypothesis.forward_precision >= TRUE) or of_a_part(hypothesis, wrong)
 
 
-def choose(weighed: Sequence[Hypothesis], left: set[Tensor]) -> tuple[Cause | None, list[Cause]]:
+def of_a_part(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
+    """Whether a hypothesis explains some outputs wholly, and what it says wrongly is of another part of the layer.
+
+    A bug may be in training alone, or in evaluation, or in the running statistics; beside it another may be in other
+    gradients, which are then wrong, too.
+    """
+    hits, misses, all_wrong = (
+        Counter(kind_of(name) for _, name in of) for of in (hypothesis.hits, hypothesis.misses, wrong)
+    )
+    whole = {k for k in hits if hits[k] >= TRUE * (hits[k] + misses[k]) and hits[k] >= 0.9 * all_wrong[k]}
+    if sum(hits[k] for k in whole) < 4 or whole != set(hits):
+        return False
+    parts = {kind.partition(".")[0] for kind in whole}
+    for kind in misses:
+        if kind in whole:
+            continue
+        right = sum(kind_of(name) == kind for _, name in hypothesis.misses - wrong)
+        part = kind.partition(".")[0]
+        elsewhere = part not in parts and (part == "eval" or right == misses[kind])
+        also_wrong = is_backward(kind + ".0") and right <= 0.1 * misses[kind]
+        if not elsewhere and not also_wrong:
+            return False
+    return True
+
+
+def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor]) -> tuple[Cause | None, list[Cause]]:
     """The variant that explains most of what is left, with those that say the same; or none, and the nearest."""
-    able = [h for h in weighed if h.hits & left and credible(h)]
+    able = [h for h in weighed if h.hits & left and credible(h, wrong)]
     able.sort(key=lambda h: (-len(h.hits & left), len(h.misses)))
     if not able:
         return None, []
@@ -179,7 +208,8 @@ def covered(hypothesis: Hypothesis, wrong: set[Tensor]) -> set[Tensor]:
     counts = Counter(kind_of(name) for _, name in hits)
     lost = Counter(kind_of(name) for _, name in misses)
     known = {kind for kind in counts if counts[kind] >= 4 * lost[kind]}
-    return hits | {tensor for tensor in misses if kind_of(tensor[1]) in known}
+    ended = {tensor for tensor in wrong if tensor[0] in hypothesis.ended}
+    return hits | ended | {tensor for tensor in misses if kind_of(tensor[1]) in known}
 
 
 def whole_cases(cause: Cause, wrong: set[Tensor]) -> set[int]:

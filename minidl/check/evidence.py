@@ -29,13 +29,15 @@ HOPELESS = 8  # outputs a variant gets wrong, after which it is dropped
 class Hypothesis:
     """A variant with one of its backward passes.
 
-    ``hits`` are wrong outputs that it predicts, ``misses`` outputs of which it says a wrong thing.
+    ``hits`` are wrong outputs that it predicts, ``misses`` outputs of which it says a wrong thing, ``ended`` cases
+    whose y it predicts and is of a wrong shape or not finite: what the gradients of such a y are depends on who takes them.
     """
 
     variant: Variant
     form: str
     hits: set[Tensor] = field(default_factory=set)
     misses: set[Tensor] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
 
     @property
     def precision(self) -> float:
@@ -48,6 +50,14 @@ class Hypothesis:
         """The same over the outputs and states alone."""
         hits, misses = (sum(not is_backward(name) for _, name in of) for of in (self.hits, self.misses))
         return hits / (hits + misses) if hits + misses else 0.0
+
+
+def kind_of(name: str) -> str:
+    """An output's name without the number of its step."""
+    parts = name.split(".")
+    if parts[0] == "state":
+        return ".".join(["state", *parts[2:]])
+    return name.rpartition(".")[0] or name
 
 
 def is_backward(name: str) -> bool:
@@ -181,8 +191,14 @@ class Bench:
                 says_wrong = says_wrong or (fits and not tensor.passed)
             if fits and (i, name) in wrong and says_wrong:
                 hypothesis.hits.add((i, name))
+                broken = np.shape(value) != np.shape(want) or (~np.isfinite(value) & np.isfinite(want)).any()
+                if broken and not is_backward(name):
+                    hypothesis.ended.add(i)
             elif says_wrong and not fits and not tensor.follows:
                 hypothesis.misses.add((i, name))
+        if i in hypothesis.ended:
+            hypothesis.misses -= {(k, name) for k, name in hypothesis.misses if k == i and is_backward(name)}
+            hypothesis.misses.discard((i, "raised"))
 
 
 def _ends_early(got: Any, value: Any) -> bool:

@@ -13,7 +13,7 @@ from minidl.check.case import Array
 from minidl.check.compare import TensorResult
 from minidl.check.consequences import within
 from minidl.check.conventions import Conventions
-from minidl.check.evidence import Bench, Tensor
+from minidl.check.evidence import Bench, Tensor, kind_of
 from minidl.check.replay import FORMULA, key_of, predicted
 from minidl.check.runner import CaseResult
 from minidl.check.variants import Variant, known_wrong
@@ -55,14 +55,6 @@ def missing(results: Sequence[CaseResult]) -> list[str]:
     elif never and len(backward) == len(kinds):
         text += "; if the layer has no backward pass, declare backward='none'"
     return [text]
-
-
-def kind_of(name: str) -> str:
-    """An output's name without the number of its step."""
-    parts = name.split(".")
-    if parts[0] == "state":
-        return ".".join(["state", *parts[2:]])
-    return name.rpartition(".")[0]
 
 
 def dtypes(bench: Bench, wrong: set[Tensor]) -> tuple[list[str], set[Tensor]]:

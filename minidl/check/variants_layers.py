@@ -477,6 +477,11 @@ def linear() -> list[Variant]:
         "gradients are overwritten where they are declared to add up; if you mean it, declare grads='overwrite'",
         declares={"grads": "accumulate"},
     )
+    table.wrong(
+        "weight read as (in, out)",
+        "weight is read as an (in, out) array: x weight, where x weightᵀ belongs",
+        (forward, 'w = self.params["weight"]\n        y = total(x[:, None] * w.reshape(w.shape[::-1]).T, 2)[:, :, 0]'),
+    )
     both = 'return y + self.params["bias"]'
     table.wrong("bias subtracted", "bias is subtracted from y", (both, 'return y - self.params["bias"]'))
     table.wrong("bias added twice", "bias is added twice", (both, 'return y + 2 * self.params["bias"]'))
