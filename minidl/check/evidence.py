@@ -30,7 +30,7 @@ class Hypothesis:
     """A variant with one of its backward passes.
 
     ``hits`` are wrong outputs that it predicts, ``misses`` outputs of which it says a wrong thing, ``ended`` cases
-    whose y it predicts and is of a wrong shape or not finite: what the gradients of such a y are depends on who takes them.
+    whose y it predicts and is of a wrong shape or not finite: the gradients of such a y depend on who takes them.
     """
 
     variant: Variant
