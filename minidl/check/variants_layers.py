@@ -572,14 +572,6 @@ def softmax_cross_entropy() -> list[Variant]:
     for value in ("1e-5", "1e-6", "1e-7", "1e-8", "1e-9", "1e-10", "1e-12", "1e-15"):
         clipped = f"the loss saturates: the softmax is clipped to {value} before its logarithm is taken"
         saturating(f"softmax clipped at {value}", clipped, f"logp = np.log(np.maximum(p, {value}))")
-        both = (
-            f"the loss saturates: the softmax is clipped to the range from {value} to 1 − {value} before its logarithm"
-        )
-        saturating(
-            f"softmax clipped at {value} on both sides",
-            both,
-            f"logp = np.log(np.minimum(np.maximum(p, {value}), 1 - {value}))",
-        )
         added = f"the loss saturates: {value} is added to the softmax before its logarithm is taken"
         saturating(f"{value} added to the softmax", added, f"logp = np.log(p + {value})")
     saturating(
