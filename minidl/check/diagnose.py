@@ -24,8 +24,8 @@ from minidl.check.variants import Variant, known_wrong
 
 TRUE = 0.85  # the share of its predictions that a named variant gets right
 MARGIN = 0.05  # by which a named variant explains more than the next
-SHARE = 0.6  # of the failing cases that the causes named explain
-ROUNDS = 4
+SHARE = 0.5  # of the failing cases that the causes named explain
+ROUNDS = 8
 PLACES = 8  # failing cases in which two bugs at once are looked for
 COMMON = (
     "eps outside the root",
@@ -89,8 +89,9 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
         lines.append(f"{limit[0]} (explains {len(limit[1])} of {len(failed)} failing cases)")
         left = {(i, name) for i, name in left if results[i].case.id not in limit[1]}
         open_cases = {i for i, _ in left}
-    if open_cases:
-        symptom = by_symptom([results[i] for i in sorted(open_cases)], results, layer, dtype, conventions)
+    untouched = open_cases - {i for cause in causes for i, _ in cause.hits}
+    if untouched:
+        symptom = by_symptom([results[i] for i in sorted(untouched)], results, layer, dtype, conventions)
         if symptom:
             lines.append(symptom[0])
             left = {(i, name) for i, name in left if results[i].case.id not in symptom[1]}
@@ -208,8 +209,13 @@ def covered(hypothesis: Hypothesis, wrong: set[Tensor]) -> set[Tensor]:
     counts = Counter(kind_of(name) for _, name in hits)
     lost = Counter(kind_of(name) for _, name in misses)
     known = {kind for kind in counts if counts[kind] >= 4 * lost[kind]}
+    mostly, not_at_all = Counter(i for i, _ in hits), Counter(i for i, _ in misses)
     ended = {tensor for tensor in wrong if tensor[0] in hypothesis.ended}
-    return hits | ended | {tensor for tensor in misses if kind_of(tensor[1]) in known}
+    return (
+        hits
+        | ended
+        | {tensor for tensor in misses if kind_of(tensor[1]) in known or mostly[tensor[0]] >= 2 * not_at_all[tensor[0]]}
+    )
 
 
 def whole_cases(cause: Cause, wrong: set[Tensor]) -> set[int]:
@@ -229,7 +235,8 @@ def pairs(causes: Sequence[Cause], known: Sequence[Variant], left: set[Tensor], 
         if not causes:  # any two would be too many: the commonest
             firsts = seconds = [variant for variant in seconds if variant.name in COMMON]
         wrong = {(k, name) for k, name in bench.wrong() if k == i}
-        for pair in combined(firsts, seconds):
+        alone = {h.variant.name for h in said if h.hits == wrong}
+        for pair in combined(firsts, [variant for variant in seconds if variant.name not in alone]):
             if any(h.hits == wrong and not h.misses for h in bench.weigh(pair, wrong, [i])):
                 yield pair
 

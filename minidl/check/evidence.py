@@ -21,7 +21,7 @@ from minidl.check.variants import Variant
 
 RIGHT = "right"  # a wrong forward pass beside the right gradients
 Tensor = tuple[int, str]  # a case's number and an output's name
-PANEL = 10  # failing cases that a variant is first held against
+PANEL = 12  # failing cases that a variant is first held against
 HOPELESS = 8  # outputs a variant gets wrong, after which it is dropped
 
 
@@ -99,15 +99,15 @@ class Bench:
         return found
 
     def panel(self, wrong: set[Tensor]) -> list[int]:
-        """A few failing cases: for each set of outputs that fail together, the first two."""
+        """A few failing cases: of each set of outputs that fail together the first, then the second of each."""
         seen: Counter[frozenset[str]] = Counter()
-        chosen = []
+        chosen: tuple[list[int], list[int]] = ([], [])
         for i in sorted({i for i, _ in wrong}, key=lambda i: (self.results[i].case.memory != "", i)):
             kinds = frozenset(name.rpartition(".")[0] for j, name in wrong if j == i)
+            if seen[kinds] < 2:
+                chosen[seen[kinds]].append(i)
             seen[kinds] += 1
-            if seen[kinds] <= 2:
-                chosen.append(i)
-        return chosen[:PANEL]
+        return [*chosen[0], *chosen[1]][:PANEL]
 
     def weigh(self, variant: Variant, wrong: set[Tensor], cases: Sequence[int] = ()) -> list[Hypothesis]:
         """A variant's hypotheses with their hits and misses over all cases, or none if it is hopeless."""
