@@ -15,8 +15,9 @@ number of cache lines from row to row, without which they all would fall into th
 from __future__ import annotations
 
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.vector import clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
+from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
 
+PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
 
 
@@ -204,6 +205,49 @@ def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
     store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
 
 
+@jit(inner=True)
+def dots6(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step):
+    """Do as `dots` for six rows of dy; the sums of each two are `s_step` apart."""
+    lanes = width(x)
+    aa = ab = ac = ba = bb = bc = ca = cb = cc = da = db = dc = ea = eb = ec = fa = fb = fc = zeros(x)
+    for h in range(count):
+        d = d0 + h * d_step
+        at = h * x_step
+        for m in range(0, columns, lanes):
+            u, v, w = load(x, ta + at + m), load(x, tb + at + m), load(x, tc + at + m)
+            r = load(dy, d + m)
+            aa, ab, ac = fma(r, u, aa), fma(r, v, ab), fma(r, w, ac)
+            r = load(dy, d + ld + m)
+            ba, bb, bc = fma(r, u, ba), fma(r, v, bb), fma(r, w, bc)
+            r = load(dy, d + 2 * ld + m)
+            ca, cb, cc = fma(r, u, ca), fma(r, v, cb), fma(r, w, cc)
+            r = load(dy, d + 3 * ld + m)
+            da, db, dc = fma(r, u, da), fma(r, v, db), fma(r, w, dc)
+            r = load(dy, d + 4 * ld + m)
+            ea, eb, ec = fma(r, u, ea), fma(r, v, eb), fma(r, w, ec)
+            r = load(dy, d + 5 * ld + m)
+            fa, fb, fc = fma(r, u, fa), fma(r, v, fb), fma(r, w, fc)
+    store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
+    s0 += s_step
+    store(sums, s0, load(sums, s0) + sums8(ca, cb, cc, da, db, dc, zeros(x), zeros(x)))
+    s0 += s_step
+    store(sums, s0, load(sums, s0) + sums8(ea, eb, ec, fa, fb, fc, zeros(x), zeros(x)))
+
+
+@jit(inner=True)
+def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step, pairs):
+    """Do as `dots` for some pairs of rows of dy, whose sums are `s_step` apart."""
+    p = 0
+    if WIDE:
+        while p + 3 <= pairs:
+            place = s0 + p * s_step
+            dots6(dy, d0 + 2 * p * ld, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, place, s_step)
+            p += 3
+    while p < pairs:
+        dots(dy, d0 + 2 * p * ld, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0 + p * s_step)
+        p += 1
+
+
 @jit
 def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
@@ -237,22 +281,23 @@ def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
                 if g0 >= g1:
                     continue
                 x0 = (sh * g0 + above + i - first) * row + m0
-                for p0 in range(0, pairs, 8):
+                for p in range(0, pairs, PAIRS):
                     for t in range(threes):
                         ta, tb, tc = x0 + offset[3 * t], x0 + offset[3 * t + 1], x0 + offset[3 * t + 2]
-                        for p in range(p0, min(pairs, p0 + 8)):
-                            dots(
-                                rows,
-                                ((g0 - h0) * pairs + p) * 2 * ldg,
-                                ldg,
-                                2 * pairs * ldg,
-                                buffer,
-                                ta,
-                                tb,
-                                tc,
-                                sh * row,
-                                g1 - g0,
-                                m1 - m0,
-                                sums,
-                                ((i * pairs + p) * threes + t) * lanes,
-                            )
+                        all_dots(
+                            rows,
+                            ((g0 - h0) * pairs + p) * 2 * ldg,
+                            ldg,
+                            2 * pairs * ldg,
+                            buffer,
+                            ta,
+                            tb,
+                            tc,
+                            sh * row,
+                            g1 - g0,
+                            m1 - m0,
+                            sums,
+                            ((i * pairs + p) * threes + t) * lanes,
+                            threes * lanes,
+                            min(PAIRS, pairs - p),
+                        )

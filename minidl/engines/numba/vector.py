@@ -14,6 +14,7 @@ import operator
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, overload
@@ -21,6 +22,7 @@ from numba.extending import intrinsic, overload
 from minidl.engines.numba.compile import jit
 
 BYTES = 64
+WIDE = bool(dict(get_host_cpu_features()).get("avx512f"))  # 32 registers of 64 bytes; else 16, half as long, or fewer
 
 
 class VectorType(types.Type):

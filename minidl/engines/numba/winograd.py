@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.correlate import dots, products
+from minidl.engines.numba.correlate import PAIRS, all_dots, products
 from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, width, zeros
 
 TILE = (4, 2)  # outputs
@@ -284,22 +284,23 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
         for k in range(24):
             u0 = k * u_rows * ld
             g0 = k * g_rows * ld
-            for p0 in range(0, pairs, 8):
+            for p in range(0, pairs, PAIRS):
                 for t in range(threes):
                     ta = u0 + 3 * t * ld
-                    for p in range(p0, min(pairs, p0 + 8)):
-                        dots(
-                            g,
-                            g0 + 2 * p * ld,
-                            ld,
-                            0,
-                            u,
-                            ta,
-                            ta + ld,
-                            ta + 2 * ld,
-                            0,
-                            1,
-                            columns,
-                            sums,
-                            ((k * pairs + p) * threes + t) * lanes,
-                        )
+                    all_dots(
+                        g,
+                        g0 + 2 * p * ld,
+                        ld,
+                        0,
+                        u,
+                        ta,
+                        ta + ld,
+                        ta + 2 * ld,
+                        0,
+                        1,
+                        columns,
+                        sums,
+                        ((k * pairs + p) * threes + t) * lanes,
+                        threes * lanes,
+                        min(PAIRS, pairs - p),
+                    )
