@@ -219,6 +219,18 @@ def load(
         There is no run and no checkpoint there, or its code has changed or is not found.
     CheckpointError
         The checkpoint is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from minidl.train import Trainer, recipe
+    >>> config = replace(recipe("lenet", "mnist"), sample=True, length="2u", batch_size=8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Trainer(config, out=folder, quiet=True).run()
+    ...     net = load(folder)
+    >>> len(net.class_names), net.network.training
+    (10, False)
     """
     from minidl.data import Dataset, Task
     from minidl.train import build

@@ -12,13 +12,17 @@ from minidl import backend, log
 @contextmanager
 def bare():
     """No handler anywhere, as in a fresh interpreter."""
+    root = logging.getLogger()
+    level = root.level
     with pytest.MonkeyPatch.context() as patch:
+        root.setLevel(logging.WARNING)  # Python's own; pytest asks for more
         for logger in (logging.getLogger(), logging.getLogger("minidl")):
             patch.setattr(logger, "handlers", [])
         logging.getLogger("minidl").setLevel(logging.NOTSET)
         try:
             yield
         finally:
+            root.setLevel(level)
             logging.getLogger("minidl").setLevel(logging.INFO)  # that of `plainly`, around every test
 
 

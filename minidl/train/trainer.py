@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,8 +223,19 @@ class Trainer:
         """Go on from a checkpoint of the run that `content` describes."""
         if meta.get("identity_sha256") not in stages.digests(content):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
+        self._restore(tensors, meta, folder.checkpoints, int(content["plan"]["updates"]))
+        self._saved = (self.step, self._evaluated)
+        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
+        ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
+        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file, ends)
+        self.history = folder.forget_after(self._evaluated, self.step)
+        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+
+    def _restore(self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path, updates: int) -> None:
+        """Make the state of a checkpoint the run's, which has so many updates; RunError if it is none of this run."""
         try:
-            restore.check(tensors, meta, self._tensors(), len(self._loader), int(content["plan"]["updates"]))
+            restore.check(tensors, meta, self._tensors(), len(self._loader), updates)
             self.model.load_state(under(tensors, "model."))
             self.optimiser.load_state(under(tensors, "optimiser."))
             self._loader.load_state(meta["loader"])
@@ -233,14 +245,7 @@ class Trainer:
             self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             what = " ".join(str(error).split())[:300]
-            raise RunError(f"{folder.checkpoints} does not fit the run ({what}); give another --out") from error
-        self._saved = (self.step, self._evaluated)
-        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
-        ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
-        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file, ends)
-        self.history = folder.forget_after(self._evaluated, self.step)
-        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
-        self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
+            raise RunError(f"{where} does not fit the run ({what}); give another --out") from error
 
     def _tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays that a checkpoint holds, on the host."""

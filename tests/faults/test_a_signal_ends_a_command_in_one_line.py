@@ -55,7 +55,7 @@ def test_a_signal_while_the_data_is_read(tmp_path, monkeypatch, capsys, signum):
         signal.raise_signal(signum)
         raise AssertionError("the signal did not end it")
 
-    monkeypatch.setattr("minidl.train.trainer.load_task", slow)
+    monkeypatch.setattr("minidl.train.build.load_task", slow)
     assert main(["lenet", "mnist", "--sample", "--updates", "1", "--quiet", "--out", "R"]) == 128 + signum
     err = capsys.readouterr().err
     assert err.count("\n") == 1
