@@ -1,7 +1,9 @@
 """A C program reads the vectors, computes batch and mode normalization, and is judged by verify."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,38 @@ def test_a_planted_bug_is_named(tmp_path, bug, layer, name):
     report = check.verify(VECTORS, outputs(tmp_path, bug, layer, "*-shape-*"), layer)
     assert report.exit_code == 1
     assert report.diagnosis[0].startswith(f"{layer}: {name}")
+
+
+def test_the_recipe_of_the_guide_accepts_a_right_program_word_for_word(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "check-your-layer.md").read_text()
+    lines = [line[2:] for line in guide.partition("## Another language")[2].splitlines() if line.startswith("$ ")]
+    assert [line.split()[0] for line in lines[:4]] == ["python", "mkdir", "for", "python"]
+    program = tmp_path / "my_program"
+    subprocess.run(
+        [COMPILER, "-O1", "-DBUG=0", "-o", str(program), str(SOURCE), "-lm"], check=True, capture_output=True
+    )
+    folders = [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", ""),
+        str(Path(minidl.check.__file__).parents[2]),
+    ]
+    paths = {"PATH": os.pathsep.join(folders[:2]), "PYTHONPATH": folders[2]}
+    script = "set -e\n" + "\n".join(lines[:4])
+    ran = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, **paths}, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert " 0 failed" in ran.stdout.splitlines()[-1]
+
+
+def test_outputs_are_graded_by_the_dtype_the_program_computes_in(tmp_path):
+    written = outputs(tmp_path, 0, "batch_norm", "*-shape-*")
+    assert check.verify(VECTORS, written, "batch_norm", dtype="float64").exit_code == 0
+    for path in written.iterdir():
+        from minidl.check import safetensors
+
+        tensors, _ = safetensors.read(path)
+        narrow = {name: value.astype("float32").astype("float64") for name, value in tensors.items()}
+        path.write_bytes(safetensors.dumps(narrow, {}))
+    assert check.verify(VECTORS, written, "batch_norm", dtype="float64").exit_code == 1
+    assert check.verify(VECTORS, written, "batch_norm", dtype="float32").exit_code == 0

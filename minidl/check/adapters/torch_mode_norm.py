@@ -1,8 +1,9 @@
 """A PyTorch mode norm with the interface of the released code, as an adapter:
 ``minidl.check.adapters.torch_mode_norm:Adapter``.
 
-The module is written the way such code is usually written, and errs where it usually errs: the running moments are
-plain attributes and start at zero, evaluation takes their difference as it comes, and N_k divides as it is.
+The module is written the way such code is usually written, and errs where such code may: the running moments are plain
+attributes and start at zero, evaluation takes their difference as it comes, N_k divides as it is, and the variance of
+training is taken in one pass.  The last is this module's own: the released code takes two passes in training.
 ``docs/check-torch.md`` shows what the checks say of it.
 """
 
