@@ -9,6 +9,7 @@ from minidl.check.variants_shared import BATCH, shared
 VAR = "var = mean(centred * centred, axes)"
 MU = "mu = mean(x, axes)"
 RSTD = "rstd = 1 / sqrt(var + eps)"
+UNBIASED = "rstd = 1 / sqrt(var * (count / max(count - 1, 1) if training else 1) + eps)"
 DX = "dx = rstd * (dxhat - mean(dxhat, axes) - xhat * mean(dxhat * xhat, axes))"
 UPDATE = "self.update(mu.reshape(-1), var.reshape(-1), x.size // x.shape[1])"
 EVAL = "mu, var = column(self.running_mean, x), column(self.running_var, x)"
@@ -50,7 +51,7 @@ def statistics(table: Collection) -> None:
     table.wrong(
         "unbiased variance in forward",
         unbiased,
-        (VAR, f"{VAR} * (x.size // x.shape[1]) / max(x.size // x.shape[1] - 1, 1)"),
+        (RSTD, f"count = x.size // x.shape[1]\n        {UNBIASED}"),  # the running variance is right beside it
     )
     outside = "eps is added to the standard deviation, outside the root"
     table.wrong(

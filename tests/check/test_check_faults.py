@@ -196,6 +196,38 @@ def test_a_wrong_forward_pass_with_its_own_derivatives_is_recognised(layer, name
     assert named(report) == [name]
 
 
+class UnbiasedForBoth(Bn):
+    """One variance, divided by n − 1, for y and for the running statistics, with the gradients of that y."""
+
+    conventions: Mapping[str, str] = {"grads": "overwrite"}
+
+    def forward(self, x, training):
+        n = x.size // x.shape[1]
+        y = super().forward(x, training)
+        if not training or n == 1:
+            return y
+        lam, eps = (x.dtype.type(self.o[name]) for name in ("momentum", "eps"))
+        var = x.var(self.axes, ddof=1)
+        self.s = {**self.s, "running_var": self.s["running_var"] + lam * (var - x.var(self.axes))}
+        self.count, self.r = n - 1, (1 / np.sqrt(var + eps)).reshape(self.col).astype(x.dtype)
+        self.h = (x - x.mean(self.axes, keepdims=True)) * self.r
+        return self.p["weight"].reshape(self.col) * self.h + self.p["bias"].reshape(self.col)
+
+    def backward(self, dy):
+        grads = super().backward(dy)
+        if not self.t or dy.size == dy.shape[1]:
+            return grads
+        d = dy * self.p["weight"].reshape(self.col)
+        along = (d * self.h).sum(self.axes, keepdims=True) / dy.dtype.type(self.count)
+        return {**grads, "dx": self.r * (d - d.mean(self.axes, keepdims=True) - self.h * along)}
+
+
+def test_one_unbiased_variance_for_y_and_the_running_statistics_is_recognised():
+    report = run(UnbiasedForBoth, ())
+    assert named(report) == ["unbiased variance in forward"]
+    assert report.count("failed") > 30
+
+
 class NanState(Bn):
     conventions: Mapping[str, str] = {"grads": "overwrite"}
 
