@@ -13,12 +13,15 @@ from minidl import starting
 class Parser(argparse.ArgumentParser):
     """The parser of a `python -m minidl.NAME`, its prog: a wrong argument is one line, and status 2.
 
-    Making it also makes the streams safe to write to: `safe_streams`.
+    Descriptions are shown as they are written, and an argument's name must be written out in full. Making the parser
+    also makes the streams safe to write to: `safe_streams`.
     """
 
     def __init__(self, **options: Any) -> None:
         safe_streams()
         starting.end()
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("allow_abbrev", False)
         super().__init__(**options)
 
     def _print_message(self, message: str, file: Any = None) -> None:

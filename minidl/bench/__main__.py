@@ -149,8 +149,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.bench",
         description="Measure how fast minidl is, and how fast PyTorch is at the same.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--against", choices=["torch"], help="measure PyTorch as well, in turn with minidl")

@@ -143,8 +143,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.evaluate",
         description="Measure a trained network on a test set: the error, the errors by class, the confusion matrix.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="the run's folder, or a file in its checkpoints")

@@ -86,8 +86,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.export",
         description="Write a trained network for other programs: as ONNX, or its weights for PyTorch.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", help="the folder of a run, of which the newest checkpoint is taken, or a checkpoint's file")

@@ -101,8 +101,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.parity",
         description="Compare what a GPU computes with what NumPy computes: every layer, loss, optimiser and model.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--backend", choices=NAMES, default="cupy", help="what is compared with numpy (cupy)")

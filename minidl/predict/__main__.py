@@ -106,8 +106,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.predict",
         description="Say what is in images, by a trained network; they are cropped and resized as in training.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="the run's folder, or a file in its checkpoints")

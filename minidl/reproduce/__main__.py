@@ -68,7 +68,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.reproduce",
         description="Run what a table or figure of the paper needs, and write it beside the published numbers.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     every = Parser(add_help=False)
     every.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"the results folder ({OUT})")
@@ -105,14 +104,14 @@ def _make_parser() -> argparse.ArgumentParser:
         ("modes", "ours: K chosen a layer, and an affine map a mode"),
         ("tried", "ours: settings that the paper does not state"),
     ):
-        one = commands.add_parser(name, help=what, parents=[trains, table, every], allow_abbrev=False)
+        one = commands.add_parser(name, help=what, parents=[trains, table, every])
         if name == "table4":
             one.add_argument("--image-size", type=_whole, metavar="S", help="side of the images (224)")
     for name, what in (
         ("figure2", "what the modes find"),
         ("figure2-momentum", "the same in the runs of table1-momentum"),
     ):
-        one = commands.add_parser(name, help=what, parents=[trains, every], allow_abbrev=False)
+        one = commands.add_parser(name, help=what, parents=[trains, every])
         if name == "figure2":
             one.add_argument("--model", choices=("lenet", "vgg13"), default="lenet", help="the network (lenet)")
             one.add_argument(
@@ -120,7 +119,7 @@ def _make_parser() -> argparse.ArgumentParser:
                 choices=("cifar10", "cifar100"),
                 help="what vgg13 is trained on (cifar10); lenet is multi-task",
             )
-    commands.add_parser("overhead", help="what modes cost", parents=[every], allow_abbrev=False)
+    commands.add_parser("overhead", help="what modes cost", parents=[every])
     return parser
 
 

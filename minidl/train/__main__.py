@@ -166,8 +166,6 @@ def _make_parser() -> argparse.ArgumentParser:
         prog="python -m minidl.train",
         description="Train a network with a normalization of your choice; the defaults are the paper's recipe.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("model", nargs="?", help=f"one of: {', '.join(MODELS)}; or your own, my_module:MyNet")
