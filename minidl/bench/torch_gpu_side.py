@@ -56,7 +56,11 @@ def captured_step(net: Layer, x: np.ndarray, labels: np.ndarray) -> Work:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         one_step()
-    return Work({"step": graph.replay})
+
+    def replay(_reads: Callable[[], Any] = one_step) -> None:  # the graph itself does not keep the images and labels alive
+        graph.replay()
+
+    return Work({"step": replay})
 
 
 def _step(net: Layer, x: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:

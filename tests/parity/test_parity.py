@@ -123,6 +123,12 @@ def test_an_error_is_relative_to_the_largest_value_and_nan_is_never_within():
     assert not error(np.zeros(3), np.full(3, 1e-9), 1e-10)["ok"]
 
 
+def test_a_number_that_a_processor_may_flush_to_zero_is_as_good_as_zero():
+    subnormal, normal = np.array([3e-41], np.float32), np.array([3e-37], np.float32)
+    assert error(subnormal, np.zeros(1, np.float32), 1e-4)["ok"]
+    assert not error(normal, np.zeros(1, np.float32), 1e-4)["ok"]
+
+
 def test_both_times_are_measured(cupy, capsys):
     assert main(["--only", "optimisers", "--dtype", "float32"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("ok")]
