@@ -28,12 +28,16 @@ def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | flo
     """
     if size == 0:
         return
-    longest = max(size, *(arg.size for arg in args if hasattr(arg, "size")))
+    array = xp.ndarray
+    longest = max([size, *[arg.size for arg in args if isinstance(arg, array)]])  # the host's time is what a step takes
     index = np.int32 if longest <= _SHORT else np.int64
     real = np.dtype(dtype).type
-    numbers = (arg if hasattr(arg, "size") else (real if isinstance(arg, float) else index)(arg) for arg in args)
+    as_they_are = array, np.generic
+    passed = [
+        arg if isinstance(arg, as_they_are) else real(arg) if isinstance(arg, float) else index(arg) for arg in args
+    ]
     blocks = min(-(-size // _THREADS), _BLOCKS)
-    _module(xp, source, real, index).get_function(name)((blocks,), (_THREADS,), (*numbers, index(size)))
+    _module(xp, source, real, index).get_function(name)((blocks,), (_THREADS,), (*passed, index(size)))
 
 
 @cache
