@@ -15,7 +15,7 @@ w_c = u_c/σ_c and the biases b ∓ sum_c w_c mean_c,
 A few steps u ← (u − Hu/|Hu|) / |…| on one half of the batch turn u to where the curvature is least: components of the
 largest positive curvature vanish, those of the most negative double. If uᵀHu is negative there, the split with
 |u| = 1 is tried on the other half, sample by sample: it is kept if the mean of the differences of the losses lies
-below zero by more than its standard error. Of all layers the best split is kept. All layers' directions are
+below zero by more than two standard errors. Of all layers the best split is kept. All layers' directions are
 sought in the same passes, in which the function is nearly unchanged.
 """
 
@@ -36,6 +36,7 @@ from minidl.norm.select import split_mode
 
 SMALL = 0.25  # |u| where the curvature is measured
 STEPS = 4  # that u is turned
+CLEAR = 2  # standard errors that the mean gain must be away from none
 
 
 class Split(NamedTuple):
@@ -100,7 +101,7 @@ def best_split(
             with _all_split({path: layer}, modes, directions, 1.0):
                 differences = losses(forward(x[half:]), labels[half:]) - without
             mean, error = float(differences.mean()), float(differences.std(ddof=1) if half > 1 else 0) / half**0.5
-            if mean + error < 0:
+            if mean + CLEAR * error < 0:
                 found.append(Split(path, modes[path], directions[path], mean))
         if dropout is not None:
             dropout.bit_generator.state = drawn

@@ -68,7 +68,7 @@ def check(config: Config) -> None:
         raise ConfigError("--nesterov must be used with a momentum, got --momentum 0; try --momentum 0.9")
     if config.modes == "auto" and config.norm != "mn" and ":" not in config.norm:
         raise ConfigError(
-            f"--modes auto must go with --norm mn, whose gates can be 0, got --norm {config.norm}; give a number of modes"
+            f"--modes auto must go with --norm mn, whose gates can be 0, got --norm {config.norm}; give a number"
         )
     for span in (config.warmup, config.auto_window, config.auto_until):
         if span is not None:
