@@ -125,9 +125,10 @@ class AutoModes:
         """Drop the modes that have faded, and let those fade that are rarely used."""
         rows: Rows = {}
         for path, watch in self._watched.items():
+            gone = watch.faded()  # of those that faded all through this window
             if step <= self.until:
                 watch.condemn(self.threshold)
-            if gone := watch.faded():
+            if gone:
                 left = watch.kept(gone)
                 rows |= _named(path, take_modes(watch.layer, left), left)
             watch.begin()
@@ -176,7 +177,8 @@ class AutoModes:
         for path, watch in self._watched.items():
             fading, batches = state[path]["fading"], state[path]["batches"]
             modes = range(watch.layer.num_modes)
-            if type(batches) is not int or batches < 0 or not all(type(k) is int and k in modes for k in fading):
+            fit = all(type(k) is int and k in modes for k in fading) and len(set(fading)) < len(modes)
+            if type(batches) is not int or batches < 0 or not fit:
                 raise ValueError(f"auto of {path} must have modes that fade and a count, got {state[path]!r:.100}")
             watch.fading, watch.batches = list(fading), batches
             like = watch.layer.buffers["running_mean"]

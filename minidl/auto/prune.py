@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, array_module, to_device, to_host
+from minidl.backend import Array, array_module, to_host
 from minidl.norm.mode import ModeNorm
 
 LOOK = 64  # the last batches of a window are looked at
@@ -51,8 +51,8 @@ class Watch:
 
     def begin(self) -> None:
         """Begin a window."""
-        k, like = self.layer.num_modes, self.layer.buffers["running_mean"]
-        self.usage, self.peak = (to_device(np.zeros(k), like=like) for _ in range(2))
+        xp = array_module(self.layer.buffers["running_mean"])
+        self.usage, self.peak = (xp.zeros(self.layer.num_modes) for _ in range(2))
         self.batches = 0
 
     def look(self) -> None:

@@ -24,13 +24,13 @@ _LEAST = np.finfo(np.float64).tiny
 
 def gate_entropy(g: Array) -> Array:
     """Return H(p), in nats, of gates (N, K)."""
-    p = g.sum(axis=0) / len(g)
+    p = g.mean(axis=0)
     return -(p * _log(p)).sum()
 
 
 def gate_entropy_backward(g: Array, strength: float) -> Array:
     """Return dR/dz (N, K) for R = strength·H(p)."""
-    log_p = _log(g.sum(axis=0) / len(g))
+    log_p = _log(g.mean(axis=0))
     return g * (log_p - (g @ log_p)[:, None]) * (-strength / len(g))
 
 
