@@ -58,7 +58,7 @@ GUARDED = {
     mode.mode_moments_backward: (MODE_NORM, 19, 0),
     mode.mode_weights_backward: (MODE_NORM, 7, 0),
     mode.gates_backward: (MODE_NORM, 8, 0),
-    mode.ModeNorm.small_backward: (MODE_NORM, 14, 2),
+    mode.ModeNorm.small_backward: (MODE_NORM, 16, 2),
     gate_input.fold_backward: (
         [(check_fold, training, 3.0) for training in (True, False)],
         33,

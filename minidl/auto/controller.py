@@ -172,8 +172,8 @@ class AutoModes:
         ValueError
             If it is of another network, or no state at all.
         """
-        if state.keys() != self._watched.keys():
-            raise ValueError(f"auto must have the layers {', '.join(self._watched)}, got {', '.join(state)}")
+        if not isinstance(state, Mapping) or state.keys() != self._watched.keys():
+            raise ValueError(f"auto must have the layers {', '.join(self._watched)}, got {state!r:.100}")
         for path, watch in self._watched.items():
             fading, batches = state[path]["fading"], state[path]["batches"]
             modes = range(watch.layer.num_modes)

@@ -98,11 +98,11 @@ AUTO: dict[str, dict[str, Any]] = {
     "MN auto, split": {"norm": "mn", "modes": "auto", "auto_by": "split"},
 }
 CURES: dict[str, dict[str, Any]] = {  # of gates that collapse, beside the paper's form
-    "normalised": {"norm": "mn", "gate_input": "normalised"},
-    "Ψ's rate × 0.1": {"norm": "mn", "gate_lr": 0.1},
-    "Ψ's decay 0.01": {"norm": "mn", "gate_weight_decay": 0.01},
-    "temperature 10": {"norm": "mn", "gate_temperature": 10.0},
-    "normalised, rate × 0.1": {"norm": "mn", "gate_input": "normalised", "gate_lr": 0.1},
+    "MN, input normalised": {"norm": "mn", "gate_input": "normalised"},
+    "MN, Ψ's rate × 0.1": {"norm": "mn", "gate_lr": 0.1},
+    "MN, Ψ's decay 0.01": {"norm": "mn", "gate_weight_decay": 0.01},
+    "MN, temperature 10": {"norm": "mn", "gate_temperature": 10.0},
+    "MN, normalised, rate × 0.1": {"norm": "mn", "gate_input": "normalised", "gate_lr": 0.1},
 }
 TRIED: dict[str, dict[str, Any]] = {
     "as in Table 1": {},
