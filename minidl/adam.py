@@ -8,7 +8,7 @@ import numpy as np
 from .backend import Array, array_module
 from .engine import engine
 from .layers.base import Layer
-from .optim import FlatOptimiser
+from .optim import FlatOptimiser, Groups
 
 
 def adam(
@@ -74,6 +74,8 @@ class Adam(FlatOptimiser):
         Added to the root of the second moment, so that a parameter whose gradients vanish stays.
     weight_decay : float
         Added to every parameter's gradient, times the parameter: those of norms and biases as well.
+    groups : mapping, optional
+        Rates of their own for some parameters, as in `minidl.SGD`.
 
     Raises
     ------
@@ -102,8 +104,9 @@ class Adam(FlatOptimiser):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(model, lr, ("first", "second"))
+        super().__init__(model, lr, ("first", "second"), groups)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             self._refuse("betas", "be two numbers in [0, 1)", betas, "(0.9, 0.999)")
         if not 0 < eps < math.inf:
@@ -118,9 +121,10 @@ class Adam(FlatOptimiser):
     def step(self) -> None:
         """Change every parameter, in place."""
         self.steps += 1
-        rates = self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self.steps
         for flat in self._flats:
             flat.attach()
+            decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
+            rates = self.lr * flat.lr, self.betas, self.eps, decay, self.decoupled, self.steps
             on = engine(flat.params)
             on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
 
@@ -172,6 +176,8 @@ class AdamW(Adam):
         Added to the root of the second moment.
     weight_decay : float
         The share of every parameter that a step takes off, times lr.
+    groups : mapping, optional
+        As for `Adam`.
 
     Examples
     --------
@@ -192,5 +198,6 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(model, lr, betas, eps, weight_decay)
+        super().__init__(model, lr, betas, eps, weight_decay, groups)

@@ -6,7 +6,7 @@ them: a step is then a handful of calls, however many layers there are.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from .backend import Array, array_module, to_host
 from .engine import engine
 from .layers.base import Layer
 
+Groups = Mapping[str, Mapping[str, float]]  # {how a parameter's name begins: {"lr": ..., "weight_decay": ...}}
+
 
 @dataclass
 class _Flat:
-    """All arrays of one dtype: buffers of equal length, and where each array lies in them."""
+    """All arrays of one dtype and group: buffers of equal length, and where each array lies in them."""
 
     params: Array
     grads: Array
@@ -27,6 +29,8 @@ class _Flat:
     kept: dict[str, Array]  # what the optimiser keeps for each parameter
     places: dict[str, tuple[slice, tuple[int, ...]]]  # {"path.name": (where, shape)}
     members: list["_Member"]
+    lr: float = 1.0  # what the rate is multiplied by
+    weight_decay: float | None = None  # instead of the optimiser's
 
     def attach(self) -> None:
         """Take arrays that came in the place of the views into these buffers, with their values, and make them views.
@@ -94,13 +98,23 @@ class FlatOptimiser:
         The learning rate. The attribute `lr` may be set before any step.
     kept : tuple of str
         Names of the buffers that the rule keeps beside the parameters, 0 at first.
+    groups : mapping, optional
+        For parameters whose own name begins so, such as "gate.": what "lr" is multiplied by, and a "weight_decay" of
+        their own.
     """
 
-    def __init__(self, model: Layer, lr: float, kept: tuple[str, ...]) -> None:
+    def __init__(self, model: Layer, lr: float, kept: tuple[str, ...], groups: Groups | None = None) -> None:
         if not 0 <= lr < math.inf:
             self._refuse("lr", "be at least 0 and finite", lr, 0.1)
+        for prefix, rates in (groups or {}).items():
+            if unknown := rates.keys() - {"lr", "weight_decay"}:
+                self._refuse("groups", "have lr and weight_decay alone", ", ".join(sorted(unknown)), '{"lr": 0.1}')
+            for name, value in rates.items():
+                if not 0 <= value < math.inf:
+                    self._refuse(f"{name} of {prefix}", "be at least 0 and finite", value, 0.1)
         self.lr = lr
-        self._flats = _flatten(model, kept)
+        self._kept, self._groups = kept, dict(groups or {})
+        self._flats = _flatten(model, kept, self._groups)
 
     def _refuse(self, name: str, rule: str, value: object, cure: object) -> None:
         raise ValueError(f"{type(self).__name__}.__init__: {name} must {rule}, got {value}; try {cure}")
@@ -150,6 +164,24 @@ class FlatOptimiser:
                 )
         for name, (buffer, where, _) in places.items():
             buffer[where] = array_module(buffer).asarray(state[name], dtype=buffer.dtype).ravel()
+
+    def follow(self, model: Layer, rows: Mapping[str, Sequence[int]]) -> None:
+        """Lay out anew a network of which some arrays gained or lost rows; what is kept for a row goes with it.
+
+        Parameters
+        ----------
+        model : Layer
+            The network, changed: `minidl.norm.select`.
+        rows : {"path.name": rows}
+            The arrays that changed, and of which rows of their former selves they consist.
+        """
+        state = self.state()
+        for name, array in state.items():
+            path = name.partition(".")[2]
+            if path in rows:
+                state[name] = array[list(rows[path])]
+        self._flats = _flatten(model, self._kept, self._groups)
+        self.load_state(state)
 
     def _places(self) -> dict[str, tuple[Array, slice, tuple[int, ...]]]:
         """Return {"velocity.path.name": (buffer, where, shape)}."""
@@ -208,6 +240,9 @@ class SGD(FlatOptimiser):
         Step along the velocity that the next step would have if the gradient stayed: Nesterov's accelerated gradient in
         the form of Sutskever et al. 2013 (On the importance of initialization and momentum in deep learning, ICML,
         section 2), written in terms of the point where the gradient is taken.
+    groups : mapping, optional
+        Rates of their own for parameters whose own name begins so: ``{"gate.": {"lr": 0.1, "weight_decay": 1e-3}}``
+        lets the gates of mode norms learn at a tenth of `lr`, with this decay.
 
     Raises
     ------
@@ -232,9 +267,15 @@ class SGD(FlatOptimiser):
     """
 
     def __init__(
-        self, model: Layer, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+        self,
+        model: Layer,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(model, lr, ("velocity",))
+        super().__init__(model, lr, ("velocity",), groups)
         if not 0 <= momentum < 1:
             self._refuse("momentum", "lie in [0, 1)", momentum, 0.9)
         if not 0 <= weight_decay < math.inf:
@@ -247,27 +288,31 @@ class SGD(FlatOptimiser):
 
     def step(self) -> None:
         """Change every parameter along its gradient, in place."""
-        rates = self.lr, self.momentum, self.weight_decay, self.nesterov
         for flat in self._flats:
             flat.attach()
+            decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
+            rates = self.lr * flat.lr, self.momentum, decay, self.nesterov
             on = engine(flat.params)
             on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
 
 
-def _flatten(model: Layer, kept: tuple[str, ...]) -> list[_Flat]:
-    """Move the model's parameters and gradients into one buffer a dtype, in the order of the layers."""
-    by_dtype: dict[str, list[tuple[str, Layer, str]]] = {}
+def _flatten(model: Layer, kept: tuple[str, ...], groups: Groups) -> list[_Flat]:
+    """Move the model's parameters and gradients into one buffer a dtype and group, in the order of the layers."""
+    together: dict[tuple[str, str], list[tuple[str, Layer, str]]] = {}
     for path, layer in model.named_layers():
         for name, param in layer.params.items():
             full = f"{path}.{name}" if path else name
-            by_dtype.setdefault(str(param.dtype), []).append((full, layer, name))
+            group = next((prefix for prefix in groups if name.startswith(prefix)), "")
+            together.setdefault((str(param.dtype), group), []).append((full, layer, name))
 
     flats = []
-    for dtype, members in by_dtype.items():
+    for (dtype, group), members in together.items():
         xp = array_module(*(layer.params[name] for _, layer, name in members))
         size = sum(layer.params[name].size for _, layer, name in members)
         params, grads, scratch = (xp.zeros(size, dtype) for _ in range(3))
         flat = _Flat(params, grads, scratch, {name: xp.zeros(size, dtype) for name in kept}, places={}, members=[])
+        flat.lr = groups.get(group, {}).get("lr", 1.0)
+        flat.weight_decay = groups.get(group, {}).get("weight_decay")
         start = 0
         for full, layer, name in members:
             shape = layer.params[name].shape

@@ -233,6 +233,7 @@ def load(
     (10, False)
     """
     from minidl.data import Dataset, Task
+    from minidl.norm.select import fit_modes
     from minidl.train import build
     from minidl.train.recipes import Config
     from minidl.train.record import RunError
@@ -260,7 +261,10 @@ def load(
     try:
         with use_backend(str(config.backend)):
             network = build.make_model(config, task, rng, rng, maker)
-            network.load_state(under(found.tensors, "model."))
+            state = under(found.tensors, "model.")
+            if config.modes == "auto":
+                fit_modes(network, state, config.max_modes)
+            network.load_state(state)
     except (ConfigError, ValueError) as error:
         raise RunError(
             f"{found.where}: the network cannot be built as it was trained ({error})"

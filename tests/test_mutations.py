@@ -13,12 +13,13 @@ from types import CodeType
 
 import numpy as np
 import pytest
+from gate_check import check_entropy, check_fold
 from layer_cases import CASES, draw, run
 from layer_check import check_slopes, poison
 from tolerance import assert_close, terms
 
 from minidl.engines.numpy import norm as moments
-from minidl.norm import batch, group, mode, mode_group
+from minidl.norm import batch, gate_entropy, gate_input, group, mode, mode_group
 
 
 def far_mean(name):
@@ -57,7 +58,13 @@ GUARDED = {
     mode.mode_moments_backward: (MODE_NORM, 19, 0),
     mode.mode_weights_backward: (MODE_NORM, 7, 0),
     mode.gates_backward: (MODE_NORM, 8, 0),
-    mode.ModeNorm.small_backward: (MODE_NORM, 14, 2),
+    mode.ModeNorm.small_backward: (MODE_NORM, 16, 2),
+    gate_input.fold_backward: (
+        [(check_fold, training, 3.0) for training in (True, False)],
+        33,
+        1,
+    ),
+    gate_entropy.gate_entropy_backward: ([(check_entropy, 7.0)], 9, 0),
     mode_group.mode_group_norm_backward: (
         slopes("ModeGroupNorm (N, C)", "ModeGroupNorm", "ModeGroupNorm, pooled moments"),
         71,

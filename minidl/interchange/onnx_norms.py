@@ -47,7 +47,7 @@ def mode_norm(graph: Graph, layer: ModeNorm, x: Value) -> Value:
     weight, bias = (_float64(layer.params[name]).reshape(-1, layer.num_features) for name in ("weight", "bias"))
     origin = mean.mean(axis=0).astype(np.float32).astype(np.float64)  # x − origin is then exact where they are near
     scale = weight * rstd
-    gate = [graph.floats(name, layer.params[name]) for name in ("gate.weight", "gate.bias")]
+    gate = [graph.floats(*named) for named in zip(("gate.weight", "gate.bias"), layer.psi_in_inference(), strict=True)]
     g = graph.op("Gemm", [means(graph, x).name, *gate], (layer.num_modes,), transB=1)
     g = graph.op("Softmax", [g.name], g.shape, axis=1)
     s = graph.op("MatMul", [g.name, graph.floats("scale", scale)], x.shape[:1])

@@ -48,6 +48,8 @@ def norm_factory(
     momentum: float = 0.1,
     per_mode_affine: bool = False,
     dtype: str = "float32",
+    gate_input: str = "plain",
+    gate_temperature: float = 1.0,
 ) -> NormFactory | None:
     """Return a function (channels, rng) -> layer for a norm's short name, None for "none".
 
@@ -59,6 +61,7 @@ def norm_factory(
     momentum : of "bn" and "mn", the weight of the new batch
     per_mode_affine : of "mn"
     dtype : of the parameters
+    gate_input, gate_temperature : of "mn"
 
     Raises
     ------
@@ -85,7 +88,14 @@ def norm_factory(
         "ln": lambda channels, rng: LayerNorm(channels, dtype=dtype),
         "gn": lambda channels, rng: GroupNorm(groups, channels, dtype=dtype),
         "mn": lambda channels, rng: ModeNorm(
-            channels, k(), momentum=momentum, per_mode_affine=per_mode_affine, rng=rng, dtype=dtype
+            channels,
+            k(),
+            momentum=momentum,
+            per_mode_affine=per_mode_affine,
+            rng=rng,
+            dtype=dtype,
+            gate_input=gate_input,
+            gate_temperature=gate_temperature,
         ),
         "mgn": lambda channels, rng: ModeGroupNorm(channels, k(), rng=rng, dtype=dtype),
         "none": None,

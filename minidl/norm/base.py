@@ -49,7 +49,7 @@ class Norm(Layer):
             return x.copy()
         with np.errstate(under="ignore"):  # squares of small values and gates of far modes are 0
             m, v, centred = on(moments)(x)
-            s, u, kept = on(type(self).small)(self, m, v, x.size // self.num_features)
+            s, u, kept = self._forward_small(on, m, v, x.size // self.num_features)
             self.keep(on, centred, s, kept, of=x)
             return on(scale_shift)(centred, s, u, x.dtype)
 
@@ -62,7 +62,7 @@ class Norm(Layer):
         array_module(dy=dy, s=s)
         with np.errstate(under="ignore"):
             ds, du = on(scale_shift_sums)(dy, centred)
-            dm, dv = on(type(self).small_backward)(self, ds, du, training, kept)
+            dm, dv = self._backward_small(on, ds, du, training, kept)
             return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
 
     def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
@@ -75,6 +75,14 @@ class Norm(Layer):
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
         raise NotImplementedError
+
+    def _forward_small(self, on: Engine, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+        """Return what the engine's `small` returns."""
+        return on(type(self).small)(self, m, v, values)
+
+    def _backward_small(self, on: Engine, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+        """Return what the engine's `small_backward` returns."""
+        return on(type(self).small_backward)(self, ds, du, training, kept)
 
     def _add_gradients(self, **gradients: Array) -> None:
         for name, gradient in gradients.items():

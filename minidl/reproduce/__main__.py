@@ -102,6 +102,10 @@ def _make_parser() -> argparse.ArgumentParser:
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),
         ("modes", "ours: K chosen a layer, and an affine map a mode"),
+        ("auto", "ours: K found while it trains"),
+        ("auto-resnet20", "the same of ResNet20 on CIFAR-10"),
+        ("collapse", "ours: gates that collapse, and cures"),
+        ("collapse-resnet20", "the same of ResNet20 on CIFAR-10"),
         ("tried", "ours: settings that the paper does not state"),
     ):
         one = commands.add_parser(name, help=what, parents=[trains, table, every])

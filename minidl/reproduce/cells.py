@@ -36,17 +36,25 @@ class Cell:
     def mode_use(self) -> dict[str, dict[str, Any]]:
         """Return how the modes of each layer are used at the end: means over the seeds, {} without modes.
 
-        The order of the modes means nothing, so each run's usage is sorted before it is averaged.
+        The order of the modes means nothing, so each run's usage is sorted before it is averaged. Where the runs end
+        with different numbers of modes, what a run lacks counts as 0.
         """
         ends = [run.result()["last"].get("gates", {}) for run in self.runs.values()]
         found = {}
         for layer in ends[0] if ends else ():
-            usage = np.mean([sorted(end[layer]["usage"], reverse=True) for end in ends], axis=0)
+            shares = [sorted(end[layer]["usage"], reverse=True) for end in ends]
+            most = max(map(len, shares))
+            usage = np.mean([share + [0.0] * (most - len(share)) for share in shares], axis=0)
             entropies = {
                 name: float(np.mean([end[layer][name] for end in ends])) for name in ("entropy", "sample_entropy")
             }
             found[layer] = {"usage": usage.tolist(), **entropies}
         return found
+
+    def mode_numbers(self) -> dict[str, list[int]]:
+        """Return the number of modes that each layer ends with, by seed, of runs that find it themselves."""
+        ends = [run.result()["last"].get("modes", {}) for _, run in sorted(self.runs.items())]
+        return {layer: [end[layer] for end in ends] for layer in (ends[0] if ends else {})}
 
 
 class Results:

@@ -8,9 +8,11 @@ import numpy as np
 from minidl.backend import to_device, to_host, use_backend
 from minidl.data import Task
 from minidl.norm import ModeNorm
+from minidl.norm.select import fit_modes
 from minidl.reproduce.store import ReproduceError, StoredRun
 from minidl.train import build
 from minidl.train.checkpoint import load_latest
+from minidl.train.stored import under
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ def gates_on_test_set(run: StoredRun, task: Task) -> list[LayerGates]:
     rng = np.random.default_rng(0)  # what it draws is overwritten
     with use_backend(run.config.backend or "numpy"):
         model = build.make_model(run.config, task, rng, rng)
-        model.load_state({name[6:]: array for name, array in found[0].items() if name.startswith("model.")})
+        state = under(found[0], "model.")
+        if run.config.modes == "auto":
+            fit_modes(model, state, run.config.max_modes)
+        model.load_state(state)
         model.eval()
         norms = {path: layer for path, layer in model.named_layers() if isinstance(layer, ModeNorm)}
         taken: dict[str, list[np.ndarray]] = {path: [] for path in norms}

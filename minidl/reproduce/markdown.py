@@ -35,6 +35,13 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
             "divided by ln K: 1 is even use. A sample entropy near 0 means that each sample chooses one mode.",
             grid(["", "norm", "layer", "mean gates", "entropy", "sample entropy"], modes),
         ]
+    if numbers := list(_numbers(results)):
+        parts += [
+            "## Modes at the end",
+            "The number of modes of each layer at the end of training, one number a seed, in their order. Above, what "
+            "a run has fewer of than another counts as a mode that is not used, and K is the largest of all seeds.",
+            grid(["", "norm", "layer", "modes", "mean"], numbers),
+        ]
     parts += ["## Where it comes from", origin(about)]
     return "\n\n".join(parts) + "\n"
 
@@ -88,6 +95,12 @@ def _modes(results: Results) -> Iterator[list[str]]:
             even = math.log(len(use["usage"]))  # 0 for the one mode of K = 1
             entropies = [f"{use[name] / even:.2f}" if even else NONE for name in ("entropy", "sample_entropy")]
             yield [*_name(cell), layer, shares, *entropies]
+
+
+def _numbers(results: Results) -> Iterator[list[str]]:
+    for cell in results.cells:
+        for layer, numbers in cell.mode_numbers().items():
+            yield [*_name(cell), layer, " ".join(map(str, numbers)), f"{sum(numbers) / len(numbers):.1f}"]
 
 
 def _name(cell: Cell) -> list[str]:

@@ -26,6 +26,8 @@ class Table:
         Rows that show another error of the runs of another row.
     needs_all : bool
         Whether the paper's numbers are left out where the data is a part of the paper's.
+    also : {baseline: columns}
+        What some columns are compared with besides.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Table:
     paper: dict[str, dict[str, published.Error]]
     measures: dict[str, tuple[str, str]] = field(default_factory=dict)
     needs_all: bool = False
+    also: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def compared(self) -> dict[str, list[str]]:
@@ -44,7 +47,7 @@ class Table:
         for column, baseline in WITHOUT_MODES.items():
             if column in self.columns and baseline in self.columns:
                 found[baseline] = [column]
-        return found
+        return found | self.also
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,18 @@ MODES: dict[str, dict[str, Any]] = {  # K of the first norm of LeNet, and of the
     "MN K=2, 6": {"norm": "mn", "modes": (2, 6)},
     "MN K=2 per-mode affine": {"norm": "mn", "modes": 2, "per_mode_affine": True},
 }
+AUTO: dict[str, dict[str, Any]] = {
+    "MN auto, entropy": {"norm": "mn", "modes": "auto", "auto_by": "entropy"},
+    "MN auto, pruned": {"norm": "mn", "modes": "auto", "auto_by": "prune"},
+    "MN auto, split": {"norm": "mn", "modes": "auto", "auto_by": "split"},
+}
+CURES: dict[str, dict[str, Any]] = {  # of gates that collapse, beside the paper's form
+    "MN, input normalised": {"norm": "mn", "gate_input": "normalised"},
+    "MN, Ψ's rate × 0.1": {"norm": "mn", "gate_lr": 0.1},
+    "MN, Ψ's decay 0.01": {"norm": "mn", "gate_weight_decay": 0.01},
+    "MN, temperature 10": {"norm": "mn", "gate_temperature": 10.0},
+    "MN, normalised, rate × 0.1": {"norm": "mn", "gate_input": "normalised", "gate_lr": 0.1},
+}
 TRIED: dict[str, dict[str, Any]] = {
     "as in Table 1": {},
     "momentum 0.9": {"momentum": 0.9},
@@ -108,8 +123,20 @@ def _of_paper(
     return Table(name, title, rows, columns, config, dict(zip(rows, errors.values(), strict=True)))
 
 
-def _ours(name: str, title: str, rows: dict[str, dict[str, Any]], columns: dict[str, dict[str, Any]]) -> Table:
-    return Table(name, f"{title} (ours, not in the paper)", rows, columns, MULTITASK, {})
+def _ours(
+    name: str,
+    title: str,
+    rows: dict[str, dict[str, Any]],
+    columns: dict[str, dict[str, Any]],
+    config: Config = MULTITASK,
+    also: dict[str, list[str]] | None = None,
+) -> Table:
+    return Table(name, f"{title} (ours, not in the paper)", rows, columns, config, {}, also=also or {})
+
+
+def _against_two(columns: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return that these columns are compared with the paper's K = 2."""
+    return {"MN K=2": list(columns)}
 
 
 def _columns(*names: str) -> dict[str, dict[str, Any]]:
@@ -161,6 +188,37 @@ TABLES = {
         _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
         _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),
         _ours("modes", "K chosen a layer, and an affine map a mode", {"N = 128": {}}, MODES),
+        _ours(
+            "auto",
+            "The number of modes, found while it trains: multi-task",
+            {"N = 128": {}},
+            {**_columns("BN", "MN K=2"), "MN K=2, 6": MODES["MN K=2, 6"], **AUTO},
+            also=_against_two(AUTO),
+        ),
+        _ours(
+            "auto-resnet20",
+            "The number of modes, found while it trains: ResNet20 on CIFAR-10",
+            {"ResNet20": {}},
+            {**_columns("BN", "MN K=2", "MN K=4"), **AUTO},
+            recipe("resnet20", "cifar10"),
+            _against_two(AUTO),
+        ),
+        _ours(
+            "collapse",
+            "Gates that collapse, and cures: LeNet by SGD with momentum 0.9",
+            {"LeNet": {}},
+            {**_columns("BN", "MN K=2"), **CURES},
+            replace(MULTITASK, momentum=0.9),
+            _against_two(CURES),
+        ),
+        _ours(
+            "collapse-resnet20",
+            "Gates that collapse, and cures: ResNet20 on CIFAR-10",
+            {"ResNet20": {}},
+            {**_columns("BN", "MN K=2"), **CURES},
+            recipe("resnet20", "cifar10"),
+            _against_two(CURES),
+        ),
         _ours("tried", "Settings the paper does not state", TRIED, _columns("BN", "MN K=2")),
     )
 }

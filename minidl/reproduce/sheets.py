@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def cell_rows(results: Results) -> list[dict[str, Any]]:
             for when in WHEN:
                 found = results.against(baseline, cell, when) if cell.column in columns else None
                 low, high = (found and found.interval) or (None, None)
-                name = f"minus_{baseline.lower()}_{when}"
+                name = f"minus_{re.sub(r'[^a-z0-9]+', '_', baseline.lower())}_{when}"
                 row |= {f"{name}_mean": found and found.mean, f"{name}_low": low, f"{name}_high": high}
         for when in WHEN:
             for source in results.sources:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import log
+from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
 from ..command_line import Parser, complain, say
@@ -175,10 +176,27 @@ def _make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn); or your own, my_module:MyNorm")
     add("--norm-at", metavar="WHERE", help="all, or first: the first norm alone, the others BN (all)")
-    add("--modes", type=_modes, metavar="K", help="modes of mn and mgn (2), or one K a norm, such as 2,6")
+    add(
+        "--modes",
+        type=_modes,
+        metavar="K",
+        help="modes of mn and mgn (2), or one K a norm, such as 2,6; of mn also auto",
+    )
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
     add("--per-mode-affine", action="store_const", const=True, help="a weight and a bias for each mode of mn")
+    add("--gate-input", metavar="WHAT", help="what the gates of mn see: plain or normalised (plain)")
+    add("--gate-lr", type=float, metavar="F", help="the learning rate of the gates, in times that of the others (1)")
+    add("--gate-weight-decay", type=float, metavar="W", help="weight decay of the gates (that of the others)")
+    add("--gate-temperature", type=float, metavar="T", help="what the logits of the gates of mn are divided by (1)")
+
+    add = parser.add_argument_group("the number of modes, with --modes auto").add_argument
+    add("--max-modes", type=int, metavar="K", help="the largest number of modes of a norm (8)")
+    add("--auto-by", metavar="WAY", help=f"one of: {', '.join(WAYS)} (prune)")
+    add("--auto-threshold", type=float, metavar="P", help="a mode goes whose mean gate is below it (0.05)")
+    add("--auto-strength", type=float, metavar="L", help="of the penalty of entropy, in nats (0.01)")
+    add("--auto-window", type=_warmup, metavar="SPAN", help="from one decision to the next (1/60)")
+    add("--auto-until", type=_warmup, metavar="SPAN", help="to the last decision (2/3)")
 
     group = parser.add_argument_group("training")
     add = group.add_argument
@@ -247,11 +265,15 @@ def _length(suffix: str) -> Callable[[str], str]:
     return read
 
 
-def _modes(text: str) -> int | tuple[int, ...]:
+def _modes(text: str) -> int | tuple[int, ...] | str:
+    if text == "auto":
+        return text
     try:
         modes = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number or several, such as 2 or 2,6, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number, several or auto, such as 2 or 2,6, got {text!r}"
+        ) from None
     return modes[0] if len(modes) == 1 else modes
 
 

@@ -121,11 +121,13 @@ def make_model(
         else:
             norm = norm_factory(
                 config.norm,
-                modes=config.modes,
+                modes=config.first_modes,
                 groups=config.groups,
                 momentum=config.norm_momentum,
                 per_mode_affine=config.per_mode_affine,
                 dtype=config.dtype,
+                gate_input=config.gate_input,
+                gate_temperature=config.gate_temperature,
             )
         if config.norm_at == "first":
             norm = first_alone(norm, norm_factory("bn", momentum=config.norm_momentum, dtype=config.dtype))
@@ -147,7 +149,7 @@ def make_model(
     if isinstance(task.train.images, ImageFiles) or task.name in OWN:
         _check_size(model, config, task)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
-    if not isinstance(config.modes, int) and norms != len(config.modes):
+    if isinstance(config.modes, tuple) and norms != len(config.modes):
         raise ConfigError(
             f"--modes must be one K or {norms}, one for each norm with modes, got {len(config.modes)}; give as many"
         )

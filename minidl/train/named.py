@@ -73,7 +73,8 @@ def own_norm(text: str, maker: Any, config: Config) -> NormFactory:
     A class is called as ``MyNorm(channels, ...)`` with those of momentum, num_modes, num_groups, rng and dtype that its
     constructor names; a function as ``make(channels, rng)``.
     """
-    modes = itertools.repeat(config.modes) if isinstance(config.modes, int) else iter(config.modes)
+    first = config.first_modes
+    modes = itertools.repeat(first) if isinstance(first, int) else iter(first)
 
     def make(channels: int, rng: np.random.Generator) -> Layer:
         def build() -> Any:

@@ -62,8 +62,9 @@ def _draw_run(
     loss.set(title="loss", ylabel="nats", ylim=(0, None))
 
     for style, layer in zip(itertools.cycle(("-", "--", ":", "-.")), gates):
-        for k in range(len(gates[layer]["usage"])):
-            usage = [line["gates"][layer]["usage"][k] for line in history]
+        for k in range(max(len(line["gates"][layer]["usage"]) for line in history)):
+            usages = [line["gates"][layer]["usage"] for line in history]
+            usage = [each[k] if k < len(each) else 0.0 for each in usages]
             axes[2].plot(epochs, usage, style, color=f"C{k}", label=f"layer {layer}, mode {k + 1}")
     if gates:
         axes[2].set(title="mean gate of each mode on the test set", ylim=(0, 1))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
 from ..data import TASKS
@@ -20,6 +21,7 @@ from ..data.multitask import OWN
 from ..data.split import TEST_SHARE
 from ..models import MODELS
 from ..norm import NORMS
+from ..norm.gate_input import GATE_INPUTS
 from . import rules
 from .paper import RECIPES
 from .span import ConfigError, Span
@@ -35,7 +37,8 @@ FREE_FIELDS = ("data_dir", "sample", "threads", "device", "checkpoint_every", "t
 NEWER_FIELDS = (
     *("per_mode_affine", "rarer", "norm_at", "image_size", "corrupt"),
     *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "log_every", "test_share"),
-    "start_from",
+    *("start_from", "max_modes", "auto_by", "auto_strength", "auto_threshold", "auto_window", "auto_until"),
+    *("gate_input", "gate_lr", "gate_weight_decay", "gate_temperature"),
 )
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -51,8 +54,8 @@ class Config:
     ----------
     model, task, norm : str
         Names, as `python -m minidl.train --list` prints them; for a model or a norm of one's own "my_module:MyNet".
-    modes : int or tuple of int
-        K of mn and mgn: one for all norms, or one for each in their order.
+    modes : int, tuple of int, or "auto"
+        K of mn and mgn: one for all norms, or one for each in their order; of mn "auto": found while it trains.
     groups : int
         G of gn.
     per_mode_affine : bool
@@ -119,6 +122,24 @@ class Config:
         Of each class of folder or arrays, the share that is drawn as its test set where none is given.
     start_from : path, optional
         Another run, or one of its checkpoints, whose weights the network starts with.
+    max_modes : int
+        Of modes "auto": K at first (of `auto_by` "split" the largest K).
+    auto_by : str
+        How modes "auto" finds K: "entropy", "prune" or "split" (`minidl.auto`).
+    auto_strength : float
+        Of the penalty on the entropy of the mean gate, in nats.
+    auto_threshold : float
+        A mode goes whose mean gate is below it.
+    auto_window, auto_until : str
+        Spans: from one decision on modes to the next, and to the last one.
+    gate_input : str
+        What the gates of mn see: "plain" (the paper's form) or "normalised" over the batch.
+    gate_lr : float
+        What the learning rate is multiplied by for the gating maps.
+    gate_weight_decay : float, optional
+        Of the gating maps; that of the others by default.
+    gate_temperature : float
+        What the logits of the gates of mn are divided by.
 
     Raises
     ------
@@ -137,7 +158,7 @@ class Config:
     model: str = "lenet"
     task: str = "multitask"
     norm: str = "mn"
-    modes: int | tuple[int, ...] = 2
+    modes: int | tuple[int, ...] | str = 2
     groups: int = 2
     per_mode_affine: bool = False
     norm_momentum: float = 0.1
@@ -173,6 +194,16 @@ class Config:
     tensorboard: str | os.PathLike[str] | None = None
     test_share: float = TEST_SHARE
     start_from: str | os.PathLike[str] | None = None
+    max_modes: int = 8
+    auto_by: str = "prune"
+    auto_strength: float = 0.01
+    auto_threshold: float = 0.05
+    auto_window: str = "1/60"
+    auto_until: str = "2/3"
+    gate_input: str = "plain"
+    gate_lr: float = 1.0
+    gate_weight_decay: float | None = None
+    gate_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -186,6 +217,8 @@ class Config:
             ("corrupt", self.corrupt, CORRUPT),
             ("dtype", self.dtype, ("float32", "float64")),
             ("optimiser", self.optimiser, rules.OPTIMISERS),
+            ("auto_by", self.auto_by, WAYS),
+            ("gate_input", self.gate_input, GATE_INPUTS),
             ("schedule", self.schedule, rules.SCHEDULES),
             ("backend", self.backend, (None, *BACKENDS)),
         )
@@ -194,7 +227,8 @@ class Config:
             if value not in known and not own:
                 raise ConfigError(_unknown(field, value, known))
         for field in (
-            "modes",
+            *(["modes"] if self.modes != "auto" else []),
+            "max_modes",
             "groups",
             "batch_size",
             "image_size",
@@ -254,7 +288,9 @@ class Config:
 
     def name(self) -> str:
         """Return a short name for the run's folder, such as `lenet-multitask-mn2-n128-seed0`."""
-        modes = ".".join(map(str, _all(self.modes))) + "affine" * self.per_mode_affine
+        auto = f"auto{self.max_modes}{self.auto_by}"
+        modes = auto if self.modes == "auto" else ".".join(map(str, _all(self.modes)))
+        modes += "affine" * self.per_mode_affine
         norm = self.norm + {"mn": modes, "mgn": modes, "gn": str(self.groups)}.get(self.norm, "")
         norm += "first" * (self.norm_at == "first")
         data = [self.rarer.replace("/", "")] if self.rarer else []
@@ -274,7 +310,8 @@ class Config:
         if self.backend != of_commands():
             usual = replace(usual, backend=None)
         named = ("model", "task", "norm", "batch_size", "seed", "rarer", "sample")
-        shown = {"mn": {"modes", "per_mode_affine"}, "mgn": {"modes"}, "gn": {"groups"}}.get(self.norm, set())
+        of_mn = {"modes", "per_mode_affine", "max_modes", "auto_by"}
+        shown = {"mn": of_mn, "mgn": {"modes"}, "gn": {"groups"}}.get(self.norm, set())
         others = [
             f"{field.name.replace('_', '')}{','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for field in fields(self)
@@ -286,6 +323,13 @@ class Config:
             others.append(f"{Path(self.data_dir or '').name}{digest({'': os.path.abspath(self.data_dir or '')})[:6]}")
         name = "-".join([self.name(), *others])
         return name if len(name) <= 120 else f"{self.name()[:90]}-{digest(self.to_json())[:16]}"
+
+    @property
+    def first_modes(self) -> int | tuple[int, ...]:
+        """The number of modes that the norms are made with."""
+        if not isinstance(self.modes, str):
+            return self.modes
+        return 1 if self.auto_by == "split" else self.max_modes
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
@@ -375,13 +419,16 @@ def parse_rarer(text: str) -> tuple[str, int]:
 
 
 _WHOLE = (
-    *("image_size", "groups", "batch_size", "seed", "device", "threads"),
+    *("image_size", "groups", "batch_size", "seed", "device", "threads", "max_modes"),
     *("eval_every", "checkpoint_every", "log_every"),
 )
-_REAL = ("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share")
+_REAL = (
+    *("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share"),
+    *("auto_strength", "auto_threshold", "gate_lr", "gate_weight_decay", "gate_temperature"),
+)
 _TEXT = (
     *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),
-    *("optimiser", "schedule", "warmup"),
+    *("optimiser", "schedule", "warmup", "auto_by", "auto_window", "auto_until", "gate_input"),
 )
 
 
@@ -393,6 +440,8 @@ def _checked(name: str, value: Any) -> Any:
     try:
         if name in ("data_dir", "start_from", "tensorboard"):
             return os.fspath(value)
+        if name == "modes" and isinstance(value, str) and value == "auto":
+            return value
         if name == "modes" and not hasattr(value, "__index__"):
             return tuple(operator.index(_no_bool(each)) for each in value)
         if name == "modes" or name in _WHOLE:
@@ -424,8 +473,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _all(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else value
+def _all(value: int | tuple[int, ...] | str) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (int(value),)
 
 
 def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..adam import Adam, AdamW
+from ..auto import AutoModes
 from ..layers.base import Layer
 from ..optim import SGD
 from ..schedule import CosineSchedule, Schedule, StepSchedule, Warmup
@@ -22,6 +25,16 @@ _BELONGS = {
     "modes": ("norm", ("mn", "mgn")),
     "groups": ("norm", ("gn",)),
     "per_mode_affine": ("norm", ("mn",)),
+    "max_modes": ("modes", ("auto",)),
+    "auto_by": ("modes", ("auto",)),
+    "auto_threshold": ("modes", ("auto",)),
+    "auto_window": ("modes", ("auto",)),
+    "auto_until": ("modes", ("auto",)),
+    "auto_strength": ("auto_by", ("entropy",)),
+    "gate_input": ("norm", ("mn",)),
+    "gate_lr": ("norm", ("mn", "mgn")),
+    "gate_weight_decay": ("norm", ("mn", "mgn")),
+    "gate_temperature": ("norm", ("mn",)),
     "momentum": ("optimiser", ("sgd",)),
     "nesterov": ("optimiser", ("sgd",)),
     "betas": ("optimiser", ("adam", "adamw")),
@@ -42,15 +55,24 @@ def check(config: Config) -> None:
         ),
         ("eps", 0 < config.eps < math.inf, "be positive and finite", "1e-8"),
         ("label_smoothing", 0 <= config.label_smoothing < 1, "lie in [0, 1)", "0.1"),
+        ("auto_strength", 0 <= config.auto_strength < math.inf, "be at least 0 and finite", "0.01"),
+        ("auto_threshold", 0 <= config.auto_threshold < 1, "lie in [0, 1)", "0.05"),
+        ("gate_lr", 0 <= config.gate_lr < math.inf, "be at least 0 and finite", "0.1"),
+        ("gate_weight_decay", 0 <= (config.gate_weight_decay or 0) < math.inf, "be at least 0 and finite", "1e-3"),
+        ("gate_temperature", 0 < config.gate_temperature < math.inf, "be positive and finite", "2"),
     ):
         if not holds:
             value = getattr(config, field)
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ConfigError(f"--{field.replace('_', '-')} must {rule}, got {shown}; try {cure}")
+            raise ConfigError(f"--{field.replace('_', '-')} must {rule}, got {_shown(value)}; try {cure}")
     if config.nesterov and config.optimiser == "sgd" and config.momentum == 0:
         raise ConfigError("--nesterov must be used with a momentum, got --momentum 0; try --momentum 0.9")
-    if config.warmup is not None:
-        Span.parse(config.warmup)
+    if config.modes == "auto" and config.norm != "mn" and ":" not in config.norm:
+        raise ConfigError(
+            f"--modes auto must go with --norm mn, whose gates can be 0, got --norm {config.norm}; give a number"
+        )
+    for span in (config.warmup, config.auto_window, config.auto_until):
+        if span is not None:
+            Span.parse(span)
 
 
 def usual(optimiser: str) -> dict[str, float]:
@@ -71,14 +93,42 @@ def ignored(config: Config, *usual: Config) -> list[str]:
     """
     lines = []
     for field, (choice, users) in _BELONGS.items():
-        chosen, value = getattr(config, choice), getattr(config, field)
+        chosen, value = _shown(getattr(config, choice)), getattr(config, field)
         if chosen in users or ":" in chosen or value in ((), *(getattr(one, field) for one in usual)):
             continue
         flag, given = (f"--{name.replace('_', '-')}" for name in (field, choice))
-        shown = "" if value is True else " " + (",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        shown = "" if value is True else f" {_shown(value)}"
         have = f"{' and '.join(users)} {'has' if len(users) == 1 else 'have'}"
         lines.append(f"{flag}{shown} is ignored: {given} {chosen} has no use for it, {have}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a flag takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def make_auto(
+    config: Config, model: Layer, optimiser: Any, plan: dict[str, Any], dropout: np.random.Generator
+) -> AutoModes | None:
+    """Return what finds the number of modes while a network trains; None where the number is given.
+
+    Raises
+    ------
+    ConfigError
+        If the network has no mode norm, or the optimiser cannot follow.
+    """
+    if config.modes != "auto":
+        return None
+    window, until = (
+        Span.parse(span).updates(plan["updates_per_epoch"], config.batch_size, plan["updates"])
+        for span in (config.auto_window, config.auto_until)
+    )
+    numbers = config.auto_threshold, config.auto_strength, config.max_modes, config.seed
+    try:
+        return AutoModes(model, optimiser, config.auto_by, window, until, *numbers, dropout)
+    except ValueError as error:
+        raise ConfigError(f"--modes auto: {error}") from error
 
 
 def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
@@ -90,10 +140,13 @@ def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
         If it lacks one of lr, step, zero_grad, state and load_state, or its rate is not the configuration's.
     """
     if optimiser is None:
+        gates = {"lr": config.gate_lr} if config.gate_lr != 1 else {}
+        gates |= {} if config.gate_weight_decay is None else {"weight_decay": config.gate_weight_decay}
+        groups = {"gate.": gates} if gates else None
         if config.optimiser == "sgd":
-            return SGD(model, config.lr, config.momentum, config.weight_decay, config.nesterov)
+            return SGD(model, config.lr, config.momentum, config.weight_decay, config.nesterov, groups)
         kind = Adam if config.optimiser == "adam" else AdamW
-        return kind(model, config.lr, (config.betas[0], config.betas[1]), config.eps, config.weight_decay)
+        return kind(model, config.lr, (config.betas[0], config.betas[1]), config.eps, config.weight_decay, groups)
     made = optimiser if hasattr(optimiser, "step") and not isinstance(optimiser, type) else optimiser(model)
     if missing := [name for name in ("lr", "step", "zero_grad", "state", "load_state") if not hasattr(made, name)]:
         raise ConfigError(f"optimiser: {type(made).__name__} must have {', '.join(missing)}; see minidl.SGD")

@@ -20,6 +20,7 @@ from ..data.multitask import OWN
 from ..extras import require
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
+from ..norm.select import fit_modes
 from ..parallel import available_threads, threads
 from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
 from .continuing import check_settings
@@ -121,6 +122,7 @@ class Trainer:
             self.model = build.make_model(config, self.task, init, self._dropout, model)
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
         self._plan = build.make_plan(config, len(self._loader))
+        self._auto = rules.make_auto(config, self.model, self.optimiser, self._plan, self._dropout)
         self.total = int(self._plan["updates"])
         self._earlier: list[stages.Stage] = []
         self._schedule = stages.make_schedule(config, self._plan, self._earlier)
@@ -183,7 +185,9 @@ class Trainer:
         """Take the weights of the run to start from, and note it."""
         if self.config.start_from is not None:
             where = content["config"]["start_from"]
-            content["from"] = transfer.start_from(self.model, where, content["config"], self.task.num_classes)
+            content["from"] = transfer.start_from(
+                self.model, where, content["config"], self.task.num_classes, self._fit_modes
+            )
             self.progress.say(transfer.describe(content["from"], len(self.model.state())))
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +239,7 @@ class Trainer:
     def _restore(self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path, updates: int) -> None:
         """Make the state of a checkpoint the run's, which has so many updates; RunError if it is none of this run."""
         try:
+            self._fit_modes(under(tensors, "model."))
             restore.check(tensors, meta, self._tensors(), len(self._loader), updates)
             self.model.load_state(under(tensors, "model."))
             self.optimiser.load_state(under(tensors, "optimiser."))
@@ -242,6 +247,8 @@ class Trainer:
             self._dropout.bit_generator.state = meta["random"]["dropout"]
             self._running.load_state(meta["running"])
             self._losses.load_state(meta.get("losses", self._losses.state()))
+            if self._auto is not None:
+                self._auto.load_state(under(tensors, "auto."), meta["auto"])
             self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             what = " ".join(str(error).split())[:300]
@@ -250,7 +257,15 @@ class Trainer:
     def _tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays that a checkpoint holds, on the host."""
         tensors = {f"model.{name}": array for name, array in self.model.state().items()}
-        return tensors | {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
+        tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
+        auto = self._auto.tensors() if self._auto is not None else {}
+        return tensors | {f"auto.{name}": array for name, array in auto.items()}
+
+    def _fit_modes(self, state: dict[str, np.ndarray]) -> None:
+        """Where the run finds its numbers of modes itself, give the norms those of a network's state."""
+        if self._auto is not None:
+            self.optimiser.follow(self.model, fit_modes(self.model, state, self.config.max_modes))
+            self._auto.fit()
 
     def run(
         self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
@@ -324,6 +339,8 @@ class Trainer:
 
     def _update(self, x: Array, labels: Array, source: Array) -> None:
         """Take one step of gradient descent on one batch."""
+        if self._auto is not None:
+            self._auto.before(self.step, x, labels)
         drawn = self._dropout.bit_generator.state
         logits = self.model.forward(x)
         loss = self._criterion.forward(logits, labels)
@@ -338,6 +355,8 @@ class Trainer:
             raise self._diverged(error, *((x, labels) if error.update == self.step + 1 else ())) from error
         self.optimiser.step()
         self.step += 1
+        if self._auto is not None:
+            self._auto.after(self.step)
         self._unshown += len(labels)
         if shown:
             self.progress.update(self._unshown, self._running)
@@ -399,6 +418,7 @@ class Trainer:
             "train_loss": self._running.loss,
             "train_error": self._running.error,
             **result,
+            **({"modes": self._auto.modes()} if self._auto is not None else {}),
             "seconds": round(self._seconds + self._lap - self._started, 3),
             "images_per_second": round(rate, 1),
         }
@@ -438,6 +458,7 @@ class Trainer:
             "losses": self._losses.state(),
             "loader": self._loader.state(),
             "random": {"dropout": self._dropout.bit_generator.state},
+            **({"auto": self._auto.state()} if self._auto is not None else {}),
         }
         with self.folder:
             checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,19 @@ from ..layers.base import Layer
 from .record import RunError
 from .stored import find, under
 
-NETWORK = ("model", "norm", "norm_at", "modes", "groups", "per_mode_affine", "image_size")
+NETWORK = (
+    *("model", "norm", "norm_at", "modes", "groups", "per_mode_affine", "image_size"),
+    *("gate_input", "gate_temperature"),
+)
 
 
-def start_from(model: Layer, where: str | os.PathLike[str], record: dict[str, Any], num_classes: int) -> dict[str, Any]:
+def start_from(
+    model: Layer,
+    where: str | os.PathLike[str],
+    record: dict[str, Any],
+    num_classes: int,
+    fit_modes: Callable[[dict[str, np.ndarray]], None],
+) -> dict[str, Any]:
     """Give a network the parameters and running statistics of another run, and return what to record of it.
 
     The two networks must be the same but for the number of classes: an array whose shape differs in that number alone
@@ -32,6 +42,8 @@ def start_from(model: Layer, where: str | os.PathLike[str], record: dict[str, An
         The "config" of the new run, to name what differs.
     num_classes : int
         Of the new run.
+    fit_modes : callable
+        Called with the other network's state, to give this one as many modes where their number is found in training.
 
     Raises
     ------
@@ -41,7 +53,12 @@ def start_from(model: Layer, where: str | os.PathLike[str], record: dict[str, An
         Its checkpoint is damaged.
     """
     found = find(Path(where))
-    theirs, own = under(found.tensors, "model."), model.state()
+    theirs = under(found.tensors, "model.")
+    try:
+        fit_modes(theirs)
+    except ValueError as error:
+        raise RunError(f"{where} cannot be started from: {error}; give another --max-modes") from error
+    own = model.state()
     classes = len(found.record["input"]["class_names"])
     fresh = set()
     for path, layer in model.named_layers():

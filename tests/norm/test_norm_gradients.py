@@ -22,6 +22,7 @@ from test_mutations import GUARDED, mutants
 from tolerance import assert_close, rounding, terms
 
 from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device, use_backend
+from minidl.norm.gate_entropy import gate_entropy
 
 EXAMPLES = 40  # a norm, in CI and in the proof below
 SLOPES = 4  # an array with more elements is tried along so many random lines
@@ -39,6 +40,9 @@ class Setting:
     modes: int = 1  # of ModeNorm and ModeGroupNorm
     per_mode_affine: bool = False  # of ModeNorm
     moments: str = "spatial"  # of ModeGroupNorm
+    gate_input: str = "plain"  # of ModeNorm, with the next two
+    temperature: float = 1.0
+    penalty: float = 0.0
     groups: int = 1  # of GroupNorm
     running: str = "unbiased"  # of BatchNorm
     eps: float = 1e-3
@@ -69,12 +73,20 @@ class Setting:
             "LayerNorm": lambda: LayerNorm(C, **keywords),
             "GroupNorm": lambda: GroupNorm(self.groups, C, **keywords),
             "ModeNorm": lambda: ModeNorm(
-                C, momentum=self.momentum, per_mode_affine=self.per_mode_affine, **gates, **keywords
+                C,
+                momentum=self.momentum,
+                per_mode_affine=self.per_mode_affine,
+                gate_input=self.gate_input,
+                gate_temperature=self.temperature,
+                **gates,
+                **keywords,
             ),
             "ModeGroupNorm": lambda: ModeGroupNorm(C, moments=self.moments, **gates, **keywords),
         }[self.norm]()
         for name, array in (layer.params | layer.buffers).items():
             array[...] = to_device(self._value(name, array.shape))
+        if self.norm == "ModeNorm":
+            layer.gate_penalty = self.penalty
         return layer.train(self.training)
 
     def arrays(self) -> tuple[Array, Array]:
@@ -92,7 +104,11 @@ class Setting:
         """Return how far an array must move to change y much."""
         if name == "x":
             return self.std / (1 + self.logits)
-        return 1 / np.hypot(self._sample(), self.std * self.mean) if name == "gate.weight" else 1.0
+        if name != "gate.weight":
+            return 1.0
+        if self.gate_input == "normalised":
+            return self.temperature
+        return self.temperature / np.hypot(self._sample(), self.std * self.mean)
 
     def terms(self) -> float:
         """Return the size of the terms that cancel to zero in a backward: dy · weight / sqrt(eps), moved by a line."""
@@ -131,8 +147,16 @@ class Setting:
                 return 1.7 + 0.6 * z
             case "bias":
                 return -0.7 + 0.6 * z
+            case "gate.weight" if self.gate_input == "normalised":
+                return self.temperature * self.logits * z
             case "gate.weight":
-                return self.logits / self._sample() * z
+                return self.temperature * self.logits / self._sample() * z
+            case "gate.bias" if self.gate_input == "normalised":
+                return 0.5 * z
+            case "gate.running_mean":
+                return self.std * self.mean + self._sample() * z
+            case "gate.running_var":
+                return self._sample() ** 2 * (0.5 + np.abs(z))
             case "gate.bias":  # the mean of x moves no logit
                 weight = self._value("gate.weight", (len(z), self.shape[1] if self.norm == "ModeNorm" else 1))
                 return 0.5 * z - self.std * self.mean * weight.sum(axis=1)
@@ -150,15 +174,22 @@ PIXELS = st.one_of(st.just(()), st.tuples(SIZES), st.tuples(SIZES, SIZES))
 
 
 @st.composite
-def settings_of(draw: Callable[..., Any], norm: str) -> Setting:
-    """Draw a setting of one norm."""
+def settings_of(draw: Callable[..., Any], norm: str, gates: bool = False) -> Setting:
+    """Draw a setting of one norm; with `gates` of ModeNorm with gates that are not the paper's."""
     training = draw(st.booleans()) if norm in ("BatchNorm", "ModeNorm") else True
     N, C, pixels = draw(SIZES), draw(SIZES), draw(PIXELS)
-    if norm in ("BatchNorm", "ModeNorm") and training and N * np.prod(pixels) == 1:
-        N += 1  # the layer refuses a single value per channel
+    if norm in ("BatchNorm", "ModeNorm") and training and (gates or N * np.prod(pixels) == 1):
+        N += 1  # the layer refuses a single value per channel, and one sample's normalised gate input is 0
     drawn: dict[str, Any] = {"norm": norm, "shape": (N, C, *pixels), "training": training}
     if norm.startswith("Mode"):
         drawn |= {"modes": draw(st.integers(1, 8)), "logits": draw(st.sampled_from([1.0, 0.1, 3.0, 10.0]))}
+    if gates:
+        drawn |= {
+            "modes": draw(st.integers(2, 8)),
+            "gate_input": draw(st.sampled_from(["normalised", "plain"])),
+            "temperature": draw(st.sampled_from([3.0, 0.7])),
+            "penalty": draw(st.sampled_from([0.0, 7.0])),
+        }
     if norm == "ModeNorm":
         drawn["per_mode_affine"] = draw(st.booleans())
     if norm == "ModeGroupNorm":
@@ -200,7 +231,9 @@ def numeric(setting: Setting) -> dict[str, list[tuple[float, float]]]:
         for name, value in moved.items():
             if name != "x":
                 layer.params[name][...] = value
-        return (dy * layer.forward(moved["x"])).sum()
+        y = layer.forward(moved["x"])
+        penalty = setting.penalty * gate_entropy(layer.gates) if setting.penalty and setting.training else 0.0
+        return (dy * y).sum() + penalty
 
     noise = rounding(lambda **moved: loss(moved), at)["y"]
     return {
@@ -230,11 +263,11 @@ def check(setting: Setting) -> None:
         assert_close(got, slopes, errors + cancelled * (name in zero), f"d{name} along its lines")
 
 
-def property_of(norm: str, **further: Any) -> Callable[[], None]:
+def property_of(norm: str, gates: bool = False, **further: Any) -> Callable[[], None]:
     """Return the check of a norm on what hypothesis draws, on the library of the moment."""
 
     @settings(max_examples=EXAMPLES, **further)
-    @given(setting=settings_of(norm))
+    @given(setting=settings_of(norm, gates))
     def holds(setting: Setting) -> None:
         try:
             check(setting)
@@ -254,6 +287,14 @@ PROPERTIES = {
 @pytest.mark.parametrize("norm", PROPERTIES)
 def test_every_gradient_is_the_slope_of_the_forward(norm):
     PROPERTIES[norm]()
+
+
+OWN_GATES = property_of("ModeNorm", gates=True)
+
+
+@EACH_ENGINE
+def test_every_gradient_is_the_slope_of_the_forward_and_the_penalty_with_gates_that_are_not_the_papers():
+    OWN_GATES()
 
 
 @pytest.mark.parametrize("norm", PROPERTIES)

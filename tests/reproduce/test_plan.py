@@ -51,6 +51,31 @@ def test_our_own_tables_differ_from_table_1_in_what_their_rows_and_columns_name(
     assert modes["BN"] == runs(TABLES["tried"], 1, Decimal(1))[0].config == bn
 
 
+def test_modes_that_are_found_stand_beside_the_papers_and_the_best_fixed_ones():
+    bn = runs(TABLES["table1"], 1, Decimal(1))[0].config
+    auto = {run.column: run.config for run in runs(TABLES["auto"], 1, Decimal(1))}
+    assert auto["BN"] == bn
+    assert auto["MN K=2, 6"] == replace(bn, norm="mn", modes=(2, 6))
+    for by, column in (("entropy", "entropy"), ("prune", "pruned"), ("split", "split")):
+        assert auto[f"MN auto, {column}"] == replace(bn, norm="mn", modes="auto", auto_by=by)
+    deep = {run.column: run.config for run in runs(TABLES["auto-resnet20"], 1, Decimal(1))}
+    assert deep["MN auto, split"] == replace(recipe("resnet20", "cifar10"), modes="auto", auto_by="split")
+
+
+def test_each_cure_of_a_collapse_is_one_change_of_the_papers_form_compared_with_it():
+    for name, config in (
+        ("collapse", replace(recipe(), momentum=0.9)),
+        ("collapse-resnet20", recipe("resnet20", "cifar10")),
+    ):
+        found = {run.column: run.config for run in runs(TABLES[name], 1, Decimal(1))}
+        assert found["MN K=2"] == replace(config, norm="mn", modes=2)
+        assert found["MN, input normalised"] == replace(config, gate_input="normalised")
+        assert found["MN, Ψ's rate × 0.1"] == replace(config, gate_lr=0.1)
+        assert found["MN, Ψ's decay 0.01"] == replace(config, gate_weight_decay=0.01)
+        assert found["MN, temperature 10"] == replace(config, gate_temperature=10.0)
+        assert TABLES[name].compared["MN K=2"] == [column for column in found if column not in ("BN", "MN K=2")]
+
+
 def test_momentum_is_the_only_difference_of_its_table_1():
     both = [runs(TABLES[name], 2, Decimal(1)) for name in ("table1", "table1-momentum")]
     for run, other in zip(*both, strict=True):

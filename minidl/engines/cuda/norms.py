@@ -117,17 +117,18 @@ def mode_norm(self: ModeNorm, m: Mean, v: Array, values: int) -> tuple[Array, Ar
         return _written(ModeNorm.small(self, m, v, values))
     xp = array_module(v)
     m0, delta, v = _rows(*m, v)
-    p = self.params
-    (k, c), n = p["gate.weight"].shape, v.shape[1]
+    p, psi = self.params, self.psi()
+    (k, c), n = psi.weight.shape, v.shape[1]
     rows = p["weight"].size // c
     g, log_g, w = xp.empty((3, k, n))
     mu, mean, var, rstd, scale, offset = xp.empty((6, k, c))
     origin, (s, u) = xp.empty(c), xp.empty((2, c, n))
     run = partial(_run, xp, "mode_norm", p["weight"].dtype)
 
-    run("gates", n, m0, delta, p["gate.weight"], p["gate.bias"], g, log_g, k, c, n)
+    run("gates", n, m0, delta, psi.weight, psi.bias, g, log_g, k, c, n)
     run("mode_weights", k * n, log_g, w, n)
-    arrays = (m0, delta, v, w, p["weight"], p["bias"], *self.buffers.values())
+    running = self.buffers["running_mean"], self.buffers["running_mean_square"]
+    arrays = (m0, delta, v, w, p["weight"], p["bias"], *running)
     made = (origin, mu, mean, var, rstd, scale, offset)
     run("mode_moments", k * c, *arrays, *made, np.float64(self.eps), np.float64(self.momentum), rows, c, n)
     run("mode_norm", c * n, m0, delta, origin, g, scale, offset, s, u, k, c, n)
@@ -143,8 +144,8 @@ def mode_norm_backward(self: ModeNorm, ds: Array, du: Array, training: bool, kep
     xp = array_module(ds)
     ds, du = _rows(ds, du)
     m0, delta, v, origin, g, w, mu, rstd, scale, offset, s = kept
-    (k, c), n, gate_weight = mu.shape, ds.shape[1], self.params["gate.weight"]
-    grads = [self.grads[name] for name in ("gate.weight", "gate.bias", "weight", "bias")]
+    (k, c), n, (gate_weight, _, *of_psi) = mu.shape, ds.shape[1], self.psi()
+    grads = [*of_psi, self.grads["weight"], self.grads["bias"]]
     dmu, dvar, of_weight, of_bias = xp.empty((4, k, c))
     g_dg, dw, dlog_g, dz = xp.empty((4, k, n))
     dm, dv = xp.empty((2, c, n))

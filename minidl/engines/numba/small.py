@@ -98,10 +98,12 @@ def mode_norm(self: ModeNorm, m: Mean, v: Array, values: int) -> tuple[Array, Ar
     if not (self.training and _serves(self)):
         return _written(ModeNorm.small(self, m, v, values))
     m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
-    p, (k, c), n = self.params, self.params["gate.weight"].shape, v.shape[1]
+    p, psi, n = self.params, self.psi(), v.shape[1]
+    k, c = psi.weight.shape
     of_gates, of_modes, made = np.empty((2, k, n)), np.empty((5, k, c)), np.empty((3, c, n))
-    params = p["gate.weight"], p["gate.bias"], p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
-    arrays = m0, delta, v, *params, *self.buffers.values(), of_gates, of_modes, made, self.eps, self.momentum
+    params = psi.weight, psi.bias, p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
+    running = self.buffers["running_mean"], self.buffers["running_mean_square"]
+    arrays = m0, delta, v, *params, *running, of_gates, of_modes, made, self.eps, self.momentum
     _mode_norm(*arrays)
     s, u, _ = made
     self.gates, self.mean, self.var = of_gates[0].T, of_modes[1], of_modes[2]
@@ -114,11 +116,11 @@ def mode_norm_backward(self: ModeNorm, ds: Array, du: Array, training: bool, kep
     if isinstance(kept, _Written):
         return ModeNorm.small_backward(self, ds, du, training, kept.kept)
     ds, du = rows(ds), rows(du)
-    p, grads, c = self.params, self.grads, len(ds)
+    p, psi, grads, c = self.params, self.psi(), self.grads, len(ds)
     made = np.empty((2, *ds.shape))
-    params = p["gate.weight"], p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
+    params = psi.weight, p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
     of_affine = grads["weight"].reshape(-1, c), grads["bias"].reshape(-1, c)
-    arrays = ds, du, *kept, *params, made, grads["gate.weight"], grads["gate.bias"], *of_affine
+    arrays = ds, du, *kept, *params, made, psi.dweight, psi.dbias, *of_affine
     _mode_norm_backward(*arrays)
     dm, dv = made
     return dm.T, dv.T
