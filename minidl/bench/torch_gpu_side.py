@@ -57,7 +57,7 @@ def captured_step(net: Layer, x: np.ndarray, labels: np.ndarray) -> Work:
     with torch.cuda.graph(graph):
         one_step()
 
-    def replay(_reads: Callable[[], Any] = one_step) -> None:  # the graph itself does not keep the images and labels alive
+    def replay(_reads: Callable[[], Any] = one_step) -> None:  # a graph does not keep what it reads alive
         graph.replay()
 
     return Work({"step": replay})
