@@ -33,5 +33,5 @@ def test_a_sum_in_any_order_errs_by_less_than_sums_allows_and_more_than_a_few_un
 @pytest.mark.parametrize("got", [[1.0, 2.1], [1.0, np.nan], [1.0]])
 def test_what_is_off_or_nan_or_of_another_shape_fails(got):
     assert_close([1.0, 2.0], [1.0, 2.0], 0.0)
-    with pytest.raises(AssertionError, match="^y "):
+    with pytest.raises(AssertionError, match=r"^y "):
         assert_close(np.array(got), np.array([1.0, 2.0]), 0.05, "y")
