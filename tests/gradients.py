@@ -3,7 +3,7 @@
 Both differentiate sum(dy * forward(...)) for a cotangent dy. Draw dy at random: with dy = 1 the gradient of a
 normalization is zero and any wrong backward passes. `slope` is the central difference that knows its own error.
 
-    from gradients import assert_gradients, central_difference, complex_step, slope
+    from gradients import assert_gradients, central_differences, complex_step, slope
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tolerance import observe
+from tolerance import observe, rounding
 
 Array = NDArray[Any]
 Forward = Callable[..., Array]
@@ -36,28 +36,6 @@ def complex_step(forward: Forward, inputs: Mapping[str, Array], dy: Array, step:
         x = inputs[name].astype(np.result_type(inputs[name], np.complex128))
         x[index] += 1j * step
         return (dy * forward(**{**inputs, name: x})).sum().imag / step
-
-    return _each_element(along, inputs)
-
-
-def central_difference(
-    forward: Forward, inputs: Mapping[str, Array], dy: Array, step: float = 1e-3
-) -> dict[str, Array]:
-    """Return the five-point central difference of sum(dy * forward): about ten digits in float64.
-
-    Keep the inputs further than 2·step from every kink (a tie in a max pool, ReLU at 0).
-
-    >>> central_difference(lambda x: x**3, {"x": np.array([2.0])}, dy=np.array([10.0]))["x"].round(6)
-    array([120.])
-    """
-
-    def along(name: str, index: tuple[int, ...]) -> Any:
-        def f(shift: float) -> Any:
-            x = inputs[name].copy()
-            x[index] += shift
-            return (dy * forward(**{**inputs, name: x})).sum()
-
-        return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
 
     return _each_element(along, inputs)
 
@@ -95,6 +73,38 @@ def slope(f: Callable[[float], Any], noise: float, steps: tuple[float, ...] = ST
 
     best = min(range(2, len(s)), key=error)
     return float(s[best]), error(best)
+
+
+def central_differences(
+    forward: Forward, inputs: Mapping[str, Array], dy: Array
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the slope of sum(dy * forward) along each element of each input, and {"d" + name: its largest error}.
+
+    Both are for `assert_gradients`. The error is the one of `slope`: of the steps' size, of a kink within them, and of
+    rounding.
+
+    >>> slopes, errors = central_differences(lambda x: x**3, {"x": np.array([2.0])}, dy=np.array([10.0]))
+    >>> abs(slopes["x"][0] - 120) < errors["dx"] < 1e-9
+    True
+    """
+
+    def loss(**arrays: Array) -> Any:
+        return (dy * forward(**arrays)).sum()
+
+    noise = rounding(loss, inputs)["y"]
+    errors = {f"d{name}": 0.0 for name in inputs}
+
+    def along(name: str, index: tuple[int, ...]) -> Any:
+        def f(shift: float) -> Any:
+            x = inputs[name].copy()
+            x[index] += shift
+            return loss(**{**inputs, name: x})
+
+        found, error = slope(f, noise)
+        errors[f"d{name}"] = max(error, errors[f"d{name}"])
+        return found
+
+    return _each_element(along, inputs), errors
 
 
 def _each_element(along: Callable[[str, tuple[int, ...]], Any], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -137,7 +147,7 @@ def assert_gradients(
     dy : array
         The cotangent that the backward was given.
     method : callable
-        `complex_step` or `central_difference`.
+        `complex_step`, or what returns slopes that are known.
     tolerance : float or mapping
         For `relative_error`; or for each gradient's largest absolute error, as `tolerance.rounding` returns them.
     zero : collection of str

@@ -111,6 +111,14 @@ class Case:
         return (True, False) if self.in_eval else (True,)
 
 
+def as_float64(layer: Layer) -> Layer:
+    """Return the layer, its arrays replaced by float64 copies."""
+    for _, one in layer.named_layers():
+        for arrays in (one.params, one.grads, one.buffers):
+            arrays.update({name: array.astype("float64") for name, array in arrays.items()})
+    return layer
+
+
 def parameters(layer: Layer) -> dict[str, Array]:
     """Return every parameter of the tree by its path."""
     return {f"{p}.{n}" if p else n: a for p, one in layer.named_layers() for n, a in one.params.items()}

@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m pytest -p margins --margins margins.csv tests/norm
 
-NumPy and OpenBLAS choose their kernels by NPY_DISABLE_CPU_FEATURES, OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS.
+NumPy and OpenBLAS choose their kernels by NPY_DISABLE_CPU_FEATURES, OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS;
+--other-draws N has every generator of the suite draw from another seed.
 
 A margin above 1/3 is one that another processor, another BLAS or another seed may turn into a failure: the tolerance
 does not follow from the arithmetic. Seen are `assert_close` and `assert_gradients`, numpy.testing.assert_allclose and
@@ -31,12 +32,16 @@ _test = ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --margins."""
+    """Add --margins and --other-draws."""
     parser.addoption("--margins", metavar="FILE", default="margins.csv", help="where the margins go; appended to")
+    parser.addoption("--other-draws", metavar="N", type=int, default=0, help="shifts all seeds; 0 leaves them alone")
 
 
-def pytest_configure() -> None:
-    """Listen to every comparison."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to every comparison, and shift the seeds."""
+    if shift := config.getoption("--other-draws"):
+        make = np.random.default_rng
+        np.random.default_rng = lambda seed=None: make([seed, shift] if isinstance(seed, int) else seed)
     tolerance.observe = _record
     np.testing.assert_allclose = _listening(np.testing.assert_allclose)
     equal = Approx.__eq__

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import draw, gate_rounding, gradients, layer_rounding, parameters, run
-from tolerance import assert_close, sums, terms
+from layer_cases import draw, gate_rounding, layer_rounding, parameters, run
+from tolerance import assert_close, rounding, sums, terms
 
 import minidl
 from minidl import (
@@ -250,25 +250,34 @@ def test_lenet_with_batch_norm_after_three_steps_of_sgd(nesterov):
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": nesterov}
-    optimiser, other = SGD(net, **settings), torch.optim.SGD(theirs.parameters(), **settings)
-    loss = SoftmaxCrossEntropy()
-    for _ in range(3):
-        x, labels = rng.normal(size=(9, 3, 32, 32)), rng.integers(0, 7, 9)
-        optimiser.zero_grad()
-        value = loss.forward(net(x), labels)
-        net.backward(loss.backward())
-        optimiser.step()
+    batches = [(rng.normal(size=(9, 3, 32, 32)), rng.integers(0, 7, 9)) for _ in range(3)]
+    last, start = rng.normal(size=(4, 3, 32, 32)), net.state()
+
+    def ours(**state):
+        net.load_state(state)
+        optimiser, loss, losses = SGD(net.train(), **settings), SoftmaxCrossEntropy(), []
+        for x, labels in batches:
+            optimiser.zero_grad()
+            losses.append(loss.forward(net(x), labels))
+            net.backward(loss.backward())
+            optimiser.step()
+        return {"losses": np.array(losses), "logits": net.eval()(last)} | net.state()
+
+    other, losses = torch.optim.SGD(theirs.parameters(), **settings), []
+    for x, labels in batches:
         other.zero_grad()
-        their_value = F.cross_entropy(theirs(tensor(x)), torch.tensor(labels))
-        their_value.backward()
+        losses.append(F.cross_entropy(theirs(tensor(x)), torch.tensor(labels)))
+        losses[-1].backward()
         other.step()
-        np.testing.assert_allclose(value, their_value.item(), rtol=1e-10)
-    want = theirs.state_dict()
-    for name, got in net.state().items():
-        np.testing.assert_allclose(got, want[name].numpy(), rtol=0, atol=1e-10, err_msg=name)
-    assert np.abs(gradients(net)["d0_weight"]).max() > 1e-3  # something was learned
-    x = rng.normal(size=(4, 3, 32, 32))
-    np.testing.assert_allclose(net.eval()(x), theirs.eval()(tensor(x)).detach().numpy(), rtol=1e-9, atol=1e-10)
+    state = theirs.state_dict()
+    want = {name: value.numpy() for name, value in state.items() if name in start}
+    want |= {"losses": torch.stack(losses).detach().numpy(), "logits": theirs.eval()(tensor(last)).detach().numpy()}
+    allowed = rounding(ours, start, trials=4)
+    got = ours(**start)
+    assert got.keys() == want.keys()
+    for name, value in got.items():
+        assert_close(value, want[name], allowed[name], name)
+    assert all(np.abs(want[name] - start[name]).max() > 1e3 * allowed[name] for name in start)  # something was learned
     back = LeNet(7, norm=norm_factory("bn", dtype="float64"), dtype="float64").eval()
-    back.load_state({name: value for name, value in want.items() if not name.endswith("num_batches_tracked")})
-    np.testing.assert_allclose(back(x), net(x), rtol=1e-9, atol=1e-10)
+    back.load_state({name: value for name, value in state.items() if not name.endswith("num_batches_tracked")})
+    assert_close(back(last), got["logits"], allowed["logits"], "y")

@@ -130,8 +130,8 @@ def observe(error: Any, tolerance: Any) -> None:
 
 
 def _named(result: Any) -> dict[str, Array]:
-    """Return the results by name, as arrays."""
-    return {k: np.asarray(v) for k, v in (result if isinstance(result, Mapping) else {"y": result}).items()}
+    """Return copies of the results by name: a layer's gradients are overwritten by its next backward."""
+    return {k: np.array(v) for k, v in (result if isinstance(result, Mapping) else {"y": result}).items()}
 
 
 def _shaken(rng: np.random.Generator, value: Any) -> Any:

@@ -161,10 +161,11 @@ def _step(kind: Any, **rates: Any) -> Callable[[str], Arrays]:
 
 
 CASES = {
-    "norm": Case(partial(_norm, shape=(5, 3, 7, 9)), 20),
+    # a mean of p pixels errs by no more than p units of theirs, and is told by its distance to the mean asked for
+    "norm": Case(partial(_norm, shape=(5, 3, 7, 9)), 63),
     "norm, one pixel": Case(partial(_norm, shape=(5, 3)), 20),
-    "norm, one sample": Case(partial(_norm, shape=(1, 4, 5, 7)), 20),
-    "norm, a mean of 1e4": Case(partial(_norm, shape=(4, 3, 7, 9), mean=1e4), 20),
+    "norm, one sample": Case(partial(_norm, shape=(1, 4, 5, 7)), 35),
+    "norm, a mean of 1e4": Case(partial(_norm, shape=(4, 3, 7, 9), mean=1e4), 63),
     "batch_norm": Case(partial(_norm_layer, make=partial(BatchNorm, 6, 0.01, 0.3)), 30),
     "batch_norm, second_moment": Case(
         partial(_norm_layer, make=partial(BatchNorm, 6, 0.01, 0.3, running="second_moment")), 30
