@@ -13,6 +13,7 @@ TRAIN = {
     "threadpoolctl": "threadpoolctl",
     "tqdm": "tqdm",
 }
+OF_A_DOWNLOAD = ("pooch",)  # asked for where one begins: data that lies there already is trained on without
 CURE = "pip install 'minidl[train]'"
 
 
@@ -28,7 +29,7 @@ def require(what: str, *modules: str) -> None:
     what : str
         What needs the libraries, the subject of the message.
     *modules : str
-        The keys of `TRAIN` that it imports; all of them by default.
+        The keys of `TRAIN` that it imports; by default all that do not serve a download alone.
 
     Raises
     ------
@@ -39,7 +40,8 @@ def require(what: str, *modules: str) -> None:
     --------
     >>> require("this example")
     """
-    missing = [TRAIN[module] for module in modules or TRAIN if not _there(module)]
+    needed = modules or [module for module in TRAIN if module not in OF_A_DOWNLOAD]
+    missing = [TRAIN[module] for module in needed if not _there(module)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise MissingLibraryError(f"{what} needs {', '.join(missing)}, which {verb} not installed; run: {CURE}")

@@ -56,8 +56,8 @@ def test_the_sample_is_read_without_them() -> None:
         ),
         (
             ["reproduce", "table1", "--sample"],
-            ["pooch"],
-            "minidl.reproduce: reproducing the paper needs pooch, which is not installed; "
+            ["safetensors"],
+            "minidl.reproduce: reproducing the paper needs safetensors, which is not installed; "
             "run: pip install 'minidl[train]'\n",
         ),
         (
@@ -70,6 +70,16 @@ def test_the_sample_is_read_without_them() -> None:
 def test_a_command_without_its_libraries_is_one_line_and_status_1(arguments, missing, message) -> None:
     done = run(f"import minidl.__main__ as m; sys.exit(m.main({arguments!r}))", *missing)
     assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_only_a_download_needs_the_library_that_downloads(tmp_path) -> None:
+    here = ["train", "lenet", "mnist", "--sample", "--updates", "1", "--out", str(tmp_path / "run")]
+    done = run(f"import minidl.__main__ as m; sys.exit(m.main({here!r}))", "pooch")
+    assert done.returncode == 0, done.stderr
+    far = ["train", "lenet", "mnist", "--updates", "1", "--data-dir", str(tmp_path / "none")]
+    done = run("from minidl.data.download import fetch; fetch(None, None, False)", "pooch")
+    assert "MissingLibraryError: a download needs pooch, which is not installed" in done.stderr
+    assert run(f"import minidl.__main__ as m; sys.exit(m.main({far!r}))", "pooch").returncode != 0
 
 
 @pytest.mark.parametrize("asked", [["train", "--list"], ["train", "--help"], ["reproduce", "--help"]])
