@@ -170,11 +170,11 @@ MISTAKES = [
     (
         ["lenet", "mnist", "--modes", "two"],
         2,
-        "argument --modes: must be a whole number or several, such as 2 or 2,6, got 'two'",
+        "argument --modes: must be a whole number, several or auto, such as 2 or 2,6, got 'two'",
     ),
     (["lenet", "mnist", "--modes", "2,0"], 2, "--modes must be at least 1, got 2,0; give a whole number from 1 up"),
     (["lenet", "mnist", "--modes", "2,3,4", "--sample"], 2, "--modes must be one K or 2, one for each norm"),
-    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number or several"),
+    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number, several or auto"),
     (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
     (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 2, "the dataset must be one of mnist, got 'svhn'"),
     (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),

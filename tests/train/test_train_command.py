@@ -158,6 +158,16 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
     newer = {
+        "max_modes": 8,
+        "auto_by": "prune",
+        "auto_strength": 0.01,
+        "auto_threshold": 0.05,
+        "auto_window": "1/60",
+        "auto_until": "2/3",
+        "gate_input": "plain",
+        "gate_lr": 1.0,
+        "gate_weight_decay": None,
+        "gate_temperature": 1.0,
         "norm_at": "all",
         "image_size": 224,
         "corrupt": "refuse",
