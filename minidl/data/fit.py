@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data.image_open import check_pixels, open_image
+
 FITS = ("square", "digits", "mixed", "imagenet")
 """How an image becomes (3, S, S): see `fit`."""
-
-UNREADABLE = "it cannot be decoded"
 
 
 def fit(image: Any, size: int, how: str = "square") -> NDArray[np.uint8]:
@@ -33,6 +33,11 @@ def fit(image: Any, size: int, how: str = "square") -> NDArray[np.uint8]:
     The orientation that a camera noted is applied, palettes become colours, transparent pixels show white, grey is
     repeated to three channels, 16 bits become 8. Resizing is Pillow's bilinear, which averages when it shrinks.
 
+    Raises
+    ------
+    ValueError
+        The image has more than `minidl.data.image_open.MAX_PIXELS`, or pixels of 32 bits, which have no known range.
+
     Examples
     --------
     >>> from PIL import Image
@@ -41,6 +46,7 @@ def fit(image: Any, size: int, how: str = "square") -> NDArray[np.uint8]:
     """
     from PIL.Image import Resampling
 
+    check_pixels(*image.size)
     grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
     colour = as_rgb(image)
     if how == "imagenet":
@@ -65,21 +71,10 @@ def fit_file(path: str | os.PathLike[str], size: int, how: str = "square") -> ND
     Raises
     ------
     ValueError
-        It cannot be read or decoded; the message, which does not name the file, says why.
+        As `open_image`.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return fit(image, size, how)
-    except MemoryError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{UNREADABLE}: no image format that Pillow knows") from error
-    except OSError as error:
-        raise ValueError(f"{UNREADABLE}: {error.strerror or error}") from error
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise ValueError(f"{UNREADABLE}: {' '.join(str(error).split())}") from error
+    with open_image(path) as image:
+        return fit(image, size, how)
 
 
 def as_rgb(image: Any) -> Any:

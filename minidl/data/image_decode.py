@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data.image_open import open_image
+
 AREA = (0.08, 1.0)  # share of the image that a random crop has
 ASPECT = (3 / 4, 4 / 3)  # its width over its height
 TRIES = 10
 SHORT_SIDE = 256 / 224  # of the resized test image, over the side of its centre crop
-
-MAX_PIXELS = 80_000_000
-"""A small file may unpack to more; the largest image of ImageNet has 61 million."""
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 
@@ -31,7 +30,7 @@ class Corrupt:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path}: cannot be decoded ({self.why})"
+        return f"{self.path}: {self.why}"
 
 
 Decoded = NDArray[np.uint8] | Corrupt
@@ -84,17 +83,11 @@ def square(image: Any, size: int, rng: np.random.Generator | None) -> NDArray[np
 
 def decode(path: str, size: int, seed: Sequence[int] | None) -> Decoded:
     """Return the image of a file as `square` does, or what keeps it from being decoded."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return Corrupt(path, f"{image.width} × {image.height} pixels are more than {MAX_PIXELS}")
+        with open_image(path) as image:
             return square(image, size, None if seed is None else np.random.default_rng(seed))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        return Corrupt(path, f"{type(error).__name__}: {error}")
+    except ValueError as error:
+        return Corrupt(path, str(error))
 
 
 def decode_all(paths: Sequence[str], size: int, seeds: Sequence[Sequence[int]] | None) -> list[Decoded]:

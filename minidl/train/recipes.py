@@ -310,7 +310,7 @@ class Config:
         if self.backend != of_commands():
             usual = replace(usual, backend=None)
         named = ("model", "task", "norm", "batch_size", "seed", "rarer", "sample")
-        of_mn = {"modes", "per_mode_affine", "max_modes", "auto_by"}
+        of_mn = {"modes", "per_mode_affine"} | ({"max_modes", "auto_by"} if self.modes == "auto" else set())
         shown = {"mn": of_mn, "mgn": {"modes"}, "gn": {"groups"}}.get(self.norm, set())
         others = [
             f"{field.name.replace('_', '')}{','.join(map(str, value)) if isinstance(value, tuple) else value}"

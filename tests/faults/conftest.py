@@ -1,18 +1,18 @@
-"""The tiny run of tests/train, to break in every way."""
+"""The tiny run of tests/train and the small files of tests/data, to break in every way."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
-from tiny_run import make_tiny
+from tiny_fixtures import _tiny_model, no_curves, uninterrupted
 
-from minidl.models import MODELS
+__all__ = ["_numpy_by_default", "_tiny_model", "no_curves", "uninterrupted"]
 
 
 @pytest.fixture(autouse=True)
-def _tiny_model(monkeypatch):
-    monkeypatch.setitem(MODELS, "tiny", make_tiny)
+def _numpy_by_default(monkeypatch):
     monkeypatch.setenv("MINIDL_BACKEND", "numpy")  # else a command says which it took

@@ -1,20 +1,15 @@
-"""Promise: NaN or Inf stops the run at its update, is named by layer and tensor, and no file holds it."""
+"""Promise 9: NaN or Inf stops the run at its update, is named by layer and tensor, and no file holds it."""
 
 import json
 
 import numpy as np
 import pytest
-from tiny_run import tiny_config, tiny_task, train
+from tiny_run import TOTAL, tiny_config, tiny_task, train
 
 from minidl.train import DivergedError, Trainer, checkpoint
 from minidl.train.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("no_curves")
-
-
-@pytest.fixture
-def no_curves(monkeypatch):
-    monkeypatch.setattr("minidl.train.plots.draw_run", lambda *args: None)
 
 
 def break_backward(trainer, layer, update, what):
@@ -125,3 +120,26 @@ def test_a_rate_that_is_too_high_ends_with_3_and_every_file_is_strict_json(tmp_p
     for path in tmp_path.rglob("*.json*"):
         for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
             json.loads(text, parse_constant=refuse)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_update_and_keeps_the_checkpoint_before(tmp_path):
+    trainer = train(tmp_path / "run", until=7)
+    trainer.model.layers[-1].params["bias"][1] = np.inf
+    with pytest.raises(
+        DivergedError, match=r"nan at update 8 \(lr 0.025\), first in bias of layer 6 \(Linear\); lower --lr"
+    ):
+        trainer.run()
+    kept = checkpoint.list_steps(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in kept] == ["step-000000004.safetensors", "step-000000007.safetensors"]
+    assert train(tmp_path / "run", resume=True).step == TOTAL
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+    trainer = train(tmp_path / "run", until=3)
+    trainer.model.layers[-1].params["bias"][1] = np.inf
+    trainer.step = 4
+    with pytest.raises(DivergedError, match=r"model.6.bias is not finite after update 4; lower --lr"):
+        trainer.save()
+    assert [path.name for path in checkpoint.list_steps(tmp_path / "run" / "checkpoints")] == [
+        "step-000000003.safetensors"
+    ]

@@ -89,7 +89,7 @@ def test_a_damaged_image_gets_one_line_or_is_skipped(photos, capsys):
     (photos / "bee" / "05.png").write_text("a letter")
     assert main([*SHORT, "--data-dir", "photos", "--out", "run"]) == 4
     err = capsys.readouterr().err
-    assert "bee/05.png: it cannot be decoded: no image format" in err
+    assert "bee/05.png: it cannot be decoded: no image of the formats" in err
     assert err.count("\n") == 1
     assert main([*SHORT, "--data-dir", "photos", "--out", "run", "--corrupt", "skip"]) == 0
 

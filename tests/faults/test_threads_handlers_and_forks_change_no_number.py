@@ -1,11 +1,15 @@
-"""Promise: a signal's handler, or another thread, that runs a network of its own changes no other's numbers."""
+"""Promise 16: a signal's handler, another thread or a forked child that computes changes no other's numbers."""
 
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import minidl
 from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, threads, use_backend
 
 BACKENDS = pytest.mark.parametrize("library", ["numpy", "numba"], indirect=True)
@@ -139,3 +143,66 @@ def test_backends_asked_for_on_two_threads_do_not_mix():
         worker.join()
     assert seen == {"numpy": "numpy", "numba": "numba", "after numpy": before, "after numba": before}
     assert default_name() == before
+
+
+CHILD = """
+import os, signal, sys, warnings
+sys.path[:0] = {paths!r}
+warnings.simplefilter("ignore")  # newer Pythons warn of forking with threads: that is what is tried here
+import numpy as np
+from tiny_run import make_tiny, tiny_config, tiny_task, train, result
+from minidl.models import MODELS
+from minidl.train import RunError, Trainer, plots
+MODELS["tiny"] = make_tiny
+plots.draw_run = lambda *args: None
+signal.alarm(60)  # ends what hangs
+"""
+
+
+def python(folder, program):
+    root = Path(minidl.__file__).parents[1]
+    head = CHILD.format(paths=[str(root), str(root / "tests" / "train")])
+    done = subprocess.run(
+        [sys.executable, "-c", head + program], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_with_an_inherited_iterator_it_gets_the_same_batches(tmp_path):
+    python(
+        tmp_path,
+        """
+trainer = Trainer(tiny_config(), quiet=True, task=tiny_task())
+batches = [x.tobytes() for x, _, _ in Trainer(tiny_config(), quiet=True, task=tiny_task())._loader]
+loader = iter(trainer._loader)
+assert next(loader)[0].tobytes() == batches[0]
+child = os.fork()
+assert [x.tobytes() for x, _, _ in loader] == batches[1:]
+if child == 0:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+""",
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_its_training_is_that_of_any_process_and_the_parent_notices(tmp_path, threads):
+    python(
+        tmp_path,
+        f"""
+from pathlib import Path
+train(Path("whole"), threads={threads})
+trainer = train(Path("run"), until=7, threads={threads})
+if (child := os.fork()) == 0:
+    trainer.run()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert result(Path("run")) == result(Path("whole"))
+try:
+    trainer.run()
+except RunError as error:
+    assert "another Trainer went on with the run" in str(error)
+else:
+    raise AssertionError("the parent wrote as well")
+""",
+    )

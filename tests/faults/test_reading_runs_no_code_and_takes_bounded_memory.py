@@ -1,46 +1,31 @@
-"""Promise 4: loading a data set runs no code and takes bounded memory, also where it is a pickle."""
+"""Promise 4: reading data or a checkpoint runs no code and takes bounded memory, pickles and images too."""
 
+import gzip
+import lzma
 import os
 import pickle
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import PACK, is_one_line, mat_content, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pickle_attacks import ATTACKS, IMAGES, LABELS, python_2
 
-from minidl.data import DataError, load_task
+from minidl.data import DataError, compressed, load_task, svhn
 from minidl.data.cifar import parse_cifar_pickle
-from minidl.data.plain_pickle import MAX_STEPS, parse_pickle
+from minidl.data.compressed import unpack
+from minidl.data.idx import parse_idx
+from minidl.data.plain_pickle import parse_pickle
+from minidl.data.svhn import parse_svhn
+from minidl.train import checkpoint
+from minidl.train.checkpoint import CheckpointError
 
 HERE = Path("batch")
-RNG = np.random.default_rng(5)
-LABELS = [6, 9, 0, 3]
-IMAGES = RNG.integers(0, 256, (4, 3072), dtype=np.uint8)
-
-
-def python_2(images, **lists):
-    """A batch as Python 2 wrote the publisher's: byte strings for all text, the array's values as one of them."""
-
-    def string(text):
-        return b"U" + bytes([len(text)]) + text
-
-    def numbers(values):
-        return b"](" + b"".join(b"K" + bytes([value]) for value in values) + b"e"
-
-    n, width = images.shape
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
-        + b"M" + struct.pack("<H", n) + b"M" + struct.pack("<H", width) + b"\x86"
-        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-        + b"T" + struct.pack("<I", images.size) + images.tobytes() + b"tb"
-    )  # fmt: skip
-    items = string(b"batch_label") + string(b"training batch 1 of 5") + string(b"data") + array
-    for name, values in lists.items():
-        items += string(name.encode()) + numbers(values)
-    return b"\x80\x02}q\x01(" + items + b"u."
 
 
 def in_bounded_memory(content, most=64 << 20):
@@ -124,45 +109,6 @@ def test_a_task_of_a_folder_with_such_a_pickle_is_refused_and_nothing_ran(tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
-COLLIDING = b"".join(b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(1, 20_000))
-SHAPE = b"M\x04\x00M\x00\x0c\x86"
-ATTACKS = {
-    "a string of 4 GB": b"\x80\x02T\xff\xff\xff\xff.",
-    "bytes of 2^64": b"\x80\x04\x8e" + b"\xff" * 8 + b".",
-    "text of 4 GB": b"\x80\x02X\xff\xff\xff\xff.",
-    "a memo of 4 billion places, then too many steps": b"\x80\x02" + b"]r\xff\xff\xff\xff" * MAX_STEPS,
-    "a dictionary an instruction": b"\x80\x02" + b"}" * (MAX_STEPS + 1),
-    "a memo entry each": b"\x80\x02" + b"".join(b"}r" + struct.pack("<I", n) for n in range(MAX_STEPS // 2 + 1)),
-    "keys whose hashes are all the same": b"\x80\x02}(" + COLLIDING + b"u.",
-    "one string encoded again and again": (
-        b"\x80\x02c_codecs\nencode\nq\x00X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x01"
-        + b"X\x06\x00\x00\x00latin1q\x02" + b"h\x00h\x01h\x02\x86R" * 4000
-    ),
-    "letters of four bytes": b"\x80\x02X" + struct.pack("<I", 4) + "🙂".encode() + b".",
-    "bad text": b"\x80\x02X\x01\x00\x00\x00\xc3.",
-    "an array of objects": pickle.dumps(np.array([{}, []], object), protocol=2),
-    "an array of floats": pickle.dumps({"data": np.zeros(3)}, protocol=2),
-    "a shape of 2^32 in each direction": python_2(IMAGES).replace(SHAPE, b"K\x00J\xff\xff\xff\x7f\x86"),
-    "a negative shape": python_2(IMAGES).replace(SHAPE, b"J\xfc\xff\xff\xffJ\x00\xf4\xff\xff\x86"),
-    "a list in itself that a tuple follows": b"\x80\x02]q\x00h\x00a\x85.x",
-    "a call of a value": b"\x80\x02K\x01)R.",
-    "an unfinished array": b"\x80\x02cnumpy\nndarray\n)R.",
-    "build of a list": b"\x80\x02]N\x85b.",
-    "an instance": b"\x80\x02(ios\nsystem\n.",
-    "a new object": b"\x80\x02cnumpy\nndarray\n)\x81.",
-    "an extension": b"\x80\x02\x82\x01.",
-    "a persistent object": b"\x80\x02Pname\n.",
-    "no end": b"\x80\x02}",
-    "an end without a value": b"\x80\x02.",
-    "two values": b"\x80\x02NN.",
-    "a mark left": b"\x80\x02(.",
-    "a long name": b"\x80\x02c" + b"a" * 5000 + b"\nb\n.",
-    "an odd dictionary": b"\x80\x02}(U\x01au.",
-    "a key that is a list": b"\x80\x02}]Ns.",
-    "a newer protocol": b"\x80\x09N.",
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_in_one_line_and_bounded_memory(name):
     in_bounded_memory(ATTACKS[name])
@@ -204,3 +150,109 @@ PLAIN = st.recursive(
 def test_plain_data_comes_back_as_pickle_gives_it(value, protocol):
     content = pickle.dumps(value, protocol=protocol)
     assert parse_pickle(content, HERE) == pickle.loads(content)
+
+
+def test_a_header_of_absurd_length_costs_no_memory(tmp_path):
+    path = tmp_path / "step-000000001.safetensors"
+    path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match="is damaged: it is no whole checkpoint"):
+        checkpoint.load(path)
+
+
+def unpacked(tmp_path, content, name="a"):
+    (tmp_path / name).write_bytes(content)
+    return bytes(compressed.unpack(tmp_path / name))
+
+
+BOMBS = {
+    "gzip of zeros": lambda: gzip.compress(bytes(40 << 20)),
+    "xz of zeros": lambda: lzma.compress(bytes(40 << 20)),
+    "empty gzip members": lambda: gzip.compress(b"") * 100_000,
+    "empty xz streams": lambda: lzma.compress(b"") * 10_000,
+    "an xz dictionary of a gigabyte": lambda: lzma.compress(
+        b"x" * 100, format=lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
+    ),
+    "a gzip member cut short": lambda: gzip.compress(bytes(1000))[:-4],
+    "an xz stream cut short": lambda: lzma.compress(bytes(1000))[:-4],
+    "text after a gzip member": lambda: gzip.compress(b"abc") + b"text",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_packed_bomb_is_refused_early_and_in_little_memory(tmp_path, name):
+    content = BOMBS[name]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            unpacked(tmp_path, content)
+        assert tracemalloc.get_traced_memory()[1] < (64 << 20) + len(content)
+    finally:
+        tracemalloc.stop()
+    assert is_one_line(error, "get it again")
+
+
+def test_bombs_are_given_up_after_a_number_of_members(tmp_path, monkeypatch):
+    made = []
+    real = zlib.decompressobj
+    monkeypatch.setattr(compressed.zlib, "decompressobj", lambda **options: made.append(1) or real(**options))
+    with pytest.raises(DataError, match="more than 100 members"):
+        unpacked(tmp_path, gzip.compress(b"") * 5000)
+    assert len(made) == compressed.MAX_MEMBERS
+
+
+def test_an_image_of_more_pixels_than_any_data_set_has_is_not_unpacked(tmp_path):
+    from PIL import Image
+
+    from minidl.data.image_decode import Corrupt, decode
+
+    path = tmp_path / "bomb.png"
+    Image.new("1", (10_000, 8_001)).save(path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        found = decode(str(path), 32, None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Corrupt)
+    assert "10000 × 8001 pixels are more than 80000000" in str(found)
+
+
+@given(dims=st.lists(st.integers(2**31 - 1, 2**32 - 1), min_size=1, max_size=4))
+@settings(max_examples=20)
+def test_huge_idx_dimensions_cost_no_memory(dims):
+    content = struct.pack(f">HBB{len(dims)}I", 0, 8, len(dims), *dims) + bytes(100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="values for the shape"):
+            parse_idx(content, HERE)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packing", PACK)
+def test_a_file_that_unpacks_to_too_much_is_refused_in_bounded_memory(tmp_path, packing):
+    path = write(tmp_path / "bomb", bytes(64 << 20), packing)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            unpack(path, max_bytes=1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert is_one_line(error, "at most 1048576 bytes")
+
+
+def test_a_zlib_stream_in_a_mat_file_that_unpacks_to_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(svhn, "MAX_BYTES", 1 << 20)
+    bomb = zlib.compress(bytes(64 << 20))
+    content = mat_content(IMAGES.reshape(-1, 3, 32, 32), LABELS)[:128] + struct.pack("<2I", 15, len(bomb)) + bomb
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError) as error:
+            parse_svhn(content, HERE)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert is_one_line(error, "byte 128", "at most 1048576 bytes")

@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine that misbehaves in the ways servers do."""
+"""Promise 8: a download is whole or absent, from a server on this machine that misbehaves in the ways servers do."""
 
 import hashlib
 import io

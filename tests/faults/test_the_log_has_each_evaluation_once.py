@@ -1,5 +1,6 @@
-"""Promise: a folder holds one run, by one process at a time, and the default name tells any two settings apart."""
+"""Promise 11: the log has each evaluation once, and a folder holds one run, by one process at a time."""
 
+import errno
 import json
 import os
 import signal
@@ -9,12 +10,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from tiny_run import result, tiny_config, tiny_task, train
+from tiny_run import TOTAL, result, tiny_config, tiny_task, train
 
 import minidl
-from minidl.train import Config, RunError, Trainer
+from minidl.train import Config, RunError, Trainer, checkpoint
 from minidl.train.lock import BusyError, FolderLock
 from minidl.train.recipes import FREE_FIELDS
+from minidl.train.record import RunFolder
 
 HOLD = """
 import sys, pathlib
@@ -85,7 +87,9 @@ OTHER = {
     "backend": "cupy", "eval_every": 3, "sample": True, "rarer": "svhn/10", "norm_at": "first",
     "image_size": 64, "corrupt": "skip", "optimiser": "adam", "nesterov": True, "betas": (0.8, 0.9), "eps": 1e-4,
     "schedule": "cosine", "warmup": "5u", "label_smoothing": 0.1, "log_every": 7, "test_share": 0.25,
-    "start_from": "runs/other",
+    "start_from": "runs/other", "max_modes": 9, "auto_by": "split", "auto_strength": 0.02, "auto_threshold": 0.1,
+    "auto_window": "3u", "auto_until": "1/2", "gate_input": "normalised", "gate_lr": 0.5, "gate_weight_decay": 0.1,
+    "gate_temperature": 2.0,
 }  # fmt: skip
 
 
@@ -107,3 +111,63 @@ def test_a_temporary_file_of_another_process_is_not_touched(tmp_path):
     write_atomic(tmp_path / "config.json", b"{}")
     assert planted.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"target", ".config.json.tmp", "config.json"}
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_log_has_each_step_once_although_the_process_died_between_log_and_checkpoint(
+    tmp_path, uninterrupted, monkeypatch
+):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    train(tmp_path / "run", until=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", resume=True)
+    assert [line["step"] for line in lines(tmp_path / "run")] == [5, 10]
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 14, "ep')  # and while it wrote a line
+    train(tmp_path / "run", resume=True)
+    assert [line["step"] for line in lines(tmp_path / "run")] == [5, 10, 14]
+    assert result(tmp_path / "run") == uninterrupted
+
+
+def test_lines_of_the_loss_log_after_the_checkpoint_are_written_again(tmp_path, uninterrupted):
+    train(tmp_path / "run", until=8)
+    path = tmp_path / "run" / "losses.jsonl"
+    with path.open("a") as file:  # the process trained on, and was killed before the next checkpoint
+        file.write('{"step": 9, "epoch": 1.5, "touches": 36, "lr": 0.025, "train_loss": 7.0}\n{"step": 12, "ep')
+    train(tmp_path / "run", resume=True)
+    assert result(tmp_path / "run") == uninterrupted
+
+
+def test_a_full_disk_in_the_log_loses_no_line(tmp_path, monkeypatch, uninterrupted):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    fsync = os.fsync
+    full = [True]
+
+    def failing(descriptor):
+        if full and (tmp_path / "run" / "metrics.jsonl").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(OSError, match="No space left"):
+            trainer.run()
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b"", "no half line stays"
+    full.clear()
+    assert trainer.run()["step"] == TOTAL
+    assert result(tmp_path / "run") == uninterrupted
+
+
+def test_a_line_is_whole_or_absent(tmp_path):
+    folder = RunFolder(tmp_path / "run", resume=False)
+    folder.make()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.append({"step": 1, "test_loss": float("nan")})
+    assert not folder.metrics_file.exists()

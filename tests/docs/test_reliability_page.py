@@ -1,0 +1,23 @@
+"""The page of promises and the files of tests that keep them: one for each, and no others."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text()
+
+
+def rows():
+    return re.findall(r"^\| (\d+) \| (.+) \| `(test_\w+\.py)` \|$", PAGE, re.MULTILINE)
+
+
+def test_each_promise_has_one_file_of_tests_and_each_file_one_promise():
+    assert [int(number) for number, _, _ in rows()] == list(range(1, len(rows()) + 1))
+    files = [file for _, _, file in rows()]
+    assert len(set(files)) == len(files) >= 13
+    assert set(files) == {path.name for path in (ROOT / "tests" / "faults").glob("test_*.py")}
+
+
+def test_each_file_says_which_promise_it_keeps():
+    for number, _, file in rows():
+        assert (ROOT / "tests" / "faults" / file).read_text().startswith(f'"""Promise {number}: ')

@@ -1,0 +1,110 @@
+"""Promise 2: a checkpoint's path always holds a whole file, whatever ends or stops its writer."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from minidl.train import checkpoint
+
+TENSORS = {
+    "model.b": np.arange(15, dtype=np.float32).reshape(3, 5).T,
+    "model.a": np.linspace(0, 1, 7),
+    "optimiser.v": np.array(3, np.int64),
+}
+
+
+META = {"evaluated": 4, "random": {"state": 2**127 + 1}, "best": None, "text": 'sha256:"é'}
+
+
+class Limited:
+    """A file that can take so many bytes and no more."""
+
+    def __init__(self, file, limit):
+        self.file, self.limit = file, limit
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, data):
+        self.file.write(data[: self.limit])
+        if len(data) > self.limit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["first byte", "second byte", "half", "last byte"])
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch, where):
+    path = checkpoint.save(tmp_path, 12, TENSORS, META)
+    before = path.read_bytes()
+    size = len(before)
+    limit = {"first byte": 0, "second byte": 1, "half": size // 2, "last byte": size - 1}[where]
+    opened = type(path).open
+    monkeypatch.setattr(type(path), "open", lambda self, mode: Limited(opened(self, mode), limit))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, 12, TENSORS, {**META, "evaluated": 9})
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_renamed_before_its_bytes_are_on_the_disk(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    checkpoint.save(tmp_path, 1, TENSORS, META)
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+WRITER = """
+import sys, itertools, pathlib
+import numpy as np
+from minidl.train import checkpoint
+checkpoint.save(pathlib.Path(sys.argv[1]), 0, {"a": np.zeros(300_000)}, {})
+print("ready", flush=True)
+for step in itertools.count(1):
+    checkpoint.save(pathlib.Path(sys.argv[1]), step, {"a": np.full(300_000, step)}, {})
+"""
+
+
+def test_a_killed_writer_leaves_whole_checkpoints_alone(tmp_path):
+    draw = random.Random(1)
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(draw.uniform(0, 0.1))
+            process.send_signal(signal.SIGKILL)
+        for path in checkpoint.list_steps(folder):
+            tensors, meta = checkpoint.load(path)
+            assert (tensors["a"] == meta["step"]).all()
+        checkpoint.save(folder, 10**6, TENSORS, META)
+        assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_whose_folders_cannot_be_synced_is_no_obstacle(tmp_path, monkeypatch, number):
+    import stat
+
+    fsync = os.fsync
+
+    def picky(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", picky)
+    checkpoint.write_atomic(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"

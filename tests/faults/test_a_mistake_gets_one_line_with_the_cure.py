@@ -1,0 +1,236 @@
+"""Promise 12: a mistake, a missing home or a damaged run file gets one line with the cure, and a status."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_run import train
+from train_command import run
+
+import minidl
+from minidl.data import Dataset, Task
+from minidl.train import Config, ConfigError, RunError, build
+from minidl.train.__main__ import main
+
+LENET = ["lenet", "mnist", "--sample", "--batch-size", "8", "--quiet", "--out", "R"]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"),
+    [
+        (
+            ["--rarer", "mnist/1000"],
+            2,
+            "must be at most 2, the training images left by --rarer mnist/1000",
+        ),
+        (["--rarer", "mnist/99999999999999999999"], 2, "--rarer must be a dataset and how many times rarer"),
+        (["--drop-factor", "1e200", "--lr-drops", "1u,2u"], 2, "--drop-factor must leave the rate positive and finite"),
+        (["--updates", "9" * 400], 2, "a span of training must be at most 1e+15"),
+        (["--lr-drops", "9" * 400], 2, "a span of training must be at most 1e+15"),
+    ],
+)
+def test_settings_that_no_run_can_have(tmp_path, monkeypatch, capsys, args, status, message):
+    monkeypatch.chdir(tmp_path)
+    assert main([*LENET, *args]) == status
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("where", ["~nosuchuser/x"])
+def test_a_home_that_is_not_there(tmp_path, monkeypatch, capsys, where):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lenet", "mnist", "--quiet", "--data-dir", where]) == 4
+    assert "there is no home folder of that name; write the path out" in capsys.readouterr().err
+
+
+def test_an_unknown_home_asks_for_a_folder(monkeypatch):
+    from pathlib import Path
+
+    from minidl.data import DataError, load_task
+
+    def unknown(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINIDL_DATA", raising=False)
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(DataError, match="the home folder is not known; set MINIDL_DATA"):
+        load_task("mnist")
+    assert load_task("mnist", sample=True, progress=False).num_classes == 10
+
+
+@pytest.mark.parametrize(("channels", "names"), [([0], "red"), ([0, 1, 2], "red and green and blue")])
+def test_images_that_are_the_same_everywhere(channels, names):
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32)).astype(np.uint8)
+    images[:, channels] = 0
+    labels = np.arange(9) % 2
+    data = Dataset(images, labels, 0 * labels, ("x",), 2)
+    with pytest.raises(Exception, match=f"^t: {names} is the same in every pixel of the training images"):
+        build.make_loaders(Config(batch_size=3), Task("t", 2, ("a", "b"), data, data, ()), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr": "0.1"}, {"lr_drops": (2,)}, {"length": 4}, {"batch_size": 2.5}, {"seed": True}]
+)
+def test_a_setting_of_another_kind_is_refused(changes):
+    with pytest.raises(ConfigError, match="must be"):
+        Config(**changes)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config(modes=np.int64(3), batch_size=np.int32(5), lr=np.float64(0.5), seed=np.uint8(2))
+    assert config == Config(modes=3, batch_size=5, lr=0.5, seed=2)
+    assert config.to_json()["modes"] == 3
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that stopped after an evaluation."""
+    from tiny_run import make_tiny
+
+    from minidl.models import MODELS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny", make_tiny)
+        folder = tmp_path_factory.mktemp("stopped")
+        train(folder / "run", until=11)
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"config": {}}', '{"config": {"length": 5}}', "[" * 100_000, '{"config": []}', "\x00"]
+)
+def test_a_damaged_config_is_named(tmp_path, stopped, content):
+    shutil.copytree(stopped, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(RunError, match=r"config.json is damaged \(.*\); start again with another --out") as error:
+        train(tmp_path / "run", resume=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["5", "{}", "null", '{"step": "x", "epoch": 1, "test_error": 2}', "NaN", '{"step": 1'])
+def test_a_damaged_line_of_the_log_is_named(tmp_path, stopped, line):
+    shutil.copytree(stopped, tmp_path / "run")
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_text(log.read_text() + line + "\n")
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 3; mend or remove that line"):
+        train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(("kept", "missing"), [(0, 5), (1, 10)])
+def test_a_log_that_lost_lines_is_not_gone_on_with(tmp_path, stopped, kept, missing):
+    shutil.copytree(stopped, tmp_path / "run")
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:kept]))
+    with pytest.raises(RunError, match=rf"lacks the evaluation after update {missing}, which the checkpoint has seen"):
+        train(tmp_path / "run", resume=True)
+    log.unlink()
+    with pytest.raises(RunError, match=r"lacks the evaluation after update 5"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_to_again(tmp_path):
+    train(tmp_path / "run", until=2)
+    with pytest.raises(
+        RunError, match=r"run already holds a run; --resume continues it, another --out starts a new one"
+    ):
+        train(tmp_path / "run")
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(RunError, match=r"run holds no run to resume; leave out --resume to start one"):
+        train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.json", '{"config": {'), ("config.json", '{"config": {"x": 1}}')]
+)
+def test_a_damaged_configuration_is_named(tmp_path, name, content):
+    train(tmp_path / "run", until=2)
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(RunError, match=r"config.json is damaged \(.*\); start again with another --out"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_damaged_log_is_named_by_line(tmp_path):
+    train(tmp_path / "run", until=10)
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('{"step": 10', '"step": 10'))
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 2; mend or remove that line"):
+        train(tmp_path / "run", resume=True)
+
+
+MISTAKES = [
+    (["lenet"], 2, "give a model and a task, such as: python -m minidl.train lenet multitask --sample"),
+    (["lenett", "multitask"], 2, "unknown model 'lenett'; did you mean 'lenet'?"),
+    (["lenet", "minst"], 2, "unknown task 'minst'; did you mean 'mnist'?"),
+    (["lenet", "mnist", "--norm", "b"], 2, "unknown norm 'b'"),
+    (["lenet", "mnist", "--modes", "0"], 2, "--modes must be at least 1, got 0"),
+    (
+        ["lenet", "mnist", "--modes", "two"],
+        2,
+        "argument --modes: must be a whole number, several or auto, such as 2 or 2,6, got 'two'",
+    ),
+    (["lenet", "mnist", "--modes", "2,0"], 2, "--modes must be at least 1, got 2,0; give a whole number from 1 up"),
+    (["lenet", "mnist", "--modes", "2,3,4", "--sample"], 2, "--modes must be one K or 2, one for each norm"),
+    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number, several or auto"),
+    (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
+    (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 2, "the dataset must be one of mnist, got 'svhn'"),
+    (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),
+    (["lenet", "mnist", "--lr", "-1"], 2, "--lr must be positive and finite, got -1.0"),
+    (["lenet", "mnist", "--epochs", "0"], 2, "the length of a run must be positive"),
+    (["lenet", "mnist", "--epochs", "3u"], 2, "argument --epochs: must be a plain number, got '3u'"),
+    (["lenet", "mnist", "--updates", "some"], 2, "argument --updates: must be a plain number, got 'some'"),
+    (["lenet", "mnist", "--epochs", "3", "--updates", "4"], 2, "not allowed with argument --epochs"),
+    (["lenet", "mnist", "--lr-drops", "10e,soon"], 2, "'soon' is no span of training; write 15e (epochs), 50000u"),
+    (["lenet", "mnist", "--sample", "--data-dir", "."], 2, "not allowed with argument --sample"),
+    (["lenet", "mnist", "--sample", "--batch-size", "9999"], 2, "--batch-size must be at most 1150"),
+    (["lenet", "mnist", "--colour", "blue"], 2, "unrecognized arguments: --colour blue"),
+    (["lenet", "mnist", "--backend", "gpu"], 2, "unknown backend 'gpu'; Choose from numpy, numba, cupy, auto"),
+    (["lenet", "mnist", "--data-dir", "absent"], 4, "absent"),
+    (["lenet", "mnist", "--sample", "--resume"], 1, "holds no run to resume; leave out --resume"),
+    (["--resume", "--out", "absent"], 1, "absent holds no run to resume; leave out --resume"),
+    (["lenet", "mnist", "--sample", "--out", "file/run"], 1, "Not a directory; choose another --out"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_gets_one_line_with_the_cure_and_a_status(tmp_path, monkeypatch, capsys, args, status, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    try:
+        code = main([*args, "--quiet"])
+    except SystemExit as left:  # argparse
+        code = left.code
+    assert code == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("minidl.train: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_truncated_data_file_gets_one_line(tmp_path):
+    sample = Path(minidl.__file__).parent / "data" / "sample" / "mnist"
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for path in sample.iterdir():
+        data = path.read_bytes()
+        (folder / path.name).write_bytes(data[: len(data) // 2] if "train-images" in path.name else data)
+    status, _, err = run(tmp_path, "lenet", "mnist", "--data-dir", tmp_path, "--updates", "1")
+    assert status == 4
+    assert "Traceback" not in err
+    assert "train-images" in err.splitlines()[-1]
+
+
+def test_a_backend_that_cannot_be_used_gets_one_line_with_the_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "cupy finds no CUDA device; install the NVIDIA driver")
+    assert main(["lenet", "mnist", "--sample", "--backend", "cupy", "--quiet"]) == 1
+    assert capsys.readouterr().err == (
+        "minidl.train: backend cupy cannot be used: cupy finds no CUDA device; install the NVIDIA driver\n"
+    )

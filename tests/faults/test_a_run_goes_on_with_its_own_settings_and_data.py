@@ -1,0 +1,122 @@
+"""Promise 10: a run goes on with its own settings and data alone, and what changed is named."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import idx_content, write
+from tiny_run import result, tiny_task, train
+
+import minidl
+from minidl.data import data_sha256, load_task
+from minidl.train import RunError
+from minidl.train.__main__ import main
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_decoded_again(tmp_path):
+    def put(value):
+        for stem in ("train", "t10k"):
+            write(tmp_path / "mnist" / f"{stem}-images-idx3-ubyte", idx_content(np.full((3, 28, 28), value)))
+            write(tmp_path / "mnist" / f"{stem}-labels-idx1-ubyte", idx_content(np.arange(3)))
+        for path in (tmp_path / "mnist").iterdir():
+            os.utime(path, ns=(10**18, 10**18))
+
+    for value in (7, 8):
+        put(value)
+        task = load_task("mnist", data_dir=tmp_path, cache_dir=tmp_path / "cache", progress=False)
+        assert task.train.images.max() == value
+
+
+def test_the_whole_data_is_hashed_once_and_each_pixel_and_label_counts():
+    train = load_task("multitask", sample=True, progress=False).train
+    computed = replace(train, kept_sha256=None)
+    assert train.kept_sha256 == data_sha256(computed)
+    for part, at in (("images", (1001, 2, 31, 30)), ("labels", 1001), ("source", 1001)):
+        changed = getattr(train, part).copy()
+        changed[at] ^= 1
+        assert data_sha256(replace(computed, **{part: changed})) != train.kept_sha256
+
+
+def test_resuming_with_other_pixels_is_refused(tmp_path):
+    task = tiny_task()
+    train(tmp_path / "run", until=2, task=task)
+    for part in ("train", "test"):
+        images = getattr(task, part).images.copy()
+        images[7, 1, 30, 2] ^= 1
+        other = replace(task, **{part: replace(getattr(task, part), images=images)})
+        with pytest.raises(RunError, match=rf"holds another run: .*{part}_sha256 '.{{64}}' there, '.{{64}}' asked"):
+            train(tmp_path / "run", resume=True, task=other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"lr": 0.07}, "lr 0.05 there, 0.07 asked"),
+        ({"modes": 4, "seed": 2}, "modes 3 there, 4 asked; seed 0 there, 2 asked"),
+        ({"lr_drops": ()}, r"lr_drops \['20', '9u'\] there, \[\] asked"),
+        (
+            {"task": tiny_task(seed=1)},
+            "train_images {.*} there, {.*} asked; data_sha256 '.{64}' there, '.{64}' asked; "
+            "train_sha256 '.{64}' there, '.{64}' asked; test_sha256 '.{64}' there, '.{64}' asked",
+        ),
+    ],
+    ids=str,
+)
+def test_resuming_with_another_configuration_is_refused_with_the_difference(tmp_path, changes, difference):
+    train(tmp_path / "run", until=2)
+    before = result(tmp_path / "run") if (tmp_path / "run" / "metrics.jsonl").exists() else None
+    with pytest.raises(
+        RunError, match=f"holds another run: {difference}. Leave those settings out, or give another --out"
+    ):
+        train(tmp_path / "run", resume=True, **changes)
+    assert before is None or result(tmp_path / "run") == before
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    train(tmp_path / "a", until=4)
+    train(tmp_path / "b", until=4, lr=0.06)
+    (tmp_path / "a" / "checkpoints").rename(tmp_path / "gone")
+    (tmp_path / "b" / "checkpoints").rename(tmp_path / "a" / "checkpoints")
+    with pytest.raises(
+        RunError, match=r"a/checkpoints belongs to another run than .*a/config.json; give another --out"
+    ):
+        train(tmp_path / "a", resume=True)
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = ["lenet", "mnist", "--sample", "--updates", "2", "--batch-size", "8", "--out", "run", "--quiet"]
+    assert main(args) == 0
+    before = result(tmp_path / "run")
+    capsys.readouterr()
+    assert main([*args, "--seed", "1"]) == 1
+    assert capsys.readouterr().err == (
+        "minidl.train: run already holds a run; --resume continues it, another --out starts a new one\n"
+    )
+    assert main([*args, "--resume", "--lr", "0.2", "--norm", "bn"]) == 1
+    assert capsys.readouterr().err == (
+        "minidl.train: run holds another run: norm 'mn' there, 'bn' asked; lr 0.1 there, 0.2 asked. "
+        "Leave those settings out, or give another --out\n"
+    )
+    assert main(["--out", "run", "--resume", "--quiet"]) == 0
+    assert main(args) == 0
+    assert "done already, in run; to train it anew give another --out, or remove" in capsys.readouterr().out
+    assert result(tmp_path / "run") == before
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_in_its_own_folder_is_resumed_by_the_command_that_started_it_with_the_data_it_had(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample = str(Path(minidl.__file__).parent / "data" / "sample")
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
+    args = ["lenet", "mnist", "--updates", "2", "--batch-size", "8", "--quiet"]
+    assert main([*args, "--data-dir", sample]) == 0
+    before = result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0-length2u")
+    assert main([*args, "--resume"]) == 0
+    assert (
+        main([*args, "--resume", "--sample", "--out", "runs/lenet-mnist-mn2-n8-seed0-length2u"]) == 0
+    )  # the same images
+    assert result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0-length2u") == before
