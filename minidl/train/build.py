@@ -35,6 +35,7 @@ from ..norm import NormFactory, norm_factory
 from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 from .rules import describe_schedule
+from .trial import try_out
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
 EVAL_BATCH_GPU = 512  # likewise: launching kernels takes a GPU longer than computing them for a small batch
@@ -146,8 +147,6 @@ def make_model(
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if isinstance(task.train.images, ImageFiles) or task.name in OWN:
-        _check_size(model, config, task)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
     if isinstance(config.modes, tuple) and norms != len(config.modes):
         raise ConfigError(
@@ -155,6 +154,22 @@ def make_model(
         )
     draw_dropout_from(model, dropout)
     return model
+
+
+def check_model(model: Layer, config: Config, task: Task) -> None:
+    """Refuse a network that does not fit the data, or whose parts of one's own fail, before anything is written.
+
+    Raises
+    ------
+    ConfigError
+        With what is wrong and where.
+    """
+    shape = task.train.images.shape[1:]
+    if (isinstance(task.train.images, ImageFiles) or task.name in OWN) and not (
+        is_named(config.norm) or is_named(config.model)
+    ):
+        _check_size(model, config, task)
+    try_out(model, config, shape, task.num_classes)
 
 
 def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
