@@ -110,7 +110,8 @@ def _train(args: argparse.Namespace) -> int:
         if not came_from(error, config):
             raise
         return _complain(
-            1, f"{where(error)}, in code of your own; mend it and start anew with another --out: what was saved is whole"
+            1,
+            f"{where(error)}, in code of your own; mend it and start anew with another --out: what was saved is whole",
         )
     _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0

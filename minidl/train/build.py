@@ -269,9 +269,10 @@ def describe_input(task: Task, loader: Loader) -> dict[str, Any]:
 
 def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     """Return the line that says what is about to be trained."""
+    epochs = f"{plan['epochs']:.4g} epoch{'s' * (plan['epochs'] != 1)}"
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
-        f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), {describe_schedule(config, plan)}; "
+        f"({epochs}, {plan['touches']} touches), {describe_schedule(config, plan)}; "
         f"{device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
     )
 

@@ -62,7 +62,9 @@ def test_a_run_whose_norm_was_changed_is_not_resumed(followed, tmp_path):
     run(tmp_path, "python -m minidl.train --resume --out R")
     with (tmp_path / "my_norm.py").open("a") as file:
         file.write("# changed\n")
-    with pytest.raises(AssertionError, match=r"R holds another run: norm_sha256"):
+    with pytest.raises(
+        AssertionError, match=r"R: the file of my_norm:BatchRenorm has changed since the run was started"
+    ):
         run(tmp_path, "python -m minidl.train --resume --out R")
 
 
