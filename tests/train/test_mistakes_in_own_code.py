@@ -83,7 +83,7 @@ def train(*arguments, norm="my_scale:Scale", out="R"):
     ("old", "new", "message"),
     [
         ("training, m):", "training m):", "importing my_scale failed: SyntaxError: "),
-        ("import numpy as np", "import nunpy as np", "importing my_scale failed: ModuleNotFoundError: No module named "),
+        ("import numpy as np", "import nunpy as np", "importing my_scale failed: ModuleNotFoundError: No module "),
         ("1e-5", "-1e-5", "making it failed: ValueError: Scale: eps must be > 0, got -1e-05; 1e-5 is usual "),
         ("0 * v", "0 * vv", "forward pass in training failed on images (4, 3, 32, 32): NameError: name 'vv'"),
         ("+ bias, m.value()", "+ bias", "forward pass in training failed on images (4, 3, 32, 32): ValueError: "),
