@@ -162,11 +162,11 @@ MISTAKES = [
     (
         ["lenet", "mnist", "--modes", "two"],
         2,
-        "argument --modes: must be a whole number or several, such as 2 or 2,6, got 'two'",
+        "argument --modes: must be a whole number, several or auto, such as 2 or 2,6, got 'two'",
     ),
     (["lenet", "mnist", "--modes", "2,0"], 2, "--modes must be at least 1, got 2,0; give a whole number from 1 up"),
     (["lenet", "mnist", "--modes", "2,3,4", "--sample"], 2, "--modes must be one K or 2, one for each norm"),
-    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number or several"),
+    (["lenet", "mnist", "--modes", "2,", "--sample"], 2, "argument --modes: must be a whole number, several or auto"),
     (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
     (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 2, "the dataset must be one of mnist, got 'svhn'"),
     (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),
@@ -327,6 +327,16 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
         "tensorboard": None,
         "test_share": 0.2,
         "start_from": None,
+        "max_modes": 8,
+        "auto_by": "prune",
+        "auto_strength": 0.01,
+        "auto_threshold": 0.05,
+        "auto_window": "1/60",
+        "auto_until": "2/3",
+        "gate_input": "plain",
+        "gate_lr": 1.0,
+        "gate_weight_decay": None,
+        "gate_temperature": 1.0,
     }
     assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None, **newer}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()
