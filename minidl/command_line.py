@@ -33,6 +33,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(complain(command, 2, f"{message} (--help lists the arguments)"))
 
 
+def changed_code(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --changed-code of the commands that use a trained network."""
+    parser.add_argument(
+        "--changed-code",
+        action="store_true",
+        help="take a norm or a network of your own although its file has changed since training",
+    )
+
+
 def safe_streams() -> None:
     """Make standard output and error take whatever is printed.
 

@@ -147,6 +147,8 @@ class Classifier:
             try:
                 return fit_file(image, size, self.fit)
             except ValueError as error:
+                if not os.path.lexists(image):
+                    raise DataError(f"{os.fspath(image)}: no such file; correct its name") from error
                 raise DataError(f"{os.fspath(image)}: {error}; mend it, or leave it out") from error
         if not hasattr(image, "convert"):
             from PIL import Image
@@ -339,5 +341,6 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
         if source_hash(thing) != facts["sha256"]:
             raise RunError(
                 f"{where}: the file of {facts['name']} has changed since the run was trained, so the network may "
-                "compute something else; put the old file back, or take the new: minidl.load(path, check_code=False)"
+                "compute something else; put the old file back, or take the new one with --changed-code (from Python: "
+                "check_code=False)"
             )

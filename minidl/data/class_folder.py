@@ -243,6 +243,11 @@ def _classes(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
 
 
+def images_below(folder: Path) -> list[str]:
+    """Return the paths of all images in a folder and below, but for hidden ones."""
+    return list(_below(folder, Counter()))
+
+
 def _below(folder: Path, ignored: Counter[str]) -> Iterator[str]:
     for entry in _entries(folder):
         if entry.is_dir():

@@ -14,7 +14,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands
-from ..command_line import Parser, complain, say
+from ..command_line import Parser, changed_code, complain, say
 from ..data import TASKS, DataError
 from .confusion import Confusion
 
@@ -64,7 +64,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from ..trained import load
     from .data import find_data
 
-    net = load(args.run, backend=args.backend or of_commands())
+    net = load(args.run, backend=args.backend or of_commands(), check_code=not args.changed_code)
     asked = {name: value for name in ("task", "data_dir", "sample") if (value := getattr(args, name))}
     data = find_data(net, args.run, asked)
     for line in data.task.describe() if not args.quiet else ():
@@ -153,6 +153,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="where to write (RUN/evaluation)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores)")
+    changed_code(parser)
     add("--quiet", action="store_true", help="leave out what data was found")
     return parser
 

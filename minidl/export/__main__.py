@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..backend import use_backend
-from ..command_line import Parser, complain, say
+from ..command_line import Parser, changed_code, complain, say
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
     try:
         with use_backend("numpy"):
-            _export(args, load(args.run, backend="numpy"))
+            _export(args, load(args.run, backend="numpy", check_code=not args.changed_code))
     except (RunError, StateError) as error:
         return _complain(1, error)
     except (DataError, CheckpointError) as error:
@@ -95,6 +95,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add(
         "--torch-names", action="store_true", help="use PyTorch's names in --safetensors, such as layer1.0.conv1.weight"
     )
+    changed_code(parser)
     return parser
 
 

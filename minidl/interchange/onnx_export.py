@@ -10,15 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl import __version__
 from minidl.backend import to_device
 from minidl.interchange.errors import StateError
-from minidl.interchange.onnx_graph import OPSET, Graph, Value
+from minidl.interchange.onnx_graph import Graph, Value
 from minidl.interchange.onnx_layers import write
 from minidl.layers.base import Layer
-
-BATCH = "N"  # the name of the dimension that is free
-_IR_VERSION = 8  # of ONNX 1.12, as OPSET
 
 
 def export_onnx(
@@ -47,8 +43,8 @@ def export_onnx(
     Raises
     ------
     StateError
-        If a layer is none of minidl's own and has no method ``to_onnx(graph, x)``, the network does not take the shape,
-        or the package onnx is missing.
+        If a layer is none of minidl's own and has no method ``to_onnx(graph, x)``, or one that gives other values than
+        the layer; if the network does not take the shape, or the package onnx is missing.
     OSError
         If the file cannot be written.
 
@@ -67,8 +63,7 @@ def export_onnx(
 def onnx_bytes(net: Layer, input_shape: Sequence[int], notes: Mapping[str, str] | None = None) -> bytes:
     """Return the file that `export_onnx` writes; equal networks give equal bytes."""
     try:
-        import onnx
-        from onnx import TensorProto, helper
+        from onnx import helper
     except ImportError as error:
         raise StateError("export_onnx needs the package onnx: pip install 'minidl[onnx]'") from error
     shape = tuple(int(size) for size in input_shape)
@@ -76,30 +71,12 @@ def onnx_bytes(net: Layer, input_shape: Sequence[int], notes: Mapping[str, str] 
     graph = Graph()
     try:
         y = write(graph, net, Value("x", shape))
+        if y.shape != want:
+            raise ValueError(f"export_onnx: {type(net).__name__} gives {want}, its operators {y.shape}; mend to_onnx")
+        model = graph.model(type(net).__name__, shape, y)
     except ValueError as error:
         raise StateError(str(error)) from error
-    if y.shape != want:
-        raise StateError(f"export_onnx: {type(net).__name__} gives {want}, its operators {y.shape}; mend to_onnx")
-    if y.name == "x":  # a network of dropout alone
-        y = graph.op("Identity", ["x"], shape)
-    for node in graph.nodes:
-        for names in (node.input, node.output):
-            names[:] = ["y" if name == y.name else name for name in names]
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            type(net).__name__,
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, *shape])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [BATCH, *want])],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="minidl",
-        producer_version=__version__,
-    )
     helper.set_model_props(model, dict(notes or {}))
-    onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
 

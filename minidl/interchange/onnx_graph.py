@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl import __version__
 from minidl.backend import Array, to_host
 
 OPSET = 17
 """Of ONNX 1.12 (2022): onnxruntime 1.12 and newer run it."""
+BATCH = "N"  # the name of the dimension that is free
+_IR_VERSION = 8  # of ONNX 1.12, as OPSET
 
 
 class Value(NamedTuple):
@@ -50,6 +53,43 @@ class Graph:
     def integers(self, name: str, *values: int) -> str:
         """Add a constant list of integers and return its name."""
         return self._constant(name, np.array(values, np.int64))
+
+    def model(self, name: str, shape: tuple[int, ...], y: Value) -> Any:
+        """Return the checked ModelProto of what the graph holds, from the input "x" (N, *shape) to the output "y".
+
+        It may be asked for once, since a value of the graph is renamed.
+
+        Raises
+        ------
+        ValueError
+            If the operators are none that ONNX knows, or do not fit together.
+        """
+        import onnx
+        from onnx import TensorProto, helper
+
+        if y.name == "x":  # a network of dropout alone
+            y = self.op("Identity", ["x"], shape)
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = ["y" if name == y.name else name for name in names]
+        made = helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                name,
+                [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, *shape])],
+                [helper.make_tensor_value_info("y", TensorProto.FLOAT, [BATCH, *y.shape])],
+                self.constants,
+            ),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="minidl",
+            producer_version=__version__,
+        )
+        try:
+            onnx.checker.check_model(made, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ValueError(f"{name}: no valid ONNX ({' '.join(str(error).split())}); mend to_onnx") from error
+        return made
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         from onnx import numpy_helper

@@ -7,6 +7,7 @@ from typing import Any
 
 from minidl.interchange import onnx_norms
 from minidl.interchange.onnx_graph import Graph, Value
+from minidl.interchange.onnx_own import write_own
 from minidl.layers.activation import ReLU, Tanh
 from minidl.layers.base import Layer, Residual, Sequential
 from minidl.layers.conv import Conv2d, output_size
@@ -45,15 +46,15 @@ def write(graph: Graph, layer: Layer, x: Value, path: str = "") -> Value:
             x = write(graph, shortcut, x, f"{path}.shortcut" if path else "shortcut")
         graph.path = path
         return graph.op("Add", [branch.name, x.name], branch.shape)
+    what = f"export_onnx: layer {path or 'itself'} of type {type(layer).__name__}"
     if hasattr(layer, "to_onnx"):
-        made: Value = layer.to_onnx(graph, x)
-        return made
+        return write_own(graph, layer, x, what)
     for kind, writer in WRITERS.items():
         if isinstance(layer, kind) and _is_own(layer, kind):
             return writer(graph, layer, x)
     raise ValueError(
-        f"export_onnx: layer {path or 'itself'} of type {type(layer).__name__} is none of minidl's own, which can be "
-        "written; give it a method to_onnx(graph, x), as in minidl.interchange.onnx_layers"
+        f"{what} is none of minidl's own, which can be written; give it a method to_onnx(graph, x), as "
+        "docs/write-a-norm.md shows"
     )
 
 

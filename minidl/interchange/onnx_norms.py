@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import to_host
+from minidl.backend import Array, to_host
 from minidl.interchange.onnx_graph import Graph, Value
 from minidl.norm.batch import BatchNorm
 from minidl.norm.group import GroupNorm
@@ -19,10 +19,15 @@ from minidl.norm.mode_group import ModeGroupNorm
 
 def batch_norm(graph: Graph, layer: BatchNorm, x: Value) -> Value:
     """y = weight·(x − mean)/sqrt(var + eps) + bias, with the running statistics: BatchNormalization."""
-    mean, var = (to_host(a) for a in layer._running_moments())
-    constants = [graph.floats(name, layer.params[name]) for name in ("weight", "bias")]
-    constants += [graph.floats("running_mean", mean), graph.floats("running_var", var)]
-    return graph.op("BatchNormalization", [x.name, *constants], x.shape, epsilon=float(layer.eps))
+    mean, var = layer._running_moments()
+    return with_statistics(graph, x, layer.params["weight"], layer.params["bias"], mean, var, layer.eps)
+
+
+def with_statistics(graph: Graph, x: Value, weight: Array, bias: Array, mean: Array, var: Array, eps: float) -> Value:
+    """y = weight·(x − mean)/sqrt(var + eps) + bias, all (C,): inference of a norm with running statistics."""
+    named = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
+    constants = [graph.floats(name, value) for name, value in named.items()]
+    return graph.op("BatchNormalization", [x.name, *constants], x.shape, epsilon=float(eps))
 
 
 def group_norm(graph: Graph, layer: GroupNorm, x: Value) -> Value:

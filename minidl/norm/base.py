@@ -50,6 +50,8 @@ class Norm(Layer):
         with np.errstate(under="ignore"):  # squares of small values and gates of far modes are 0
             m, v, centred = on(moments)(x)
             s, u, kept = self._forward_small(on, m, v, x.size // self.num_features)
+            if not s.shape == u.shape == v.shape:
+                raise ValueError(f"{type(self).__name__}.small: s and u must be {v.shape}, got {s.shape} and {u.shape}")
             self.keep(on, centred, s, kept, of=x)
             return on(scale_shift)(centred, s, u, x.dtype)
 
@@ -63,6 +65,10 @@ class Norm(Layer):
         with np.errstate(under="ignore"):
             ds, du = on(scale_shift_sums)(dy, centred)
             dm, dv = self._backward_small(on, ds, du, training, kept)
+            if not dm.shape == dv.shape == ds.shape:
+                raise ValueError(
+                    f"{type(self).__name__}.small_backward: dm and dv must be {ds.shape}, got {dm.shape} and {dv.shape}"
+                )
             return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
 
     def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
@@ -70,11 +76,11 @@ class Norm(Layer):
 
         `values` is the number of x's values per channel.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define small(m, v, values)")
 
     def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
         """Return dm and dv; add the parameters' gradients."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define small_backward(ds, du, training, kept)")
 
     def _forward_small(self, on: Engine, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
         """Return what the engine's `small` returns."""

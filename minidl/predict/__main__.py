@@ -14,7 +14,7 @@ import numpy as np
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError
-from ..command_line import Parser, complain, say
+from ..command_line import Parser, changed_code, complain, say
 
 BATCH = 64
 EPILOG = """\
@@ -56,7 +56,7 @@ def _predict(args: argparse.Namespace) -> int:
     from ..data import DataError
     from ..trained import load
 
-    net = load(args.run, backend=args.backend)
+    net = load(args.run, backend=args.backend, check_code=not args.changed_code)
     status = 0
     waiting: list[np.ndarray] = []
     names: list[str] = []
@@ -89,13 +89,13 @@ def _predict(args: argparse.Namespace) -> int:
 def _images(given: Sequence[str]) -> Iterator[str]:
     """Yield the paths, and for a folder those of all images in it and below."""
     from ..data import DataError
-    from ..data.class_folder import SUFFIXES
+    from ..data.class_folder import SUFFIXES, images_below
 
     for path in given:
         if not os.path.isdir(path):
             yield path
             continue
-        found = sorted(str(file) for file in Path(path).rglob("*") if file.name.lower().endswith(SUFFIXES))
+        found = sorted(images_below(Path(path)))
         if not found:
             raise DataError(f"{path}: no image in this folder (a file that ends in {' '.join(SUFFIXES)}); give others")
         yield from found
@@ -112,6 +112,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--top", type=int, default=3, metavar="K", help="how many classes to name (3)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)} (numpy)")
+    changed_code(parser)
     return parser
 
 

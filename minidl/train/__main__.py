@@ -84,10 +84,12 @@ def _train(args: argparse.Namespace) -> int:
     from ..data import DataError
     from .checkpoint import CheckpointError
     from .finite import DivergedError
+    from .named import came_from, where
     from .record import RunError
     from .signals import StoppedError
     from .trainer import Trainer
 
+    config = Config()
     try:
         config, out = _configuration(args)
         if not args.resume and (done := _done_already(config, out)):
@@ -102,6 +104,15 @@ def _train(args: argparse.Namespace) -> int:
         return _complain(3, error)
     except StoppedError as error:
         return _complain(128 + error.signum, error)
+    except (ConfigError, BackendError, MemoryError):
+        raise
+    except Exception as error:
+        if not came_from(error, config):
+            raise
+        return _complain(
+            1,
+            f"{where(error)}, in code of your own; mend it and start anew with another --out: what was saved is whole",
+        )
     _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0
 

@@ -35,6 +35,7 @@ from ..norm import NormFactory, norm_factory
 from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 from .rules import describe_schedule
+from .trial import try_out
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
 EVAL_BATCH_GPU = 512  # likewise: launching kernels takes a GPU longer than computing them for a small batch
@@ -146,8 +147,6 @@ def make_model(
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if isinstance(task.train.images, ImageFiles) or task.name in OWN:
-        _check_size(model, config, task)
     norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
     if isinstance(config.modes, tuple) and norms != len(config.modes):
         raise ConfigError(
@@ -155,6 +154,22 @@ def make_model(
         )
     draw_dropout_from(model, dropout)
     return model
+
+
+def check_model(model: Layer, config: Config, task: Task) -> None:
+    """Refuse a network that does not fit the data, or whose parts of one's own fail, before anything is written.
+
+    Raises
+    ------
+    ConfigError
+        With what is wrong and where.
+    """
+    shape = task.train.images.shape[1:]
+    if (isinstance(task.train.images, ImageFiles) or task.name in OWN) and not (
+        is_named(config.norm) or is_named(config.model)
+    ):
+        _check_size(model, config, task)
+    try_out(model, config, shape, task.num_classes)
 
 
 def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
@@ -254,9 +269,10 @@ def describe_input(task: Task, loader: Loader) -> dict[str, Any]:
 
 def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     """Return the line that says what is about to be trained."""
+    epochs = f"{plan['epochs']:.4g} epoch{'s' * (plan['epochs'] != 1)}"
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
-        f"({plan['epochs']:.4g} epochs, {plan['touches']} touches), {describe_schedule(config, plan)}; "
+        f"({epochs}, {plan['touches']} touches), {describe_schedule(config, plan)}; "
         f"{device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
     )
 

@@ -37,6 +37,12 @@ def check_settings(
                 f"{folder.path} was trained from Python with {part} {facts['name']}; "
                 f"resume it there, with Trainer(config, out, resume=True, {part}=...)"
             )
+        now = code.get(part, {})
+        if now.get("name") == facts["name"] and now.get("sha256") != facts["sha256"]:
+            raise RunError(
+                f"{folder.path}: the file of {facts['name']} has changed since the run was started; put the old file "
+                f"back, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
+            )
     if there.get("task_given") and not task_given:
         raise RunError(
             f"{folder.path} was trained from Python with data of its own; "

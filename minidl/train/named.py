@@ -1,11 +1,14 @@
 """Norms and networks of one's own: `my_module:MyNorm`, imported by name and recorded with its source's sha256."""
 
+import difflib
 import hashlib
 import importlib
 import inspect
 import itertools
 import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,20 +36,33 @@ def load_named(flag: str, text: str) -> Any:
         If it cannot be imported, or is nothing that can be called.
     """
     module_name, _, name = text.partition(":")
+    if module_name.endswith(".py") or os.sep in module_name:
+        raise ConfigError(
+            f"{flag} {text} must name a module as `import` does; in the folder of the file write "
+            f"{Path(module_name).stem}:{name}"
+        )
     try:
         with _current_folder():
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        if error.name != module_name and not module_name.startswith(f"{error.name}."):  # something that it imports
+            raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
         raise ConfigError(
             f"{flag} {text}: {error}; start in the folder of {module_name.split('.')[0]}.py, or install it"
         ) from error
     except Exception as error:
-        raise ConfigError(f"{flag} {text}: importing {module_name} failed: {_where(error)}; mend it") from error
+        raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
     found = getattr(module, name, None)
     if not callable(found):
-        there = ", ".join(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        what = "has no such name" if found is None else "is neither a class nor a function there"
-        raise ConfigError(f"{flag} {text}: {name} {what}; choose from {there or 'nothing: it defines none'}")
+        own = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_") and getattr(value, "__module__", None) == module_name
+        ]
+        near = difflib.get_close_matches(name, own, n=1)
+        what = f"{module_name} has no {name}" if found is None else f"{name} is neither a class nor a function there"
+        hint = f"; did you mean {near[0]}?" if near else f"; it defines {', '.join(own) or 'no class and no function'}"
+        raise ConfigError(f"{flag} {text}: {what}{hint}")
     return found
 
 
@@ -128,21 +144,39 @@ def _layer(flag: str, text: str, build: Callable[[], Any]) -> Layer:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{flag} {text}: making it failed: {_where(error)}; mend it") from error
+        raise ConfigError(f"{flag} {text}: making it failed: {where(error)}; mend it") from error
     if not isinstance(made, Layer):
         raise ConfigError(f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}; derive it from Layer")
     return made
 
 
-def _where(error: BaseException) -> str:
-    """Return an error with the place in the user's own code where it came from."""
-    trace = error.__traceback__
-    frames = []
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
-    place = f" ({Path(frames[-1][0]).name}, line {frames[-1][1]})" if frames else ""
-    return f"{type(error).__name__}: {error}{place if not isinstance(error, SyntaxError) else ''}"
+def where(error: BaseException) -> str:
+    """Return an error with the innermost place outside minidl and the libraries that it came from, if there is one."""
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError):  # its message has the place
+        return f"{kind}: {error}"
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [frame for frame in frames if not _is_library(frame[0])] or frames
+    place = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
+    return f"{kind}{': ' if str(error) else ''}{error}{place}"
+
+
+def came_from(error: BaseException, config: Config) -> bool:
+    """Whether an error passed through a file of the norm or the network of one's own that a configuration names."""
+    files = set()
+    for text in (config.norm, config.model):
+        module = sys.modules.get(text.partition(":")[0]) if is_named(text) else None
+        files.add(getattr(module, "__file__", None))
+    return any(frame.filename in files for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _is_library(file: str) -> bool:
+    """Whether a file is minidl's, of an installed package, of Python, or none at all, as `<frozen importlib>`."""
+    path = Path(file)
+    folders = Path(__file__).parents[1], sysconfig.get_path("stdlib")
+    return (
+        file.startswith("<") or "site-packages" in path.parts or any(path.is_relative_to(folder) for folder in folders)
+    )
 
 
 @contextmanager

@@ -47,10 +47,12 @@ def _draw_run(
     epochs = [line["epoch"] for line in history]
     error, loss = axes[0], axes[1]
 
-    for name in history[-1]["test_errors"]:
+    sources = history[-1]["test_errors"]
+    of_all = ", all" if len(sources) > 1 else ""
+    for name in sources if of_all else ():
         error.plot(epochs, [line["test_errors"][name] for line in history], "-", lw=1, alpha=0.8, label=name)
-    error.plot(epochs, [line["train_error"] for line in history], "k--", lw=1, label="training, all")
-    error.plot(epochs, [line["test_error"] for line in history], "k-", lw=2, label="test, all")
+    error.plot(epochs, [line["train_error"] for line in history], "k--", lw=1, label=f"training{of_all}")
+    error.plot(epochs, [line["test_error"] for line in history], "k-", lw=2, label=f"test{of_all}")
     error.set(title="error", ylabel="%", ylim=(0, None))
 
     if losses:

@@ -480,8 +480,11 @@ def _all(value: int | tuple[int, ...] | str) -> tuple[int, ...]:
 def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:
     names = [each for each in known if each is not None]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {name!r}; {hint}Choose from {', '.join(names)}"
+    hint = f"did you mean {near[0]!r}? Choose" if near else "choose"
+    own = f"; one of your own is my_module:My{'Norm' if what == 'norm' else 'Net'}" if what in ("norm", "model") else ""
+    if what == "task" and os.path.exists(name):
+        own = f"; your own images are the task folder, with --data-dir {name}"
+    return f"unknown {what} {name!r}; {hint} from {', '.join(names)}{own}"
 
 
 def _flag(field: str) -> str:

@@ -174,10 +174,11 @@ def _read(path: str | os.PathLike[str], numbers: tuple[str, ...]) -> list[dict[s
 
 def describe_evaluation(evaluation: dict[str, Any]) -> str:
     """Return an evaluation in one line."""
-    each = ", ".join(f"{name} {error:.2f}" for name, error in evaluation["test_errors"].items())
+    errors = evaluation["test_errors"]
+    each = ", ".join(f"{name} {error:.2f}" for name, error in errors.items())
     when = f"epoch {evaluation['epoch']:.4g}, update {evaluation['step']}"
     top5 = f", top-5 {evaluation['test_error_top5']:.2f} %" if "test_error_top5" in evaluation else ""
-    return f"{when}: test error {evaluation['test_error']:.2f} %{top5} ({each})"
+    return f"{when}: test error {evaluation['test_error']:.2f} %{top5}" + (f" ({each})" if len(errors) > 1 else "")
 
 
 def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> None:

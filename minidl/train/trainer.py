@@ -120,6 +120,7 @@ class Trainer:
         with self._backend():
             self._loader, self._test_loader = build.make_loaders(config, self.task, data)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
+            build.check_model(self.model, config, self.task)
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
         self._plan = build.make_plan(config, len(self._loader))
         self._auto = rules.make_auto(config, self.model, self.optimiser, self._plan, self._dropout)

@@ -22,7 +22,7 @@ def followed(tmp_path_factory):
 def test_the_page_has_its_files_and_commands():
     page = PAGE.read_text("utf-8")
     assert list(files_of(page)) == ["my_norm.py", "check_my_norm.py", "my_net.py", "train_mine.py"]
-    assert len(commands_of(page)) == 4
+    assert len(commands_of(page)) == 5
 
 
 def test_the_layer_conforms_and_its_gradients_are_right(followed):
@@ -53,6 +53,14 @@ def test_lenet_learns_with_it(followed):
     assert len(code["norm"]["sha256"]) == 64
 
 
+def test_it_runs_in_onnxruntime(followed):
+    folder, printed = followed
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    assert "renorm.onnx: ONNX" in printed["python -m minidl.export runs/renorm --onnx renorm.onnx"]
+    assert (folder / "renorm.onnx").stat().st_size > 0
+
+
 def test_a_run_whose_norm_was_changed_is_not_resumed(followed, tmp_path):
     folder, _ = followed
     for name in ("my_norm.py", "my_net.py"):
@@ -62,7 +70,9 @@ def test_a_run_whose_norm_was_changed_is_not_resumed(followed, tmp_path):
     run(tmp_path, "python -m minidl.train --resume --out R")
     with (tmp_path / "my_norm.py").open("a") as file:
         file.write("# changed\n")
-    with pytest.raises(AssertionError, match=r"R holds another run: norm_sha256"):
+    with pytest.raises(
+        AssertionError, match=r"R: the file of my_norm:BatchRenorm has changed since the run was started"
+    ):
         run(tmp_path, "python -m minidl.train --resume --out R")
 
 

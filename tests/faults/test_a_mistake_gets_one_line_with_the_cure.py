@@ -187,7 +187,7 @@ MISTAKES = [
     (["lenet", "mnist", "--sample", "--data-dir", "."], 2, "not allowed with argument --sample"),
     (["lenet", "mnist", "--sample", "--batch-size", "9999"], 2, "--batch-size must be at most 1150"),
     (["lenet", "mnist", "--colour", "blue"], 2, "unrecognized arguments: --colour blue"),
-    (["lenet", "mnist", "--backend", "gpu"], 2, "unknown backend 'gpu'; Choose from numpy, numba, cupy, auto"),
+    (["lenet", "mnist", "--backend", "gpu"], 2, "unknown backend 'gpu'; choose from numpy, numba, cupy, auto"),
     (["lenet", "mnist", "--data-dir", "absent"], 4, "absent"),
     (["lenet", "mnist", "--sample", "--resume"], 1, "holds no run to resume; leave out --resume"),
     (["--resume", "--out", "absent"], 1, "absent holds no run to resume; leave out --resume"),

@@ -142,6 +142,55 @@ def test_a_layer_of_ones_own_is_refused_until_it_can_be_written():
     assert_close(run(onnx_bytes(net, (3,)), x), net(x), moved(net, x, trials=4))
 
 
+def _other(graph, x):
+    return graph.op("Mul", [x.name, graph.floats("two", 2.01)], x.shape)
+
+
+def _flat(graph, x):
+    return graph.op("Flatten", [x.name], (12,), axis=1)
+
+
+def _unknown(graph, x):
+    return graph.op("Doubled", [x.name], x.shape)
+
+
+def _misspelt(graph, x):
+    return graph.op("Relu", [y.name], x.shape)  # noqa: F821
+
+
+def _no_value(graph, x):
+    return graph.op("Relu", [x.name], x.shape).name
+
+
+def _unfit(graph, x):
+    return graph.op("Add", [x.name, graph.floats("a", np.ones(7))], x.shape)
+
+
+@pytest.mark.parametrize(
+    ("to_onnx", "message"),
+    [
+        (_other, r"must give what forward gives in evaluation, got values that differ by up to 0\.\d+; mend it"),
+        (_flat, r"must give \(4, 3\) a sample, as forward does, got \(12,\); mend it"),
+        (_unknown, r"no valid ONNX \(.*Doubled.*\); mend to_onnx"),
+        (_misspelt, r"to_onnx failed: NameError: name 'y' is not defined.* \(test_onnx\.py, line \d+\); mend it"),
+        (_no_value, r"to_onnx must return what graph\.op returns, got str; mend it"),
+        (_unfit, r"no valid ONNX|cannot be run"),
+    ],
+)
+def test_operators_that_are_not_the_layers_are_refused_in_one_line(monkeypatch, to_onnx, message):
+    class Doubled(ReLU):
+        def forward(self, x):
+            return 2 * x
+
+    layer = Doubled()
+    assert np.array_equal(run(onnx_bytes(_Written(), (4, 3)), np.ones((2, 4, 3), np.float32)), np.full((2, 4, 3), 2))
+    monkeypatch.setattr(layer, "to_onnx", to_onnx, raising=False)
+    with pytest.raises(StateError, match=r"^export_onnx: layer itself of type Doubled: .*") as error:
+        onnx_bytes(layer, (4, 3))
+    assert error.match(message)
+    assert "\n" not in str(error.value)
+
+
 def test_a_shape_that_does_not_fit_is_one_line():
     with pytest.raises(StateError, match=r"LeNet does not take x \(1, 3, 30, 30\)") as caught:
         onnx_bytes(LeNet(10), (3, 30, 30))

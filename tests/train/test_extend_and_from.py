@@ -241,7 +241,7 @@ def test_a_network_of_other_widths_does_not_pass_for_one_of_other_classes(tmp_pa
 
     def wider(num_classes, rng):
         made = make_tiny(num_classes, 3, None, rng, "float32")
-        made.layers[1] = minidl.Conv2d(3, 7, 3, rng=rng)
+        made.layers[1], made.layers[-1] = minidl.Conv2d(3, 7, 3, rng=rng), minidl.Linear(7, num_classes, rng=rng)
         return made
 
     with pytest.raises(RunError, match=r"run cannot be started from: model 'tiny' there, .*wider.* asked"):

@@ -123,7 +123,7 @@ def test_settings_that_are_used_or_usual_are_not_named(changes):
         ({"nesterov": True, "momentum": 0.0}, "--nesterov must be used with a momentum, got --momentum 0; try"),
         ({"warmup": "soon"}, "'soon' is no span of training"),
         ({"optimiser": "adm"}, "unknown optimiser 'adm'; did you mean 'adam'"),
-        ({"schedule": "linear"}, "unknown schedule 'linear'; Choose from constant, step, cosine"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'; choose from constant, step, cosine"),
     ],
     ids=str,
 )

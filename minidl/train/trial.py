@@ -1,0 +1,62 @@
+"""One update of a network with parts of one's own, tried on a copy before anything of a run is written."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from ..backend import to_device
+from ..layers.base import Layer
+from ..losses import SoftmaxCrossEntropy
+from .named import is_named, where
+from .recipes import Config
+from .span import ConfigError
+
+
+def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: int) -> None:
+    """Take a copy of the network forward and back on one batch, and forward in evaluation, where a part is one's own.
+
+    Parameters
+    ----------
+    model : Layer
+        It stays as it is, and so do the generators that it draws from.
+    config : Config
+        Its norm or model may be `module:Name`; otherwise nothing is tried.
+    shape : tuple of int
+        Of an input, such as (3, 32, 32).
+    num_classes : int
+
+    Raises
+    ------
+    ConfigError
+        If something goes wrong on the way: with the error, and the line of one's own file that it comes from.
+    """
+    own = [f"--norm {config.norm}"] * is_named(config.norm) + [f"model {config.model}"] * is_named(config.model)
+    if not own:
+        return
+    rng = np.random.default_rng(0)
+    x = to_device(rng.standard_normal((config.batch_size, *shape)).astype(config.dtype))
+    labels = to_device(rng.integers(0, num_classes, config.batch_size))
+    loss = SoftmaxCrossEntropy()
+    doing = "making a copy of it"
+    try:
+        twin = copy.deepcopy(model)
+        doing = "its forward pass in training"
+        with np.errstate(all="ignore"):
+            logits = twin.forward(x)
+            if logits.shape != (config.batch_size, num_classes):
+                raise ConfigError(
+                    f"{config.model} must give {num_classes} logits an image, one a class, got {logits.shape[1:]}; "
+                    "make it for num_classes"
+                )
+            loss.forward(logits, labels)
+            doing = "its backward pass"
+            twin.backward(loss.backward())
+            doing = "its forward pass in evaluation"
+            twin.eval().forward(x)
+    except ConfigError:
+        raise
+    except Exception as error:
+        on = f"images {config.batch_size, *shape}"
+        raise ConfigError(f"{' and '.join(own)}: {doing} failed on {on}: {where(error)}; mend it") from error
