@@ -18,6 +18,13 @@ from minidl.bench import torch_side  # noqa: E402
 IMAGES, CLASSES = 5, 7
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let PyTorch compute on one thread: arrays this small do not repay a second."""
+    with torch_side.threads(1):
+        yield
+
+
 def network(model, norm):
     """Return a float64 network whose parameters and statistics are nowhere at their initial zeros and ones."""
     rng = np.random.default_rng(3)
