@@ -66,7 +66,7 @@ def module_rounding(module, x, dy):
         module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in moved.items()})
         return pass_of(module, x, dy)
 
-    moves = torch_rounding(both, {"x": x, "dy": dy} | state, trials=2)
+    moves = torch_rounding(both, {"x": x, "dy": dy} | state)
     found = both(x, dy, **state)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return {name: moves[name] + sums(2 * x[:, 0].size, np.abs(value).max()) for name, value in found.items()}
