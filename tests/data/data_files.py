@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerance import assert_close, sums, terms
 
 from minidl.data import DataError
 from minidl.data.multitask import SAMPLE
@@ -17,6 +18,16 @@ REAL = Path(os.environ["MINIDL_TEST_DATA"]) if "MINIDL_TEST_DATA" in os.environ 
 REAL_OR_SAMPLE = REAL or SAMPLE
 
 PACK = {"": lambda content: content, ".gz": lambda content: gzip.compress(content, 1), ".xz": lzma.compress}
+
+
+def assert_statistics(mean, std, pixels):
+    """Hold the mean and deviation of each channel against NumPy's, of pixels (channels, n) between 0 and 1.
+
+    NumPy's sums of n terms err by their additions, and each deviation by a rounding of its pixel.
+    """
+    n = pixels.shape[1]
+    assert_close(mean, pixels.mean(axis=1), sums(n + 8, pixels.mean(axis=1)), "the mean")
+    assert_close(std, pixels.std(axis=1), sums(n + 8, std) + terms(4, 1.0), "the deviation")
 
 
 def idx_content(array):

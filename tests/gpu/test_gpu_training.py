@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from layer_cases import as_float64
 from on_a_gpu import ON_A_GPU
+from run_rounding import numbers, run_rounding
+from tolerance import assert_close, rounding, sums
 
 from minidl import threads, to_host
 from minidl.norm import NORMS
@@ -57,12 +60,11 @@ def busy():
 def test_a_run_has_the_metrics_of_numpy_to_rounding(norm):
     config = replace(CONFIG, norm=norm, dtype="float64", length="6u", eval_every=3)
     ours, theirs = finished(config), finished(replace(config, backend="numpy"))
-    for one, other in zip(ours.history, theirs.history, strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-8)
-        assert one["test_loss"] == pytest.approx(other["test_loss"], rel=1e-8)
-        assert one["test_errors"] == pytest.approx(other["test_errors"])
-        for path, gates in one.get("gates", {}).items():
-            assert gates["usage"] == pytest.approx(other["gates"][path]["usage"], rel=1e-6)
+    assert [line["test_errors"] for line in ours.history] == [line["test_errors"] for line in theirs.history]
+    got, want, allowed = numbers(ours), numbers(theirs), run_rounding(config)
+    assert got.keys() == want.keys()
+    for name, value in got.items():
+        assert_close(value, want[name], allowed[name], name)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -152,21 +154,26 @@ def test_pytorchs_captured_step_is_its_eager_step():
     from minidl.bench.cases import batch_of, network
     from minidl.bench.record import Norm
 
-    rng = np.random.default_rng(0)
-    net = network("lenet", Norm("mn", 2), rng)
-    x, labels = batch_of(8, rng)
-    twins = []
+    net = as_float64(network("lenet", Norm("mn", 2), np.random.default_rng(0)))
+    x, labels = batch_of(8, np.random.default_rng(1))
+    x, start, twins = x.astype("float64"), net.state(), []
+
+    def ended(steps, count):
+        for _ in range(count):
+            steps.parts["step"]()
+        side.synchronize()
+        return {name: value.cpu().numpy().copy() for name, value in twins[-1].state_dict().items() if name in start}
+
+    def eager(**state):
+        net.load_state(state)
+        return ended(side.step(net, x, labels), side.WARM_UP + 3)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(side, "LR", 1e-3)
         make = side.twin
-        patch.setattr(side, "twin", lambda net: twins.append(make(net)) or twins[-1])
-        eager, captured = side.step(net, x, labels), side.captured_step(net, x, labels)
-    for _ in range(side.WARM_UP + 3):
-        eager.parts["step"]()
-    for _ in range(3):
-        captured.parts["step"]()
-    side.synchronize()
-    one, other = (module.state_dict() for module in twins)
-    for name, value in one.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5, msg=name)
+        patch.setattr(side, "twin", lambda net: twins.append(make(net).to(side.DEVICE)) or twins[-1])
+        moves, want = rounding(eager, start, trials=4), eager(**start)
+        net.load_state(start)
+        captured = ended(side.captured_step(net, x, labels), 3)
+    for name, value in captured.items():  # the captured step may take other algorithms, whose sums err in another order
+        assert_close(value, want[name], moves[name] + sums(2 * x[:, 0].size, np.abs(want[name]).max()), name)

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import strict
+from run_rounding import numbers, run_rounding
 from tiny_run import TOTAL, result, tiny_config, tiny_task, train
+from tolerance import assert_close
 
 from minidl import threads
 from minidl.norm import NORMS
@@ -44,26 +46,27 @@ def updates(trainer, count):
 
 
 @pytest.mark.parametrize(
-    ("norm", "dtype", "rel"),
-    [("bn", "float64", 1e-9), ("mn", "float64", 1e-9), ("mgn", "float64", 1e-9), ("mn", "float32", 1e-3)],
+    ("model", "norm", "dtype"),
+    [
+        ("lenet", "bn", "float64"),
+        ("lenet", "mn", "float64"),
+        ("lenet", "mgn", "float64"),
+        ("lenet1989", "mn", "float32"),
+    ],
 )
-def test_a_run_has_the_metrics_of_numpy_to_rounding(cupy, norm, dtype, rel):
-    config = replace(SHORT, norm=norm, dtype=dtype)
+def test_a_run_has_the_metrics_of_numpy_to_rounding(cupy, model, norm, dtype):
+    """In float32 a network without kinks, over which rounding would carry some value."""
+    config = replace(SHORT, model=model, norm=norm, dtype=dtype)
     ours, theirs = (finished(replace(config, backend=name)) for name in ("cupy", "numpy"))
     assert [line["step"] for line in ours.history] == [line["step"] for line in theirs.history] == [2, 3]
-    for one, other in zip(ours.history, theirs.history, strict=True):
-        for name in ("train_loss", "test_loss"):
-            assert one[name] == pytest.approx(other[name], rel=rel)
-        image = 0.0 if dtype == "float64" else 100 / 290  # in float32 an image at the edge may change sides
-        assert one["train_error"] == pytest.approx(other["train_error"], abs=image)
-        assert one["test_errors"] == pytest.approx(other["test_errors"], abs=image + 1e-12)
-        assert one.get("gates", {}).keys() == other.get("gates", {}).keys()
-        for path, gates in one.get("gates", {}).items():
-            for name, value in gates.items():
-                assert value == pytest.approx(other["gates"][path][name], rel=rel)
-    theirs_state = theirs.model.state()
-    for name, value in ours.model.state().items():
-        np.testing.assert_allclose(value, theirs_state[name], rtol=rel, atol=rel, err_msg=name)
+    if dtype == "float64":
+        for name in ("train_error", "test_errors"):
+            assert [line[name] for line in ours.history] == [line[name] for line in theirs.history]
+    got, want, allowed = numbers(ours), numbers(theirs), run_rounding(config)
+    assert got.keys() == want.keys()
+    for name, value in got.items():
+        assert_close(value, want[name], allowed[name], name)
+        assert np.abs(want[name]).max() > 100 * allowed[name], f"{name}: a vacuous value"
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -130,9 +133,9 @@ def test_a_run_goes_on_with_another_backend_where_it_stood_and_says_so(cupy, tmp
     assert content["went_on"] == [{"after_update": 7, "backend": then}]
     assert content["config"]["backend"] == first
     whole = train(tmp_path / "whole", backend=first, dtype="float64")
-    for one, two in zip(other.history, whole.history, strict=True):
-        assert one["test_loss"] == pytest.approx(two["test_loss"], rel=1e-9)
-        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-9)
+    allowed = run_rounding(tiny_config(dtype="float64"), tiny_task())
+    for name in ("test_loss", "train_loss"):
+        assert_close(numbers(other)[name], numbers(whole)[name], allowed[name], name)
 
 
 def test_a_loss_that_is_not_finite_is_found_at_the_next_reading_and_its_update_named(cupy):
