@@ -17,7 +17,7 @@ from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, reco
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.data import DataError
 from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
         return _complain(1, error)
     return 0

@@ -62,7 +62,7 @@ class RandomFlip(Drawn):
 
     def __init__(self, p: float = 0.5):
         if not 0 <= p <= 1:
-            raise ValueError(f"RandomFlip.__init__: p must be in [0, 1], got {p}; pass a probability")
+            raise ValueError(f"RandomFlip: p must be in [0, 1], got {p}; pass a probability")
         self.p = p
 
     def draw(self, n: int, rng: np.random.Generator) -> Draws:
@@ -99,7 +99,7 @@ class PadCrop(Drawn):
 
     def __init__(self, pad: int = 4):
         if pad < 1:
-            raise ValueError(f"PadCrop.__init__: pad must be at least 1, got {pad}; leave PadCrop out for none")
+            raise ValueError(f"PadCrop: pad must be at least 1, got {pad}; leave PadCrop out for none")
         self.pad = pad
 
     def draw(self, n: int, rng: np.random.Generator) -> Draws:

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit_file
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
+from minidl.data.threaded import map_on_threads
 from minidl.extras import require
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -316,29 +316,10 @@ def _fitted(path: str, size: int, how: str) -> NDArray[np.uint8]:
 
 
 def _decoded(paths: Sequence[str], work: Any, progress: bool, title: str) -> Iterator[Any]:
-    """Map over paths on threads, block by block, or without where none can be started."""
-    bar = None
-    if progress:
-        from tqdm import tqdm
-
-        bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=None)
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata in files that decode well
-            mapped: Any = pool.map
-            try:
-                pool.submit(int)
-            except RuntimeError:
-                mapped = map
-            for start in range(0, len(paths), _BLOCK):
-                yield from mapped(work, paths[start : start + _BLOCK])
-                if bar is not None:
-                    bar.update(min(_BLOCK, len(paths) - start))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if bar is not None:
-            bar.close()
+    """Map over the paths on threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata in files that decode well
+        yield from map_on_threads(work, paths, title if progress else None, "image")
 
 
 class _Blocks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands
-from ..command_line import Parser, changed_code, complain, say
+from ..command_line import Parser, changed_code, complain, file_error, say
 from ..data import TASKS, DataError
 from .confusion import Confusion
 
@@ -53,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted; nothing was written")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}")
+        return _complain(1, file_error(error, "choose another --out or make it writable"))
     return 0
 
 

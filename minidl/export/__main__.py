@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..backend import use_backend
-from ..command_line import Parser, changed_code, complain, say
+from ..command_line import Parser, changed_code, complain, file_error, say
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted; the files that were named are whole")
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from minidl import device, log
 from minidl.backend import NAMES, BackendError, resolve
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.parity.cases import GROUPS, TOLERANCES, cases
 from minidl.parity.compare import Record, compare, side
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted")
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     except (BackendError, RuntimeError) as error:
         return _complain(1, error)
     out = [record for record in records[1:] if not record["ok"]]

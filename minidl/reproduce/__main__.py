@@ -1,7 +1,6 @@
 """The command: `python -m minidl.reproduce table1 --data-dir DIR`."""
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -11,7 +10,7 @@ from pathlib import Path
 from minidl import log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import BackendError
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.extras import MissingLibraryError, require
 from minidl.parallel import available_threads
 
@@ -40,11 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(1, error)
     from minidl.data import DataError
     from minidl.reproduce import command
-    from minidl.reproduce.runs import StoppedError
     from minidl.reproduce.store import ReproduceError
     from minidl.train.checkpoint import CheckpointError
     from minidl.train.recipes import ConfigError
     from minidl.train.record import RunError
+    from minidl.train.signals import StoppedError
 
     try:
         failures = command.WHAT[args.what](args)
@@ -55,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted at once; the same command goes on from what was saved")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}, then run it again")
+        return _complain(1, file_error(error, "choose another --out or make it writable") + ", then run it again")
     for failure in failures:
         _complain(1, failure)
     return 1 if failures else 0

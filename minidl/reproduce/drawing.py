@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.reproduce.cells import Cell, Results
+from minidl.reproduce.results import Cell, Results
 
 OURS, PAPER = "#1f5fa8", "#9a9a9a"
 ABREAST = 4  # rows of the table side by side

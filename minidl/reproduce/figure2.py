@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from minidl.data import Task
+from minidl.reproduce.csv_output import to_csv
 from minidl.reproduce.drawing import panels, to_png
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
-from minidl.reproduce.markdown import grid, origin
+from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
-from minidl.reproduce.sheets import to_csv
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
 
 IMAGES = 10  # a mode
@@ -64,7 +64,7 @@ def _page(table: str, warnings: Sequence[str], about: Mapping[str, str]) -> str:
         "is ours, the paper's Figure 2 shows a VGG13 on CIFAR-10."
     )
     head = ["# Figure 2: what the modes of the multi-task LeNet find", *(f"**{line}**" for line in warnings)]
-    return "\n\n".join([*head, text, table, "## Where it comes from", origin(about)]) + "\n"
+    return "\n\n".join([*head, text, table, "## Where it comes from", as_list(about)]) + "\n"
 
 
 def _summary(run: Run, layer: LayerGates) -> list[str]:

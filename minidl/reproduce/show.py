@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from minidl.reproduce.origin import duration
+from minidl.reproduce.provenance import duration
 
 
 class Show:

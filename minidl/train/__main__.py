@@ -1,7 +1,6 @@
 """The command: `python -m minidl.train lenet multitask --sample`."""
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
-from ..command_line import Parser, complain, say
+from ..command_line import Parser, complain, file_error, say
 from ..data import TASKS
 from ..extras import MissingLibraryError, require
 from ..models import MODELS
@@ -75,9 +74,7 @@ def _run(args: argparse.Namespace) -> int:
     except MemoryError:
         return _complain(1, "the memory does not suffice; lower --batch-size")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space, then --resume" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}")
+        return _complain(1, file_error(error, "choose another --out or make it writable", ", then --resume"))
 
 
 def _train(args: argparse.Namespace) -> int:

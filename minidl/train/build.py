@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -281,10 +280,7 @@ def describe_machine(config: Config) -> dict[str, Any]:
     """Return what the run's time depends on."""
     gpu = {} if not on_gpu(config.backend) else {"device": device.name(), **device.versions()}
     return {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **device.machine(),
         "backend": config.backend,
         "threads": config.threads,
         **gpu,

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from minidl.reproduce.child import train_arguments
 from minidl.reproduce.figure2 import figure2_runs
 from minidl.reproduce.plan import TABLES, runs
+from minidl.reproduce.run_process import train_arguments
 from minidl.train import recipe
 from minidl.train.__main__ import _configuration, _make_parser
 from minidl.train.build import make_plan

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.reproduce.cells import WHEN, Results
+from minidl.reproduce.results import WHEN, Results
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
