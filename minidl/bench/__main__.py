@@ -57,7 +57,7 @@ _complain = partial(complain, "minidl.bench")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(arguments)
     try:
         if args.plot:
@@ -144,7 +144,7 @@ def _torch_on_the_gpu(index: int) -> Any:
     return torch_gpu_side
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.bench",
         description="Measure how fast minidl is, and how fast PyTorch is at the same.",

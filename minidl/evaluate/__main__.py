@@ -34,7 +34,7 @@ _complain = partial(complain, "minidl.evaluate")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     from ..train.checkpoint import CheckpointError
     from ..train.record import RunError
     from ..train.span import ConfigError
@@ -135,7 +135,7 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
     return list(files)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.evaluate",
         description="Measure a trained network on a test set: the error, the errors by class, the confusion matrix.",

@@ -30,7 +30,7 @@ _complain = partial(complain, "minidl.export")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     if not (args.onnx or args.safetensors or args.torch):
         parser.error("give --onnx, --safetensors or --torch, and a file")
@@ -81,7 +81,7 @@ def _export(args: argparse.Namespace, trained: Classifier) -> None:
     say(f"x is (pixel/255 - mean)/std with mean {mean} and std {std}")
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.export",
         description="Write a trained network for other programs: as ONNX, or its weights for PyTorch.",

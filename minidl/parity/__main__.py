@@ -29,7 +29,7 @@ _complain = partial(complain, "minidl.parity")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     records: list[Record] = []
     try:
         backend = resolve(args.backend)
@@ -96,7 +96,7 @@ def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.parity",
         description="Compare what a GPU computes with what NumPy computes: every layer, loss, optimiser and model.",

@@ -33,7 +33,7 @@ _complain = partial(complain, "minidl.predict")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.top < 1:
         return _complain(2, f"--top must be at least 1, got {args.top}; give a whole number from 1 up")
     from ..data import DataError
@@ -101,7 +101,7 @@ def _images(given: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.predict",
         description="Say what is in images, by a trained network; they are cropped and resized as in training.",

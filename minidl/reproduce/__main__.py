@@ -32,7 +32,7 @@ _complain = partial(complain, "minidl.reproduce")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         require("reproducing the paper")
     except MissingLibraryError as error:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.reproduce",
         description="Run what a table or figure of the paper needs, and write it beside the published numbers.",

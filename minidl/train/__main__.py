@@ -49,7 +49,7 @@ _complain = partial(complain, "minidl.train")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     try:
         with leaving():
@@ -170,7 +170,7 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     return replace(there, **given), out
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.train",
         description="Train a network with a normalization of your choice; the defaults are the paper's recipe.",
