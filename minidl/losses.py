@@ -89,7 +89,7 @@ class SoftmaxCrossEntropy:
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
             raise ValueError(
                 f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
-                f"{labels.shape}; flatten the logits to one row a sample"
+                f"{labels.shape}; flatten the logits to one row per sample"
             )
         if len(labels) == 0:
             raise ValueError(

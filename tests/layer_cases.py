@@ -383,7 +383,7 @@ NORMS: dict[str, Case] = {
     "ModeNorm, K = 1": _mode_norm((5, 4, 3, 7), 1, zero=_GATES, zero_in_eval=_GATES),
     "ModeNorm, K > N": _mode_norm((3, 4, 5, 2), 7),
     "ModeNorm, N = 1": _mode_norm((1, 4, 5, 3), 2, zero=_GATES),
-    "ModeNorm, an affine pair a mode": _mode_norm((5, 4, 3, 7), 3, per_mode=True),
+    "ModeNorm, an affine pair per mode": _mode_norm((5, 4, 3, 7), 3, per_mode=True),
     "ModeNorm, rows in several parts": _mode_norm((37, 5, 12, 10), 4),
     "ModeGroupNorm": _mode_group_norm((3, 5, 4, 7), 4),
     "ModeGroupNorm (N, C)": _mode_group_norm((3, 7), 3),

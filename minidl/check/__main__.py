@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
 def reports(command: argparse.ArgumentParser) -> None:
     """The options that say where the outcome goes."""
     command.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, a test a case")
+    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, one test per case")
     command.add_argument(
         "--baseline",
         metavar="FILE",

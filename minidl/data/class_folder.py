@@ -235,7 +235,9 @@ def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.in
         paths += found
         labels += [label] * len(found)
     if not paths:
-        raise DataError(f"{top}: no image of the classes {', '.join(classes[:10])}; put them in a folder a class there")
+        raise DataError(
+            f"{top}: no image of the classes {', '.join(classes[:10])}; put them there in one folder per class"
+        )
     return paths, np.array(labels, np.int64), dict(ignored)
 
 

@@ -25,7 +25,7 @@ class Norm(Layer):
     ----------
     num_features : int, the number C of channels
     eps : float > 0, added to a variance before its root
-    dtype : dtype of weight (ones) and bias (zeros), one value a channel
+    dtype : dtype of weight (ones) and bias (zeros), one value per channel
     """
 
     _features = "num_features"  # the constructor's name for C, for messages
@@ -141,7 +141,7 @@ class BatchStatistics(Norm):
         on = super()._check(x)
         if self.training and x.size == self.num_features:
             raise ValueError(
-                f"{type(self).__name__}.forward: x must hold more than one value a channel in training, got {x.shape}; "
+                f"{type(self).__name__}.forward: x must hold more than one value per channel in training, got {x.shape}; "
                 f"use a larger batch, or eval()"
             )
         return on

@@ -83,7 +83,7 @@ class BatchNorm(BatchStatistics):
     Raises
     ------
     ValueError
-        If an argument is out of range, x has another shape, or training sees a single value a channel.
+        If an argument is out of range, x has another shape, or training sees a single value per channel.
 
     Notes
     -----

@@ -68,7 +68,7 @@ class GroupNorm(Norm):
 
     Attributes
     ----------
-    params : weight (C,), bias (C,), one value a channel (not a group)
+    params : weight (C,), bias (C,), one value per channel (not a group)
 
     Raises
     ------

@@ -31,7 +31,7 @@ class LayerNorm(GroupNorm):
     -----
     Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
 
-    One weight and bias a channel. PyTorch's LayerNorm has one for each value of its normalized_shape instead, (C, H, W)
+    One weight and bias per channel. PyTorch's LayerNorm has one for each value of its normalized_shape instead, (C, H, W)
     of them; on (N, C) inputs the two agree.
 
     Examples

@@ -206,7 +206,7 @@ class ModeNorm(BatchStatistics):
     Raises
     ------
     ValueError
-        If an argument is out of range, x has another shape, or training sees a single value a channel.
+        If an argument is out of range, x has another shape, or training sees a single value per channel.
 
     Notes
     -----

@@ -22,7 +22,7 @@ examples:
   python -m minidl.predict runs/photos new/1.jpg new/2.png
   python -m minidl.predict runs/photos new --top 1      every image in a folder and below
 
-A line an image: its name, the likeliest class and its probability, and the next ones.
+A line per image: its name, the likeliest class and its probability, and the next ones.
 Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the checkpoint, or one of
 the images, cannot be read (the others are answered).
 """

@@ -1,4 +1,4 @@
-"""Batch normalization, equation (1): one mean and variance a channel, over the batch and the pixels."""
+"""Batch normalization, equation (1): one mean and variance per channel, over the batch and the pixels."""
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def batch_norm_running(
     Parameters
     ----------
     x : array
-        The batch; M = N·P is the number of its values a channel.
+        The batch; M = N·P is the number of its values per channel.
     running_mean, running_var : array
         The values before this batch, (C,).
     momentum : float
@@ -132,7 +132,7 @@ def batch_norm_running(
     Raises
     ------
     ValueError
-        If `running` is another word, or "unbiased" meets a single value a channel.
+        If `running` is another word, or "unbiased" meets a single value per channel.
 
     >>> batch_norm_running(np.array([[-1.0], [1.0]]), np.zeros(1), np.ones(1), momentum=0.5)
     (array([0.]), array([1.5]))
@@ -149,7 +149,7 @@ def batch_norm_running(
     divisor = N * P - 1 if running == "unbiased" else N * P
     if divisor == 0:
         raise ValueError(
-            'batch_norm_running: x must have more than one value a channel for running="unbiased", '
+            'batch_norm_running: x must have more than one value per channel for running="unbiased", '
             f'got {N} × {P}; use a larger batch or running="biased"'
         )
     new_mean, new_var = np.empty_like(running_mean), np.empty_like(running_var)

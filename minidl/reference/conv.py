@@ -16,7 +16,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Pair = 1,
     x : array
         The images.
     weight, bias : array
-        The kernels, and one number a kernel or None.
+        The kernels, and one number per kernel or None.
     stride, padding : int or (int, int)
         For both directions, or for height and width.
 

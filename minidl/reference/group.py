@@ -19,7 +19,7 @@ def group_norm(x: Array, num_groups: int, weight: Array, bias: Array, eps: float
     num_groups : int
         G, a divisor of C.
     weight, bias : array
-        alpha and beta, one value a channel.
+        alpha and beta, one value per channel.
     eps : float
         Added to the variance, inside the root.
 

@@ -16,7 +16,7 @@ def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Ar
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel. (PyTorch's InstanceNorm has none by default.)
+        alpha and beta, one value per channel. (PyTorch's InstanceNorm has none by default.)
     eps : float
         Added to the variance, inside the root.
 

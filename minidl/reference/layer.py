@@ -1,4 +1,4 @@
-"""Layer normalization: one mean and variance a sample, over all its channels and pixels."""
+"""Layer normalization: one mean and variance per sample, over all its channels and pixels."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel. (PyTorch's LayerNorm has one a feature: channel and pixel.)
+        alpha and beta, one value per channel. (PyTorch's LayerNorm has one a feature: channel and pixel.)
     eps : float
         Added to the variance, inside the root.
 

@@ -14,7 +14,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     Parameters
     ----------
     logits : array
-        One score a class.
+        One score per class.
     labels : array of int
         The true class of each sample, from 0.
 

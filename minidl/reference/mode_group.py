@@ -27,7 +27,7 @@ def mode_group_norm(
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel.
+        alpha and beta, one value per channel.
     gate_weight, gate_bias : array
         The affine map psi: R → R^K, which all channels share.
     eps : float

@@ -75,7 +75,7 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Any, A
 
 def to_png(figure: Any, title: list[str], about: Mapping[str, str]) -> bytes:
     """Return the figure with a title, the version below it, and all of `about` in the metadata."""
-    room = int(12 * figure.get_figwidth())  # characters a line
+    room = int(12 * figure.get_figwidth())  # characters per line
     figure.suptitle("\n".join(line for text in title for line in textwrap.wrap(text, room)), fontsize="medium")
     figure.supxlabel(about["reported by"], fontsize="xx-small", color="grey")
     buffer = io.BytesIO()

@@ -103,7 +103,7 @@ def _on_test_set(task: Task) -> Statistics:
 
 
 def _rows(layer: LayerGates, statistics: Statistics, task: Task) -> list[dict[str, Any]]:
-    """Return a line a mode: its use, and what tells it from the whole test set."""
+    """Return one line per mode: its use, and what tells it from the whole test set."""
     classes = replace(layer, source=np.asarray(task.test.labels), sources=task.class_names)
     information, entropy = _of_classes(classes)
     distances = {name: apart(layer.gates, values) for name, values in statistics.items()}

@@ -46,7 +46,7 @@ def machine(where: Mapping[str, Any] | None = None) -> str:
 
 
 def data_lines(task: str, data: Data) -> list[str]:
-    """Return one line a source: images found of the official number."""
+    """Return one line per source: images found of the official number."""
     return [
         f"{source.name}: {_found(source, 'train', data)} of {source.train.count} training images, "
         f"{_found(source, 'test', data)} of {source.test.count} test images"

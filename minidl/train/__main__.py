@@ -208,7 +208,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--batch-size", type=int, metavar="N", help="images an update (128)")
+    add("--batch-size", type=int, metavar="N", help="images per update (128)")
     add("--optimiser", metavar="NAME", help=f"one of: {', '.join(OPTIMISERS)} (sgd)")
     add("--lr", type=float, help="learning rate (0.1; of adam and adamw 0.001)")
     add("--momentum", type=float, help="sgd's momentum (multitask 0, others 0.9)")

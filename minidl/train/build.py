@@ -209,7 +209,7 @@ def _check_size(model: Layer, config: Config, task: Task) -> None:
         model.train()
     if logits.shape != (1, task.num_classes):
         raise ConfigError(
-            f"{config.model} must give {task.num_classes} logits an image, one a class, got {logits.shape[1:]}; "
+            f"{config.model} must give {task.num_classes} logits per image, one per class, got {logits.shape[1:]}; "
             "make it for num_classes"
         )
 
