@@ -141,7 +141,7 @@ class BatchStatistics(Norm):
         on = super()._check(x)
         if self.training and x.size == self.num_features:
             raise ValueError(
-                f"{type(self).__name__}.forward: x must hold more than one value per channel in training, got {x.shape}; "
-                f"use a larger batch, or eval()"
+                f"{type(self).__name__}.forward: x must hold more than one value per channel in training, "
+                f"got {x.shape}; use a larger batch, or eval()"
             )
         return on
