@@ -1,6 +1,6 @@
 """CPU threads over independent blocks of work, with BLAS kept to one thread inside them.
 
-The partition into blocks is the caller's, and must depend on shapes alone: then the results are the same to the last
+The partition into blocks is the caller's, and must depend only on shapes: then the results are the same to the last
 bit for every number of threads. NumPy releases the GIL inside its loops and inside BLAS, so plain threads are enough.
 """
 

@@ -1,7 +1,7 @@
 """Random changes to training images: flip, and pad-and-crop.
 
 Each takes a batch uint8 (n, C, H, W) and a generator and returns a batch of the same shape, leaving its input alone:
-``draw`` makes the random numbers, on the host, and ``apply`` is a function of them and the images, wherever those live.
+``draw`` makes the random numbers, on the host, and ``apply`` is a function of them and the images, wherever those are.
 """
 
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The task `folder`: anyone's images, in a folder for each class."""
+"""The task `folder`: your own images, in one folder per class."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _known_classes(folder: Path) -> tuple[str, ...]:
         loose = any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder))
         raise DataError(f"{folder}: {'its images lie in no folder' if loose else 'no folder with images in it'}; {how}")
     if len(classes) == 1:
-        raise DataError(f"{folder}: one class alone, {classes[0]}, and a network needs two to tell apart; {how}")
+        raise DataError(f"{folder}: there is only one class, {classes[0]}, and a network needs two or more; {how}")
     return classes
 
 
@@ -379,7 +379,7 @@ def _task(found: Files, arrays: Any, known: dict[str, Any], notes: list[str]) ->
     notes = [*notes, *(f"skipped: {each}" for each in known["corrupt"])]
     if found.ignored:
         what = ", ".join(f"{n} {ending}" for ending, n in sorted(found.ignored.items()))
-        notes.append(f"folder: files that are no images are left alone ({what})")
+        notes.append(f"folder: files that are not images are ignored ({what})")
     many = ", ..." if len(found.class_names) > 10 else ""
     lines = [
         f"folder: {len(train)} training images, {len(test)} test images of {len(found.class_names)} classes "

@@ -1,4 +1,4 @@
-"""The loader of a GPU: the data set lives on the device, and batches are made there."""
+"""The loader for a GPU: the data set is on the device, and batches are made there."""
 
 from collections.abc import Iterator
 from functools import cached_property

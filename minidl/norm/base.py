@@ -1,4 +1,4 @@
-"""The silhouette of a norm: moments, the small function of the norm, scale and shift; and back."""
+"""What every norm has: moments, the norm's small function, scale and shift; then the backward pass."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class ModeNorm(BatchStatistics):
     <x²>_k likewise, so that the variance <x²>_k − <x>_k² (never below 0) also holds the spread of the batch means: in
     inference one mode gives BatchNorm(running="second_moment"). They start at 0 and 1: evaluation before any training
     is the identity.
-    The cost does not depend on K: modes exist on (N, K), (K, C) and (K, N, C) arrays alone (`minidl.norm.moments`).
+    The cost does not depend on K: modes exist only on (N, K), (K, C) and (K, N, C) arrays (`minidl.norm.moments`).
 
     Examples
     --------

@@ -12,7 +12,7 @@ and backwards, with D0 = sum_p dy and D1 = sum_p dy·(x − m),
     (ds, du) -> (dm, dv)                                            the norm's backward, on (N, C) arrays
     dx = s·(dy − D0/P) + (2·dv/P)·(x − m) + dm/P                    (`scale_shift_backward`)
 
-So the cost of a norm is these passes, whatever it does in between: modes exist on (N, K) and (K, C) arrays alone.
+So the cost of a norm is these passes, whatever it does in between: modes exist only on (N, K) and (K, C) arrays.
 
 The functions are written here for any array library, in float64. Each engine has twins of them in the precision of x.
 """

@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", type=int, metavar="I", help="which GPU (0)")
     add("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), metavar="GROUP", help=f"{', '.join(GROUPS)}")
     add("--dtype", nargs="+", choices=list(TOLERANCES), default=list(TOLERANCES), help="float32 float64 (both)")
-    add("--all", action="store_true", help="a line for every value, not for the worst of a case alone")
+    add("--all", action="store_true", help="one line for every value, not only for the worst of each case")
     add("--quick", action="store_true", help="no times")
     add("--json", type=Path, metavar="FILE", help="write every value's record")
     return parser

@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each channel by the mean and (biased) variance of the batch.
+    """Normalise each channel by the mean and (biased) variance of the batch.
 
     y_ncp = alpha_c · (x_ncp − mu_c) / sqrt(sigma²_c + eps) + beta_c,
     mu_c = mean_np x_ncp,  sigma²_c = mean_np (x_ncp − mu_c)²
@@ -24,7 +24,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> batch_norm(np.array([[-1.0], [1.0]]), weight=np.array([4.0]), bias=np.array([5.0]), eps=3.0)
     array([[3.],
@@ -65,7 +65,7 @@ def batch_norm_backward(dy: Array, x: Array, weight: Array, bias: Array, eps: fl
 def batch_norm_eval(
     x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, eps: float = 1e-5
 ) -> Array:
-    """Normalize each channel by running statistics, which are constants.
+    """Normalise each channel by running statistics, which are constants.
 
     y_ncp = alpha_c · (x_ncp − running_mean_c) / sqrt(running_var_c + eps) + beta_c
 

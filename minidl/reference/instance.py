@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each channel of each sample over its pixels, in training and inference alike.
+    """Normalise each channel of each sample over its pixels, in training and inference alike.
 
     y_nc = alpha_c · (x_nc − mu_nc) / sqrt(sigma²_nc + eps) + beta_c,  the statistics over P
 
@@ -23,7 +23,7 @@ def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Ar
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     Notes
     -----

@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each sample over its channels and pixels, in training and inference alike.
+    """Normalise each sample over its channels and pixels, in training and inference alike.
 
     y_nc = alpha_c · (x_nc − mu_n) / sqrt(sigma²_n + eps) + beta_c,  the statistics over C and P
 
@@ -23,7 +23,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> layer_norm(np.array([[-1.0, 1.0]]), weight=np.array([4.0, 2.0]), bias=np.array([5.0, 6.0]), eps=3.0)
     array([[3., 7.]])

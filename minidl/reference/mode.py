@@ -7,7 +7,7 @@ from minidl.reference.gating import log_gates, log_gates_backward, log_softmax, 
 
 
 def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each sample by the statistics of the K modes, in proportion to its gates.
+    """Normalise each sample by the statistics of the K modes, in proportion to its gates.
 
     g_nk    = softmax_k(Psi(mean_p x_n)),  N_k = sum_n g_nk,  w_nk = g_nk / N_k
     mu_kc   = sum_n w_nk mean_p x_ncp
@@ -28,7 +28,7 @@ def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bia
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     Notes
     -----

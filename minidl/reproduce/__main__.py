@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         return _complain(128 + error.signum, error)
     except KeyboardInterrupt:
-        return _complain(130, "interrupted at once; the same command goes on from what was saved")
+        return _complain(130, "interrupted; the same command continues from what was saved")
     except OSError as error:
         return _complain(1, file_error(error, "choose another --out or make it writable") + ", then run it again")
     for failure in failures:

@@ -1,4 +1,4 @@
-"""What each table consists of: the runs it needs, in the order in which they are worth having."""
+"""What each table consists of: the runs it needs, in the order in which they are trained."""
 
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -80,7 +80,7 @@ SMALL_BATCHES: dict[str, dict[str, Any]] = {
     "GN": {"norm": "gn", "groups": 2},
     "MGN": {"norm": "mgn", "modes": 2},
 }
-FIXED_UPDATES = replace(  # evaluated ten times: with these batches an epoch is up to 60 000 updates
+FIXED_UPDATES = replace(  # evaluated ten times: an epoch of such small batches is up to 60 000 updates
     MULTITASK, length="50000u", lr=0.02, lr_drops=("7/10", "17/20"), eval_every=5000, checkpoint_every=5000
 )
 RARER = {f"{name} 10 × rarer": {"rarer": f"{name}/10"} for name in ("mnist", "cifar-10", "svhn", "fashion-mnist")}

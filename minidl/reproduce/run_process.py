@@ -1,4 +1,4 @@
-"""One training run as a process of its own, its folder locked while it lives."""
+"""One training run as a process of its own, its folder locked while it runs."""
 
 import json
 import os
@@ -103,7 +103,7 @@ class RunProcess:
         """Return why it failed: its last line, or the signal that ended it."""
         status = self.status() or 0
         if status < 0:
-            return f"ended by {signal.Signals(-status).name}; the same command goes on from its last checkpoint"
+            return f"ended by {signal.Signals(-status).name}; the same command continues from its last checkpoint"
         lines = self._log_file.read_text(errors="replace").split("\n")
         words = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
         return words.removeprefix("minidl.train: ")

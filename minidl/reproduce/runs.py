@@ -77,7 +77,7 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> list[str]:
     if stop.received is not None and pool.unfinished:
         raise StoppedError(
             stop.received,
-            f"stopped with {len(pool.unfinished)} of {len(todo)} runs unfinished, saved; the same command goes on",
+            f"stopped with {len(pool.unfinished)} of {len(todo)} runs unfinished, saved; the same command continues",
         )
     return pool.failures
 

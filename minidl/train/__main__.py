@@ -260,7 +260,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
     add("--tensorboard", metavar="DIR", help="write the numbers for TensorBoard too, into DIR/NAME of the run")
-    add("--quiet", action="store_true", help="print the result alone")
+    add("--quiet", action="store_true", help="print only the result")
     return parser
 
 

@@ -115,7 +115,7 @@ def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypat
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (130, 1)
-    assert "stopped with 4 of 4 runs unfinished, saved; the same command goes on" in err
+    assert "stopped with 4 of 4 runs unfinished, saved; the same command continues" in err
     assert "SIGINT: the runs save and stop" in out
     (folder,) = tmp_path.glob("out/runs/*")
     assert "saved in" in (folder / "log.txt").read_text()

@@ -1,6 +1,6 @@
 """Convolution on the CPU by memory-efficient lowering (MEC, Cho & Brand 2017), in the batch-innermost format.
 
-Forward. x is lowered along its width alone: L[h, c, j, w, n] = x[c, h, sw·w + j − pw, n], kw times the input where
+Forward. x is lowered along its width only: L[h, c, j, w, n] = x[c, h, sw·w + j − pw, n], kw times the input where
 im2col takes kh·kw times. Flattened to rows (H, C·kw, Wo·N), the im2col matrix of output row h is the contiguous view
 L[sh·h : sh·h + kh], since the windows of neighbouring rows overlap: one GEMM per row and no further copy.
 
