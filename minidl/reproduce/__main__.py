@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("table4", "ResNet18 on ImageNet: BN, MN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),
-        ("modes", "ours: K chosen a layer, and an affine map a mode"),
+        ("modes", "ours: K chosen per layer, and one affine map per mode"),
         ("auto", "ours: K found while it trains"),
         ("auto-resnet20", "the same of ResNet20 on CIFAR-10"),
         ("collapse", "ours: gates that collapse, and cures"),

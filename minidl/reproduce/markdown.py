@@ -38,8 +38,8 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
     if numbers := list(_numbers(results)):
         parts += [
             "## Modes at the end",
-            "The number of modes of each layer at the end of training, one number a seed, in their order. Above, what "
-            "a run has fewer of than another counts as a mode that is not used, and K is the largest of all seeds.",
+            "The number of modes of each layer at the end of training, one number per seed, in their order. In the "
+            "table above, K is the largest of all seeds; a mode that a run does not have counts there as not used.",
             grid(["", "norm", "layer", "modes", "mean"], numbers),
         ]
     parts += ["## Where it comes from", as_list(about)]

@@ -187,7 +187,7 @@ TABLES = {
         ),
         _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
         _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),
-        _ours("modes", "K chosen a layer, and an affine map a mode", {"N = 128": {}}, MODES),
+        _ours("modes", "K chosen per layer, and one affine map per mode", {"N = 128": {}}, MODES),
         _ours(
             "auto",
             "The number of modes, found while it trains: multi-task",

@@ -183,12 +183,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn); or your own, my_module:MyNorm")
-    add("--norm-at", metavar="WHERE", help="all, or first: the first norm alone, the others BN (all)")
+    add("--norm-at", metavar="WHERE", help="all, or first: only the first norm, the others are BN (all)")
     add(
         "--modes",
         type=_modes,
         metavar="K",
-        help="modes of mn and mgn (2), or one K a norm, such as 2,6; of mn also auto",
+        help="modes of mn and mgn (2), or one K per norm, such as 2,6; of mn also auto",
     )
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
