@@ -90,7 +90,7 @@ def found_in(prose):
         ("A color that we normalize", ["British spelling"] * 2),
         ("batch normalization normalises", []),
         ("The seam of the engines, where arrays live", ["no metaphor for the architecture"] * 2),
-        ("It needs only NumPy.", ["the subject first"]),
+        ("It needs NumPy alone.", ["the subject first"]),
     ],
 )
 def test_each_rule_finds_what_it_forbids_and_nothing_else(prose, rules):
@@ -103,7 +103,7 @@ def test_code_is_read_without_its_names_and_examples():
 
     >>> f(color="the color of it")
     """
-    return g("color", color=f"the {color} center of it")
+    return g("color", color=f"the {name} center of it")
 '''
     assert [line for line, _, _ in found_in(prose_of_code(code))] == [1, 6]
 
