@@ -29,7 +29,7 @@ UNITS = (
     "round|row|run|sample|seed|set|size|source|stage|step|task|test|thread|update|value"
 )
 COUNTED = (
-    "batches|biases|bits|blocks|bytes|calls|centres?|characters|copies|deviations?|digits|folder|gates|images|kernels|"
+    "batches|biases|bits|blocks|bytes|calls|centres?|channels?|characters|copies|deviations?|digits|folder|gates|images|kernels|"
     "launches|lines?|logits|means?|memory|milliseconds|ms|one|numbers?|pairs?|parameters|passes|products|reader|rows?|"
     "scores?|seconds|sums|tests?|thread|values?|variances?|weights?|writer|µs"
 )
