@@ -460,8 +460,12 @@ CASES: dict[str, Case] = {
 }
 
 _LARGE = {name for name, case in CASES.items() if np.prod(case.shape) > _LARGE_SIZE}
-EACH_CASE_AND_LIBRARY = pytest.mark.parametrize(
-    ("name", "library"),
-    [(name, "numpy") for name in CASES] + [(name, "strict") for name in CASES if name not in _LARGE],
-    indirect=["library"],
-)
+
+
+def each_with_each_library(names):
+    """Parametrize a test over these cases, on NumPy and, but for the large ones, on the stand-in for CuPy."""
+    pairs = [(name, "numpy") for name in names] + [(name, "strict") for name in names if name not in _LARGE]
+    return pytest.mark.parametrize(("name", "library"), pairs, indirect=["library"])
+
+
+EACH_CASE_AND_LIBRARY = each_with_each_library(CASES)
