@@ -15,10 +15,10 @@ from minidl.command_line import complain
 COMMANDS = {
     "train": "train a network with a norm of your choice",
     "evaluate": "measure a trained network: errors by class, confusion matrix",
-    "predict": "say what is in an image, by a trained network",
+    "predict": "name what is in an image with a trained network",
     "export": "write a trained network as ONNX, or its weights for PyTorch",
     "check": "check your own layer against the reference vectors",
-    "bench": "measure the speed here, beside PyTorch's",
+    "bench": "measure how fast minidl is here, beside PyTorch",
     "reproduce": "run the paper's tables and figures",
     "parity": "compare two backends value by value",
 }

@@ -147,7 +147,7 @@ def _torch_on_the_gpu(index: int) -> Any:
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.bench",
-        description="Measure how fast minidl is, and how fast PyTorch is at the same.",
+        description="Measure how fast minidl is, and on request how fast PyTorch is at the same work.",
         epilog=EPILOG,
     )
     add = parser.add_argument
@@ -160,7 +160,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--models", type=_list(_model), metavar="NAME,...", default=("lenet",), help=f"{', '.join(MODELS)} (lenet)")
     add("--threads", type=_positive, metavar="T", help="threads of either side (all usable cores)")
     add("--rounds", type=_positive, metavar="R", help=f"rounds of bursts ({Plan.rounds})")
-    add("--quick", action="store_true", help="a few calls of each, to see that all works: its figures mean nothing")
+    add(
+        "--quick",
+        action="store_true",
+        help="a few calls of each, to see that everything works; the figures mean nothing",
+    )
     add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
     add("--json", type=_file(), metavar="FILE", help="write the records")
     add("--plot", type=_file(".png", ".pdf", ".svg"), metavar="FILE", help="draw the ratios (.png, .pdf or .svg)")

@@ -1,4 +1,4 @@
-"""From the files of a task to its arrays, file by file on threads and block by block to the cache."""
+"""From the files of a task to its arrays: files are decoded on threads, and written to the cache in blocks."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One picture to the network's input: what training, evaluation and prediction do alike to an image of any size."""
+"""From one picture of any size to the network's input, in the same way for training, evaluation and prediction."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), metavar="GROUP", help=f"{', '.join(GROUPS)}")
     add("--dtype", nargs="+", choices=list(TOLERANCES), default=list(TOLERANCES), help="float32 float64 (both)")
     add("--all", action="store_true", help="one line for every value, not only for the worst of each case")
-    add("--quick", action="store_true", help="no times")
+    add("--quick", action="store_true", help="measure no times")
     add("--json", type=Path, metavar="FILE", help="write every value's record")
     return parser
 

@@ -104,7 +104,7 @@ def _images(given: Sequence[str]) -> Iterator[str]:
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.predict",
-        description="Say what is in images, by a trained network; they are cropped and resized as in training.",
+        description="Name what is in images with a trained network; they are cropped and resized as in training.",
         epilog=EPILOG,
     )
     add = parser.add_argument

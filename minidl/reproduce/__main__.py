@@ -21,7 +21,7 @@ examples:
   python -m minidl.reproduce table1 --sample --scale 0.2 --seeds 2
   python -m minidl.reproduce table1 --report-only
 
-The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted ones go on.
+The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted runs continue.
 `python -m minidl.reproduce table1 --help` lists the options.
 Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong arguments, 130 or 143 stopped, saved.
 """

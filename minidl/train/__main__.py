@@ -194,17 +194,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
     add("--per-mode-affine", action="store_const", const=True, help="a weight and a bias for each mode of mn")
     add("--gate-input", metavar="WHAT", help="what the gates of mn see: plain or normalised (plain)")
-    add("--gate-lr", type=float, metavar="F", help="the learning rate of the gates, in times that of the others (1)")
+    add("--gate-lr", type=float, metavar="F", help="learning rate of the gates, as a multiple of the others' (1)")
     add("--gate-weight-decay", type=float, metavar="W", help="weight decay of the gates (that of the others)")
     add("--gate-temperature", type=float, metavar="T", help="what the logits of the gates of mn are divided by (1)")
 
     add = parser.add_argument_group("the number of modes, with --modes auto").add_argument
     add("--max-modes", type=int, metavar="K", help="the largest number of modes of a norm (8)")
     add("--auto-by", metavar="WAY", help=f"one of: {', '.join(WAYS)} (prune)")
-    add("--auto-threshold", type=float, metavar="P", help="a mode goes whose mean gate is below it (0.05)")
-    add("--auto-strength", type=float, metavar="L", help="of the penalty of entropy, in nats (0.01)")
-    add("--auto-window", type=_warmup, metavar="SPAN", help="from one decision to the next (1/60)")
-    add("--auto-until", type=_warmup, metavar="SPAN", help="to the last decision (2/3)")
+    add("--auto-threshold", type=float, metavar="P", help="remove a mode whose mean gate is below P (0.05)")
+    add("--auto-strength", type=float, metavar="L", help="strength of the entropy penalty, in nats (0.01)")
+    add("--auto-window", type=_warmup, metavar="SPAN", help="time between two decisions (1/60)")
+    add("--auto-until", type=_warmup, metavar="SPAN", help="time of the last decision (2/3)")
 
     group = parser.add_argument_group("training")
     add = group.add_argument
@@ -216,9 +216,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("--betas", type=_numbers, metavar="B1,B2", help="of adam and adamw (0.9,0.999)")
     add("--eps", type=float, help="of adam and adamw (1e-8)")
     add("--weight-decay", type=float, metavar="W", help="weight decay (0; residual networks 1e-4; adamw 0.01)")
-    add("--label-smoothing", type=float, metavar="S", help="share of the target that all classes divide (0)")
+    add("--label-smoothing", type=float, metavar="S", help="share of the target spread over all classes (0)")
     add("--schedule", metavar="NAME", help=f"one of: {', '.join(SCHEDULES)} (step)")
-    add("--warmup", type=_warmup, metavar="SPAN", help="climb to the rate over so many updates, or 1e, or 1/20 (0)")
+    add(
+        "--warmup",
+        type=_warmup,
+        metavar="SPAN",
+        help="raise the rate linearly over so many updates, or 1e, or 1/20 (0)",
+    )
     add(
         "--lr-drops",
         type=_spans,
@@ -239,7 +244,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     add("--image-size", type=int, metavar="S", help="side of the images of folder, arrays (32) and imagenet (224)")
     add("--corrupt", metavar="WHAT", help="refuse or skip images of folder and imagenet that cannot be read (refuse)")
-    add("--test-share", type=float, metavar="P", help="share of each class drawn to test on, where none is given (0.2)")
+    add(
+        "--test-share",
+        type=float,
+        metavar="P",
+        help="share of each class that becomes the test set, where there is none (0.2)",
+    )
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
@@ -257,9 +267,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="continue the run in --out, with more --epochs extend it")
     add("--from", dest="start_from", metavar="RUN", help="start with the weights of another run, or of a checkpoint")
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
-    add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
+    add("--log-every", type=int, metavar="U", help="updates per line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
-    add("--tensorboard", metavar="DIR", help="write the numbers for TensorBoard too, into DIR/NAME of the run")
+    add("--tensorboard", metavar="DIR", help="also write the numbers for TensorBoard, into DIR and the run's name")
     add("--quiet", action="store_true", help="print only the result")
     return parser
 
