@@ -163,7 +163,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--quick",
         action="store_true",
-        help="a few calls of each, to see that everything works; the figures mean nothing",
+        help="a few calls of each, to see that all works; the figures mean nothing",
     )
     add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
     add("--json", type=_file(), metavar="FILE", help="write the records")

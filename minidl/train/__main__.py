@@ -222,7 +222,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--warmup",
         type=_warmup,
         metavar="SPAN",
-        help="raise the rate linearly over so many updates, or 1e, or 1/20 (0)",
+        help="raise the rate linearly over so many updates, 1e or 1/20 (0)",
     )
     add(
         "--lr-drops",
@@ -248,7 +248,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--test-share",
         type=float,
         metavar="P",
-        help="share of each class that becomes the test set, where there is none (0.2)",
+        help="share of each class for the test set, if there is none (0.2)",
     )
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
