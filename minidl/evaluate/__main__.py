@@ -151,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores)")
     changed_code(parser)
-    add("--quiet", action="store_true", help="leave out what data was found")
+    add("--quiet", action="store_true", help="do not print which data was found")
     return parser
 
 
