@@ -100,6 +100,9 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
         text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
 
 
+LONG = 30  # characters of TeX, above which a formula in a sentence may be wider than a phone
+
+
 def mathml(text: str, display: str) -> str:
     """Return a formula as MathML, which browsers draw themselves: no script, no connection."""
     text = text.replace("{aligned}", "{align*}").replace(r"\operatorname*", r"\operatorname")
@@ -113,7 +116,9 @@ def visit_inline(self: Any, node: Any) -> None:
     """A formula in a sentence."""
     from docutils import nodes
 
-    self.body.append(mathml(node.astext(), "inline"))
+    text = node.astext()
+    made = mathml(text, "inline")
+    self.body.append(made if len(text) < LONG else f'<span class="long formula">{made}</span>')
     raise nodes.SkipNode
 
 

@@ -1,6 +1,6 @@
 """minidl: deep learning in NumPy, every backward pass derived by hand, built around Mode Normalization (ICLR 2019).
 
-Importing this package imports NumPy alone.
+Importing this package imports only NumPy.
 """
 
 import sys

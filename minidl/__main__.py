@@ -15,14 +15,17 @@ from minidl.command_line import complain
 COMMANDS = {
     "train": "train a network with a norm of your choice",
     "evaluate": "measure a trained network: errors by class, confusion matrix",
-    "predict": "say what is in an image, by a trained network",
+    "predict": "name what is in an image with a trained network",
     "export": "write a trained network as ONNX, or its weights for PyTorch",
     "check": "check your own layer against the reference vectors",
-    "bench": "measure the speed here, beside PyTorch's",
+    "bench": "measure how fast minidl is here, beside PyTorch",
     "reproduce": "run the paper's tables and figures",
     "parity": "compare two backends value by value",
 }
-USAGE = "usage: minidl COMMAND [ARGUMENTS]   (minidl COMMAND --help explains one; minidl --version)"
+USAGE = """\
+usage: minidl COMMAND [ARGUMENTS]      minidl COMMAND --help explains a command
+       minidl --version
+       minidl --print-completion SHELL  bash, zsh or tcsh: completes commands and options with the Tab key"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,11 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif name in ("", "-h", "--help"):
         width = max(map(len, COMMANDS))
         print("\n".join([USAGE, "", *(f"  {command:{width}}  {text}" for command, text in COMMANDS.items())]))
+    elif name == "--print-completion":
+        return _print_completion(arguments)
     elif name not in COMMANDS:
         return complain("minidl", 2, f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
     else:
         status: int = import_module(f"minidl.{name}.__main__").main(arguments)
         return status
+    return 0
+
+
+def _print_completion(arguments: Sequence[str]) -> int:
+    from minidl.completion import SHELLS, completion
+    from minidl.extras import MissingLibraryError
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        return complain("minidl", 2, f"--print-completion takes one of {', '.join(SHELLS)}")
+    try:
+        print(completion(arguments[0], COMMANDS))
+    except MissingLibraryError as error:
+        return complain("minidl", 1, error)
     return 0
 
 

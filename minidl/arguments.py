@@ -11,7 +11,7 @@ Pair = tuple[int, int]
 
 
 def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole number") -> int:
-    """Return a whole number in Python's own type; floats and booleans are none, however round.
+    """Return a whole number in Python's own type; floats and booleans are refused, even 3.0.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def generator(rng: Any, what: str) -> np.random.Generator:
 
 
 def _index(value: Any) -> int | None:
-    """Return an integer of any library as Python's; None for what is none."""
+    """Return an integer of any library as Python's; None for anything else."""
     if isinstance(value, bool | np.bool_ | np.ndarray):
         return None
     try:

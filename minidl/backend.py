@@ -1,6 +1,6 @@
 """Which array library an array belongs to, and moving arrays between host and device.
 
-Every difference between NumPy and CuPy that a layer could meet lives in this file. A pure function starts with
+Every difference between NumPy and CuPy that matters to a layer is in this file. A pure function starts with
 ``xp = array_module(x=x, weight=weight)`` and calls ``xp`` from there on; cupy is never imported by doing so.
 """
 
@@ -268,7 +268,7 @@ def on_gpu(name: str | None = None) -> bool:
 
 
 def to_host(array: Array) -> np.ndarray:
-    """Return the array as a NumPy array, copied from the device if it lives there.
+    """Return the array as a NumPy array, copied from the device if it is there.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import Any, NoReturn
@@ -79,6 +80,29 @@ def drop(stream: Any) -> None:
         pass
     finally:
         os.close(nowhere)
+
+
+def file_error(error: OSError, cure: str, when_free: str = "") -> str:
+    """Return one line that says what could not be written, why, and what to do.
+
+    Parameters
+    ----------
+    error : OSError
+    cure : str
+        What to do; where the disk is full, it is to free some space instead.
+    when_free : str
+        What to do then, after that.
+
+    Examples
+    --------
+    >>> file_error(PermissionError(13, "Permission denied", "out.json"), "choose another file")
+    'out.json: Permission denied; choose another file'
+    >>> file_error(OSError(28, "No space left on device"), "choose another file", ", then run it again")
+    'cannot write: No space left on device; free some space, then run it again'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cure = f"free some space{when_free}"
+    return f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}"
 
 
 def complain(command: str, status: int, what: object) -> int:

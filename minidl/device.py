@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +55,16 @@ def _dotted(version: int) -> str:
     '12.9'
     """
     return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def machine() -> dict[str, Any]:
+    """Return the system, the number of cores, and the versions of Python and NumPy."""
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
 
 
 def cpu() -> str:

@@ -1,4 +1,4 @@
-"""The seam between what is computed and who computes it.
+"""Engines: which of them has a faster version of a function, and which one computes.
 
 A function is *written* once, plainly, in terms of the array library: that is what a reader reads, and what every
 library can run. An engine may have a faster *twin* of it, a function of the same signature that gives the same values
@@ -8,8 +8,8 @@ or the function itself:
     on = engine(x)                       # in forward; kept, so that backward has the same
     m, v, centred = on(moments)(x)
 
-A condition of a twin ("float32 only") lives in the twin, which calls the written function where it does not hold. What
-the twin of a forward returns to be kept is read by the twin of its backward alone, in whatever form it likes.
+A condition of a twin ("float32 only") is in the twin, which calls the written function where it does not hold. What
+the twin of a forward returns to be kept is read only by the twin of its backward, so it may have any form.
 """
 
 from __future__ import annotations

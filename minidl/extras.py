@@ -1,4 +1,4 @@
-"""The libraries of the extra `train`: layers, norms and checks need NumPy alone, training runs need these."""
+"""The libraries of the extra `train`: layers, norms and checks need only NumPy, training runs need these."""
 
 from __future__ import annotations
 

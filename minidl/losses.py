@@ -78,9 +78,7 @@ class SoftmaxCrossEntropy:
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"SoftmaxCrossEntropy.__init__: label_smoothing must lie in [0, 1), got {label_smoothing}; try 0.1"
-            )
+            raise ValueError(f"SoftmaxCrossEntropy: label_smoothing must lie in [0, 1), got {label_smoothing}; try 0.1")
         self.label_smoothing = label_smoothing
         self._kept: Any = None
 
@@ -91,7 +89,7 @@ class SoftmaxCrossEntropy:
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
             raise ValueError(
                 f"SoftmaxCrossEntropy.forward: logits must be (N, K) and labels (N,), got {logits.shape} and "
-                f"{labels.shape}; flatten the logits to one row a sample"
+                f"{labels.shape}; flatten the logits to one row per sample"
             )
         if len(labels) == 0:
             raise ValueError(

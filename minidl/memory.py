@@ -76,7 +76,7 @@ ALLOCATORS: dict[ModuleType, Callable[[tuple[int, ...], Any], Array]] = {np: rec
 
 
 def _sweep() -> None:
-    """Let go of the sizes that nobody asked for since the last sweep."""
+    """Release the sizes that nobody asked for since the last sweep."""
     global _held
     for nbytes in list(_pool):  # at once, as other threads may add to it
         if nbytes not in _asked:
@@ -86,7 +86,7 @@ def _sweep() -> None:
 
 
 def _bound(wanted: int) -> None:
-    """Let go of memory that nobody uses until `wanted` bytes more are within the bound, old sizes first."""
+    """Release memory that nobody uses until `wanted` bytes more are within the bound, old sizes first."""
     global _held, _peak
     used = {nbytes: sum(map(_in_use, list(buffers))) for nbytes, buffers in list(_pool.items())}
     in_use = wanted + sum(nbytes * count for nbytes, count in used.items())
@@ -101,7 +101,7 @@ def _bound(wanted: int) -> None:
 
 
 def release() -> None:
-    """Let go of all memory that nobody uses."""
+    """Release all memory that nobody uses."""
     global _held, _peak
     for nbytes in list(_pool):
         _let_go(nbytes)

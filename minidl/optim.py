@@ -117,7 +117,7 @@ class FlatOptimiser:
         self._flats = _flatten(model, kept, self._groups)
 
     def _refuse(self, name: str, rule: str, value: object, cure: object) -> None:
-        raise ValueError(f"{type(self).__name__}.__init__: {name} must {rule}, got {value}; try {cure}")
+        raise ValueError(f"{type(self).__name__}: {name} must {rule}, got {value}; try {cure}")
 
     def step(self) -> None:
         """Change every parameter along its gradient, in place."""
@@ -281,7 +281,7 @@ class SGD(FlatOptimiser):
         if not 0 <= weight_decay < math.inf:
             self._refuse("weight_decay", "be at least 0 and finite", weight_decay, "1e-4")
         if nesterov and momentum == 0:
-            raise ValueError("SGD.__init__: nesterov must be used with momentum, got momentum 0; try momentum=0.9")
+            raise ValueError("SGD: nesterov must be used with momentum, got momentum 0; try momentum=0.9")
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.nesterov = nesterov

@@ -1,6 +1,6 @@
 """CPU threads over independent blocks of work, with BLAS kept to one thread inside them.
 
-The partition into blocks is the caller's, and must depend on shapes alone: then the results are the same to the last
+The partition into blocks is the caller's, and must depend only on shapes: then the results are the same to the last
 bit for every number of threads. NumPy releases the GIL inside its loops and inside BLAS, so plain threads are enough.
 """
 
@@ -52,7 +52,7 @@ def get_num_threads() -> int:
 def threads(n: int | None = None) -> Iterator[None]:
     """Let layers use `n` threads (every available core by default) inside the ``with`` block, and BLAS one.
 
-    The numbers a layer gives do not depend on `n`. BLAS is held by threadpoolctl; where that is not installed,
+    The numbers that a layer gives do not depend on `n`. BLAS is held by threadpoolctl; where that is not installed,
     set ``OPENBLAS_NUM_THREADS=1`` before Python starts.
 
     Parameters
@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def over(length: int, work: int, share: Callable[[slice], object]) -> None:
-    """Call share(slice) on one slice of range(length) a thread, for shares whose results do not depend on the cut.
+    """Call share(slice) on one slice of range(length) per thread, for shares whose results do not depend on the cut.
 
     `work` is the number of values in all: few of them are not worth waking a thread for.
     """

@@ -46,7 +46,7 @@ class StepSchedule:
         _require_positive("StepSchedule", "lr", lr)
         _require_positive("StepSchedule", "factor", factor)
         if any(b < a for a, b in pairwise(drops)):
-            raise ValueError(f"StepSchedule.__init__: drops must ascend, got {list(drops)}; sort them")
+            raise ValueError(f"StepSchedule: drops must ascend, got {list(drops)}; sort them")
         self.lr = lr
         self.drops = list(drops)
         self.factor = factor
@@ -88,7 +88,7 @@ class CosineSchedule:
         _require_positive("CosineSchedule", "total", total)
         if not 0 <= end < math.inf:
             raise ValueError(
-                f"CosineSchedule.__init__: end must be at least 0 and finite, got {end}; give the last learning rate"
+                f"CosineSchedule: end must be at least 0 and finite, got {end}; give the last learning rate"
             )
         self.lr = lr
         self.total = total
@@ -129,7 +129,7 @@ class Warmup:
     def __init__(self, schedule: Schedule, length: float, start: float = 0.1) -> None:
         _require_positive("Warmup", "length", length)
         if not 0 <= start <= 1:
-            raise ValueError(f"Warmup.__init__: start must lie in [0, 1], got {start}; give a share of the full rate")
+            raise ValueError(f"Warmup: start must lie in [0, 1], got {start}; give a share of the full rate")
         self.schedule = schedule
         self.length = length
         self.start = start
@@ -141,4 +141,4 @@ class Warmup:
 
 def _require_positive(owner: str, name: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise ValueError(f"{owner}.__init__: {name} must be positive and finite, got {value}; give a number above 0")
+        raise ValueError(f"{owner}: {name} must be positive and finite, got {value}; give a number above 0")

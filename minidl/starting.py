@@ -1,6 +1,7 @@
 """Ctrl-C while a command's modules are still being imported: one line instead of a traceback.
 
-Only `python -m minidl.COMMAND` comes here, before NumPy is imported; whoever imports minidl keeps the own handlers.
+Only `python -m minidl.COMMAND` comes here, before NumPy is imported. A program that imports minidl keeps its own
+handlers.
 """
 
 from __future__ import annotations

@@ -383,7 +383,7 @@ NORMS: dict[str, Case] = {
     "ModeNorm, K = 1": _mode_norm((5, 4, 3, 7), 1, zero=_GATES, zero_in_eval=_GATES),
     "ModeNorm, K > N": _mode_norm((3, 4, 5, 2), 7),
     "ModeNorm, N = 1": _mode_norm((1, 4, 5, 3), 2, zero=_GATES),
-    "ModeNorm, an affine pair a mode": _mode_norm((5, 4, 3, 7), 3, per_mode=True),
+    "ModeNorm, an affine pair per mode": _mode_norm((5, 4, 3, 7), 3, per_mode=True),
     "ModeNorm, rows in several parts": _mode_norm((37, 5, 12, 10), 4),
     "ModeGroupNorm": _mode_group_norm((3, 5, 4, 7), 4),
     "ModeGroupNorm (N, C)": _mode_group_norm((3, 7), 3),
@@ -460,8 +460,12 @@ CASES: dict[str, Case] = {
 }
 
 _LARGE = {name for name, case in CASES.items() if np.prod(case.shape) > _LARGE_SIZE}
-EACH_CASE_AND_LIBRARY = pytest.mark.parametrize(
-    ("name", "library"),
-    [(name, "numpy") for name in CASES] + [(name, "strict") for name in CASES if name not in _LARGE],
-    indirect=["library"],
-)
+
+
+def each_with_each_library(names):
+    """Parametrize a test over these cases, on NumPy and, but for the large ones, on the stand-in for CuPy."""
+    pairs = [(name, "numpy") for name in names] + [(name, "strict") for name in names if name not in _LARGE]
+    return pytest.mark.parametrize(("name", "library"), pairs, indirect=["library"])
+
+
+EACH_CASE_AND_LIBRARY = each_with_each_library(CASES)

@@ -1,5 +1,6 @@
 """The command `minidl` hands over to the package's commands, and says what there is."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,30 @@ def test_a_command_gets_its_arguments_and_gives_its_status(capsys: pytest.Captur
 def test_python_m_minidl_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "minidl", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"minidl {minidl.__version__}\n"
+
+
+def test_bash_completes_a_command_then_its_options_and_their_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    bash = shutil.which("bash") or pytest.skip("needs bash")
+    assert main(["--print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+
+    def completed(*words: str) -> list[str]:
+        typed = " ".join(["minidl", *words])
+        asked = f'COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _shtab_minidl; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run([bash], input=f"{script}\n{asked}\n", capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert completed("tr") == ["train"]
+    assert "--norm" in completed("train", "--no")
+    assert completed("bench", "--backend", "num") == ["numpy", "numba"]
+
+
+def test_a_shell_that_is_unknown_or_a_library_that_is_missing_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["--print-completion", "fish"]) == 2
+    assert capsys.readouterr().err == "minidl: --print-completion takes one of bash, zsh, tcsh\n"
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--print-completion", "bash"]) == 1
+    assert "pip install 'minidl[completion]'" in capsys.readouterr().err

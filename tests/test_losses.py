@@ -147,12 +147,12 @@ ERRORS = {
     "images": (
         draw(1, 5, 4, 3, 3),
         LABELS,
-        "logits must be (N, K) and labels (N,), got (5, 4, 3, 3) and (5,); flatten the logits to one row a sample",
+        "logits must be (N, K) and labels (N,), got (5, 4, 3, 3) and (5,); flatten the logits to one row per sample",
     ),
     "number of labels": (
         draw(1, 7, 4),
         LABELS,
-        "logits must be (N, K) and labels (N,), got (7, 4) and (5,); flatten the logits to one row a sample",
+        "logits must be (N, K) and labels (N,), got (7, 4) and (5,); flatten the logits to one row per sample",
     ),
     "no samples": (
         draw(1, 0, 4),

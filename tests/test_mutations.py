@@ -42,8 +42,8 @@ def slopes(*names, evals=()):
 MODE_NORM = slopes(
     "ModeNorm (N, C)",
     "ModeNorm",
-    "ModeNorm, an affine pair a mode",
-    evals=["ModeNorm (N, C)", "ModeNorm, an affine pair a mode"],
+    "ModeNorm, an affine pair per mode",
+    evals=["ModeNorm (N, C)", "ModeNorm, an affine pair per mode"],
 )
 
 # function: (the checks that guard it, the number of its mutants, and how many of them stop with an error)

@@ -241,14 +241,14 @@ def test_load_state_names_what_does_not_fit_and_changes_nothing(change, message)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": -1.0}, "SGD.__init__: lr must be at least 0 and finite, got -1.0; try 0.1"),
-        ({"lr": float("nan")}, "SGD.__init__: lr must be at least 0 and finite, got nan; try 0.1"),
-        ({"lr": 0.1, "momentum": 1.0}, r"SGD.__init__: momentum must lie in \[0, 1\), got 1.0; try 0.9"),
+        ({"lr": -1.0}, "SGD: lr must be at least 0 and finite, got -1.0; try 0.1"),
+        ({"lr": float("nan")}, "SGD: lr must be at least 0 and finite, got nan; try 0.1"),
+        ({"lr": 0.1, "momentum": 1.0}, r"SGD: momentum must lie in \[0, 1\), got 1.0; try 0.9"),
         (
             {"lr": 0.1, "weight_decay": -0.1},
-            "SGD.__init__: weight_decay must be at least 0 and finite, got -0.1; try 1e-4",
+            "SGD: weight_decay must be at least 0 and finite, got -0.1; try 1e-4",
         ),
-        ({"lr": 0.1, "nesterov": True}, "SGD.__init__: nesterov must be used with momentum, got momentum 0; try"),
+        ({"lr": 0.1, "nesterov": True}, "SGD: nesterov must be used with momentum, got momentum 0; try"),
     ],
 )
 def test_sgd_refuses_settings_it_cannot_use(options, message):

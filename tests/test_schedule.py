@@ -45,14 +45,14 @@ def test_warmup_climbs_along_a_line_to_the_schedule_it_warms_up_to():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StepSchedule(0.0), "StepSchedule.__init__: lr must be positive and finite, got 0.0"),
-        (lambda: StepSchedule(0.1, factor=-1), "StepSchedule.__init__: factor must be positive and finite, got -1"),
-        (lambda: StepSchedule(0.1, [5, 3]), r"StepSchedule.__init__: drops must ascend, got \[5, 3\]"),
-        (lambda: CosineSchedule(math.inf, 3), "CosineSchedule.__init__: lr must be positive and finite, got inf"),
-        (lambda: CosineSchedule(0.1, 0), "CosineSchedule.__init__: total must be positive and finite, got 0"),
-        (lambda: CosineSchedule(0.1, 3, end=-1), "CosineSchedule.__init__: end must be at least 0 and finite, got -1"),
-        (lambda: Warmup(StepSchedule(0.1), 0), "Warmup.__init__: length must be positive and finite, got 0"),
-        (lambda: Warmup(StepSchedule(0.1), 3, start=2), r"Warmup.__init__: start must lie in \[0, 1\], got 2"),
+        (lambda: StepSchedule(0.0), "StepSchedule: lr must be positive and finite, got 0.0"),
+        (lambda: StepSchedule(0.1, factor=-1), "StepSchedule: factor must be positive and finite, got -1"),
+        (lambda: StepSchedule(0.1, [5, 3]), r"StepSchedule: drops must ascend, got \[5, 3\]"),
+        (lambda: CosineSchedule(math.inf, 3), "CosineSchedule: lr must be positive and finite, got inf"),
+        (lambda: CosineSchedule(0.1, 0), "CosineSchedule: total must be positive and finite, got 0"),
+        (lambda: CosineSchedule(0.1, 3, end=-1), "CosineSchedule: end must be at least 0 and finite, got -1"),
+        (lambda: Warmup(StepSchedule(0.1), 0), "Warmup: length must be positive and finite, got 0"),
+        (lambda: Warmup(StepSchedule(0.1), 3, start=2), r"Warmup: start must lie in \[0, 1\], got 2"),
     ],
 )
 def test_schedules_refuse_what_they_cannot_follow(make, message):

@@ -201,7 +201,7 @@ def mode_group_norm(x, weight, bias, gate_weight, gate_bias, moments="spatial"):
 
 @SHAPES
 @pytest.mark.parametrize("modes", [1, 2, 6])
-@pytest.mark.parametrize("per_mode", [False, True], ids=["shared", "a pair a mode"])
+@pytest.mark.parametrize("per_mode", [False, True], ids=["shared", "one pair per mode"])
 def test_mode_norm_in_training_and_inference(shape, modes, per_mode):
     layer = filled(ModeNorm(4, modes, EPS, 0.3, per_mode, dtype="float64"))
     x = draw(1, *shape)

@@ -17,7 +17,7 @@ from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, reco
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.data import DataError
 from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
@@ -57,7 +57,7 @@ _complain = partial(complain, "minidl.bench")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(arguments)
     try:
         if args.plot:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
         return _complain(1, error)
     return 0
@@ -144,10 +144,10 @@ def _torch_on_the_gpu(index: int) -> Any:
     return torch_gpu_side
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.bench",
-        description="Measure how fast minidl is, and how fast PyTorch is at the same.",
+        description="Measure how fast minidl is, and on request how fast PyTorch is at the same work.",
         epilog=EPILOG,
     )
     add = parser.add_argument
@@ -160,7 +160,11 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--models", type=_list(_model), metavar="NAME,...", default=("lenet",), help=f"{', '.join(MODELS)} (lenet)")
     add("--threads", type=_positive, metavar="T", help="threads of either side (all usable cores)")
     add("--rounds", type=_positive, metavar="R", help=f"rounds of bursts ({Plan.rounds})")
-    add("--quick", action="store_true", help="a few calls of each, to see that all works: its figures mean nothing")
+    add(
+        "--quick",
+        action="store_true",
+        help="a few calls of each, to see that all works; the figures mean nothing",
+    )
     add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
     add("--json", type=_file(), metavar="FILE", help="write the records")
     add("--plot", type=_file(".png", ".pdf", ".svg"), metavar="FILE", help="draw the ratios (.png, .pdf or .svg)")

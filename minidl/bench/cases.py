@@ -103,9 +103,9 @@ def modes(settings: Settings) -> Iterator[Record]:
 
 
 def threads(settings: Settings) -> Iterator[Record]:
-    """What the threads are worth."""
+    """How much faster a step is on several threads than on one."""
     if settings.threads == 1:
-        print("minidl.bench: threads: there is one thread alone, and nothing to compare", file=sys.stderr)
+        print("minidl.bench: threads: there is only one thread, so there is nothing to compare", file=sys.stderr)
         return
     for norm in norms_of(settings, "bn", "mn2"):
         for n in settings.batches or (128, 512):

@@ -104,7 +104,7 @@ NAMES = {"minidl": "minidl", "torch": "PyTorch", "graph": GRAPH}
 
 
 def targets(settings: Settings) -> Iterator[Record]:
-    """What minidl set out to reach with LeNet at N = 128, each ratio of steps that were measured in turn."""
+    """minidl's targets with LeNet at N = 128, each ratio of steps that were measured in turn."""
     both = {norm: works(settings, "lenet", norm, TARGET_BATCH) for norm in (BN, MN6)}
     sides = {f"{side} {norm.label}": work for norm in both for side, work in both[norm].items()}
     taken = interleave(sides, settings.plan)

@@ -1,4 +1,4 @@
-"""How many images the loader delivers, with nobody else at work."""
+"""How many images per second the loader delivers."""
 
 from __future__ import annotations
 

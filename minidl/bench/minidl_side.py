@@ -51,6 +51,6 @@ def loss(logits: np.ndarray, labels: np.ndarray, num_threads: int) -> Work:
 
 
 def sgd(net: Layer, num_threads: int) -> Work:
-    """The optimiser's step alone."""
+    """Only the optimiser's step."""
     optimiser = SGD(net, lr=LR, momentum=0.9)
     return Work({"step": optimiser.step}, inside=partial(threads, num_threads))

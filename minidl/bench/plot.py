@@ -1,4 +1,4 @@
-"""A bar chart of ratios: one panel a section, one group of bars a row of the table, one colour a batch size or pass."""
+"""A bar chart of ratios: one panel per section, one group of bars per row, one colour per batch size or pass."""
 
 from __future__ import annotations
 

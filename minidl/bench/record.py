@@ -28,7 +28,7 @@ SECTIONS = {
     "threads": "one training step of LeNet on several threads over one",
     "convolutions": "3×3 convolutions, forward and backward",
     "layers": "the layers of LeNet, each alone",
-    "loader": "the data loader, milliseconds a batch",
+    "loader": "the data loader, milliseconds per batch",
     "memory": "peak memory of a training step of LeNet over the imported libraries, MiB",
     "import": "start-up in a fresh process over an empty Python",
 }
@@ -138,7 +138,7 @@ def _blas() -> str:
 
 
 def save(records: Iterable[Record], path: Path) -> None:
-    """Write the records, one a line, as a JSON list."""
+    """Write the records, one per line, as a JSON list."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

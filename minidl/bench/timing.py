@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Rounds = list[np.ndarray]  # seconds of each call, one array a round
+Rounds = list[np.ndarray]  # seconds of each call, one array per round
 
 
 @dataclass(frozen=True)

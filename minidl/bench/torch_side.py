@@ -246,7 +246,7 @@ def _differentiated(function: Callable[[Any], Any], x: Any, dy: Any, params: lis
 
 
 def sgd(net: Layer, num_threads: int) -> Work:
-    """The optimiser's step alone."""
+    """Only the optimiser's step."""
     module = twin(net)
     for param in module.parameters():
         param.grad = torch.zeros_like(param)

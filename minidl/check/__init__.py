@@ -1,4 +1,4 @@
-"""Check a normalization layer, anybody's, and learn what exactly is wrong with it.
+"""Check any normalization layer, and learn what exactly is wrong with it.
 
 ``run`` plays the shipped cases on an adapter, ``verify`` judges outputs another program wrote, ``metamorphic`` tests
 relations that need no expected values, ``gradient`` and ``compare`` are the tools the lessons use, ``conformance`` is

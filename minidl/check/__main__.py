@@ -22,7 +22,7 @@ from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m minidl.check", description="Check a layer against shipped vectors.")
     commands = top.add_subparsers(dest="command", metavar="list | show | run | relations | export | verify")
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def reports(command: argparse.ArgumentParser) -> None:
     """The options that say where the outcome goes."""
     command.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, a test a case")
+    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, one test per case")
     command.add_argument(
         "--baseline",
         metavar="FILE",
@@ -166,9 +166,9 @@ def dispatch(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if options.command is None:
-        parser().print_usage(sys.stderr)
+        make_parser().print_usage(sys.stderr)
         return EXIT_NOTHING
     try:
         return dispatch(options)

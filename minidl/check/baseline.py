@@ -36,7 +36,7 @@ def apply_baseline(reports: Sequence[Report], path: Path) -> list[str]:
 
 
 def junit(reports: Sequence[Report]) -> str:
-    """The reports as JUnit XML: a suite a report, a test a case."""
+    """The reports as JUnit XML: one suite per report, one test per case."""
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<testsuites>"]
     for report in reports:
         skipped = sum(result.status in ("declared", "absent", "known") for result in report.results)

@@ -91,7 +91,7 @@ def compare(name: str, got: Any, want: Any, tol: Any, dtype: Any = None) -> Tens
     ----------
     name : what the tensor is called in the report
     got, want : arrays; where want is NaN or infinite, got must be the same
-    tol : absolute tolerance, one number or one an element
+    tol : absolute tolerance, one number or one per element
     dtype : the dtype got must have, or None; values are compared whatever the dtype
 
     Examples

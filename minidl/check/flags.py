@@ -63,7 +63,7 @@ FLAGS: dict[str, Flag] = {
     "shards": Flag("shards of unequal size averaged with equal weight"),
     "one-group": Flag("group normalization that is not layer normalization with one group"),
     "one-channel-a-group": Flag("group normalization that is not instance normalization with C groups"),
-    "two-groups": Flag("channels dealt out to groups in turn; a weight a group in place of a channel"),
+    "two-groups": Flag("channels dealt out to groups in turn; one weight per group in place of a channel"),
     "indivisible": Flag("channels that do not divide into the groups, silently dropped"),
     "modes-1": Flag("one mode that is not batch normalization; a squeeze that drops the mode axis"),
     "modes-3": Flag("a formula right for two modes alone"),

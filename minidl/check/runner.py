@@ -27,7 +27,7 @@ from minidl.check.memory import arranged
 from minidl.check.program import UNSUPPORTED, Make, play
 
 MISSING = "is missing"
-SINGLE = "single-value"  # cases of one value a channel
+SINGLE = "single-value"  # cases of one value per channel
 HERE = Path(__file__).parent
 
 

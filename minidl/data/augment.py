@@ -1,7 +1,7 @@
 """Random changes to training images: flip, and pad-and-crop.
 
 Each takes a batch uint8 (n, C, H, W) and a generator and returns a batch of the same shape, leaving its input alone:
-``draw`` makes the random numbers, on the host, and ``apply`` is a function of them and the images, wherever those live.
+``draw`` makes the random numbers, on the host, and ``apply`` is a function of them and the images, wherever those are.
 """
 
 from typing import Protocol
@@ -62,7 +62,7 @@ class RandomFlip(Drawn):
 
     def __init__(self, p: float = 0.5):
         if not 0 <= p <= 1:
-            raise ValueError(f"RandomFlip.__init__: p must be in [0, 1], got {p}; pass a probability")
+            raise ValueError(f"RandomFlip: p must be in [0, 1], got {p}; pass a probability")
         self.p = p
 
     def draw(self, n: int, rng: np.random.Generator) -> Draws:
@@ -99,7 +99,7 @@ class PadCrop(Drawn):
 
     def __init__(self, pad: int = 4):
         if pad < 1:
-            raise ValueError(f"PadCrop.__init__: pad must be at least 1, got {pad}; leave PadCrop out for none")
+            raise ValueError(f"PadCrop: pad must be at least 1, got {pad}; leave PadCrop out for none")
         self.pad = pad
 
     def draw(self, n: int, rng: np.random.Generator) -> Draws:

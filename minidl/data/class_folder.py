@@ -1,4 +1,4 @@
-"""The task `folder`: anyone's images, in a folder for each class."""
+"""The task `folder`: your own images, in one folder per class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit_file
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
+from minidl.data.threaded import map_on_threads
 from minidl.extras import require
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -212,7 +212,7 @@ def _known_classes(folder: Path) -> tuple[str, ...]:
         loose = any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder))
         raise DataError(f"{folder}: {'its images lie in no folder' if loose else 'no folder with images in it'}; {how}")
     if len(classes) == 1:
-        raise DataError(f"{folder}: one class alone, {classes[0]}, and a network needs two to tell apart; {how}")
+        raise DataError(f"{folder}: there is only one class, {classes[0]}, and a network needs two or more; {how}")
     return classes
 
 
@@ -235,7 +235,9 @@ def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.in
         paths += found
         labels += [label] * len(found)
     if not paths:
-        raise DataError(f"{top}: no image of the classes {', '.join(classes[:10])}; put them in a folder a class there")
+        raise DataError(
+            f"{top}: no image of the classes {', '.join(classes[:10])}; put them there in one folder per class"
+        )
     return paths, np.array(labels, np.int64), dict(ignored)
 
 
@@ -316,29 +318,10 @@ def _fitted(path: str, size: int, how: str) -> NDArray[np.uint8]:
 
 
 def _decoded(paths: Sequence[str], work: Any, progress: bool, title: str) -> Iterator[Any]:
-    """Map over paths on threads, block by block, or without where none can be started."""
-    bar = None
-    if progress:
-        from tqdm import tqdm
-
-        bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=None)
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata in files that decode well
-            mapped: Any = pool.map
-            try:
-                pool.submit(int)
-            except RuntimeError:
-                mapped = map
-            for start in range(0, len(paths), _BLOCK):
-                yield from mapped(work, paths[start : start + _BLOCK])
-                if bar is not None:
-                    bar.update(min(_BLOCK, len(paths) - start))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        if bar is not None:
-            bar.close()
+    """Map over the paths on threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata in files that decode well
+        yield from map_on_threads(work, paths, title if progress else None, "image")
 
 
 class _Blocks:
@@ -396,7 +379,7 @@ def _task(found: Files, arrays: Any, known: dict[str, Any], notes: list[str]) ->
     notes = [*notes, *(f"skipped: {each}" for each in known["corrupt"])]
     if found.ignored:
         what = ", ".join(f"{n} {ending}" for ending, n in sorted(found.ignored.items()))
-        notes.append(f"folder: files that are no images are left alone ({what})")
+        notes.append(f"folder: files that are not images are ignored ({what})")
     many = ", ..." if len(found.class_names) > 10 else ""
     lines = [
         f"folder: {len(train)} training images, {len(test)} test images of {len(found.class_names)} classes "

@@ -99,7 +99,7 @@ class Task:
     fit: str = "square"
 
     def describe(self) -> list[str]:
-        """Return one line a source (images found of the official count, and where from), then what else to know."""
+        """Return one line per source (images found of the official count, and where from), then what else to know."""
         return list(self.description)
 
 

@@ -1,10 +1,7 @@
-"""From the files of a task to its arrays, file by file on threads and block by block to the cache."""
+"""From the files of a task to its arrays: files are decoded on threads, and written to the cache in blocks."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from minidl.data.cache import Stream
 from minidl.data.catalog import Source
 from minidl.data.dataset import statistics
 from minidl.data.locate import Files, as_colour, read
+from minidl.data.threaded import map_on_threads
 
 SPLITS = ("train", "test")
 _BLOCK = 1024  # images
@@ -53,27 +51,10 @@ def decode(found: Sequence[Found], progress: bool) -> Parts:
         return Part(images, labels.astype(np.int64) + offsets[s], s)
 
     parts: dict[str, list[Part]] = {split: [] for split in SPLITS}
-    decoded = _threaded(work, jobs)
-    if progress:
-        with suppress(ImportError):  # a bar is not worth an error
-            from tqdm import tqdm
-
-            decoded = tqdm(decoded, "decoding", len(jobs), unit="file", leave=False, disable=None)
+    decoded = map_on_threads(work, jobs, "decoding" if progress else None)
     for (split, _, _), part in zip(jobs, decoded, strict=True):
         parts[split].append(part)
     return parts
-
-
-def _threaded(work: Any, jobs: Sequence[Any]) -> Iterator[Any]:
-    """Map on threads, which unpacking gains from, or without where none can be started."""
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    try:
-        pool.submit(int)
-    except RuntimeError:
-        yield from map(work, jobs)
-        return
-    with pool:
-        yield from pool.map(work, jobs)
 
 
 def streams(parts: Parts) -> dict[str, Stream]:

@@ -1,4 +1,4 @@
-"""The loader of a GPU: the data set lives on the device, and batches are made there."""
+"""The loader for a GPU: the data set is on the device, and batches are made there."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -50,12 +50,12 @@ class DeviceLoader(Loader):
         labels = np.asarray(dataset.labels)
         if len(labels) and not 0 <= labels.min() <= labels.max() < dataset.num_classes:
             raise ValueError(
-                f"DeviceLoader.__init__: labels must be in [0, {dataset.num_classes}), "
+                f"DeviceLoader: labels must be in [0, {dataset.num_classes}), "
                 f"got {labels.min()} to {labels.max()}; give the data set that many classes"
             )
         if self.augment is not None and not isinstance(self.augment, Drawn):
             raise ValueError(
-                f"DeviceLoader.__init__: augment must be a minidl.data.augment.Drawn, got {self.augment!r}; "
+                f"DeviceLoader: augment must be a minidl.data.augment.Drawn, got {self.augment!r}; "
                 "give it draw and apply"
             )
         self._drawn = self.augment

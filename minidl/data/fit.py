@@ -1,4 +1,4 @@
-"""One picture to the network's input: what training, evaluation and prediction do alike to an image of any size."""
+"""From one picture of any size to the network's input, in the same way for training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def as_rgb(image: Any) -> Any:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError("pixels of 32 bits have no known range; save it with 8 or 16 bits a channel")
+        raise ValueError("pixels of 32 bits have no known range; save it with 8 or 16 bits per channel")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")

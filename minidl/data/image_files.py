@@ -107,7 +107,7 @@ class Pending:
         return found
 
     def cancel(self) -> None:
-        """Let go of what nobody will ask for."""
+        """Release what is not needed again."""
         for future in self._futures or ():
             future.cancel()
 

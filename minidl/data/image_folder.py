@@ -1,4 +1,4 @@
-"""Tasks of image files in a folder a class, as ImageNet's are."""
+"""Tasks of image files in one folder per class, as ImageNet's are."""
 
 import os
 from pathlib import Path
@@ -65,7 +65,9 @@ def load_images(
     test_images, test_labels = _files(test, classes, size, decoder)
     for part, found in ((root / "train", train), (test, test_images)):
         if not len(found):
-            raise DataError(f"{part}: no image with a name in {' '.join(SUFFIXES)}; put them in a folder a class there")
+            raise DataError(
+                f"{part}: no image with a name in {' '.join(SUFFIXES)}; put them there in one folder per class"
+            )
     lines = (
         f"{name}: {len(train)} training images, {len(test_images)} test images of {len(classes)} classes, from {root}",
     )

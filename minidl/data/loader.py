@@ -81,9 +81,9 @@ class Loader:
         prefetch: int = 2,
     ):
         channels = dataset.images.shape[1]
-        batch_size = whole(batch_size, "Loader.__init__: batch_size")
-        prefetch = whole(prefetch, "Loader.__init__: prefetch", least=0)
-        rng = None if rng is None else generator(rng, "Loader.__init__")
+        batch_size = whole(batch_size, "Loader: batch_size")
+        prefetch = whole(prefetch, "Loader: prefetch", least=0)
+        rng = None if rng is None else generator(rng, "Loader")
         _require("dtype", np.dtype(dtype) in (np.float32, np.float64), "float32 or float64", dtype)
         drawn = shuffle or augment is not None
         _require("rng", rng is not None or not drawn, "a numpy.random.Generator to shuffle or augment", rng)
@@ -100,7 +100,7 @@ class Loader:
         self._resuming = False
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
+        """Return the number of batches per epoch."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
@@ -190,4 +190,4 @@ class Loader:
 
 def _require(name: str, holds: bool, rule: str, value: object) -> None:
     if not holds:
-        raise ValueError(f"Loader.__init__: {name} must be {rule}, got {value}; pass a value that is")
+        raise ValueError(f"Loader: {name} must be {rule}, got {value}; pass a value that is")

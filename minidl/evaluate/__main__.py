@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands
-from ..command_line import Parser, changed_code, complain, say
+from ..command_line import Parser, changed_code, complain, file_error, say
 from ..data import TASKS, DataError
 from .confusion import Confusion
 
@@ -35,7 +34,7 @@ _complain = partial(complain, "minidl.evaluate")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     from ..train.checkpoint import CheckpointError
     from ..train.record import RunError
     from ..train.span import ConfigError
@@ -53,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted; nothing was written")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}")
+        return _complain(1, file_error(error, "choose another --out or make it writable"))
     return 0
 
 
@@ -138,7 +135,7 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
     return list(files)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.evaluate",
         description="Measure a trained network on a test set: the error, the errors by class, the confusion matrix.",
@@ -154,7 +151,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores)")
     changed_code(parser)
-    add("--quiet", action="store_true", help="leave out what data was found")
+    add("--quiet", action="store_true", help="do not print which data was found")
     return parser
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..backend import use_backend
-from ..command_line import Parser, changed_code, complain, say
+from ..command_line import Parser, changed_code, complain, file_error, say
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -30,7 +30,7 @@ _complain = partial(complain, "minidl.export")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     if not (args.onnx or args.safetensors or args.torch):
         parser.error("give --onnx, --safetensors or --torch, and a file")
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted; the files that were named are whole")
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     return 0
 
 
@@ -81,7 +81,7 @@ def _export(args: argparse.Namespace, trained: Classifier) -> None:
     say(f"x is (pixel/255 - mean)/std with mean {mean} and std {std}")
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.export",
         description="Write a trained network for other programs: as ONNX, or its weights for PyTorch.",

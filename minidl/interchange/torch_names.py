@@ -52,7 +52,7 @@ def _placed(path: str, known: dict[str, str]) -> str:
 
 
 def _resnet(net: Any, blocks: tuple[int, ...], head: str) -> dict[str, str]:
-    """Return the names of a residual network with this number of blocks a stage."""
+    """Return the names of a residual network with this number of blocks per stage."""
     places = iter(f"layer{stage}.{block}" for stage, n in enumerate(blocks, 1) for block in range(n))
     names = _numbered(net, "", "")
     for path, layer in net.children():

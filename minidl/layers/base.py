@@ -1,4 +1,4 @@
-"""The silhouette every layer shares, and the two ways of composing layers: in a row, and around a shortcut."""
+"""What every layer has, and the two ways of composing layers: one after the other, and around a shortcut."""
 
 from __future__ import annotations
 

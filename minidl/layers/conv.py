@@ -116,7 +116,7 @@ class Conv2d(Layer):
     kernel_size, stride, padding : int or pair (height, width)
     bias : bool
     needs_dx : bool
-        False for the first layer of a network, whose dx nobody reads: backward then returns None.
+        False for the first layer of a network, whose dx is not used: backward then returns None.
     rng : numpy.random.Generator or a seed, optional
     dtype : dtype of the parameters
 

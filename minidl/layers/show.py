@@ -1,4 +1,4 @@
-"""What `print(net)` shows: one row a layer, with its settings, its last output's shape and its parameters."""
+"""What `print(net)` shows: one row per layer, with its settings, its last output's shape and its parameters."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Lesson:
         name : what is checked
         got : called without arguments; gives an array, or a dict of arrays
         want : the right array or dict, or a callable that gives it
-        tol : the largest error allowed, absolute; one number, or one a key
+        tol : the largest error allowed, absolute; one number, or one per key
         wrong : {a diagnosis, a sentence: callable giving what that mistake gives}
 
         Raises

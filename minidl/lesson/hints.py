@@ -1,6 +1,6 @@
 """What the pattern of a wrong answer says, in a sentence: a factor, a shift, an axis, a lost root, a lack of digits.
 
-`hint(got, want, tol)` looks at the two arrays alone. It names what they show and leaves the reason to the learner: of
+`hint(got, want, tol)` looks only at the two arrays. It names what they show and leaves the reason to the learner: of
 a lost factor it says the factor, of a missing term how the term varies.
 """
 

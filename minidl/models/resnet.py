@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,18 @@ def basic_block(parts: Parts, c: int, o: int, stride: int, projected: bool) -> l
     if stride > 1 or c != o:
         shortcut = Sequential(*parts.conv_norm(c, o, 1, stride)) if projected else ZeroPaddedShortcut(o, stride)
     return [Residual(branch, shortcut), ReLU()]
+
+
+def stages(parts: Parts, width: int, blocks: Sequence[int], projected: bool) -> list[Layer]:
+    """Return the blocks of all stages; each stage has twice the channels and half the image of the one before."""
+    layers: list[Layer] = []
+    c = width
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            o = width << stage
+            layers += basic_block(parts, c, o, 2 if stage and block == 0 else 1, projected)
+            c = o
+    return layers
 
 
 class ResNetCIFAR(Sequential):
@@ -87,13 +100,9 @@ class ResNetCIFAR(Sequential):
         parts = Parts(norm, rng, dtype)
         self.blocks = (depth // 6,) * 3
         layers = [*parts.conv_norm(in_channels, width, 3, padding=1, needs_dx=False), ReLU()]
-        c = width
-        for stage, blocks in enumerate(self.blocks):
-            for block in range(blocks):
-                o = width << stage
-                layers += basic_block(parts, c, o, 2 if stage and block == 0 else 1, projected=False)
-                c = o
-        super().__init__(*layers, GlobalAvgPool2d(), Linear(c, num_classes, rng=rng, dtype=dtype))
+        body = stages(parts, width, self.blocks, projected=False)
+        channels = width << (len(self.blocks) - 1)
+        super().__init__(*layers, *body, GlobalAvgPool2d(), Linear(channels, num_classes, rng=rng, dtype=dtype))
 
 
 class ResNet20(ResNetCIFAR):
@@ -195,10 +204,6 @@ class ResNet18(Sequential):
         self.blocks = (2, 2, 2, 2)
         stem = parts.conv_norm(in_channels, width, 7, stride=2, padding=3, needs_dx=False)
         layers: list[Layer] = [*stem, MaxPool2d(3, 2, 1), ReLU()]
-        c = width
-        for stage, blocks in enumerate(self.blocks):
-            for block in range(blocks):
-                o = width << stage
-                layers += basic_block(parts, c, o, 2 if stage and block == 0 else 1, projected=True)
-                c = o
-        super().__init__(*layers, GlobalAvgPool2d(), Linear(c, num_classes, rng=rng, dtype=dtype))
+        body = stages(parts, width, self.blocks, projected=True)
+        channels = width << (len(self.blocks) - 1)
+        super().__init__(*layers, *body, GlobalAvgPool2d(), Linear(channels, num_classes, rng=rng, dtype=dtype))

@@ -1,4 +1,4 @@
-"""The silhouette of a norm: moments, the small function of the norm, scale and shift; and back."""
+"""What every norm has: moments, the norm's small function, scale and shift; then the backward pass."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
 from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
+from minidl.norm.shapes import Images, OfChannels, PerChannel
 
 
 class Norm(Layer):
@@ -25,7 +26,7 @@ class Norm(Layer):
     ----------
     num_features : int, the number C of channels
     eps : float > 0, added to a variance before its root
-    dtype : dtype of weight (ones) and bias (zeros), one value a channel
+    dtype : dtype of weight (ones) and bias (zeros), one value per channel
     """
 
     _features = "num_features"  # the constructor's name for C, for messages
@@ -41,7 +42,7 @@ class Norm(Layer):
         self.add_param("weight", np.ones(num_features, dtype))
         self.add_param("bias", np.zeros(num_features, dtype))
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Images) -> Images:
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
         on = self._check(x)
         if len(x) == 0:
@@ -55,7 +56,7 @@ class Norm(Layer):
             self.keep(on, centred, s, kept, of=x)
             return on(scale_shift)(centred, s, u, x.dtype)
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Images) -> Images:
         """Return dx; add the parameters' gradients."""
         training, (on, centred, s, kept) = self.kept(dy)
         if on is None:  # of a batch without samples
@@ -71,22 +72,26 @@ class Norm(Layer):
                 )
             return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
 
-    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u for the moments of each channel of each sample, and what backward needs.
 
         `values` is the number of x's values per channel.
         """
         raise NotImplementedError(f"{type(self).__name__} must define small(m, v, values)")
 
-    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def small_backward(
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         raise NotImplementedError(f"{type(self).__name__} must define small_backward(ds, du, training, kept)")
 
-    def _forward_small(self, on: Engine, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def _forward_small(self, on: Engine, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return what the engine's `small` returns."""
         return on(type(self).small)(self, m, v, values)
 
-    def _backward_small(self, on: Engine, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def _backward_small(
+        self, on: Engine, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return what the engine's `small_backward` returns."""
         return on(type(self).small_backward)(self, ds, du, training, kept)
 
@@ -94,11 +99,11 @@ class Norm(Layer):
         for name, gradient in gradients.items():
             self.grads[name] += gradient
 
-    def _affine(self) -> tuple[Array, Array]:
+    def _affine(self) -> tuple[OfChannels, OfChannels]:
         """Return weight and bias in float64, the precision of the small arrays."""
         return self.params["weight"].astype(np.float64), self.params["bias"].astype(np.float64)
 
-    def _check(self, x: Array) -> Engine:
+    def _check(self, x: Images) -> Engine:
         """Return the engine for x, which must have the right shape."""
         on = self.engine(x)
         name = type(self).__name__
@@ -137,11 +142,11 @@ class BatchStatistics(Norm):
         """Let a running statistic move to the batch's."""
         update_running(self.buffers[name], batch, self.momentum)
 
-    def _check(self, x: Array) -> Engine:
+    def _check(self, x: Images) -> Engine:
         on = super()._check(x)
         if self.training and x.size == self.num_features:
             raise ValueError(
-                f"{type(self).__name__}.forward: x must hold more than one value a channel in training, got {x.shape}; "
-                f"use a larger batch, or eval()"
+                f"{type(self).__name__}.forward: x must hold more than one value per channel in training, "
+                f"got {x.shape}; use a larger batch, or eval()"
             )
         return on

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.backend import Array, array_module
+from minidl.backend import array_module
 from minidl.norm.base import BatchStatistics
 from minidl.norm.moments import Mean
+from minidl.norm.shapes import OfChannels, PerChannel
 
 RUNNING = ("unbiased", "biased", "second_moment")
 
 
-def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
+def batch_moments(m: PerChannel, v: PerChannel) -> tuple[OfChannels, OfChannels]:
     """mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
     mu = m.sum(axis=0) / len(m)
     return mu, (v + (m - mu) ** 2).sum(axis=0) / len(m)
@@ -26,13 +27,15 @@ def batch_moments(m: Array, v: Array) -> tuple[Array, Array]:
 class Kept(NamedTuple):
     """What `batch_norm` keeps for its backward."""
 
-    d: Array  # (N, C)
-    s: Array  # (N, C)
-    rstd: Array  # (C,)
-    weight: Array  # (C,)
+    d: PerChannel
+    s: PerChannel
+    rstd: OfChannels
+    weight: OfChannels
 
 
-def batch_norm(d: Array, weight: Array, bias: Array, var: Array, eps: float) -> tuple[Array, Array, Kept]:
+def batch_norm(
+    d: PerChannel, weight: OfChannels, bias: OfChannels, var: OfChannels, eps: float
+) -> tuple[PerChannel, PerChannel, Kept]:
     """s = weight·rstd and u = bias + s·d, d = m − mu, rstd = 1/sqrt(var + eps); all per channel but d, s, u (N, C)."""
     xp = array_module(d)
     rstd = 1 / xp.sqrt(var + eps)
@@ -40,7 +43,9 @@ def batch_norm(d: Array, weight: Array, bias: Array, var: Array, eps: float) -> 
     return s, bias + s * d, Kept(d, s, rstd, weight)
 
 
-def batch_norm_backward(ds: Array, du: Array, training: bool, kept: Kept) -> tuple[Array, Array, dict[str, Array]]:
+def batch_norm_backward(
+    ds: PerChannel, du: PerChannel, training: bool, kept: Kept
+) -> tuple[PerChannel, PerChannel, dict[str, OfChannels]]:
     """Return dm, dv and the gradients of weight and bias; in inference mu and var are constants."""
     d, s, rstd, weight = kept
     n = len(d)
@@ -83,7 +88,7 @@ class BatchNorm(BatchStatistics):
     Raises
     ------
     ValueError
-        If an argument is out of range, x has another shape, or training sees a single value a channel.
+        If an argument is out of range, x has another shape, or training sees a single value per channel.
 
     Notes
     -----
@@ -115,7 +120,7 @@ class BatchNorm(BatchStatistics):
         self._spread = "running_mean_square" if running == "second_moment" else "running_var"
         self._add_buffer(self._spread, np.ones(num_features))
 
-    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u; update the running statistics in training."""
         unbias = values / (values - 1) if self.running == "unbiased" and self.training else 1.0
         if self.training:
@@ -133,13 +138,15 @@ class BatchNorm(BatchStatistics):
             d = m.since(mean)
         return batch_norm(d, *self._affine(), var, self.eps)
 
-    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def small_backward(
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = batch_norm_backward(ds, du, training, kept)
         self._add_gradients(**gradients)
         return dm, dv
 
-    def _running_moments(self) -> tuple[Array, Array]:
+    def _running_moments(self) -> tuple[OfChannels, OfChannels]:
         mean = self.buffers["running_mean"]
         if self.running != "second_moment":
             return mean, self.buffers["running_var"]

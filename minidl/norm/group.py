@@ -8,6 +8,7 @@ from minidl.arguments import whole
 from minidl.backend import Array, array_module
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
+from minidl.norm.shapes import OfChannels, PerChannel
 
 
 class Kept(NamedTuple):
@@ -19,7 +20,9 @@ class Kept(NamedTuple):
     weight: Array  # (G, C/G)
 
 
-def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps: float) -> tuple[Array, Array, Kept]:
+def group_norm(
+    m: PerChannel, v: PerChannel, weight: OfChannels, bias: OfChannels, groups: int, eps: float
+) -> tuple[PerChannel, PerChannel, Kept]:
     """s = weight·rstd and u = bias + s·(m − mu), with mu and var of each sample over the channels of each group.
 
     mu_ng = mean_{c in g} m and var_ng = mean_{c in g} [v + (m − mu)²]; m, v, s, u are (N, C).
@@ -36,7 +39,9 @@ def group_norm(m: Array, v: Array, weight: Array, bias: Array, groups: int, eps:
     return s.reshape(n, c), u.reshape(n, c), Kept(d, s, rstd, weight)
 
 
-def group_norm_backward(ds: Array, du: Array, kept: Kept) -> tuple[Array, Array, dict[str, Array]]:
+def group_norm_backward(
+    ds: PerChannel, du: PerChannel, kept: Kept
+) -> tuple[PerChannel, PerChannel, dict[str, OfChannels]]:
     """Return dm, dv and the gradients of weight and bias."""
     d, s, rstd, weight = kept
     n, c = ds.shape
@@ -68,7 +73,7 @@ class GroupNorm(Norm):
 
     Attributes
     ----------
-    params : weight (C,), bias (C,), one value a channel (not a group)
+    params : weight (C,), bias (C,), one value per channel (not a group)
 
     Raises
     ------
@@ -100,14 +105,16 @@ class GroupNorm(Norm):
             )
         self.num_groups = num_groups
 
-    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u."""
         xp = array_module(v)
         size = self.num_features // self.num_groups
         origin = xp.repeat(m.m0[:, ::size], size, axis=1)  # means are counted from each group's first channel
         return group_norm(m.since(origin), v, *self._affine(), self.num_groups, self.eps)
 
-    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def small_backward(
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = group_norm_backward(ds, du, kept)
         self._add_gradients(**gradients)

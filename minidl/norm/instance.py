@@ -10,7 +10,7 @@ from minidl.norm.group import GroupNorm
 class InstanceNorm(GroupNorm):
     """Instance normalization: y = weight·(x − mu_nc)/sqrt(var_nc + eps) + bias, over H, W of each channel of a sample.
 
-    It is GroupNorm with one channel a group; backward is group normalization's. Training and inference are the same.
+    It is GroupNorm with one channel per group; backward is group normalization's. Training and inference are the same.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class LayerNorm(GroupNorm):
     -----
     Shape: x (N, C), (N, C, L) or (N, C, H, W) -> y of the same shape and dtype.
 
-    One weight and bias a channel. PyTorch's LayerNorm has one for each value of its normalized_shape instead, (C, H, W)
-    of them; on (N, C) inputs the two agree.
+    There is one weight and one bias per channel. PyTorch's LayerNorm has one of each per value of its
+    normalized_shape (C, H, W) instead; on (N, C) inputs the two agree.
 
     Examples
     --------

@@ -27,11 +27,7 @@ from minidl.norm.base import BatchStatistics
 from minidl.norm.gate_entropy import gate_entropy_backward
 from minidl.norm.gate_input import GATE_INPUTS, Input, Psi, batch_input, fold, fold_backward
 from minidl.norm.moments import Mean
-
-PerChannel = Array  # (N, C): one value for each channel of each sample
-PerGate = Array  # (N, K)
-PerMode = Array  # (K, C)
-PerModeOrShared = Array  # (K, C), or (1, C) where the modes share a parameter
+from minidl.norm.shapes import PerChannel, PerGate, PerMode, PerModeOrShared
 
 
 def gates(m: PerChannel, gate_weight: PerMode, gate_bias: Array) -> tuple[PerGate, PerGate]:
@@ -206,7 +202,7 @@ class ModeNorm(BatchStatistics):
     Raises
     ------
     ValueError
-        If an argument is out of range, x has another shape, or training sees a single value a channel.
+        If an argument is out of range, x has another shape, or training sees a single value per channel.
 
     Notes
     -----
@@ -216,7 +212,7 @@ class ModeNorm(BatchStatistics):
     <x²>_k likewise, so that the variance <x²>_k − <x>_k² (never below 0) also holds the spread of the batch means: in
     inference one mode gives BatchNorm(running="second_moment"). They start at 0 and 1: evaluation before any training
     is the identity.
-    The cost does not depend on K: modes exist on (N, K), (K, C) and (K, N, C) arrays alone (`minidl.norm.moments`).
+    The cost does not depend on K: modes exist only on (N, K), (K, C) and (K, N, C) arrays (`minidl.norm.moments`).
 
     Examples
     --------
@@ -274,7 +270,7 @@ class ModeNorm(BatchStatistics):
         """Return weight (K, C) and bias (K,) of the affine map from m to the logits, in float64."""
         return fold(*self._own_psi(), self.seen_in_inference(), self.gate_temperature)
 
-    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u; update the running statistics in training."""
         gate_weight, gate_bias = (a.astype(np.float64) for a in self.psi()[:2])
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
@@ -298,7 +294,9 @@ class ModeNorm(BatchStatistics):
         s, u = mode_norm(g, near, mu, rstd, weight, bias)
         return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight)
 
-    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def small_backward(
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         k: Kept = kept
         dg, dm, dmu, dvar, dweight, dbias = mode_norm_backward(ds, du, k.g, k.m, k.mu, k.rstd, k.weight, k.bias)
@@ -314,7 +312,7 @@ class ModeNorm(BatchStatistics):
         psi.dbias[...] += dgate_bias
         return dm + through_gates, dv
 
-    def _forward_small(self, on: Engine, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def _forward_small(self, on: Engine, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s, u and what is kept, with Psi folded where the paper's form is not asked for."""
         penalty = self.gate_penalty if self.training else 0.0
         if self.gate_input == "plain" and self.gate_temperature == 1 and not penalty:
@@ -330,7 +328,9 @@ class ModeNorm(BatchStatistics):
             self._folded = None
         return s, u, KeptOfGates(kept, value, self.gates, folded, weight, seen, penalty)
 
-    def _backward_small(self, on: Engine, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def _backward_small(
+        self, on: Engine, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv: those of `small_backward`, and what comes through the penalty and the input of Psi."""
         if not isinstance(kept, KeptOfGates):
             return super()._backward_small(on, ds, du, training, kept)

@@ -11,6 +11,7 @@ from minidl.arguments import generator, whole
 from minidl.backend import Array, array_module, products
 from minidl.norm.base import Norm
 from minidl.norm.moments import Mean
+from minidl.norm.shapes import OfChannels, PerChannel
 
 MOMENTS = ("spatial", "pooled")
 
@@ -35,18 +36,18 @@ def channel_weights(log_g: Array) -> Array:
 class Scaled(NamedTuple):
     """What `mode_group_norm` keeps for its backward."""
 
-    v: Array  # (N, C)
+    v: PerChannel
     w: Array  # (N, C, K)
     d: Array  # (N, C, K)
     rstd: Array  # (N, 1, K)
     scale: Array  # (N, 1)
-    shift: Array  # (N, C)
-    weight: Array  # (C,)
+    shift: PerChannel
+    weight: OfChannels
 
 
 def mode_group_norm(
-    m: Array, v: Array, w: Array, weight: Array, bias: Array, eps: float
-) -> tuple[Array, Array, Scaled]:
+    m: PerChannel, v: PerChannel, w: Array, weight: OfChannels, bias: OfChannels, eps: float
+) -> tuple[PerChannel, PerChannel, Scaled]:
     """Scale and shift of eq. 5: s = (weight/K) sum_k rstd_k, u = (weight/K) sum_k rstd_k (m − mu_k) + bias.
 
     mu_nk = sum_c w_nck m_nc and var_nk = sum_c w_nck [v_nc + (m_nc − mu_nk)²]; m, v, s, u (N, C), w (N, C, K).
@@ -62,8 +63,8 @@ def mode_group_norm(
 
 
 def mode_group_norm_backward(
-    ds: Array, du: Array, g: Array, gate_input: Array, gate_weight: Array, spatial: bool, scaled: Scaled
-) -> tuple[Array, Array, dict[str, Array]]:
+    ds: PerChannel, du: PerChannel, g: Array, gate_input: PerChannel, gate_weight: Array, spatial: bool, scaled: Scaled
+) -> tuple[PerChannel, PerChannel, dict[str, Array]]:
     """Return dm, dv and the gradients of weight, bias and the gating map, step by step back."""
     v, w, d, rstd, scale, shift, weight = scaled
     grads = {"weight": (ds * scale + du * shift).sum(axis=0), "bias": du.sum(axis=0)}
@@ -93,7 +94,7 @@ class Kept(NamedTuple):
     """What `ModeGroupNorm.small` keeps: the last arguments of `mode_group_norm_backward`."""
 
     g: Array  # (N, C, K)
-    gate_input: Array  # (N, C)
+    gate_input: PerChannel
     gate_weight: Array  # (K, 1)
     spatial: bool
     scaled: Scaled
@@ -165,7 +166,7 @@ class ModeGroupNorm(Norm):
         self.add_param("gate.bias", gate_bias)
         self.gates: Array = None
 
-    def small(self, m: Mean, v: Array, values: int) -> tuple[Array, Array, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u."""
         spatial = self.moments == "spatial"
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
@@ -176,7 +177,9 @@ class ModeGroupNorm(Norm):
         self.gates = g
         return s, u, Kept(g, value, gate_weight, spatial, scaled)
 
-    def small_backward(self, ds: Array, du: Array, training: bool, kept: Any) -> tuple[Array, Array]:
+    def small_backward(
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = mode_group_norm_backward(ds, du, *kept)
         self._add_gradients(**gradients)

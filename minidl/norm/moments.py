@@ -12,7 +12,7 @@ and backwards, with D0 = sum_p dy and D1 = sum_p dy·(x − m),
     (ds, du) -> (dm, dv)                                            the norm's backward, on (N, C) arrays
     dx = s·(dy − D0/P) + (2·dv/P)·(x − m) + dm/P                    (`scale_shift_backward`)
 
-So the cost of a norm is these passes, whatever it does in between: modes exist on (N, K) and (K, C) arrays alone.
+So the cost of a norm is these passes, whatever it does in between: modes exist only on (N, K) and (K, C) arrays.
 
 The functions are written here for any array library, in float64. Each engine has twins of them in the precision of x.
 """
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import Array
+from minidl.norm.shapes import Images, PerChannel
 
 WIDE = 1e24  # a variance from which on float32 lacks the range: for squares of x, and for gradients of the variance
 
@@ -34,19 +35,19 @@ Centred = Any  # x − m, in the form that the engine whose `moments` made it li
 class Mean(NamedTuple):
     """m in two parts, (N, C) in float64: m = m0 + δ, with δ what rounding left of the mean."""
 
-    m0: Array
-    delta: Array
+    m0: PerChannel
+    delta: PerChannel
 
-    def since(self, origin: Array) -> Array:
+    def since(self, origin: Array) -> PerChannel:
         """Return m − origin: exact to the rounding of the difference, however large the mean is."""
         return (self.m0 - origin) + self.delta
 
-    def value(self) -> Array:
+    def value(self) -> PerChannel:
         """Return m, rounded."""
         return self.m0 + self.delta
 
 
-def moments(x: Array) -> tuple[Mean, Array, Centred]:
+def moments(x: Images) -> tuple[Mean, PerChannel, Centred]:
     """Return m, v (N, C) in float64 and x − m, for x (N, C, ...)."""
     x = x.astype(np.float64, copy=False)
     pixels = tuple(range(2, x.ndim))
@@ -57,19 +58,21 @@ def moments(x: Array) -> tuple[Mean, Array, Centred]:
     return Mean(m0, delta), (centred**2).mean(axis=pixels), centred
 
 
-def scale_shift(centred: Centred, s: Array, u: Array, dtype: np.dtype) -> Array:
+def scale_shift(centred: Centred, s: PerChannel, u: PerChannel, dtype: np.dtype) -> Images:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     return (centred * _each(s, centred) + _each(u, centred)).astype(dtype)
 
 
-def scale_shift_sums(dy: Array, centred: Centred) -> tuple[Array, Array]:
+def scale_shift_sums(dy: Images, centred: Centred) -> tuple[PerChannel, PerChannel]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
     dy = dy.astype(np.float64, copy=False)
     pixels = tuple(range(2, dy.ndim))
     return (dy * centred).sum(axis=pixels), dy.sum(axis=pixels)
 
 
-def scale_shift_backward(dy: Array, centred: Centred, s: Array, du: Array, dm: Array, dv: Array) -> Array:
+def scale_shift_backward(
+    dy: Images, centred: Centred, s: PerChannel, du: PerChannel, dm: PerChannel, dv: PerChannel
+) -> Images:
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     p = math.prod(dy.shape[2:])
     s, du, dm, dv = (_each(a, dy) for a in (s, du, dm, dv))

@@ -1,7 +1,7 @@
 """Changing the number of modes of a `ModeNorm` that is already trained: dropping some, and splitting one in two.
 
-The arrays with a row a mode (Psi, the running moments, with per_mode_affine weight and bias) are taken anew; whoever
-keeps arrays beside them, an optimiser, has to follow: `minidl.optim.FlatOptimiser.follow`.
+The arrays with a row per mode (Psi, the running moments, with per_mode_affine weight and bias) are made anew. An
+optimiser, which keeps arrays beside them, has to follow: `minidl.optim.FlatOptimiser.follow`.
 
 **Dropping.** Without mode j the gates are g'_nk = g_nk/(1 − g_nj): the softmax of the other logits is normalised by
 itself. In training w_nk = g_nk/N_k becomes g'_nk/N'_k. Both differ from what they were by terms of the size of g_nj,
@@ -27,7 +27,7 @@ Rows = dict[str, list[int]]  # {"path.name": the rows of an array that it now co
 
 
 def by_mode(layer: ModeNorm) -> list[str]:
-    """Return the names of the parameters and buffers that have a row a mode."""
+    """Return the names of the parameters and buffers that have a row per mode."""
     affine = ["weight", "bias"] if layer.params["weight"].ndim == 2 else []
     return [*affine, "gate.weight", "gate.bias", "running_mean", "running_mean_square"]
 
@@ -72,7 +72,7 @@ def take_modes(layer: ModeNorm, modes: Sequence[int]) -> list[str]:
 
 
 def split_mode(layer: ModeNorm, mode: int, weight: Array, bias: Array) -> list[int]:
-    """Split a mode in two, the new one last, Psi's rows a step apart; return the modes the layer was made of.
+    """Split a mode in two, the new one last, Psi's rows per step apart; return the modes the layer was made of.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from typing import Any
 
 from minidl import device, log
 from minidl.backend import NAMES, BackendError, resolve
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.parity.cases import GROUPS, TOLERANCES, cases
 from minidl.parity.compare import Record, compare, side
 
@@ -29,7 +29,7 @@ _complain = partial(complain, "minidl.parity")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     records: list[Record] = []
     try:
         backend = resolve(args.backend)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(130, "interrupted")
     except OSError as error:
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; choose another file")
+        return _complain(1, file_error(error, "choose another file"))
     except (BackendError, RuntimeError) as error:
         return _complain(1, error)
     out = [record for record in records[1:] if not record["ok"]]
@@ -96,7 +96,7 @@ def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.parity",
         description="Compare what a GPU computes with what NumPy computes: every layer, loss, optimiser and model.",
@@ -107,8 +107,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--device", type=int, metavar="I", help="which GPU (0)")
     add("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), metavar="GROUP", help=f"{', '.join(GROUPS)}")
     add("--dtype", nargs="+", choices=list(TOLERANCES), default=list(TOLERANCES), help="float32 float64 (both)")
-    add("--all", action="store_true", help="a line for every value, not for the worst of a case alone")
-    add("--quick", action="store_true", help="no times")
+    add("--all", action="store_true", help="one line for every value, not only for the worst of each case")
+    add("--quick", action="store_true", help="measure no times")
     add("--json", type=Path, metavar="FILE", help="write every value's record")
     return parser
 

@@ -169,7 +169,7 @@ def _norms() -> Iterator[Case]:
     yield from cases_of("(2 groups)", GroupNorm, 2)
     for k in (2, 6):
         yield from cases_of(f"(K={k})", ModeNorm, k)
-    yield from cases_of("(K=3), affine a mode", ModeNorm, 3, per_mode_affine=True)
+    yield from cases_of("(K=3), affine per mode", ModeNorm, 3, per_mode_affine=True)
     yield from cases_of("(K=2)", ModeGroupNorm, 2)
     yield from cases_of("(K=3), pooled", ModeGroupNorm, 3, moments="pooled")
 

@@ -22,7 +22,7 @@ examples:
   python -m minidl.predict runs/photos new/1.jpg new/2.png
   python -m minidl.predict runs/photos new --top 1      every image in a folder and below
 
-A line an image: its name, the likeliest class and its probability, and the next ones.
+A line per image: its name, the likeliest class and its probability, and the next ones.
 Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the checkpoint, or one of
 the images, cannot be read (the others are answered).
 """
@@ -33,7 +33,7 @@ _complain = partial(complain, "minidl.predict")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     if args.top < 1:
         return _complain(2, f"--top must be at least 1, got {args.top}; give a whole number from 1 up")
     from ..data import DataError
@@ -101,10 +101,10 @@ def _images(given: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.predict",
-        description="Say what is in images, by a trained network; they are cropped and resized as in training.",
+        description="Name what is in images with a trained network; they are cropped and resized as in training.",
         epilog=EPILOG,
     )
     add = parser.add_argument

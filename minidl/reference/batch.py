@@ -1,4 +1,4 @@
-"""Batch normalization, equation (1): one mean and variance a channel, over the batch and the pixels."""
+"""Batch normalization, equation (1): one mean and variance per channel, over the batch and the pixels."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each channel by the mean and (biased) variance of the batch.
+    """Normalise each channel by the mean and (biased) variance of the batch.
 
     y_ncp = alpha_c · (x_ncp − mu_c) / sqrt(sigma²_c + eps) + beta_c,
     mu_c = mean_np x_ncp,  sigma²_c = mean_np (x_ncp − mu_c)²
@@ -24,7 +24,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> batch_norm(np.array([[-1.0], [1.0]]), weight=np.array([4.0]), bias=np.array([5.0]), eps=3.0)
     array([[3.],
@@ -65,7 +65,7 @@ def batch_norm_backward(dy: Array, x: Array, weight: Array, bias: Array, eps: fl
 def batch_norm_eval(
     x: Array, weight: Array, bias: Array, running_mean: Array, running_var: Array, eps: float = 1e-5
 ) -> Array:
-    """Normalize each channel by running statistics, which are constants.
+    """Normalise each channel by running statistics, which are constants.
 
     y_ncp = alpha_c · (x_ncp − running_mean_c) / sqrt(running_var_c + eps) + beta_c
 
@@ -121,7 +121,7 @@ def batch_norm_running(
     Parameters
     ----------
     x : array
-        The batch; M = N·P is the number of its values a channel.
+        The batch; M = N·P is the number of its values per channel.
     running_mean, running_var : array
         The values before this batch, (C,).
     momentum : float
@@ -132,7 +132,7 @@ def batch_norm_running(
     Raises
     ------
     ValueError
-        If `running` is another word, or "unbiased" meets a single value a channel.
+        If `running` is another word, or "unbiased" meets a single value per channel.
 
     >>> batch_norm_running(np.array([[-1.0], [1.0]]), np.zeros(1), np.ones(1), momentum=0.5)
     (array([0.]), array([1.5]))
@@ -149,7 +149,7 @@ def batch_norm_running(
     divisor = N * P - 1 if running == "unbiased" else N * P
     if divisor == 0:
         raise ValueError(
-            'batch_norm_running: x must have more than one value a channel for running="unbiased", '
+            'batch_norm_running: x must have more than one value per channel for running="unbiased", '
             f'got {N} × {P}; use a larger batch or running="biased"'
         )
     new_mean, new_var = np.empty_like(running_mean), np.empty_like(running_var)

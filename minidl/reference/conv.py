@@ -16,14 +16,14 @@ def conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Pair = 1,
     x : array
         The images.
     weight, bias : array
-        The kernels, and one number a kernel or None.
+        The kernels, and one number per kernel or None.
     stride, padding : int or (int, int)
         For both directions, or for height and width.
 
     Raises
     ------
     ValueError
-        If a shape is none of these, or no window fits.
+        If a shape is not one of these, or no window fits.
 
     >>> conv2d(np.array([[[[1.0, 2.0, 3.0]]]]), weight=np.array([[[[10.0, 1.0]]]]), bias=np.array([0.5]))
     array([[[[12.5, 23.5]]]])

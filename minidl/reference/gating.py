@@ -47,7 +47,7 @@ def log_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> log_gates(np.array([[2.0]]), gate_weight=np.array([[0.0], [-400.0]]), gate_bias=np.zeros(2))
     array([[   0., -800.]])
@@ -121,7 +121,7 @@ def log_channel_gates(x: Array, gate_weight: Array, gate_bias: Array) -> Array:
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> log_channel_gates(np.array([[2.0, 4.0]]), gate_weight=np.array([[0.0], [-400.0]]), gate_bias=np.zeros(2))
     array([[[    0.,  -800.],

@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def group_norm(x: Array, num_groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each group of C / G consecutive channels of each sample, in training and inference alike.
+    """Normalise each group of C / G consecutive channels of each sample, in training and inference alike.
 
     y_nc = alpha_c · (x_nc − mu_nj) / sqrt(sigma²_nj + eps) + beta_c  for c in group G_j,
     the statistics over the channels of G_j and their pixels
@@ -19,14 +19,14 @@ def group_norm(x: Array, num_groups: int, weight: Array, bias: Array, eps: float
     num_groups : int
         G, a divisor of C.
     weight, bias : array
-        alpha and beta, one value a channel.
+        alpha and beta, one value per channel.
     eps : float
         Added to the variance, inside the root.
 
     Raises
     ------
     ValueError
-        If a shape is none of these, or G does not divide C.
+        If a shape is not one of these, or G does not divide C.
 
     >>> group_norm(np.array([[-1.0, 1.0, 5.0, 9.0]]), 2, np.full(4, 2.0), np.ones(4), eps=0.0)
     array([[-1.,  3., -1.,  3.]])

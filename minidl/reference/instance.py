@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each channel of each sample over its pixels, in training and inference alike.
+    """Normalise each channel of each sample over its pixels, in training and inference alike.
 
     y_nc = alpha_c · (x_nc − mu_nc) / sqrt(sigma²_nc + eps) + beta_c,  the statistics over P
 
@@ -16,14 +16,14 @@ def instance_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Ar
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel. (PyTorch's InstanceNorm has none by default.)
+        alpha and beta, one value per channel. (PyTorch's InstanceNorm has none by default.)
     eps : float
         Added to the variance, inside the root.
 
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     Notes
     -----

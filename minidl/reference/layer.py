@@ -1,4 +1,4 @@
-"""Layer normalization: one mean and variance a sample, over all its channels and pixels."""
+"""Layer normalization: one mean and variance per sample, over all its channels and pixels."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from minidl.reference.standardize import standardize, standardize_backward
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each sample over its channels and pixels, in training and inference alike.
+    """Normalise each sample over its channels and pixels, in training and inference alike.
 
     y_nc = alpha_c · (x_nc − mu_n) / sqrt(sigma²_n + eps) + beta_c,  the statistics over C and P
 
@@ -16,14 +16,14 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel. (PyTorch's LayerNorm has one a feature: channel and pixel.)
+        alpha and beta, one value per channel. (PyTorch's LayerNorm has one a feature: channel and pixel.)
     eps : float
         Added to the variance, inside the root.
 
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> layer_norm(np.array([[-1.0, 1.0]]), weight=np.array([4.0, 2.0]), bias=np.array([5.0, 6.0]), eps=3.0)
     array([[3., 7.]])

@@ -20,7 +20,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> linear(np.array([[1.0, 2.0]]), weight=np.array([[10.0, 1.0]]), bias=np.array([0.5]))
     array([[12.5]])

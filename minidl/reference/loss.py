@@ -14,14 +14,14 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     Parameters
     ----------
     logits : array
-        One score a class.
+        One score per class.
     labels : array of int
         The true class of each sample, from 0.
 
     Raises
     ------
     ValueError
-        If a shape is none of these, or a label is no class.
+        If a shape is not one of these, or a label is no class.
 
     >>> np.exp(softmax_cross_entropy(np.log([[1.0, 3.0]]), np.array([0]))).round(6)
     np.float64(4.0)

@@ -7,7 +7,7 @@ from minidl.reference.gating import log_gates, log_gates_backward, log_softmax, 
 
 
 def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bias: Array, eps: float = 1e-5) -> Array:
-    """Normalize each sample by the statistics of the K modes, in proportion to its gates.
+    """Normalise each sample by the statistics of the K modes, in proportion to its gates.
 
     g_nk    = softmax_k(Psi(mean_p x_n)),  N_k = sum_n g_nk,  w_nk = g_nk / N_k
     mu_kc   = sum_n w_nk mean_p x_ncp
@@ -19,7 +19,7 @@ def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bia
     x : array
         The batch.
     weight, bias : array
-        alpha and beta; of shape (K, C) they are a pair a mode, each gated (footnote 3).
+        alpha and beta; of shape (K, C) they are one pair per mode, each gated (footnote 3).
     gate_weight, gate_bias : array
         The affine map Psi.
     eps : float
@@ -28,7 +28,7 @@ def mode_norm(x: Array, weight: Array, bias: Array, gate_weight: Array, gate_bia
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     Notes
     -----
@@ -145,7 +145,7 @@ def mode_statistics(x: Array, w_k: Array) -> tuple[Array, Array]:
 
 
 def affine_by_mode(where: str, weight: Array, bias: Array, K: int, C: int) -> tuple[Array, Array]:
-    """Return alpha and beta a mode, (K, C) each: as given (footnote 3), or the shared pair K times.
+    """Return alpha and beta per mode, (K, C) each: as given (footnote 3), or the shared pair K times.
 
     Since sum_k g_nk = 1, the shared pair taken inside the sum over k gives what Algorithm 1 takes outside of it.
 
@@ -155,6 +155,6 @@ def affine_by_mode(where: str, weight: Array, bias: Array, K: int, C: int) -> tu
     for name, array in (("weight", weight), ("bias", bias)):
         if array.shape not in ((C,), (K, C)):
             raise ValueError(
-                f"{where}: {name} must be of shape {(C,)} or, one a mode, {(K, C)}, got {array.shape}; reshape {name}"
+                f"{where}: {name} must be of shape {(C,)} or, one per mode, {(K, C)}, got {array.shape}; reshape {name}"
             )
     return np.broadcast_to(weight, (K, C)), np.broadcast_to(bias, (K, C))

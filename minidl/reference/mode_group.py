@@ -15,7 +15,7 @@ def mode_group_norm(
     eps: float = 1e-5,
     moments: str = "spatial",
 ) -> Array:
-    """Normalize each sample by the statistics of K modes of its channels, in training and inference alike.
+    """Normalise each sample by the statistics of K modes of its channels, in training and inference alike.
 
     m_nc    = mean_p x_ncp,  g_nck = softmax_k(psi(m_nc)),  C_nk = sum_c g_nck,  w_nck = g_nck / C_nk
     mu_nk   = sum_c w_nck m_nc
@@ -27,7 +27,7 @@ def mode_group_norm(
     x : array
         The batch.
     weight, bias : array
-        alpha and beta, one value a channel.
+        alpha and beta, one value per channel.
     gate_weight, gate_bias : array
         The affine map psi: R → R^K, which all channels share.
     eps : float
@@ -39,7 +39,7 @@ def mode_group_norm(
     Raises
     ------
     ValueError
-        If a shape is none of these, or `moments` is another word.
+        If a shape is not one of these, or `moments` is another word.
 
     Notes
     -----

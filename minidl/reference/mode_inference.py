@@ -29,7 +29,7 @@ def mode_norm_running(
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> psi = np.zeros((1, 1)), np.zeros(1)
     >>> mode_norm_running(np.array([[0.0], [2.0]]), *psi, np.zeros((1, 1)), np.ones((1, 1)), momentum=0.5)
@@ -59,7 +59,7 @@ def mode_norm_eval(
     running_mean_square: Array,
     eps: float = 1e-5,
 ) -> Array:
-    """Normalize each sample by the running moments of the K modes, in proportion to its gates.
+    """Normalise each sample by the running moments of the K modes, in proportion to its gates.
 
     mu_k = <x>_k,  sigma²_k = max(<x²>_k − <x>_k², 0)
     y_ncp = alpha_c · sum_k g_nk (x_ncp − mu_kc) / sqrt(sigma²_kc + eps) + beta_c
@@ -74,7 +74,7 @@ def mode_norm_eval(
     Raises
     ------
     ValueError
-        If a shape is none of these.
+        If a shape is not one of these.
 
     >>> one = np.ones((1, 1))
     >>> mode_norm_eval(np.array([[7.0]]), 4 * one, 5 * one, 0 * one, one[0], one, 2 * one, eps=3.0)

@@ -22,7 +22,7 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
     Raises
     ------
     ValueError
-        If a shape is none of these, no window fits, or a window could lie in the padding alone.
+        If a shape is not one of these, no window fits, or a window could lie in the padding alone.
 
     >>> max_pool2d(np.array([[[[1.0, 5.0, 3.0, 4.0]]]]), kernel_size=(1, 2))
     array([[[[5., 4.]]]])

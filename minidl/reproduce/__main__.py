@@ -1,7 +1,6 @@
 """The command: `python -m minidl.reproduce table1 --data-dir DIR`."""
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -11,7 +10,7 @@ from pathlib import Path
 from minidl import log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import BackendError
-from minidl.command_line import Parser, complain
+from minidl.command_line import Parser, complain, file_error
 from minidl.extras import MissingLibraryError, require
 from minidl.parallel import available_threads
 
@@ -22,7 +21,7 @@ examples:
   python -m minidl.reproduce table1 --sample --scale 0.2 --seeds 2
   python -m minidl.reproduce table1 --report-only
 
-The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted ones go on.
+The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted runs continue.
 `python -m minidl.reproduce table1 --help` lists the options.
 Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong arguments, 130 or 143 stopped, saved.
 """
@@ -33,18 +32,18 @@ _complain = partial(complain, "minidl.reproduce")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    args = _make_parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         require("reproducing the paper")
     except MissingLibraryError as error:
         return _complain(1, error)
     from minidl.data import DataError
     from minidl.reproduce import command
-    from minidl.reproduce.runs import StoppedError
     from minidl.reproduce.store import ReproduceError
     from minidl.train.checkpoint import CheckpointError
     from minidl.train.recipes import ConfigError
     from minidl.train.record import RunError
+    from minidl.train.signals import StoppedError
 
     try:
         failures = command.WHAT[args.what](args)
@@ -53,17 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         return _complain(128 + error.signum, error)
     except KeyboardInterrupt:
-        return _complain(130, "interrupted at once; the same command goes on from what was saved")
+        return _complain(130, "interrupted; the same command continues from what was saved")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}, then run it again")
+        return _complain(1, file_error(error, "choose another --out or make it writable") + ", then run it again")
     for failure in failures:
         _complain(1, failure)
     return 1 if failures else 0
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.reproduce",
         description="Run what a table or figure of the paper needs, and write it beside the published numbers.",
@@ -101,7 +98,7 @@ def _make_parser() -> argparse.ArgumentParser:
         ("table4", "ResNet18 on ImageNet: BN, MN"),
         ("table5", "multi-task, N = 256, 512: BN, IN, LN, MN"),
         ("unbalanced", "ours: one of the four datasets ten times rarer"),
-        ("modes", "ours: K chosen a layer, and an affine map a mode"),
+        ("modes", "ours: K chosen per layer, and one affine map per mode"),
         ("auto", "ours: K found while it trains"),
         ("auto-resnet20", "the same of ResNet20 on CIFAR-10"),
         ("collapse", "ours: gates that collapse, and cures"),

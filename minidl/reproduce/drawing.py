@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.reproduce.cells import Cell, Results
+from minidl.reproduce.results import Cell, Results
 
 OURS, PAPER = "#1f5fa8", "#9a9a9a"
 ABREAST = 4  # rows of the table side by side
@@ -75,7 +75,7 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Any, A
 
 def to_png(figure: Any, title: list[str], about: Mapping[str, str]) -> bytes:
     """Return the figure with a title, the version below it, and all of `about` in the metadata."""
-    room = int(12 * figure.get_figwidth())  # characters a line
+    room = int(12 * figure.get_figwidth())  # characters per line
     figure.suptitle("\n".join(line for text in title for line in textwrap.wrap(text, room)), fontsize="medium")
     figure.supxlabel(about["reported by"], fontsize="xx-small", color="grey")
     buffer = io.BytesIO()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from minidl.data import Task
+from minidl.reproduce.csv_output import to_csv
 from minidl.reproduce.drawing import panels, to_png
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
-from minidl.reproduce.markdown import grid, origin
+from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
-from minidl.reproduce.sheets import to_csv
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
 
 IMAGES = 10  # a mode
@@ -52,19 +52,21 @@ def write_figure2(
     table = grid(["norm", "layer", "nats of the dataset that the mode tells", "at most", *task.test.sources], summary)
     files[f"{stem}-datasets.csv"] = to_csv(mean_rows, about).encode()
     files[f"{stem}-images.csv"] = to_csv(highest, about).encode()
-    files[f"{stem}.md"] = _page(table, warnings, about).encode()
+    momentum = next(iter(finished)).config.momentum
+    files[f"{stem}.md"] = _page(table, warnings, about, momentum).encode()
     return "\n\n".join([*warnings, table]), write_files(store.folder, files)
 
 
-def _page(table: str, warnings: Sequence[str], about: Mapping[str, str]) -> str:
+def _page(table: str, warnings: Sequence[str], about: Mapping[str, str], momentum: float) -> str:
     text = (
         "Does a mode find a dataset? The mutual information of an image's dataset and a mode drawn by its gates, over "
         "the test set: 0 if the modes do not tell datasets apart, at most the smaller of ln K and the entropy of the "
         "dataset. Then the mean gates of the modes over each dataset. At the end of the first seed's run; the question "
         "is ours, the paper's Figure 2 shows a VGG13 on CIFAR-10."
     )
-    head = ["# Figure 2: what the modes of the multi-task LeNet find", *(f"**{line}**" for line in warnings)]
-    return "\n\n".join([*head, text, table, "## Where it comes from", origin(about)]) + "\n"
+    of = f" with momentum {momentum:g}" if momentum else ""
+    head = [f"# Figure 2{of}: what the modes of the multi-task LeNet find", *(f"**{line}**" for line in warnings)]
+    return "\n\n".join([*head, text, table, "## Where it comes from", as_list(about)]) + "\n"
 
 
 def _summary(run: Run, layer: LayerGates) -> list[str]:
@@ -108,7 +110,7 @@ def image_rows(run: Run, layer: LayerGates, task: Task) -> Rows:
 
 
 def draw_images(layers: Sequence[LayerGates], task: Task) -> Any:
-    """A row of images a mode, those with its highest gates."""
+    """A row of images per mode, those with its highest gates."""
     rows = [(layer, k) for layer in layers for k in range(layer.gates.shape[1])]
     figure, axes = panels(len(rows), IMAGES, width=0.9, height=0.95)
     for ax in axes.flat:

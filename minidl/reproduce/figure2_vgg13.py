@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from minidl.data import Task
+from minidl.reproduce.csv_output import to_csv
 from minidl.reproduce.drawing import to_png
 from minidl.reproduce.figure2 import IMAGES, draw_images, image_rows
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
-from minidl.reproduce.markdown import grid, origin
+from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
-from minidl.reproduce.sheets import to_csv
 from minidl.reproduce.store import Data, Store, run_hash
 
 LAYERS = {"1": "conv3-64-1", "15": "conv3-256-1"}  # path of a norm: the convolution before it
@@ -103,7 +103,7 @@ def _on_test_set(task: Task) -> Statistics:
 
 
 def _rows(layer: LayerGates, statistics: Statistics, task: Task) -> list[dict[str, Any]]:
-    """Return a line a mode: its use, and what tells it from the whole test set."""
+    """Return one line per mode: its use, and what tells it from the whole test set."""
     classes = replace(layer, source=np.asarray(task.test.labels), sources=task.class_names)
     information, entropy = _of_classes(classes)
     distances = {name: apart(layer.gates, values) for name, values in statistics.items()}
@@ -148,4 +148,4 @@ def _page(table: str, task: Task, warnings: Sequence[str], about: Mapping[str, s
         "tells of the class, and the most it could."
     )
     head = [f"# Figure 2: what the modes of VGG13 find in {task.name}", *(f"**{line}**" for line in warnings)]
-    return "\n\n".join([*head, text, table, "## Where it comes from", origin(about)]) + "\n"
+    return "\n\n".join([*head, text, table, "## Where it comes from", as_list(about)]) + "\n"

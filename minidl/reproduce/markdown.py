@@ -3,7 +3,7 @@
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
 
-from minidl.reproduce.cells import WHEN, Cell, Results
+from minidl.reproduce.results import WHEN, Cell, Results
 from minidl.reproduce.statistics import Difference, Sample
 
 NONE = "–"
@@ -38,11 +38,11 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
     if numbers := list(_numbers(results)):
         parts += [
             "## Modes at the end",
-            "The number of modes of each layer at the end of training, one number a seed, in their order. Above, what "
-            "a run has fewer of than another counts as a mode that is not used, and K is the largest of all seeds.",
+            "The number of modes of each layer at the end of training, one number per seed, in their order. In the "
+            "table above, K is the largest of all seeds; a mode that a run does not have counts there as not used.",
             grid(["", "norm", "layer", "modes", "mean"], numbers),
         ]
-    parts += ["## Where it comes from", origin(about)]
+    parts += ["## Where it comes from", as_list(about)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -126,7 +126,7 @@ def _interval(found: Difference | None) -> str:
     return f"{found.mean:+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*found.interval) if found.interval else "")
 
 
-def origin(about: Mapping[str, str]) -> str:
+def as_list(about: Mapping[str, str]) -> str:
     """Return where a result comes from as a list."""
     return "\n".join(f"- {name}: {f'`{text}`' if name == 'command' else text}" for name, text in about.items())
 

@@ -1,4 +1,4 @@
-"""What modes cost: the time of a training step of LeNet with BN and with MN for several K, and the parameters."""
+"""What modes cost, as `minidl.bench.overhead` measures it, beside what the paper says."""
 
 import os
 import time
@@ -6,21 +6,14 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
-
-from minidl.bench import minidl_side
-from minidl.bench.record import Norm
-from minidl.bench.timing import Plan, Rounds, interleave, median, ratio
-from minidl.models import LeNet
-from minidl.reproduce import origin
-from minidl.reproduce.markdown import grid
-from minidl.reproduce.markdown import origin as origin_list
+from minidl.bench.overhead import BATCH_SIZE, measure
+from minidl.bench.timing import Plan
+from minidl.reproduce import provenance
+from minidl.reproduce.csv_output import to_csv
+from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.published import OVERHEAD
 from minidl.reproduce.report import write_files
-from minidl.reproduce.sheets import to_csv
 
-BATCH_SIZE = 128
-NORMS = ("bn", "mn1", "mn2", "mn4", "mn6", "mn8", "mn16")
 FULL = Plan(rounds=40)
 
 
@@ -28,30 +21,14 @@ def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: 
     """Measure, write Markdown and CSV, and return the table and the files; `scale` shortens the measurement."""
     plan = replace(plan, rounds=max(2, round(plan.rounds * scale)))
     start, loads = time.monotonic(), os.getloadavg() if hasattr(os, "getloadavg") else ()
-    norms = [Norm.parse(name) for name in NORMS]
-    times, parameters = _measure(norms, plan)
-    baseline = times[norms[0].label]
-    rows = []
-    for norm in norms:
-        middle, low, high = ratio(times[norm.label], baseline)
-        rows.append(
-            {
-                "norm": norm.label,
-                "milliseconds": 1e3 * median(times[norm.label]),
-                "ratio_to_bn": middle,
-                "ratio_low": low,
-                "ratio_high": high,
-                "paper_percent": OVERHEAD.get(norm.label),
-                "parameters": parameters[norm.label],
-            }
-        )
+    rows = [_with_paper(row) for row in measure(plan)]
     about = {
         "command": command,
         "measured": f"{plan.rounds} rounds, the norms in turn, N = {BATCH_SIZE}, one thread, images of noise",
-        "machine": origin.machine(),
+        "machine": provenance.machine(),
         "load before": ", ".join(f"{load:.1f}" for load in loads) or "unknown",
-        "total time": origin.duration(time.monotonic() - start),
-        "version": origin.version(commit=origin.git_commit()),
+        "total time": provenance.duration(time.monotonic() - start),
+        "version": provenance.version(commit=provenance.git_commit()),
     }
     table = _table(rows)
     warnings = [f"Shortened: {scale} of the full number of rounds."] if scale != 1 else []
@@ -60,18 +37,15 @@ def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: 
         "their quartiles, trainable parameters. The paper says that MN with K = 6 takes about 5 % more time."
     )
     page = ["# The cost of modes", *(f"**{line}**" for line in warnings), text, table, "## Where it comes from"]
-    page.append(origin_list(about))
+    page.append(as_list(about))
     files = {f"{stem}.md": ("\n\n".join(page) + "\n").encode(), f"{stem}.csv": to_csv(rows, about).encode()}
     return "\n\n".join([*warnings, table]), write_files(folder, files)
 
 
-def _measure(norms: list[Norm], plan: Plan) -> tuple[dict[str, Rounds], dict[str, int]]:
-    rng = np.random.default_rng(0)
-    x, labels = minidl_side.normal((BATCH_SIZE, 3, 32, 32), rng), rng.integers(0, 40, BATCH_SIZE)
-    nets = {norm.label: LeNet(40, norm=norm.factory(), rng=rng) for norm in norms}
-    works = {label: minidl_side.step(net, x, labels, num_threads=1) for label, net in nets.items()}
-    taken = interleave(works, plan)
-    return {label: taken[label]["step"] for label in nets}, {label: net.num_params() for label, net in nets.items()}
+def _with_paper(row: dict[str, object]) -> dict[str, object]:
+    """Return the row with what the paper says of its norm, before the number of parameters."""
+    parameters = {"parameters": row.pop("parameters")}
+    return row | {"paper_percent": OVERHEAD.get(str(row["norm"]))} | parameters
 
 
 def _table(rows: list[dict[str, object]]) -> str:

@@ -1,4 +1,4 @@
-"""What each table consists of: the runs it needs, in the order in which they are worth having."""
+"""What each table consists of: the runs it needs, in the order in which they are trained."""
 
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -80,7 +80,7 @@ SMALL_BATCHES: dict[str, dict[str, Any]] = {
     "GN": {"norm": "gn", "groups": 2},
     "MGN": {"norm": "mgn", "modes": 2},
 }
-FIXED_UPDATES = replace(  # evaluated ten times: with these batches an epoch is up to 60 000 updates
+FIXED_UPDATES = replace(  # evaluated ten times: an epoch of such small batches is up to 60 000 updates
     MULTITASK, length="50000u", lr=0.02, lr_drops=("7/10", "17/20"), eval_every=5000, checkpoint_every=5000
 )
 RARER = {f"{name} 10 × rarer": {"rarer": f"{name}/10"} for name in ("mnist", "cifar-10", "svhn", "fashion-mnist")}
@@ -187,7 +187,7 @@ TABLES = {
         ),
         _of_paper("table5", "Table 5: multi-task, large batches", LARGE_BATCHES, MULTITASK, published.TABLE5),
         _ours("unbalanced", "One dataset ten times rarer", RARER, _columns("BN", "MN K=2", "MN K=4")),
-        _ours("modes", "K chosen a layer, and an affine map a mode", {"N = 128": {}}, MODES),
+        _ours("modes", "K chosen per layer, and one affine map per mode", {"N = 128": {}}, MODES),
         _ours(
             "auto",
             "The number of modes, found while it trains: multi-task",

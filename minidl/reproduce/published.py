@@ -1,6 +1,6 @@
 """The numbers that the paper publishes: test errors in percent, (mean, standard deviation) over five seeds.
 
-Tables 3 and 4 have one number a cell, whose deviation is None.
+Tables 3 and 4 have one number per cell, whose deviation is None.
 """
 
 Error = tuple[float, float | None]

@@ -5,12 +5,12 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from minidl.reproduce import origin
-from minidl.reproduce.cells import Results
+from minidl.reproduce import provenance
+from minidl.reproduce.csv_output import cell_rows, run_rows, to_csv
 from minidl.reproduce.drawing import draw_table
 from minidl.reproduce.markdown import main_tables, table_markdown
 from minidl.reproduce.plan import Run, Table
-from minidl.reproduce.sheets import cell_rows, run_rows, to_csv
+from minidl.reproduce.results import Results
 from minidl.reproduce.store import Data, ReproduceError, Store, StoredRun
 from minidl.train.checkpoint import write_atomic
 
@@ -36,7 +36,7 @@ def write_table(
     ReproduceError
         If none of the runs is finished.
     """
-    if table.needs_all and (parts := origin.missing_data(table.config.task, data)):
+    if table.needs_all and (parts := provenance.missing_data(table.config.task, data)):
         table = replace(table, title=f"{table.title}, on {', '.join(parts)} alone: not the paper's", paper={})
     results = Results(table, planned, store.read(), data)
     if not results.runs:
@@ -66,13 +66,13 @@ def about_runs(runs: Sequence[StoredRun], task: str, data: Data, command: str, s
     seconds = sum(run.result()["seconds"] for run in runs)
     return {
         "command": command,
-        "data": "; ".join(origin.data_lines(task, data)),
+        "data": "; ".join(provenance.data_lines(task, data)),
         "data sha256": data["data_sha256"],
         "seeds": ", ".join(map(str, range(seeds))),
-        "trained by": "; ".join(origin.versions_of(runs)),
-        "machine": "; ".join(origin.machines_of(runs)),
-        "training time": f"{origin.duration(seconds)} in {len(runs)} runs, each counted alone",
-        "reported by": origin.version(commit=origin.git_commit()),
+        "trained by": "; ".join(provenance.versions_of(runs)),
+        "machine": "; ".join(provenance.machines_of(runs)),
+        "training time": f"{provenance.duration(seconds)} in {len(runs)} runs, each counted alone",
+        "reported by": provenance.version(commit=provenance.git_commit()),
     }
 
 
@@ -81,7 +81,7 @@ def warnings_of(scale: Decimal, data: Data, task: str) -> list[str]:
     found = []
     if scale != 1:
         found.append(f"Shortened: each run is {scale} of its full length, so these are not the paper's experiment.")
-    if parts := origin.missing_data(task, data):
+    if parts := provenance.missing_data(task, data):
         found.append(f"Not all of the paper's training images: {', '.join(parts)}.")
     return found
 

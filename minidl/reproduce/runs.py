@@ -7,25 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidl.reproduce.child import BusyError, Child
-from minidl.reproduce.origin import duration
 from minidl.reproduce.plan import Run
+from minidl.reproduce.provenance import duration
+from minidl.reproduce.run_process import BusyError, RunProcess
 from minidl.reproduce.show import Show
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
 from minidl.train.build import make_plan
 from minidl.train.record import RunError, read_metrics
-from minidl.train.signals import StopSignal
+from minidl.train.signals import StoppedError, StopSignal
 
 POLL = 0.1  # seconds
 LOOK = 2.0  # seconds between two readings of the logs
-
-
-class StoppedError(Exception):
-    """SIGINT or SIGTERM came; the runs saved themselves and can be resumed."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
 
 
 @dataclass(frozen=True)
@@ -74,28 +66,28 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> list[str]:
         After SIGINT or SIGTERM, once all have saved. A second one ends them at once, as KeyboardInterrupt.
     """
     todo = [job for job in jobs if job.state != "done"]
-    crew = _Crew(todo, side_by_side)
+    pool = _Pool(todo, side_by_side)
     try:
         with StopSignal() as stop:
-            while crew.work(stop.received):
+            while pool.work(stop.received):
                 time.sleep(POLL)
     finally:
-        crew.kill()
-        crew.show.close()
-    if stop.received is not None and crew.unfinished:
+        pool.kill()
+        pool.show.close()
+    if stop.received is not None and pool.unfinished:
         raise StoppedError(
             stop.received,
-            f"stopped with {len(crew.unfinished)} of {len(todo)} runs unfinished, saved; the same command goes on",
+            f"stopped with {len(pool.unfinished)} of {len(todo)} runs unfinished, saved; the same command continues",
         )
-    return crew.failures
+    return pool.failures
 
 
-class _Crew:
-    """The children at work and the jobs that wait for them."""
+class _Pool:
+    """The processes that run and the jobs that wait for one."""
 
     def __init__(self, todo: Sequence[Job], size: int) -> None:
         self.waiting, self.size, self.total = deque(todo), size, len(todo)
-        self.children: dict[Child, Job] = {}
+        self.processes: dict[RunProcess, Job] = {}
         self.failures: list[str] = []
         self.unfinished = list(todo)
         self.images = {job.path: job.images_done() for job in todo}
@@ -104,40 +96,40 @@ class _Crew:
         self._stopping = False
 
     def work(self, stopped_by: int | None) -> bool:
-        """Start and collect children; return whether anything is left to wait for."""
+        """Start and collect processes; return whether anything is left to wait for."""
         if stopped_by is not None and not self._stopping:
             self._stopping = True
             self.show.say(f"{signal.Signals(stopped_by).name}: the runs save and stop; once more ends them at once")
-            for child in self.children:
-                child.stop()
-        for child in [child for child in self.children if child.status() is not None]:
-            self._collect(child, self.children.pop(child))
-        while self.waiting and len(self.children) < self.size and not self._stopping:
+            for process in self.processes:
+                process.stop()
+        for process in [process for process in self.processes if process.status() is not None]:
+            self._collect(process, self.processes.pop(process))
+        while self.waiting and len(self.processes) < self.size and not self._stopping:
             self._start(self.waiting.popleft())
         if time.monotonic() > self._looked + LOOK:
             self._looked = time.monotonic()
-            self.images |= {job.path: job.images_done() for job in self.children.values()}
+            self.images |= {job.path: job.images_done() for job in self.processes.values()}
             self._update()
-        return bool(self.children or (self.waiting and not self._stopping))
+        return bool(self.processes or (self.waiting and not self._stopping))
 
     def kill(self) -> None:
-        """End whoever is still at work."""
-        for child in self.children:
-            child.kill()
+        """End every process that still runs."""
+        for process in self.processes:
+            process.kill()
 
     def _start(self, job: Job) -> None:
         try:
-            self.children[Child(job.run.config, job.path)] = job
+            self.processes[RunProcess(job.run.config, job.path)] = job
         except (BusyError, OSError) as error:
             self._fail(job, str(error))
         else:
             self.show.say(f"{'resuming' if job.state == 'resume' else 'starting'} {job.run.label}: {job.path}")
 
-    def _collect(self, child: Child, job: Job) -> None:
-        if child.status() == 0:
+    def _collect(self, process: RunProcess, job: Job) -> None:
+        if process.status() == 0:
             self._finished(job)
         elif not self._stopping:
-            self._fail(job, child.last_words())
+            self._fail(job, process.last_words())
 
     def _finished(self, job: Job) -> None:
         self.unfinished.remove(job)
@@ -154,4 +146,4 @@ class _Crew:
         self.show.say(self.failures[-1])
 
     def _update(self) -> None:
-        self.show.update(sum(self.images.values()), [job.run.label for job in self.children.values()])
+        self.show.update(sum(self.images.values()), [job.run.label for job in self.processes.values()])

@@ -1,10 +1,10 @@
-"""What a set of runs says while it goes: one bar over all their images on a terminal, plain lines elsewhere."""
+"""The progress of a set of runs: one bar over all their images on a terminal, plain lines elsewhere."""
 
 import sys
 import time
 from typing import Any
 
-from minidl.reproduce.origin import duration
+from minidl.reproduce.provenance import duration
 
 
 class Show:

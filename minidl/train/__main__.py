@@ -1,7 +1,6 @@
 """The command: `python -m minidl.train lenet multitask --sample`."""
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
-from ..command_line import Parser, complain, say
+from ..command_line import Parser, complain, file_error, say
 from ..data import TASKS
 from ..extras import MissingLibraryError, require
 from ..models import MODELS
@@ -50,7 +49,7 @@ _complain = partial(complain, "minidl.train")
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    parser = _make_parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     try:
         with leaving():
@@ -75,9 +74,7 @@ def _run(args: argparse.Namespace) -> int:
     except MemoryError:
         return _complain(1, "the memory does not suffice; lower --batch-size")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space, then --resume" if full else "choose another --out or make it writable"
-        return _complain(1, f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}")
+        return _complain(1, file_error(error, "choose another --out or make it writable", ", then --resume"))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -173,7 +170,7 @@ def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
     return replace(there, **given), out
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.train",
         description="Train a network with a normalization of your choice; the defaults are the paper's recipe.",
@@ -186,32 +183,32 @@ def _make_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn); or your own, my_module:MyNorm")
-    add("--norm-at", metavar="WHERE", help="all, or first: the first norm alone, the others BN (all)")
+    add("--norm-at", metavar="WHERE", help="all, or first: only the first norm, the others are BN (all)")
     add(
         "--modes",
         type=_modes,
         metavar="K",
-        help="modes of mn and mgn (2), or one K a norm, such as 2,6; of mn also auto",
+        help="modes of mn and mgn (2), or one K per norm, such as 2,6; of mn also auto",
     )
     add("--groups", type=int, metavar="G", help="groups of gn (2)")
     add("--norm-momentum", type=float, metavar="L", help="weight of the newest batch in running statistics (0.1)")
     add("--per-mode-affine", action="store_const", const=True, help="a weight and a bias for each mode of mn")
     add("--gate-input", metavar="WHAT", help="what the gates of mn see: plain or normalised (plain)")
-    add("--gate-lr", type=float, metavar="F", help="the learning rate of the gates, in times that of the others (1)")
+    add("--gate-lr", type=float, metavar="F", help="learning rate of the gates, as a multiple of the others' (1)")
     add("--gate-weight-decay", type=float, metavar="W", help="weight decay of the gates (that of the others)")
     add("--gate-temperature", type=float, metavar="T", help="what the logits of the gates of mn are divided by (1)")
 
     add = parser.add_argument_group("the number of modes, with --modes auto").add_argument
     add("--max-modes", type=int, metavar="K", help="the largest number of modes of a norm (8)")
     add("--auto-by", metavar="WAY", help=f"one of: {', '.join(WAYS)} (prune)")
-    add("--auto-threshold", type=float, metavar="P", help="a mode goes whose mean gate is below it (0.05)")
-    add("--auto-strength", type=float, metavar="L", help="of the penalty of entropy, in nats (0.01)")
-    add("--auto-window", type=_warmup, metavar="SPAN", help="from one decision to the next (1/60)")
-    add("--auto-until", type=_warmup, metavar="SPAN", help="to the last decision (2/3)")
+    add("--auto-threshold", type=float, metavar="P", help="remove a mode whose mean gate is below P (0.05)")
+    add("--auto-strength", type=float, metavar="L", help="strength of the entropy penalty, in nats (0.01)")
+    add("--auto-window", type=_warmup, metavar="SPAN", help="time between two decisions (1/60)")
+    add("--auto-until", type=_warmup, metavar="SPAN", help="time of the last decision (2/3)")
 
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--batch-size", type=int, metavar="N", help="images an update (128)")
+    add("--batch-size", type=int, metavar="N", help="images per update (128)")
     add("--optimiser", metavar="NAME", help=f"one of: {', '.join(OPTIMISERS)} (sgd)")
     add("--lr", type=float, help="learning rate (0.1; of adam and adamw 0.001)")
     add("--momentum", type=float, help="sgd's momentum (multitask 0, others 0.9)")
@@ -219,9 +216,14 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--betas", type=_numbers, metavar="B1,B2", help="of adam and adamw (0.9,0.999)")
     add("--eps", type=float, help="of adam and adamw (1e-8)")
     add("--weight-decay", type=float, metavar="W", help="weight decay (0; residual networks 1e-4; adamw 0.01)")
-    add("--label-smoothing", type=float, metavar="S", help="share of the target that all classes divide (0)")
+    add("--label-smoothing", type=float, metavar="S", help="share of the target spread over all classes (0)")
     add("--schedule", metavar="NAME", help=f"one of: {', '.join(SCHEDULES)} (step)")
-    add("--warmup", type=_warmup, metavar="SPAN", help="climb to the rate over so many updates, or 1e, or 1/20 (0)")
+    add(
+        "--warmup",
+        type=_warmup,
+        metavar="SPAN",
+        help="raise the rate linearly over so many updates, 1e or 1/20 (0)",
+    )
     add(
         "--lr-drops",
         type=_spans,
@@ -242,7 +244,12 @@ def _make_parser() -> argparse.ArgumentParser:
 
     add("--image-size", type=int, metavar="S", help="side of the images of folder, arrays (32) and imagenet (224)")
     add("--corrupt", metavar="WHAT", help="refuse or skip images of folder and imagenet that cannot be read (refuse)")
-    add("--test-share", type=float, metavar="P", help="share of each class drawn to test on, where none is given (0.2)")
+    add(
+        "--test-share",
+        type=float,
+        metavar="P",
+        help="share of each class for the test set, if there is none (0.2)",
+    )
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
@@ -260,10 +267,10 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="continue the run in --out, with more --epochs extend it")
     add("--from", dest="start_from", metavar="RUN", help="start with the weights of another run, or of a checkpoint")
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
-    add("--log-every", type=int, metavar="U", help="updates to a line of losses.jsonl (50, or fewer for a short run)")
+    add("--log-every", type=int, metavar="U", help="updates per line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
-    add("--tensorboard", metavar="DIR", help="write the numbers for TensorBoard too, into DIR/NAME of the run")
-    add("--quiet", action="store_true", help="print the result alone")
+    add("--tensorboard", metavar="DIR", help="also write the numbers for TensorBoard, into DIR and the run's name")
+    add("--quiet", action="store_true", help="print only the result")
     return parser
 
 

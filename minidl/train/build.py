@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -210,7 +209,7 @@ def _check_size(model: Layer, config: Config, task: Task) -> None:
         model.train()
     if logits.shape != (1, task.num_classes):
         raise ConfigError(
-            f"{config.model} must give {task.num_classes} logits an image, one a class, got {logits.shape[1:]}; "
+            f"{config.model} must give {task.num_classes} logits per image, one per class, got {logits.shape[1:]}; "
             "make it for num_classes"
         )
 
@@ -281,10 +280,7 @@ def describe_machine(config: Config) -> dict[str, Any]:
     """Return what the run's time depends on."""
     gpu = {} if not on_gpu(config.backend) else {"device": device.name(), **device.versions()}
     return {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **device.machine(),
         "backend": config.backend,
         "threads": config.threads,
         **gpu,

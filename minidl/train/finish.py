@@ -25,7 +25,7 @@ def summarise(
 def draw(
     folder: RunFolder, history: list[dict[str, Any]], plan: dict[str, Any], title: str, warn: Callable[[str], None]
 ) -> None:
-    """Draw the curves; where that fails, the run is not the worse for it."""
+    """Draw the curves; if that fails, only warn."""
     try:
         from . import plots
 

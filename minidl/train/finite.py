@@ -1,4 +1,4 @@
-"""Numbers that are not finite: noticed by one reduction a step, then traced to the first layer and tensor."""
+"""Numbers that are not finite: noticed by one reduction per step, then traced to the first layer and tensor."""
 
 from __future__ import annotations
 

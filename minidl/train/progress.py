@@ -12,7 +12,7 @@ _NAME = "minidl.train"
 class Progress:
     """A progress bar over the images of a run, with loss, error, images/s and time left.
 
-    The bar appears on a terminal alone; `quiet` silences both the bar and the lines.
+    The bar appears only on a terminal; `quiet` silences both the bar and the lines.
 
     Parameters
     ----------

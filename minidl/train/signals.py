@@ -19,7 +19,7 @@ class StoppedError(Exception):
 
 
 class LeftError(BaseException):
-    """A signal came where there is nothing to save: while a command starts, or draws; whatever is open is closed."""
+    """A signal came where there is nothing to save, while a command starts or draws; what is open is closed."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)

@@ -1,4 +1,4 @@
-"""A stretch of training, in whatever unit it is meant."""
+"""A length of training: in epochs, updates, touches or a share of the run."""
 
 import math
 import re

@@ -24,7 +24,7 @@ class StagedSchedule:
     Parameters
     ----------
     schedules : sequence of Schedule
-        One a stage.
+        One per stage.
     ends : sequence of int
         The updates after which each stage but the last ended.
 

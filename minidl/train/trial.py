@@ -47,7 +47,7 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
             logits = twin.forward(x)
             if logits.shape != (config.batch_size, num_classes):
                 raise ConfigError(
-                    f"{config.model} must give {num_classes} logits an image, one a class, got {logits.shape[1:]}; "
+                    f"{config.model} must give {num_classes} logits per image, one per class, got {logits.shape[1:]}; "
                     "make it for num_classes"
                 )
             loss.forward(logits, labels)

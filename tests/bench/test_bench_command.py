@@ -141,7 +141,7 @@ def test_threads_are_compared_with_one_thread(tmp_path, capsys):
     assert [(row["threads"], row["ratio_is"]) for row in rows] == [(2, "time on 1 thread / on 2")]
     rows, err = quick(capsys, tmp_path, "--only", "threads", "--threads", "1")
     assert rows == []
-    assert "there is one thread alone" in err
+    assert "there is only one thread" in err
 
 
 def test_the_loader_is_measured_with_and_without_augmentation(tmp_path, capsys):

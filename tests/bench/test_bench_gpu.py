@@ -143,7 +143,7 @@ def test_a_run_of_steps_is_waited_for_at_its_end_alone_and_counts_as_one_step():
 
 
 def test_the_device_is_waited_for_once_a_run(cupy):
-    settings = command._settings(command._make_parser().parse_args(QUICK))
+    settings = command._settings(command.make_parser().parse_args(QUICK))
     with use_backend("cupy"):
         work = gpu.works(settings, "lenet", Norm("bn"), 3)["minidl"]
         with strict.recording() as seen:

@@ -16,7 +16,7 @@ PLAN = Plan(rounds=3, rest=0.0, warm_up=2, wake=0.0, burst=0.0, calls=4)
 
 
 def rounds(*values):
-    """Return one call a round."""
+    """Return one call per round."""
     return [np.array([value]) for value in values]
 
 

@@ -111,7 +111,7 @@ def test_hidden_files_and_other_kinds_of_file_are_left_alone_and_said(photos):
     (photos / "dog" / "Thumbs.db").write_bytes(b"")
     task = load(photos)
     assert task.class_names == ("bird", "cat", "dog")
-    assert task.describe()[1:] == ["folder: files that are no images are left alone (1 .db, 1 .heic)"]
+    assert task.describe()[1:] == ["folder: files that are not images are ignored (1 .db, 1 .heic)"]
 
 
 # -- what an image becomes ----------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def train_beside_others(folder):
         ),
         (nothing, "d: no folder with images in it; put the images of each class in a folder of its own"),
         (loose, "d: its images lie in no folder; put the images of each class in a folder of its own, such as .*d/cat"),
-        (one_class, "d: one class alone, cat, and a network needs two to tell apart; put the images of each class"),
+        (one_class, "d: there is only one class, cat, and a network needs two or more; put the images of each class"),
         (an_empty_class, r"d/dog: no image in it \(a file that ends in .bmp .*\); put some there, or remove it"),
         (
             a_single_image,

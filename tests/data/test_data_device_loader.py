@@ -105,7 +105,7 @@ def test_the_data_is_uploaded_once():
 
 def test_a_label_out_of_range_is_refused_since_a_device_would_not_notice():
     wrong = Dataset(DATA.images, LABELS + 1, DATA.source, DATA.sources, M)
-    message = r"DeviceLoader.__init__: labels must be in \[0, 23\), got 1 to 23; give the data set that many classes"
+    message = r"DeviceLoader: labels must be in \[0, 23\), got 1 to 23; give the data set that many classes"
     with pytest.raises(ValueError, match=message):
         DeviceLoader(wrong, 4, mean=[0.5] * 3, std=[0.5] * 3, shuffle=False)
 

@@ -182,7 +182,7 @@ def test_a_state_of_other_settings_is_refused(other):
 )
 def test_wrong_arguments_are_refused_by_name(options, message):
     arguments = {"batch_size": 4, "mean": MEAN, "std": STD, "rng": np.random.default_rng(0), **options}
-    with pytest.raises(ValueError, match=rf"^Loader.__init__: {message}.*; "):
+    with pytest.raises(ValueError, match=rf"^Loader: {message}.*; "):
         Loader(DATA, **arguments)
 
 
@@ -294,8 +294,8 @@ def test_every_crop_and_both_orientations_are_drawn_evenly():
 
 
 def test_augmentations_refuse_arguments_out_of_range_and_say_what_they_are():
-    with pytest.raises(ValueError, match=r"RandomFlip.__init__: p must be in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"RandomFlip: p must be in \[0, 1\], got 2"):
         RandomFlip(2)
-    with pytest.raises(ValueError, match=r"PadCrop.__init__: pad must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"PadCrop: pad must be at least 1, got 0"):
         PadCrop(0)
     assert repr(Compose(RandomFlip(), PadCrop(4))) == "Compose(RandomFlip(p=0.5), PadCrop(4))"

@@ -1,4 +1,4 @@
-"""Image files in a folder a class: what is found, how it is cropped, processes, corrupt files, bounded memory."""
+"""Image files in one folder per class: what is found, how it is cropped, processes, corrupt files, bounded memory."""
 
 import math
 import os

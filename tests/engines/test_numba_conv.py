@@ -32,7 +32,7 @@ DIRECT = {
     "padding beyond the kernel": ((2, 3, 4, 5), (3, 3, 3), (1, 2), (4, 4)),
     "pointwise": ((3, 200, 4, 5), (9, 1, 1), (1, 1), (0, 0)),
     "pointwise, stride": ((19, 16, 8, 8), (32, 1, 1), (2, 2), (0, 0)),
-    "several products a value": ((17, 50, 7, 6), (11, 5, 5), (1, 1), (2, 2)),
+    "several products per value": ((17, 50, 7, 6), (11, 5, 5), (1, 1), (2, 2)),
     "several bands": ((130, 30, 9, 8), (10, 5, 5), (2, 1), (2, 2)),
     "several bands, rows of several chunks": ((311, 7, 12, 9), (13, 3, 4), (1, 1), (1, 0)),
     "too few channels for tiles": ((32, 3, 8, 8), (16, 3, 3), (1, 1), (1, 1)),

@@ -75,7 +75,7 @@ from importlib import metadata
 
 import minidl
 from minidl import device, use_backend
-from minidl.reproduce.origin import git_commit
+from minidl.reproduce.provenance import git_commit
 
 with use_backend("cupy"):
     found = {"GPU": device.name(), "Python": platform.python_version(), **device.versions()}

@@ -182,7 +182,7 @@ CASES = {
     "layer_norm": Case(partial(_norm_layer, make=partial(LayerNorm, 6, 0.01)), 30),
     "instance_norm": Case(partial(_norm_layer, make=partial(InstanceNorm, 6, 0.01)), 30),
     "mode_norm": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3)), 5000),
-    "mode_norm, an affine pair a mode": Case(
+    "mode_norm, an affine pair per mode": Case(
         partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3, per_mode_affine=True)), 5000
     ),
     "mode_norm, eval": Case(partial(_norm_layer, make=partial(ModeNorm, 6, 3, 0.01, 0.3), training=False), 5000),

@@ -105,7 +105,7 @@ MUTANTS = {
         ("mode_norm", "w[t] = exp(log_g[t] - largest) / total", "w[t] = exp(log_g[t] - largest)"),
         ("mode_norm", "second += w[k * N + j] * (v[row + j] + e * e)", "second += w[k * N + j] * v[row + j]"),
         ("mode_norm", "sqrt(second + eps)", "sqrt(second)"),
-        ("mode_norm, an affine pair a mode", "affine = R == 1 ? c : t", "affine = c"),
+        ("mode_norm, an affine pair per mode", "affine = R == 1 ? c : t", "affine = c"),
         ("mode_norm", "scale[t] * first - double(bias[affine])", "scale[t] * first"),
         ("mode_norm", "running_mean[t] + momentum * from_zero", "running_mean[t] + momentum * first"),
         ("mode_norm", "second + from_zero * from_zero", "second"),
@@ -124,7 +124,7 @@ MUTANTS = {
         ("mode_norm", "of_m + 2 * of_v * (m0", "of_m + of_v * (m0"),
         ("mode_norm", "product += dz[k * N + j] *", "product += dz[j] *"),
         ("mode_norm", "R == 1 ? K * C : t + 1", "t + 1"),
-        ("mode_norm, an affine pair a mode", "R == 1 ? K * C : t + 1", "K * C"),
+        ("mode_norm, an affine pair per mode", "R == 1 ? K * C : t + 1", "K * C"),
         ("mode_norm", "double(dgate_weight[t]) + product", "product"),
     ],
     "mode_group_norm": [

@@ -143,12 +143,12 @@ ERRORS = {
     ),
     "ModeNorm, one value": (
         lambda: ModeNorm(4)(f32(1, 4)),
-        "ModeNorm.forward: x must hold more than one value a channel in training, got (1, 4); "
+        "ModeNorm.forward: x must hold more than one value per channel in training, got (1, 4); "
         "use a larger batch, or eval()",
     ),
     "BatchNorm, one value": (
         lambda: BatchNorm(4)(f32(1, 4, 1, 1)),
-        "BatchNorm.forward: x must hold more than one value a channel in training, got (1, 4, 1, 1); "
+        "BatchNorm.forward: x must hold more than one value per channel in training, got (1, 4, 1, 1); "
         "use a larger batch, or eval()",
     ),
     "GroupNorm, groups": (

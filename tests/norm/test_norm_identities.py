@@ -82,7 +82,7 @@ def assert_no_gate_gradients(layer, seed, shape):
 
 
 def assert_same_statistics(mode, plain):
-    """Each mode's statistics are those of `plain`, after at most three batches of at most 7 · 12 values a channel."""
+    """Each mode's statistics are those of `plain`, after at most three batches of at most 7 · 12 values per channel."""
     for name, size in (("running_mean", 10.0), ("running_mean_square", 100.0)):  # of N(0.7, 2), far out
         want = host(plain.buffers[name])
         for got in host(mode.buffers[name]):

@@ -99,7 +99,7 @@ CASES: dict[str, Case] = {
     "mode_norm, N = 1": Case(
         _R.mode_norm, _R.mode_norm_backward, norm_inputs(1, 4, 5) | gate(3, 4), _EPS, zero=("gate_weight", "gate_bias")
     ),
-    "mode_norm, an affine pair a mode": Case(
+    "mode_norm, an affine pair per mode": Case(
         _R.mode_norm,
         _R.mode_norm_backward,
         norm_inputs(5, 4, 3, 7) | gate(3, 4) | {"weight": draw(3, 3, 4, mean=2.0), "bias": draw(4, 3, 4, mean=-1.0)},
@@ -111,7 +111,7 @@ CASES: dict[str, Case] = {
         norm_inputs(5, 4, 3, 7) | gate(3, 4),
         moments(3, 4) | {"eps": 0.2},
     ),
-    "mode_norm_eval, an affine pair a mode": Case(
+    "mode_norm_eval, an affine pair per mode": Case(
         _R.mode_norm_eval,
         _R.mode_norm_eval_backward,
         norm_inputs(5, 4, 3) | gate(3, 4) | {"weight": draw(3, 3, 4, mean=2.0), "bias": draw(4, 3, 4, mean=-1.0)},

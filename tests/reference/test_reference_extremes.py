@@ -163,10 +163,13 @@ ONES, PSI_W, PSI_B = np.ones(4), np.ones((3, 4)), np.ones(3)
         (lambda: R.group_norm(X, 3, ONES, ONES), r"num_groups must divide .* 3 groups for 4 .* one of \[1, 2, 4\]"),
         (lambda: R.group_norm(X, 0, ONES, ONES), r"num_groups must divide .* got 0 groups"),
         (lambda: R.batch_norm_running(X, ONES, ONES, 0.1, "second_moment"), "call batch_norm_running_moments"),
-        (lambda: R.batch_norm_running(np.ones((1, 4)), ONES, ONES, 0.1), "x must have more than one value a channel"),
+        (lambda: R.batch_norm_running(np.ones((1, 4)), ONES, ONES, 0.1), "x must have more than one value per channel"),
         (lambda: R.gates(X, PSI_W.T, PSI_B), r"gates: gate_weight must be of shape \(3, 4\), got \(4, 3\)"),
         (lambda: R.channel_gates(X, PSI_W, PSI_B), r"gate_weight must be of shape \(3, 1\), got \(3, 4\)"),
-        (lambda: R.mode_norm(X, np.ones((4, 3)), ONES, PSI_W, PSI_B), r"weight .* one a mode, \(3, 4\), got \(4, 3\)"),
+        (
+            lambda: R.mode_norm(X, np.ones((4, 3)), ONES, PSI_W, PSI_B),
+            r"weight .* one per mode, \(3, 4\), got \(4, 3\)",
+        ),
         (
             lambda: R.mode_norm_eval(X, ONES, ONES, PSI_W, PSI_B, ONES, PSI_W),
             r"mode_norm_eval: running_mean must be of shape \(3, 4\), got \(4,\)",

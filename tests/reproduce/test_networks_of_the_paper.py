@@ -10,7 +10,7 @@ from PIL import Image
 
 from minidl.data import load_task
 from minidl.models import MODELS
-from minidl.reproduce import origin, published
+from minidl.reproduce import provenance, published
 from minidl.reproduce.__main__ import main
 from minidl.reproduce.figure2_vgg13 import LAYERS, apart, image_statistics, vgg13_runs, write_vgg13
 from minidl.reproduce.plan import TABLES, runs
@@ -91,7 +91,7 @@ def test_table_4_of_a_part_says_so_and_is_not_compared_and_the_whole_is(images, 
     assert page.startswith("# Table 4: ResNet18 on ILSVRC12, on 0.0016 % of imagenet alone: not the paper's\n")
     assert "imagenet: 21 of 1281167 training images, 7 test images" in page
     assert "30.25" not in page
-    monkeypatch.setattr(origin, "ILSVRC12", 21)
+    monkeypatch.setattr(provenance, "ILSVRC12", 21)
     whole, _ = write_table(table, planned, store, data, "command", Decimal(1), "whole")
     page = (tmp_path / "out" / "whole.md").read_text()
     assert page.startswith("# Table 4: ResNet18 on ILSVRC12, minidl beside the paper\n")

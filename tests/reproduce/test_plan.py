@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from minidl.reproduce.child import train_arguments
 from minidl.reproduce.figure2 import figure2_runs
 from minidl.reproduce.plan import TABLES, runs
+from minidl.reproduce.run_process import train_arguments
 from minidl.train import recipe
-from minidl.train.__main__ import _configuration, _make_parser
+from minidl.train.__main__ import _configuration, make_parser
 from minidl.train.build import make_plan
 
 ALL = [(name, run) for name, table in TABLES.items() for run in runs(table, 2, Decimal(1))]
@@ -134,6 +134,6 @@ OTHER = replace(
     + [OTHER, replace(OTHER, lr_drops=("3u", "0.5e"), sample=False, data_dir="a b")],
 )
 def test_the_train_command_of_a_run_means_its_configuration(config):
-    args = _make_parser().parse_args([*train_arguments(config), "--backend", "numpy"])
+    args = make_parser().parse_args([*train_arguments(config), "--backend", "numpy"])
     read, _ = _configuration(args)
     assert replace(read, backend=None) == replace(config, backend=None)

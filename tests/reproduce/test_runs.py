@@ -12,8 +12,8 @@ from tiny_table import LONG, SHORT, TINY, start
 
 from minidl.reproduce import plan
 from minidl.reproduce.__main__ import main
-from minidl.reproduce.child import BusyError, Child
 from minidl.reproduce.plan import runs
+from minidl.reproduce.run_process import BusyError, RunProcess
 from minidl.train.record import TIME_FIELDS
 
 
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(trained, c
     folder = next(trained.glob("runs/*-bn-*-seed0-*"))
     whole = log(folder)
     shutil.rmtree(folder)
-    child = Child(config(0), folder)
+    child = RunProcess(config(0), folder)
     wait_for(lambda: list(folder.glob("checkpoints/step*")))
     child.kill()
     (folder / "summary.json").unlink(missing_ok=True)  # on a slow machine it may have come to its end
@@ -115,7 +115,7 @@ def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypat
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (130, 1)
-    assert "stopped with 4 of 4 runs unfinished, saved; the same command goes on" in err
+    assert "stopped with 4 of 4 runs unfinished, saved; the same command continues" in err
     assert "SIGINT: the runs save and stop" in out
     (folder,) = tmp_path.glob("out/runs/*")
     assert "saved in" in (folder / "log.txt").read_text()
@@ -141,10 +141,10 @@ def test_a_failed_run_is_one_line_and_does_not_stop_the_others(trained, monkeypa
 def test_a_folder_in_which_another_process_trains_is_left_alone(trained, capsys):
     folder = next(trained.glob("runs/*-bn-*-seed0-*"))
     shutil.rmtree(folder)
-    child = Child(replace(config(0), length="100000u"), folder)
+    child = RunProcess(replace(config(0), length="100000u"), folder)
     try:
         with pytest.raises(BusyError, match=r"another process is training in .*; run the same command again"):
-            Child(config(0), folder)
+            RunProcess(config(0), folder)
         assert main(["table1", *SHORT, "--seeds", "2", "--out", str(trained)]) == 1
         assert "N = 128, BN, seed 0 failed: another process is training" in capsys.readouterr().err
     finally:

@@ -148,7 +148,9 @@ def test_arrays_of_a_size_or_a_network_of_outputs_that_do_not_fit_get_one_line()
     task = arrays_task(rng.integers(0, 256, (30, 28, 28), np.uint8), np.arange(30) % 3)
     with pytest.raises(ConfigError, match=r"--image-size 28 does not fit lenet: "):
         Trainer(tiny_config(model="lenet"), quiet=True, task=task)
-    with pytest.raises(ConfigError, match=r"must give 3 logits an image, one a class, got \(5,\); make it for num_cla"):
+    with pytest.raises(
+        ConfigError, match=r"must give 3 logits per image, one per class, got \(5,\); make it for num_cla"
+    ):
         Trainer(
             tiny_config(norm="none"), quiet=True, task=task, model=lambda rng: make_tiny(5, 3, None, rng, "float32")
         )

@@ -1,7 +1,7 @@
 """PyTorch's own norms as an adapter: ``minidl.check.adapters.torch_norms:Adapter``.
 
-Conventions: momentum is the weight of the new batch, running_var is unbiased, a single value a channel raises,
-gradients add up. PyTorch's LayerNorm has a weight an element, not a channel: the case's (C,) weight is spread over
+Conventions: momentum is the weight of the new batch, running_var is unbiased, a single value per channel raises,
+gradients add up. PyTorch's LayerNorm has one weight per element, not a channel: the case's (C,) weight is spread over
 space, and its gradient summed.
 """
 

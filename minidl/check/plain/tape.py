@@ -1,6 +1,6 @@
 """Reverse-mode differentiation of a plain layer's forward pass: the gradients of a forward pass as it stands.
 
-Whoever writes a wrong forward pass in a framework with automatic differentiation gets the right gradients of the wrong
+A wrong forward pass in a framework with automatic differentiation gets the right gradients of the wrong
 function.  A plain layer runs on ``Traced`` arrays for that; only the operations that plain layers use are known.
 """
 

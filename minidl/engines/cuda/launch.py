@@ -1,4 +1,4 @@
-"""CUDA kernels for arrays that live on a GPU, and how they are started (docs/kernels.md).
+"""CUDA kernels for arrays on a GPU, and how they are started (docs/kernels.md).
 
 Each `.cu` file holds the kernels of one idea and names its NumPy twin. They are compiled by CuPy when first called.
 """

@@ -1,7 +1,7 @@
 """The heavy passes of `minidl.norm.moments` on a GPU: the same four functions, in two kernels, one, two and one.
 
 x is not centred in memory here: `xc` is x itself, and each kernel takes m0 off as it reads. Arrays are (C, P, N) and
-(C, N). A thread takes every S-th of the P pixels; S depends on the shapes alone, and so do the bits of a sum.
+(C, N). A thread takes every S-th of the P pixels; S depends only on the shapes, and so do the bits of a sum.
 """
 
 from __future__ import annotations

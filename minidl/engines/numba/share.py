@@ -11,7 +11,7 @@ _WORTH = 1 << 20  # values; a compiled pass over fewer takes no longer than to w
 
 
 def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -> None:
-    """Call kernel(*arguments, start, stop) on one part of range(length) a thread, or at once on all of a small work.
+    """Call kernel(*arguments, start, stop) on one part of range(length) per thread, or at once on all of a small work.
 
     `work` is the number of values in all. The values must not depend on the cut.
     """

@@ -9,7 +9,7 @@ from minidl.backend import Array
 from minidl.engine import NUMPY
 from minidl.layers import activation
 
-_SMALL = 1 << 13  # values; fewer are not worth a thread, nor memory of their own
+_SMALL = 1 << 13  # values; fewer are not worth a thread or memory of their own
 
 
 @NUMPY.twin(activation.relu)

@@ -1,8 +1,8 @@
 """Convolution on the CPU by memory-efficient lowering (MEC, Cho & Brand 2017), in the batch-innermost format.
 
-Forward. x is lowered along its width alone: L[h, c, j, w, n] = x[c, h, sw·w + j − pw, n], kw times the input where
+Forward. x is lowered along its width only: L[h, c, j, w, n] = x[c, h, sw·w + j − pw, n], kw times the input where
 im2col takes kh·kw times. Flattened to rows (H, C·kw, Wo·N), the im2col matrix of output row h is the contiguous view
-L[sh·h : sh·h + kh], since the windows of neighbouring rows overlap: one GEMM a row and no further copy.
+L[sh·h : sh·h + kh], since the windows of neighbouring rows overlap: one GEMM per row and no further copy.
 
 Backward uses the same views: dweight is the sum over rows of dy_h · viewᵀ. For dx the roles change: the rows of dL that
 meet input row a are gathered by one GEMM over the contiguous view of the output rows that touched it, and kw shifted

@@ -2,16 +2,13 @@
 
 import functools
 import json
-import os
-import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import minidl
+from minidl import device
 from minidl.data.catalog import Source
 from minidl.data.multitask import TASKS
 from minidl.reproduce.store import Data, StoredRun
@@ -42,13 +39,14 @@ def version(minidl_version: str = minidl.__version__, commit: str | None = None)
     return f"minidl {minidl_version}" + (f", commit {commit}" if commit else "")
 
 
-def machine() -> str:
-    """Return this machine in a few words."""
-    return f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, NumPy {np.__version__}"
+def machine(where: Mapping[str, Any] | None = None) -> str:
+    """Return a machine in a few words: this one, or that of a run's summary."""
+    where = where or device.machine()
+    return f"{where['cores']} cores, {where['system']}, Python {where['python']}, NumPy {where['numpy']}"
 
 
 def data_lines(task: str, data: Data) -> list[str]:
-    """Return one line a source: images found of the official number."""
+    """Return one line per source: images found of the official number."""
     return [
         f"{source.name}: {_found(source, 'train', data)} of {source.train.count} training images, "
         f"{_found(source, 'test', data)} of {source.test.count} test images"
@@ -86,10 +84,7 @@ def machines_of(runs: Iterable[StoredRun]) -> list[str]:
     found: dict[str, None] = {}
     for run in runs:
         where: dict[str, Any] = run.result()["machine"]
-        found[
-            f"{where['cores']} cores, {where['system']}, Python {where['python']}, NumPy {where['numpy']}, "
-            f"{_processor(where)}, a thread a run"
-        ] = None
+        found[f"{machine(where)}, {_processor(where)}, one thread per run"] = None
     return list(found)
 
 

@@ -1,4 +1,4 @@
-"""One training run as a process of its own, its folder locked while it lives."""
+"""One training run as a process of its own, its folder locked while it runs."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import minidl
-from minidl.reproduce.origin import git_commit
+from minidl.reproduce.provenance import git_commit
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
 from minidl.train.recipes import NEWER_FIELDS, Config, recipe
 
-__all__ = ["BusyError", "Child", "train_arguments"]
+__all__ = ["BusyError", "RunProcess", "train_arguments"]
 
 LENGTHS = {"e": "--epochs", "u": "--updates"}
 
@@ -44,7 +44,7 @@ def train_arguments(config: Config) -> list[str]:
     return arguments
 
 
-class Child:
+class RunProcess:
     """A process that trains into a folder, going on with what is there.
 
     Parameters
@@ -83,7 +83,7 @@ class Child:
                     process_group=0 if os.name == "posix" else None,  # a Ctrl-C reaches it through `stop` alone
                 )
         finally:
-            folder_lock.release()  # the child holds it now
+            folder_lock.release()  # the process holds it now
 
     def status(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
@@ -103,7 +103,7 @@ class Child:
         """Return why it failed: its last line, or the signal that ended it."""
         status = self.status() or 0
         if status < 0:
-            return f"ended by {signal.Signals(-status).name}; the same command goes on from its last checkpoint"
+            return f"ended by {signal.Signals(-status).name}; the same command continues from its last checkpoint"
         lines = self._log_file.read_text(errors="replace").split("\n")
         words = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
         return words.removeprefix("minidl.train: ")
@@ -120,7 +120,7 @@ def _start_of(config: Config) -> dict[str, Any]:
 
 
 def _environment(lock: int) -> dict[str, str]:
-    """Return the environment in which the child imports the same minidl and finds the lock that it inherits."""
+    """Return the environment in which the process imports the same minidl and finds the lock that it inherits."""
     paths = [str(Path(minidl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     handed_down = {HANDED_DOWN: str(lock)} if os.name == "posix" else {}
     return {**os.environ, **handed_down, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,4 +1,4 @@
-"""The same results as CSV: a line a cell, and a line a run. Lines with # say where they come from."""
+"""The same results as CSV: one line per cell, and one line per run. Lines with # say where they come from."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.reproduce.cells import WHEN, Results
+from minidl.reproduce.results import WHEN, Results
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
@@ -30,7 +30,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
 
 
 def cell_rows(results: Results) -> list[dict[str, Any]]:
-    """Return what the Markdown page has, one line a cell."""
+    """Return what the Markdown page has, one line per cell."""
     rows = []
     for cell in results.cells:
         row: dict[str, Any] = {"row": cell.row, "norm": cell.column, "seeds": len(cell.runs)}
