@@ -20,9 +20,9 @@ from minidl.check.conventions import (
     adapted_inputs,
     asked,
     declared,
-    in_convention,
     summed_gradients,
 )
+from minidl.check.converted import in_convention
 from minidl.check.memory import arranged
 from minidl.check.program import UNSUPPORTED, Make, play
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from minidl.check.case import Array, Case
 from minidl.check.cases import Table
+from minidl.check.expected import FACTOR, TINY, UNIT, exactly, rounded_up, tolerances
 from minidl.check.values import away_from_zero, uniform
 
 FINDS = {
@@ -145,8 +146,6 @@ def definitions(layer: str) -> list[Case]:
 @cache
 def seeded(layer: str, dtype: str) -> tuple[Case, ...]:
     """The cases of a layer with expected values, and with the tolerances of one dtype."""
-    from minidl.check.expected import exactly, tolerances
-
     cases = []
     for case in definitions(layer):
         if case.runs_in(dtype):
@@ -169,8 +168,6 @@ def evened(tolerance: Array) -> Array:
 
 def cancelling(case: Case, dtype: str) -> dict[str, Any]:
     """Tolerances of the dx of overlapping windows by max pooling, whose terms may cancel: those of the magnitudes."""
-    from minidl.check.expected import FACTOR, TINY, UNIT, exactly, rounded_up
-
     sizes = {name: abs(value) if name.startswith("in.dy.") else value for name, value in case.inputs.items()}
     summed = exactly(replace(case, inputs=sizes))
     return {

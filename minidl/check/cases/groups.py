@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl.check.cases import SHAPES, Table
+from minidl.check.cases.table import SHAPES, Table
 
 
 def fill(table: Table) -> None:

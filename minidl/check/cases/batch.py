@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl.check.cases import SHAPES, Table
+from minidl.check.cases.table import SHAPES, Table
 
 MEMORY = ("fortran", "strided", "batch-innermost", "nhwc-view", "broadcast-dy", "read-only")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl.check.variants import Collection
+from minidl.check.variants.kinds import Collection
 
 VAR = "var = mean(centred * centred, axes)"
 DX = "dx = rstd * (dxhat - mean(dxhat, axes) - xhat * mean(dxhat * xhat, axes))"

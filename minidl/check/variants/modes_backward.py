@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl.check.variants import Collection
+from minidl.check.variants.kinds import Collection
 
 
 def mode_backward(table: Collection) -> None:

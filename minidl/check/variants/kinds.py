@@ -66,28 +66,3 @@ class Collection:
     def right(self, name: str, *patches: tuple[str, str], **extra: Any) -> None:
         """Add another correct way to compute the layer."""
         self.variants.append(Variant(self.layer, name, name, patches, correct=True, **extra))
-
-
-def variants_of(layer: str) -> list[Variant]:
-    """Known variants of a layer, right and wrong."""
-    from minidl.check import variants_batch, variants_groups, variants_layers, variants_mode_group, variants_modes
-
-    tables = {
-        "batch_norm": variants_batch.batch_norm,
-        "instance_norm": variants_groups.instance_norm,
-        "layer_norm": variants_groups.layer_norm,
-        "group_norm": variants_groups.group_norm,
-        "mode_norm": variants_modes.mode_norm,
-        "mode_group_norm": variants_mode_group.mode_group_norm,
-        "conv2d": variants_layers.conv2d,
-        "max_pool2d": variants_layers.max_pool2d,
-        "avg_pool2d": variants_layers.avg_pool2d,
-        "linear": variants_layers.linear,
-        "softmax_cross_entropy": variants_layers.softmax_cross_entropy,
-    }
-    return tables[layer]() if layer in tables else []
-
-
-def known_wrong(layer: str) -> list[Variant]:
-    """Known-wrong variants of a layer."""
-    return [variant for variant in variants_of(layer) if not variant.correct]

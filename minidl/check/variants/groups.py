@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from minidl.check.variants import Collection, Variant
-from minidl.check.variants_batch_backward import affine_gradients
-from minidl.check.variants_shared import GROUP, shared
+from minidl.check.variants.batch_backward import affine_gradients
+from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.shared import GROUP, shared
 
 MU = "mu = mean(split, 2)"
 VAR = "var = mean(centred * centred, 2)"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.cases import Table
+from minidl.check.cases.table import Table
 from minidl.check.values import away_from_zero, uniform
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minidl.check.variants import Collection
+from minidl.check.variants.kinds import Collection
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl.check.variants import Collection, Variant
+from minidl.check.variants.kinds import Collection, Variant
 
 
 def mode_group_norm() -> list[Variant]:

@@ -1,8 +1,8 @@
-"""How a case is built: its values, parameters and state; the tables of cases are in the modules cases_*."""
+"""How a case is built: its values, parameters and state; the tables of cases are in the modules beside this one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -138,18 +138,3 @@ def output_shape(layer: str, options: Mapping[str, Any], params: Mapping[str, An
     plain = plain_class(layer)(layer, options)
     plain.load({name: np.asarray(value) for name, value in params.items()}, {})
     return tuple(np.shape(plain.forward(x.astype(np.float64), True)))
-
-
-def all_cases() -> list[Case]:
-    """Every case of every layer, in order."""
-    from minidl.check import cases_batch, cases_groups, cases_layers, cases_modes
-
-    table = Table()
-    for module in (cases_batch, cases_groups, cases_modes, cases_layers):
-        module.fill(table)
-    return table.cases
-
-
-def cases_of(layer: str) -> Iterator[Case]:
-    """The cases of a layer."""
-    return (case for case in all_cases() if case.layer == layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.check.cases import SHAPES, Table
+from minidl.check.cases.table import SHAPES, Table
 
 UNCLAMPED = np.array([[1000.0, 800.0, -500.0], [-700.0, 900.0, 600.0]])
 
