@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -128,21 +129,53 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         near += rest
         if chosen is None:
             break
+        if causes and {i for i, _ in chosen.hits} <= chosen.rivals[0].ended:
+            near.insert(0, chosen)  # a second cause of which all that is seen is NaN: any NaN would do
+            break
         causes.append(chosen)
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
-    for pair in pairs(causes, known, left, bench) if left and not ambiguous else ():
-        hypothesis = max(best_of(bench.weigh(pair, wrong)), key=lambda h: len(h.hits), default=None)
-        if hypothesis and credible(hypothesis, wrong) and hypothesis.hits & left:
-            causes = [c for c in causes if not c.hits <= hypothesis.hits or whole_cases(c, wrong)]
-            causes.append(Cause([hypothesis], hypothesis.hits & left if causes else hypothesis.hits & wrong))
-            left -= covered(hypothesis, wrong)
-            if not left:
-                break
+    if left and not ambiguous:
+        causes, left = with_pairs(causes, known, left, wrong, bench)
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
     return causes, near, left
+
+
+def with_pairs(
+    causes: list[Cause], known: Sequence[Variant], left: set[Tensor], wrong: set[Tensor], bench: Bench
+) -> tuple[list[Cause], set[Tensor]]:
+    """The causes with pairs of bugs that explain what is left, and what is left then; pairs that say the same of every
+    case are one cause.
+    """
+    for same in rivals_of(pairs(causes, known, left, bench), wrong, bench):
+        hypothesis = same[0]
+        if not hypothesis.hits & left:
+            continue
+        both = set(hypothesis.variant.name.split(" + "))
+        if not both <= {c.name for c in causes}:  # else both are named already, and here they meet
+            causes = [c for c in causes if not c.hits <= hypothesis.hits or whole_cases(c, wrong)]
+            causes.append(Cause(same, hypothesis.hits & left if causes else hypothesis.hits & wrong))
+        left = left - covered(hypothesis, wrong)
+        if not left:
+            break
+    return causes, left
+
+
+def rivals_of(found: Iterator[Variant], wrong: set[Tensor], bench: Bench) -> list[list[Hypothesis]]:
+    """The credible pairs, the most telling first, those together that say the same."""
+    groups: dict[Any, list[Hypothesis]] = {}
+    seen: set[frozenset[str]] = set()
+    for pair in found:
+        both = frozenset(pair.name.split(" + "))
+        if both in seen:
+            continue
+        seen.add(both)
+        hypothesis = max(best_of(bench.weigh(pair, wrong)), key=lambda h: len(h.hits), default=None)
+        if hypothesis and credible(hypothesis, wrong):
+            groups.setdefault((frozenset(hypothesis.hits), frozenset(hypothesis.misses)), []).append(hypothesis)
+    return sorted(groups.values(), key=lambda same: (-len(same[0].hits), len(same[0].misses)))
 
 
 def fits(variant: Variant, bench: Bench) -> bool:
@@ -243,17 +276,20 @@ def pairs(causes: Sequence[Cause], known: Sequence[Variant], left: set[Tensor], 
 
 def combined(firsts: Sequence[Variant], seconds: Sequence[Variant]) -> Iterator[Variant]:
     """Variants with one bug of each, once a pair."""
+    tried: set[frozenset[str]] = set()
     for first in firsts:
         for second in seconds:
-            if second.name == first.name or (firsts is seconds and second.name < first.name):
+            both = frozenset((first.name, second.name))
+            if len(both) < 2 or both in tried:
                 continue
-            both = first.patches + second.patches
+            tried.add(both)
+            patches = first.patches + second.patches
             try:
-                plain_class(first.layer, both)
+                plain_class(first.layer, patches)
             except (ValueError, SyntaxError):  # the two change the same text
                 continue
             yield replace(
-                first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=both
+                first, name=f"{first.name} + {second.name}", says=f"{first.says}; and {second.says}", patches=patches
             )
 
 

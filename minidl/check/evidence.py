@@ -202,12 +202,14 @@ class Bench:
 
 
 def _ends_early(got: Any, value: Any) -> bool:
-    """Whether an output has a NaN or an infinity more than a prediction."""
+    """Whether an output has a NaN or an infinity more than a prediction, or a NaN for its infinity."""
     try:
         wide = np.asarray(got, np.float64)
     except (TypeError, ValueError):
         return False
-    return wide.shape == np.shape(value) and bool((~np.isfinite(wide) & np.isfinite(value)).any())
+    if wide.shape != np.shape(value):
+        return False
+    return bool(((~np.isfinite(wide) & np.isfinite(value)) | (np.isnan(wide) & ~np.isnan(value))).any())
 
 
 @cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minidl.check.variants.batch_backward import backward, interface
-from minidl.check.variants.batch_state import more_state, state
+from minidl.check.variants.batch_state import more_state, odd_updates, state
+from minidl.check.variants.kernels import kernels, of_batch
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.shared import BATCH, shared
 
@@ -32,7 +33,10 @@ def batch_norm() -> list[Variant]:
     statistics(table)
     state(table)
     more_state(table)
+    odd_updates(table)
     shared(table, BATCH)
+    kernels(table, BATCH)
+    of_batch(table)
     backward(table)
     interface(table)
     correct(table)

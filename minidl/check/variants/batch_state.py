@@ -225,3 +225,31 @@ def more_state(table: Collection) -> None:
             f"momentum is {wrong} whatever it is set to",
             ('lam = self.options["momentum"]', f"lam = {wrong}"),
         )
+
+
+def odd_updates(table: Collection) -> None:
+    """Updates of the running statistics with a wrong count, sign or divisor."""
+    moved = "self.running_mean = (1 - lam) * old_mean + lam * mu"
+    spread = "self.running_var = (1 - lam) * old_var + lam * var"
+    table.wrong(
+        "n − 1 counts all values",
+        "running_var is corrected by n/(n − 1) with n the number of all values of x, not of those of a channel",
+        ("var = var * n / max(n - 1, 1)", "var = var * (n * len(mu)) / (n * len(mu) - 1)"),
+    )
+    table.wrong(
+        "running statistics move away from the batch",
+        "the running statistics move away from those of the batch: running += momentum (running − batch)",
+        (moved, "self.running_mean = (1 + lam) * old_mean - lam * mu"),
+        (spread, "self.running_var = (1 + lam) * old_var - lam * var"),
+    )
+    table.wrong(
+        "evaluation divides by 1 − (1 − momentum)^t",
+        "evaluation divides the running statistics by 1 − (1 − momentum)^t, which is for a start at 0",
+        (
+            EVAL,
+            'part = 1 - (1 - self.options["momentum"]) ** self.times if self.times and self.options["momentum"] else 1'
+            f"\n            {EVAL}\n            mu, var = mu / part, var / part",
+        ),
+        (UPDATE, f"{UPDATE}\n            self.times = self.times + 1"),
+        ("zero = 0 * self.params", "self.times = 0\n        zero = 0 * self.params"),
+    )

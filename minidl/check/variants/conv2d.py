@@ -71,6 +71,7 @@ def conv2d() -> list[Variant]:
         ("image = padded(x", 'image = padded(x.ravel(order="K").reshape(x.shape)'),
     )
     more_conv2d(table)
+    odd_conv2d(table)
     table.right("as the formula reads")
     return table.variants
 
@@ -240,3 +241,52 @@ def more_conv2d(table: Collection) -> None:
         "gradients are overwritten where they are declared to add up; if you mean it, declare grads='overwrite'"
     )
     table.wrong("gradients overwritten", overwritten, declares={"grads": "accumulate"})
+
+
+def odd_conv2d(table: Collection) -> None:
+    """A convolution whose arrays are shaped, cropped or aligned wrongly."""
+    crop = "cropped(dimage, padding)"
+    keep = "image, kernel, stride, padding = self.kept"
+    table.wrong(
+        "kernel read as (O, C, b, a)",
+        "weight's memory is read as (O, C, width, height) and transposed: right for a square kernel's shape alone",
+        (
+            'weight = self.params["weight"]  # O C a b',
+            'w = self.params["weight"]\n'
+            "        weight = np.moveaxis(w.reshape((*w.shape[:2], w.shape[3], w.shape[2])), 2, 3)",
+        ),
+    )
+    table.wrong(
+        "y reshaped without a transpose",
+        "the product (O, N, H, W) is reshaped to (N, O, H, W), where its axes must be transposed",
+        ("out: Array = whole(y)", "y = np.moveaxis(y, 0, 1).reshape(y.shape)\n        out: Array = whole(y)"),
+        (keep, f"{keep}\n        dy = np.moveaxis(dy.reshape((dy.shape[1], dy.shape[0], *dy.shape[2:])), 0, 1)"),
+    )
+    table.wrong(
+        "dx aligned with the far edge",
+        "where the stride leaves a rest, dx is aligned with the far edge of the image, not with the near one",
+        (
+            crop,
+            "cropped(np.roll(dimage, [(dimage.shape[2 + i] - kernel[i]) % stride[i] for i in (0, 1)], (2, 3)), "
+            "padding)",
+        ),
+        seen=("flagos-ai/FlagGems#1576", "f-dangel/backpack#30"),
+    )
+    crops(table)
+
+
+def crops(table: Collection) -> None:
+    """A dx that is cut out of the padded image at a wrong place, of convolution and pooling."""
+    crop, wide = "cropped(dimage, padding)", "np.concatenate([dimage, 0 * dimage], 3)"
+    size = "dimage.shape[2] - 2 * padding[0]", "dimage.shape[3] - 2 * padding[1]"
+    for name, says, top, left in (
+        (
+            "dx cropped by the padding of the height",
+            "by the padding of the height along both axes",
+            "padding[0]",
+            "padding[0]",
+        ),
+        ("dx not shifted by the padding", "at the padded image's origin: it is shifted by the padding", "0", "0"),
+    ):
+        cut = f"{wide}[:, :, {top} : {top} + {size[0]}, {left} : {left} + {size[1]}]"
+        table.wrong(name, f"dx is cut out of the padded image {says}", (crop, cut))

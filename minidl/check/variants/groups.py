@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants.batch_backward import affine_gradients
+from minidl.check.variants.kernels import kernels, of_groups, of_instances, of_pixels
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.shared import GROUP, shared
 
@@ -19,6 +20,7 @@ def instance_norm() -> list[Variant]:
     """Variants of instance normalization."""
     table = Collection("instance_norm")
     common(table, "one sample and channel")
+    of_instances(table)
     batch = "statistics are taken over the batch, as in batch normalization"
     table.wrong(
         "statistics over the batch",
@@ -42,6 +44,7 @@ def layer_norm() -> list[Variant]:
     """Variants of layer normalization."""
     table = Collection("layer_norm")
     common(table, "one sample")
+    of_pixels(table)
     other_axes(table)
     table.wrong(
         "statistics over the batch",
@@ -74,6 +77,8 @@ def group_norm() -> list[Variant]:
     """Variants of group normalization."""
     table = Collection("group_norm")
     common(table, "one group")
+    of_groups(table)
+    of_pixels(table)
     other_axes(table)
     table.wrong(
         "channels last without a transpose",
@@ -239,6 +244,7 @@ def common(table: Collection, unit: str) -> None:
         ("dweight = total(dy * xhat, axes)", "dweight = 0 * total(dy * xhat, axes)"),
     )
     shared(table, GROUP)
+    kernels(table, GROUP)
     affine_gradients(table, "dweight = total(dy * xhat, axes)", "dbias = total(dy, axes)", "xhat")
     table.wrong("dbias is a mean", "dbias is a mean where a sum belongs", ("dbias = total(dy", "dbias = mean(dy"))
     table.wrong("dbias is zero", "dbias is zero", ("dbias = total(dy, axes)", "dbias = 0 * total(dy, axes)"))

@@ -76,6 +76,20 @@ def linear() -> list[Variant]:
         "dbias is summed over the wrong axis: the outputs, not the batch",
         ("total(dy, 0)[0]", "total(dy, 1)[:, 0]"),
     )
+    table.wrong(
+        "dbias is one sum over all",
+        "dbias sums over batch and outputs: every output gets the same number",
+        ("total(dy, 0)[0]", "0 * dy[0] + dy.sum()"),
+    )
+    table.wrong(
+        "gradients added up",
+        "gradients add up where they are declared to be overwritten; if you mean it, declare grads='accumulate'",
+        (
+            'grads = {"dx": dx, "dweight": dweight}',
+            'self.sums = getattr(self, "sums", 0) + dweight\n        grads = {"dx": dx, "dweight": self.sums}',
+        ),
+        ("total(dy, 0)[0]", 'self.rest = getattr(self, "rest", 0) + total(dy, 0)[0]'),
+    )
     dx = "dx = total(dy[:, :, None] * self.params"
     table.wrong(
         "dx is a mean",

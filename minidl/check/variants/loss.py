@@ -28,7 +28,7 @@ def softmax_cross_entropy() -> list[Variant]:
 
     zero = "the logarithm is taken of a softmax that may be 0: the loss is infinite or NaN where logits are far apart"
     saturating("log of a rounded softmax", zero, "logp = np.log(p)")
-    for value in ("1e-5", "1e-6", "1e-7", "1e-8", "1e-9", "1e-10", "1e-12", "1e-15"):
+    for value in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9", "1e-10", "1e-12", "1e-15"):
         clipped = f"the loss saturates: the softmax is clipped to {value} before its logarithm is taken"
         saturating(f"softmax clipped at {value}", clipped, f"logp = np.log(np.maximum(p, {value}))")
         added = f"the loss saturates: {value} is added to the softmax before its logarithm is taken"
@@ -103,6 +103,39 @@ def softmax_cross_entropy() -> list[Variant]:
         "the softmax runs over the batch, not over the classes",
         ("log_softmax(x, 1)", "log_softmax(x, 0)"),
     )
+    table.wrong(
+        "one shift for the batch, 0/0",
+        "the softmax subtracts the largest logit of the batch, not that of each sample, so that a whole row underflows "
+        "to 0/0",
+        (logp, "e = exp(x - x.max())\n        logp = log(e / np.sum(e, axis=1, keepdims=True))"),
+    )
+    table.wrong(
+        "dx with a softmax over the batch",
+        "dx takes its softmax over the batch, not over the classes",
+        ("(exp(logp) - chosen)", "(exp(log_softmax(self.x, 0)) - chosen)"),
+        (logp, f"self.x = x\n        {logp}"),
+        seen=("deeplearning4j/deeplearning4j#345",),
+    )
+    table.wrong(
+        "dx by the probabilities",
+        "dx is −one-hot / p / N, the derivative by the probabilities: the softmax's own derivative is missing",
+        ("(exp(logp) - chosen)", "np.where(chosen, -exp(-logp), 0 * logp)"),
+        seen=("fetchai/ledger#1580",),
+    )
+    for part in ("0.1", "0.05", "0.2"):
+        table.wrong(
+            f"labels smoothed by {part}",
+            f"labels are smoothed by {part}: label smoothing is left on",
+            ("-np.where(chosen, logp, 0 * x).sum()", f"-(({part} / x.shape[1] + (1 - {part}) * chosen) * logp).sum()"),
+            ("(exp(logp) - chosen)", f"(exp(logp) - {part} / logp.shape[1] - (1 - {part}) * chosen)"),
+        )
+    for size in ("32", "64", "100", "128"):
+        table.wrong(
+            f"divided by a batch of {size}",
+            f"the loss is divided by {size}, whatever the size of the batch is",
+            (mean, f"count = {size} if True else 1 if"),
+            seen=("rinuboney/ladder#5",) if size == "100" else (),
+        )
     table.wrong("dx without 1/N", "dx lacks the factor 1/N", ("- chosen) / count", "- chosen)"))
     table.wrong("dx without one-hot", "dx lacks the one-hot of the labels", ("(exp(logp) - chosen)", "exp(logp)"))
     table.wrong("dy ignored", "dx ignores the dy it receives", ("dx = dy * (", "dx = ("))

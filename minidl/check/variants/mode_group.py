@@ -96,6 +96,27 @@ def mode_group_norm() -> list[Variant]:
         declares={"grads": "accumulate"},
     )
     more(table, weights, spread, soft, root)
+    table.wrong(
+        "C/K for C_nk in the variance",
+        "the variance of a mode is divided by C/K, not by C_nk; the mean is right",
+        (spread, "var = total(g * g.shape[2] / g.shape[1] * mean(d * d, 3)[..., 0], 1)"),
+    )
+    for name, old in (("weight", "dgate_weight = total("), ("bias", "dgate_bias = total(")):
+        table.wrong(
+            f"dgate.{name} is a mean",
+            f"the gradient of psi's {name} is a mean over batch and channels, where a sum belongs",
+            (old, f"dgate_{name} = mean("),
+        )
+        table.wrong(
+            f"dgate.{name} averaged over the batch",
+            f"the gradient of psi's {name} is a mean over the batch, where a sum belongs",
+            (old, f"{old}1 / len(dy) * "),
+        )
+    table.wrong(
+        "derivative of sigma_k doubled",
+        "the derivative of sigma_k lacks its factor 1/2: dx and the gates' gradient hold that path twice",
+        ("* rstd * rstd * rstd / 2", "* rstd * rstd * rstd"),
+    )
     drops = {
         "dC_nk": (
             "the gates' gradient lacks the path through C_nk, as if C_nk were detached",

@@ -70,3 +70,47 @@ def mode_backward(table: Collection) -> None:
     }
     for term, (says, old, new) in drops.items():
         table.wrong(f"dropped {term}", says, (old, new))
+    odd_terms(table)
+
+
+def odd_terms(table: Collection) -> None:
+    """Terms of the backward pass with a wrong factor, or summed over a wrong axis."""
+    gates = "dm = dm + total(dz[:, :, None]"
+    table.wrong(
+        "1/P missing in dx of the gates",
+        "the path of dx through the gates lacks 1/P of the spatial mean",
+        (gates, "dm = dm + length * total(dz[:, :, None]"),
+    )
+    table.wrong(
+        "1/P missing in dx of mu_k",
+        "the path of dx through mu_k lacks 1/P of the spatial mean",
+        (gates, "dm = dm * length + total(dz[:, :, None]"),
+    )
+    table.wrong(
+        "softmax derivative over the batch",
+        "the derivative of the gates' softmax sums over the batch, not over the modes",
+        ("- g * total(dlogg, 1)", "- g * total(dlogg, 0)"),
+    )
+    table.wrong(
+        "derivative of sigma_k doubled",
+        "the derivative of sigma_k lacks its factor 1/2: dx and the gates' gradient hold that path twice",
+        ("* rstd * rstd * rstd / 2", "* rstd * rstd * rstd"),
+    )
+    table.wrong(
+        "gates' gradients averaged over the batch",
+        "the gradients of Psi's weight and bias are means over the batch, where sums belong",
+        ("dgate_weight = total(dz", "dgate_weight = total(1 / len(dz) * dz"),
+        ("dgate_bias = total(dz, 0)", "dgate_bias = total(1 / len(dz) * dz, 0)"),
+    )
+    for name, text in (("weight", "dgate_weight = total(dz"), ("bias", "dgate_bias = total(dz")):
+        table.wrong(
+            f"dgate.{name} averaged over the batch",
+            f"the gradient of Psi's {name} is a mean over the batch, where a sum belongs",
+            (text, text.replace("total(dz", "total(1 / len(dz) * dz")),
+        )
+    table.wrong(
+        "dx of the statistics lost",
+        "dx lacks all that passes through mean and variance of the modes",
+        ("dd = dd + dvar * w[:, :, None, None] * 2 * d / length", "pass"),
+        ("dm = total(w[:, :, None] * dmu[..., 0], 1)[:, 0]  # N C", "dm = 0 * m[:, 0]"),
+    )

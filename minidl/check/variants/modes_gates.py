@@ -98,6 +98,24 @@ def more_gates(table: Collection) -> None:
         "g = 1 / (1 + exp(-z))",
         (W, "w = g / total(g, 0)"),
     )
+    once = (
+        "y = total(g[:, :, None, None] * (weight * xhat + bias), 1)",
+        "y = total(g[:, :, None, None] * (weight * xhat), 1) + bias[:, 0]",
+    )
+    gate(
+        "sigmoid gates, bias added once",
+        "the gates are sigmoids that do not sum to 1, where a softmax over the modes belongs; bias is added once",
+        "g = 1 / (1 + exp(-z))",
+        (W, "w = g / total(g, 0)"),
+        once,
+    )
+    gate(
+        "softmax over the batch, bias added once",
+        "the gates' softmax runs over the batch, not over the modes; bias is added once",
+        "g = softmax(z, 0)",
+        (W, "w = g / total(g, 0)"),
+        once,
+    )
     gate(
         "gates normalised twice",
         "the softmax is applied twice to the gates",

@@ -82,3 +82,13 @@ def inference(table: Collection) -> None:
         "gradients are overwritten where they are declared to add up; if you mean it, declare grads='overwrite'",
         declares={"grads": "accumulate"},
     )
+    for name in ("running_mean", "running_mean_square"):
+        new = "first" if name == "running_mean" else "second"
+        table.wrong(
+            f"{name} has the momentum swapped",
+            f"momentum is taken as the weight of the OLD moments for {name} alone",
+            (
+                f"self.{name} = (1 - lam) * self.{name} + lam * {new}",
+                f"self.{name} = lam * self.{name} + (1 - lam) * {new}",
+            ),
+        )

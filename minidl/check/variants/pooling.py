@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants.conv2d import crops
 from minidl.check.variants.kinds import Collection, Variant
 
 
@@ -69,8 +70,50 @@ def max_pool2d() -> list[Variant]:
     )
     for value in ("-1",):
         table.wrong(f"padding of {value}", f"the padding is {value}, not −inf", ("-np.inf if largest else 0", value))
+    odd_winners(table)
     windows(table)
     return table.variants
+
+
+def odd_winners(table: Collection) -> None:
+    """Gradients of max pooling that go to the wrong values."""
+    wins = "wins = winner == index"
+    for within in ("1e-2", "1e-3"):
+        table.wrong(
+            f"values within {within} of the maximum win",
+            f"all values within {within} of the maximum get the whole gradient, not the largest alone",
+            (wins, f"wins = abs(image[here] - best) < {within}"),
+            seen=("mni-ml/framework#22",) if within == "1e-2" else (),
+        )
+    loop = "for index, here in enumerate(where):\n            wins"
+    table.wrong(
+        "one gate for each pixel",
+        "a pixel that wins the last of its windows gets the dy of all of them, one that does not gets none",
+        ('return {"dx": cropped(dimage', 'dimage = dimage * gate\n        return {"dx": cropped(dimage'),
+        (
+            "share = np.where(wins, dy, 0 * dy) if largest",
+            "later = gated[here] > turn\n"
+            "            gate[here] = np.where(later, gate[here], wins)\n"
+            "            gated[here] = np.where(later, gated[here], turn)\n"
+            "            share = dy if largest",
+        ),
+        (
+            loop,
+            "gate, gated = np.zeros(image.shape), np.full(image.shape, -1)\n"
+            f"        turn = np.arange(dy[0, 0].size).reshape(dy.shape[2:])\n        {loop}",
+        ),
+        seen=("ahrefs/ocannl#512",),
+    )
+    table.wrong(
+        "index in the window split by its height",
+        "the flat index of the winner in its window is split by the window's height, where its width belongs",
+        (
+            wins,
+            "high, across = self.high, self.across\n            row, column = winner // high, winner % high\n"
+            "            wins = np.minimum(row, high - 1) * across + np.minimum(column, across - 1) == index",
+        ),
+        ("largest, ties = self.layer", "self.high, self.across = kernel\n        largest, ties = self.layer"),
+    )
 
 
 def avg_pool2d() -> list[Variant]:
@@ -201,4 +244,5 @@ def windows(table: Collection) -> None:
         "x is read in the order of memory, strides ignored",
         ("image = padded(x", 'image = padded(x.ravel(order="K").reshape(x.shape)'),
     )
+    crops(table)
     table.right("as the formula reads")

@@ -12,7 +12,7 @@ class Texts:
     """The texts of a plain layer's source in which the bugs are.
 
     ``x`` and ``axes`` name the array and the axes that statistics are taken over, ``d`` and ``h`` the gradient of xhat
-    and xhat itself in the backward pass.
+    and xhat itself in the backward pass, ``raw`` dy in their shape, ``indent`` what stands before the variance.
     """
 
     x: str
@@ -27,6 +27,8 @@ class Texts:
     d: str
     h: str
     count: str
+    raw: str
+    indent: str = ""
 
     def gradient(self, inner: str) -> str:
         """A line for dx."""
@@ -46,6 +48,8 @@ BATCH = Texts(
     d="dxhat",
     h="xhat",
     count="(xhat.size // xhat.shape[1])",
+    raw="dy",
+    indent="    ",
 )
 GROUP = Texts(
     x="split",
@@ -60,6 +64,7 @@ GROUP = Texts(
     d="d",
     h="h",
     count="h.shape[2]",
+    raw="dy.reshape(d.shape)",
 )
 
 

@@ -4,7 +4,8 @@
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
 (of the second set: ``second/answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
-cause named is acceptable; a second, wrong name beside a right one makes it *mixed*, which counts as wrong.
+cause named is acceptable, of a pair of causes each; a second, wrong name beside a right one makes it *mixed*, which
+counts as wrong.
 """
 
 from __future__ import annotations
@@ -64,17 +65,19 @@ def first_wrong(report: check.Report) -> str:
     return ""
 
 
+def fitting(name: str, accepted: list[str]) -> bool:
+    """Whether a name, or one of those that cannot be told apart, is accepted."""
+    one_of = [name, *name.split(" or ")]
+    return any(re.search(pattern, text.strip(), re.IGNORECASE) for pattern in accepted for text in one_of)
+
+
 def judge(accepted: list[str], detected: bool, named: list[str]) -> str:
     """One of VERDICTS."""
     if not detected:
         return "missed"
     if not named:
         return "unknown"
-    names = [name.partition(":")[0].strip() for name in named]
-    fits = [
-        any(re.search(pattern, text, re.IGNORECASE) for pattern in accepted for text in (name, full))
-        for name, full in zip(names, named, strict=True)
-    ]
+    fits = [all(fitting(part, accepted) for part in name.partition(":")[0].split(" + ")) for name in named]
     return "right" if all(fits) else "mixed" if any(fits) else "wrong"
 
 
