@@ -17,6 +17,7 @@ CHOICES = {
     "single_value": ("zero", "raises"),
     "grads": ("accumulate", "overwrite"),
     "shards": ("unsupported", "synchronised"),
+    "dilation": ("unsupported", "supported"),
     "start": ("one", "zero"),
     "backward": ("full", "training", "none"),
     "outputs": ("same", "float64"),
@@ -52,6 +53,8 @@ class Conventions:
         Backward adds to the parameters' gradients, or overwrites them.
     shards : {"unsupported", "synchronised"}
         Whether forward and backward take a list of shards as one batch.
+    dilation : {"unsupported", "supported"}
+        Whether a convolution has dilation and groups: options ``dilation`` and ``groups``.
     start : {"one", "zero"}
         The running variance (or second moment) of a layer that has seen nothing.
     backward : str
@@ -86,6 +89,7 @@ class Conventions:
     single_value: str = "zero"
     grads: str = "accumulate"
     shards: str = "unsupported"
+    dilation: str = "unsupported"
     start: str = "one"
     backward: str = "full"
     outputs: str = "same"
@@ -116,6 +120,8 @@ class Conventions:
         """Why a case does not count for a layer of these conventions, or nothing."""
         if case.shards and self.shards == "unsupported":
             return "shards are declared unsupported"
+        if self.dilation == "unsupported" and {"dilation", "groups"} & case.options.keys():
+            return "dilation and groups are declared unsupported"
         large = abs(case.offset) >= SMALL_MEAN or case.flag == "constant"
         if self.variance == "one_pass" and large:
             return "a one-pass variance is declared, which a large mean is not for"

@@ -15,7 +15,7 @@ import numpy as np
 from minidl.check.consequences import alike, within
 from minidl.check.conventions import Conventions
 from minidl.check.plain import first_gradient, plain_source
-from minidl.check.replay import DERIVED, FORMULA, key_of, predicted
+from minidl.check.replay import DERIVED, FORMULA, computed_in, key_of, predicted
 from minidl.check.runner import MISSING, CaseResult
 from minidl.check.variants import Variant
 
@@ -157,7 +157,7 @@ class Bench:
         result = self.results[i]
         assert result.asked is not None
         form = DERIVED if hypothesis.form == DERIVED else FORMULA
-        kind = np.float32 if self.dtype == "float16" else np.dtype(self.dtype).type
+        kind = computed_in(self.dtype)
         return dict(predicted(hypothesis.variant, form, result.asked, self.keys[i], kind, self.conventions))
 
     def hold(self, hypothesis: Hypothesis, i: int, wrong: set[Tensor]) -> None:

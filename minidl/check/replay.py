@@ -24,6 +24,11 @@ ROOM = 30000  # predictions kept
 _KEPT: dict[Any, Mapping[str, Any]] = {}
 
 
+def computed_in(dtype: str) -> Any:
+    """The type that a layer of a dtype computes in: formats of 16 bits are lifted."""
+    return np.float64 if dtype == "float64" else np.float32
+
+
 def key_of(case: Case) -> tuple[Any, ...]:
     """What tells a case from others, its values included."""
     sums = tuple(zlib.crc32(np.ascontiguousarray(value).tobytes()) for value in case.inputs.values())

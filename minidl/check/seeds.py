@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.case import Array, Case
+from minidl.check import bfloat16
+from minidl.check.case import LAST_AXIS, Array, Case
 from minidl.check.cases import Table
 from minidl.check.expected import FACTOR, TINY, UNIT, exactly, rounded_up, tolerances
 from minidl.check.values import away_from_zero, uniform
@@ -127,7 +128,21 @@ def losses(table: Table, layer: str) -> None:
         table.add(layer, flag, shape, params={"labels": labels}, **more)
 
 
+def rows(table: Table, layer: str) -> None:
+    """Cases of a normalization over the last axis."""
+    for flag, shape in (
+        ("large", (3, 5, 143)),
+        ("large", (2, 1147)),
+        ("many-channels", (4, 3, 70)),
+        ("many-samples", (37, 3, 5)),
+        ("many-samples", (2, 3, 41, 6)),
+    ):
+        table.add(layer, flag, shape, "train eval")
+
+
 MAKERS: dict[str, Callable[[Table, str], None]] = {
+    "layer_norm_last": rows,
+    "rms_norm": rows,
     "conv2d": convolutions,
     "max_pool2d": poolings,
     "avg_pool2d": poolings,
@@ -148,7 +163,10 @@ def seeded(layer: str, dtype: str) -> tuple[Case, ...]:
     """The cases of a layer with expected values, and with the tolerances of one dtype."""
     cases = []
     for case in definitions(layer):
-        if case.runs_in(dtype):
+        if dtype == bfloat16.NAME:
+            near = bfloat16.narrowed(case)
+            cases += [near] if near else []
+        elif case.runs_in(dtype):
             values = {name: value.astype(np.float64) for name, value in exactly(case).items()}
             tol = {
                 name: np.maximum(evened(value), in_turn(case, name, values[name], dtype))
@@ -178,7 +196,7 @@ def in_turn(case: Case, name: str, want: Array, dtype: str) -> Array:
     """
     summed = name.startswith("state.") or ".dweight." in name or ".dbias." in name
     x = case.inputs["in.x.0"]
-    n = x.size / x.shape[1] if summed and x.ndim > 1 else 0.0
+    n = x.size / x.shape[-1 if case.layer in LAST_AXIS else 1] if summed and x.ndim > 1 else 0.0
     return rounded_up(1.5 * n**0.5 * UNIT[dtype] * np.abs(np.nan_to_num(want)) + TINY[dtype])
 
 

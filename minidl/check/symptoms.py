@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from minidl.check.case import Array
+from minidl.check.case import LAST_AXIS, Array
 from minidl.check.compare import TensorResult
 from minidl.check.consequences import within
 from minidl.check.conventions import Conventions
 from minidl.check.evidence import Bench, Tensor, kind_of
-from minidl.check.replay import FORMULA, key_of, predicted
+from minidl.check.replay import FORMULA, computed_in, key_of, predicted
 from minidl.check.runner import CaseResult
 from minidl.check.variants import Variant, known_wrong
 
 ALIKE = 0.6  # of the failing cases that two layers share, whose wrong digits are noise
 FORMATS = {"bfloat16": 8, "float16 or TF32": 11, "float32": 24}
-DIGITS = {"float16": 11, "float32": 24, "float64": 53}
+DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
 
 
 def exceptions(results: Sequence[CaseResult]) -> list[str]:
@@ -96,7 +96,7 @@ def in_place(results: Sequence[CaseResult]) -> list[str]:
 
 def precision(bench: Bench, wrong: set[Tensor], dtype: str) -> tuple[str, set[Tensor]] | None:
     """A line, and the outputs it explains, if errors are those of a format shorter than the layer's dtype."""
-    if dtype == "float16":
+    if dtype in ("float16", "bfloat16"):
         return None
     kinds = dict.fromkeys(kind_of(name) for _, name in sorted(wrong))
     groups = [set(kinds)] + [{kind} for kind in kinds]
@@ -182,6 +182,10 @@ SIZES: dict[str, Callable[[tuple[int, ...]], int]] = {
     "samples": lambda shape: shape[0],
     "pixels": lambda shape: int(np.prod(shape[2:])),
 }
+ROWS: dict[str, Callable[[tuple[int, ...]], int]] = {
+    "values of a row": lambda shape: shape[-1],
+    "rows": lambda shape: int(np.prod(shape[:-1])),
+}
 
 
 def by_size(results: Sequence[CaseResult], dtype: str) -> tuple[str, set[str]] | None:
@@ -192,7 +196,7 @@ def by_size(results: Sequence[CaseResult], dtype: str) -> tuple[str, set[str]] |
     if len(fails) < 2 or len(passes) < 8:
         return None
     names, says = [], []
-    for name, size in SIZES.items():
+    for name, size in (ROWS if counted[0].case.layer in LAST_AXIS else SIZES).items():
         low = max(size(r.case.inputs["in.x.0"].shape) for r in passes)
         high = min(size(r.case.inputs["in.x.0"].shape) for r in fails)
         if high > low:
@@ -236,7 +240,7 @@ def by_symptom(
 def loses(variant: Variant, result: CaseResult, dtype: str, conventions: Conventions) -> bool:
     """Whether a variant, computed in the layer's own dtype and conventions, fails a case."""
     assert result.asked is not None
-    said = predicted(variant, FORMULA, result.asked, key_of(result.asked), np.dtype(dtype).type, conventions)
+    said = predicted(variant, FORMULA, result.asked, key_of(result.asked), computed_in(dtype), conventions)
     return any(
         not within(said[name], want, result.tol[name])
         for name, want in result.wanted.items()

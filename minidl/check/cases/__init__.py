@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minidl.check.case import Case
-from minidl.check.cases import batch, groups, layers, modes
+from minidl.check.cases import batch, groups, last_axis, layers, modes
 from minidl.check.cases.table import Table
 
-TABLES = (batch, groups, modes, layers)
+TABLES = (batch, groups, modes, layers, last_axis)
 
 
 def all_cases() -> list[Case]:

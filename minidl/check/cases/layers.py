@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,27 +17,31 @@ def fill(table: Table) -> None:
     poolings(table)
     affine(table)
     losses(table)
+    spaced(table)
+
+
+def convolution(
+    table: Table, flag: str, shape: tuple[int, ...], out: int, kernel: list[int], stride: Any, padding: Any, **more: Any
+) -> None:
+    """Add a case of convolution."""
+    key = f"conv2d {flag} {len(table.cases)}"
+    weight = (out, shape[1] // more.get("groups", 1), *kernel)
+    params = {"weight": away_from_zero(f"{key} weight", *weight)}
+    if more.pop("bias", 1):
+        params["bias"] = away_from_zero(f"{key} bias", out)
+    options = {
+        "in_channels": shape[1],
+        "out_channels": out,
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": padding,
+    }
+    table.add("conv2d", flag, shape, params=params, bias=int("bias" in params), **options, **more)
 
 
 def convolutions(table: Table) -> None:
     """Convolution."""
-
-    def add(
-        flag: str, shape: tuple[int, ...], out: int, kernel: list[int], stride: Any, padding: Any, **more: Any
-    ) -> None:
-        key = f"conv2d {flag} {len(table.cases)}"
-        params = {"weight": away_from_zero(f"{key} weight", out, shape[1], *kernel)}
-        if more.pop("bias", 1):
-            params["bias"] = away_from_zero(f"{key} bias", out)
-        options = {
-            "in_channels": shape[1],
-            "out_channels": out,
-            "kernel_size": kernel,
-            "stride": stride,
-            "padding": padding,
-        }
-        table.add("conv2d", flag, shape, params=params, bias=int("bias" in params), **options, **more)
-
+    add = partial(convolution, table)
     image = (2, 3, 5, 7)
     add("kernel-3x3", image, 4, [3, 3], 1, 1)
     add("kernel-oblong", image, 4, [3, 2], 1, 0)
@@ -51,6 +56,18 @@ def convolutions(table: Table) -> None:
     for memory in ("batch-innermost", "nhwc-view", "broadcast-dy"):
         add(f"memory-{memory}", image, 3, [3, 2], 1, 1, memory=memory)
     add("accumulate", (2, 2, 4, 5), 3, [2, 3], 1, 0, steps="train train")
+
+
+def spaced(table: Table) -> None:
+    """Convolution with dilation and groups."""
+    add = partial(convolution, table)
+    image = (2, 3, 5, 7)
+    add("dilation", image, 3, [3, 2], 1, 1, dilation=2)
+    add("dilation", (2, 2, 6, 7), 3, [2, 3], [1, 2], [0, 1], dilation=[3, 2])
+    add("groups", (2, 4, 4, 5), 6, [3, 2], 1, 1, groups=2)
+    add("groups", (2, 6, 4, 3), 3, [2, 2], 1, 0, groups=3, bias=0)
+    add("depthwise", (2, 3, 5, 4), 6, [3, 3], [2, 1], 1, groups=3)
+    add("dilation-groups", (2, 4, 5, 7), 2, [2, 3], [2, 1], [1, 2], dilation=[1, 2], groups=2)
 
 
 def poolings(table: Table) -> None:

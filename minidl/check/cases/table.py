@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.case import Array, Case
+from minidl.check.case import LAST_AXIS, Array, Case
 from minidl.check.plain import plain_class
 from minidl.check.values import away_from_zero, normal, uniform
 
@@ -83,7 +83,8 @@ class Table:
         number = 1 + sum((case.layer, case.flag, case.dtype) == (layer, flag, dtype) for case in self.cases)
         name = f"{layer}-{flag}-{dtype}-{number:02d}"
         cast = np.dtype(dtype)
-        common = {"num_features": shape[1], "eps": 1e-3} if layer.endswith("_norm") else {}
+        features = shape[-1] if layer in LAST_AXIS else shape[1]
+        common = {"num_features": features, "eps": 1e-3} if layer.endswith("_norm") or layer in LAST_AXIS else {}
         settled = common | ({"momentum": 0.3} if layer in STATEFUL else {}) | options
         chosen = (default_params(name, layer, settled) if common else {}) | dict(params or {})
         inputs = {f"param.{k}": np.asarray(v, np.int64 if k == "labels" else cast) for k, v in chosen.items()}
@@ -98,7 +99,8 @@ class Table:
                 if memory == "broadcast-dy":
                     dy = dy[(slice(None), slice(None), *(slice(1),) * (dy.ndim - 2))] + 0 * dy
                 inputs[f"in.dy.{t}"] = dy.astype(cast)
-        offset = float(x[5:]) if common and x.startswith("mean=") and abs(float(x[5:])) >= 1e3 else 0.0
+        shifted = common and layer != "rms_norm" and x.startswith("mean=") and abs(float(x[5:])) >= 1e3
+        offset = float(x[5:]) if shifted else 0.0
         plan = tuple(step.rstrip("-") for step in steps.split())
         self.cases.append(Case(name, layer, flag, dtype, settled, plan, memory, shards, result, offset, inputs))
 
@@ -111,6 +113,8 @@ def default_params(name: str, layer: str, options: Mapping[str, Any]) -> dict[st
     """Parameters of which none is 0 or 1."""
     c = options["num_features"]
     params = {"weight": away_from_zero(f"{name} weight", c), "bias": away_from_zero(f"{name} bias", c)}
+    if layer == "rms_norm":
+        del params["bias"]
     if layer in GATED:
         modes = options["num_modes"]
         if options.get("per_mode_affine"):
@@ -133,7 +137,7 @@ def default_state(name: str, layer: str, options: Mapping[str, Any]) -> dict[str
 
 def output_shape(layer: str, options: Mapping[str, Any], params: Mapping[str, Any], x: Array) -> tuple[int, ...]:
     """The shape of y."""
-    if layer.endswith("_norm"):
+    if layer.endswith("_norm") or layer in LAST_AXIS:
         return tuple(x.shape)
     plain = plain_class(layer)(layer, options)
     plain.load({name: np.asarray(value) for name, value in params.items()}, {})

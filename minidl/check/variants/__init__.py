@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from minidl.check.variants import batch, conv2d, groups, linear, loss, mode_group, modes, pooling
+from minidl.check.variants import batch, conv2d, groups, last_axis, linear, loss, mode_group, modes, pooling
 from minidl.check.variants.kinds import Variant
 
 TABLES: dict[str, Callable[[], list[Variant]]] = {
@@ -15,6 +15,8 @@ TABLES: dict[str, Callable[[], list[Variant]]] = {
     "group_norm": groups.group_norm,
     "mode_norm": modes.mode_norm,
     "mode_group_norm": mode_group.mode_group_norm,
+    "layer_norm_last": last_axis.layer_norm_last,
+    "rms_norm": last_axis.rms_norm,
     "conv2d": conv2d.conv2d,
     "max_pool2d": pooling.max_pool2d,
     "avg_pool2d": pooling.avg_pool2d,

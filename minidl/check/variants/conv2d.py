@@ -79,7 +79,7 @@ def conv2d() -> list[Variant]:
 def more_conv2d(table: Collection) -> None:
     """Further ways to get a convolution wrong."""
     taken = 'weight = self.params["weight"]  # O C a b'
-    plain = 'weight = self.params["weight"]\n        dimage'
+    plain = 'weight = self.params["weight"]\n        weight = self.spread(weight)\n        dimage'
     image = "image = padded(x, padding, 0)"
     pads = 'stride, padding = pair(self.options["stride"]), pair(self.options["padding"])'
     mirrored = "the kernel is flipped top to bottom alone"
@@ -160,8 +160,8 @@ def more_conv2d(table: Collection) -> None:
         swapped,
         (
             plain,
-            'weight = self.params["weight"]\n        weight = np.moveaxis(weight, 0, 1).reshape(weight.shape)\n  '
-            "      dimage",
+            'weight = self.params["weight"]\n        weight = np.moveaxis(weight, 0, 1).reshape(weight.shape)\n'
+            "        weight = self.spread(weight)\n        dimage",
         ),
     )
     dw = "dweight[:, :, a, b] = total"
@@ -272,7 +272,29 @@ def odd_conv2d(table: Collection) -> None:
         ),
         seen=("flagos-ai/FlagGems#1576", "f-dangel/backpack#30"),
     )
+    spaced_conv2d(table)
     crops(table)
+
+
+def spaced_conv2d(table: Collection) -> None:
+    """A convolution that mistakes its dilation or its groups."""
+    options = 'dilation, groups = pair(self.options.get("dilation", 1)), int(self.options.get("groups", 1))'
+    after = "        if dilation == (1, 1) and groups == 1:", "        into = "
+    both = "serves for both directions"
+    for name, says, new in (
+        ("dilation swapped", "the dilations of height and width are swapped", "dilation[::-1]"),
+        ("dilation of the height alone", f"the dilation of the height {both}", "(dilation[0],) * 2"),
+        ("dilation of the width alone", f"the dilation of the width {both}", "(dilation[1],) * 2"),
+        ("dilation one too large", "a dilation is one too large", "dilation[0] + 1, dilation[1] + 1"),
+    ):
+        changed = f"{options}\n        dilation = {new}\n"
+        table.wrong(name, says, *((f"{options}\n{line}", f"{changed}{line}") for line in after))
+    blocks = "return [(slice(g * size, (g + 1) * size), g * into) for g in range(groups)]"
+    dealt = "output channel o takes the inputs of group o mod G, interleaved, where groups are runs of neighbours"
+    new = "return [(slice(o, o + 1), o % groups * into) for o in range(out)]"
+    table.wrong("channels of a convolution's groups dealt out in turn", dealt, (blocks, new))
+    first = "every group of a convolution takes the input channels of the first group"
+    table.wrong("all groups take the inputs of the first", first, (blocks, blocks.replace("g * into", "0")))
 
 
 def crops(table: Collection) -> None:

@@ -5,7 +5,7 @@ sums that are stored where they must be added, and a backward pass that computes
 from __future__ import annotations
 
 from minidl.check.variants.kinds import Collection
-from minidl.check.variants.shared import BATCH, Texts
+from minidl.check.variants.shared import Texts
 
 DWEIGHT = "dweight = total(dy * xhat, axes)"
 DBIAS = "dbias = total(dy, axes)"
@@ -14,11 +14,11 @@ DBIAS = "dbias = total(dy, axes)"
 def kernels(table: Collection, t: Texts) -> None:
     """Add what goes wrong in the kernels of all of them."""
     counts(table, t)
-    parts(table)
+    parts(table, "bias" in t.y)
     table.wrong(
         "dx lacks weight in its direct term",
         "the direct term of dx lacks the factor weight, which the terms of the statistics have",
-        (t.dx, t.dx.replace(f"({t.d} - mean", f"({t.raw} - mean")),
+        (t.dx, t.dx.replace(f"({t.d} - ", f"({t.raw} - ", 1)),
         seen=("ROCm/MIOpen#104",),
     )
     table.wrong(
@@ -35,36 +35,35 @@ def kernels(table: Collection, t: Texts) -> None:
         ),
         seen=("apple/coremltools#2821",),
     )
-    number = f"({t.x}.size // mu.size)"
-    table.wrong(
-        "lanes of a block counted",
-        "sums run over a block of the next power of two: the lanes beyond the values count as zeros in the variance",
-        (
-            t.var,
-            f"{t.var}\n        {t.indent}block = 1 << ({number} - 1).bit_length()\n"
-            f"        {t.indent}var = var + mu * mu * (block - {number}) / {number}",
-        ),
-        seen=("triton-lang/triton#9838", "linkedin/Liger-Kernel#518"),
-    )
+    if t.mu:
+        number = f"({t.x}.size // mu.size)"
+        table.wrong(
+            "lanes of a block counted",
+            "sums run over a block of a power of two: the lanes beyond the values count as zeros in the variance",
+            (
+                t.var,
+                f"{t.var}\n        {t.indent}block = 1 << ({number} - 1).bit_length()\n"
+                f"        {t.indent}var = var + mu * mu * (block - {number}) / {number}",
+            ),
+            seen=("triton-lang/triton#9838", "linkedin/Liger-Kernel#518"),
+        )
 
 
 def counts(table: Collection, t: Texts) -> None:
     """The means in dx divided by another number."""
-    sums = f"total({t.d}, {t.axes})", f"{t.h} * total({t.d} * {t.h}, {t.axes})"
-    others = {"the batch": "len(dy)", "the pixels": "dy[0, 0].size"}
-    if t is not BATCH:
-        others = {"the channels of a group": "(d.shape[2] // dy[0, 0].size)"}
-        if table.layer != "instance_norm":
-            others["the pixels"] = "dy[0, 0].size"
-    for what, number in others.items():
+    mean_term = f" - total({t.d}, {t.axes}) / {{0}}" if t.mu else ""
+    xhat_term = f" - {t.h} * total({t.d} * {t.h}, {t.axes}) / {{0}}"
+    for what, number in t.counts.items():
+        if table.layer == "instance_norm" and what == "the pixels":
+            continue  # which are all that it normalises
         table.wrong(
             f"dx counts {what} alone",
             f"the means in dx divide by the number of {what.removeprefix('the ')} alone, not by that of all values",
-            (t.dx, f"dx = rstd * ({t.d} - {sums[0]} / {number} - {sums[1]} / {number})"),
+            (t.dx, f"dx = rstd * ({t.d}{(mean_term + xhat_term).format(number)})"),
         )
 
 
-def parts(table: Collection) -> None:
+def parts(table: Collection, bias: bool) -> None:
     """Gradients of weight and bias that are those of a part of the batch."""
     for what, cut in (("last", "[-1:]"), ("first", "[:1]")):
         stored = f"that of the {what} sample: it is stored, not added up"
@@ -73,7 +72,8 @@ def parts(table: Collection) -> None:
             f"dweight is {stored}",
             (DWEIGHT, f"dweight = total((dy * xhat){cut}, axes)"),
         )
-        table.wrong(f"dbias of the {what} sample", f"dbias is {stored}", (DBIAS, f"dbias = total(dy{cut}, axes)"))
+        if bias:
+            table.wrong(f"dbias of the {what} sample", f"dbias is {stored}", (DBIAS, f"dbias = total(dy{cut}, axes)"))
 
 
 def of_batch(table: Collection) -> None:

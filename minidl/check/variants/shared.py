@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from minidl.check.variants.kinds import Collection
 
@@ -29,6 +30,7 @@ class Texts:
     count: str
     raw: str
     indent: str = ""
+    counts: Mapping[str, str] = field(default_factory=dict)
 
     def gradient(self, inner: str) -> str:
         """A line for dx."""
@@ -50,6 +52,7 @@ BATCH = Texts(
     count="(xhat.size // xhat.shape[1])",
     raw="dy",
     indent="    ",
+    counts={"the batch": "len(dy)", "the pixels": "dy[0, 0].size"},
 )
 GROUP = Texts(
     x="split",
@@ -65,6 +68,7 @@ GROUP = Texts(
     h="h",
     count="h.shape[2]",
     raw="dy.reshape(d.shape)",
+    counts={"the channels of a group": "(d.shape[2] // dy[0, 0].size)", "the pixels": "dy[0, 0].size"},
 )
 
 
