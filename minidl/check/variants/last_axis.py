@@ -173,7 +173,8 @@ def of_gradients(table: Collection, t: Texts) -> None:
         ("with weight", "has weight as a factor too many", "total(dy * weight * xhat, axes)"),
         ("with the wrong sign", "has the wrong sign", "-total(dy * xhat, axes)"),
     ):
-        table.wrong(f"dweight {name}", f"dweight {says}", (DWEIGHT, f"dweight = {new}"))
+        if t is LAYER or "1/sigma" not in name:  # which is dweight of x, where no mean is subtracted
+            table.wrong(f"dweight {name}", f"dweight {says}", (DWEIGHT, f"dweight = {new}"))
     kept = KEPT, f"self.x = x\n        {KEPT}"
     table.wrong("dweight of x", "dweight is sum(dy x)", (DWEIGHT, "dweight = total(dy * self.x, axes)"), kept)
 
