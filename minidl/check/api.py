@@ -11,7 +11,7 @@ import numpy as np
 from minidl.check import bfloat16
 from minidl.check.case import DTYPES, Array, Case
 from minidl.check.conventions import Conventions, declared
-from minidl.check.diagnose import diagnose
+from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import CaseResult, judge, load_adapter, run_case

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from minidl.check.bfloat16 import held_in
 from minidl.check.conventions import declared
-from minidl.check.diagnose import diagnose
+from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import load_adapter, run_case

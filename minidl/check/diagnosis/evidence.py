@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.consequences import alike, within
 from minidl.check.conventions import Conventions
+from minidl.check.diagnosis.consequences import alike, within
+from minidl.check.diagnosis.replay import DERIVED, FORMULA, computed_in, key_of, predicted
 from minidl.check.plain import first_gradient, plain_source
-from minidl.check.replay import DERIVED, FORMULA, computed_in, key_of, predicted
 from minidl.check.runner import MISSING, CaseResult
 from minidl.check.variants import Variant
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from minidl.check.case import LAST_AXIS, Array
 from minidl.check.compare import TensorResult
-from minidl.check.consequences import within
 from minidl.check.conventions import Conventions
-from minidl.check.evidence import Bench, Tensor, kind_of
-from minidl.check.replay import FORMULA, computed_in, key_of, predicted
+from minidl.check.diagnosis.consequences import within
+from minidl.check.diagnosis.evidence import Bench, Tensor, kind_of
+from minidl.check.diagnosis.replay import FORMULA, computed_in, key_of, predicted
 from minidl.check.runner import CaseResult
 from minidl.check.variants import Variant, known_wrong
 
