@@ -17,6 +17,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from heldout.collected import BUGS, CORRECT, RUNNABLE  # noqa: E402
+from heldout.measure import digest  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import ANSWERS  # noqa: E402
 
@@ -210,3 +211,8 @@ def test_every_bug_has_a_judgement():
         assert patterns
         for pattern in patterns:
             re.compile(pattern)
+
+
+def test_the_second_set_is_as_it_was_frozen():
+    page = HERE.parents[1] / "docs" / "check-measured.md"
+    assert digest() in page.read_text()

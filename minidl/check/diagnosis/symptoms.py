@@ -133,7 +133,8 @@ def said_short(
     dtype: str,
 ) -> tuple[str, set[Tensor]]:
     """The line of a shorter format."""
-    what = "computed" if len(group) == len(kinds) else f"{', '.join(sorted(group))} kept"
+    whole = len(group) == len(kinds) and any(kind.startswith("out.") for kind in group)
+    what = "computed" if whole else f"{', '.join(sorted(group))} kept"
     for i in cases:
         bench.results[i].cause = f"{what} in {name}"
     text = (
