@@ -562,7 +562,7 @@ else:
 #
 # [docs/check-your-layer.md](../docs/check-your-layer.md) is the reference page.
 # [`minidl/check/adapters/`](../minidl/check/adapters/) has adapters for PyTorch, JAX and minidl itself, which goes
-# through the same suite as anybody; [`minidl/check/diagnose.py`](../minidl/check/diagnose.py) is how a bug gets its
+# through the same suite as anybody; [`minidl/check/diagnosis/causes.py`](../minidl/check/diagnosis/causes.py) is how a bug gets its
 # name; [docs/check-mutants.md](../docs/check-mutants.md) is the table of known-wrong layers, with how many cases kill
 # each; `minidl/check/examples/check_norms.c` is the C program of the last cell.
 

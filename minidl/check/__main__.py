@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from minidl.check import bfloat16
 from minidl.check.api import run, verify
 from minidl.check.baseline import apply_baseline, junit
 from minidl.check.case import DTYPES
@@ -31,11 +32,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser("show", help="one case in full").add_argument("case")
     for name, help_text in (("run", "run an adapter"), ("relations", "check relations that need no expected values")):
         command = commands.add_parser(name, help=help_text)
+        kinds = (*DTYPES, bfloat16.NAME) if name == "run" else DTYPES
         command.add_argument("adapter", metavar="pkg.module:Adapter")
         command.add_argument(
             "--layer", action="append", default=[], help="may be given again; without it, the adapter's layers"
         )
-        command.add_argument("--dtype", default="float64" if name == "relations" else "float32", choices=DTYPES)
+        command.add_argument("--dtype", default="float64" if name == "relations" else "float32", choices=kinds)
         command.add_argument(
             "--declare", action="append", default=[], metavar="KEY=VALUE", help="a convention, e.g. running_var=biased"
         )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from minidl.check import bfloat16
 from minidl.check.case import DTYPES, Array, Case
 from minidl.check.conventions import Conventions, declared
-from minidl.check.diagnose import diagnose
+from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import CaseResult, judge, load_adapter, run_case
@@ -64,8 +65,8 @@ def run(
     >>> print(report.text().splitlines()[-1].partition(";")[0])
     3 cases: 3 passed, 0 failed, 0 declared, 0 absent
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"run: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype not in (*DTYPES, bfloat16.NAME):
+        raise ValueError(f"run: dtype must be one of {', '.join((*DTYPES, bfloat16.NAME))}, got {dtype!r}")
     name = adapter if isinstance(adapter, str) else getattr(adapter, "__name__", type(adapter).__name__)
     make = load_adapter(adapter) if isinstance(adapter, str) else adapter
     agreed = declared(getattr(make, "conventions", None) if conventions is None else conventions)
@@ -77,8 +78,9 @@ def run(
         except VectorError as error:
             results.append(damaged(entry, error))
             continue
-        if case.runs_in(dtype):
-            results.append(run_case(make, case, dtype, agreed))
+        held = bfloat16.held_in(case, dtype)
+        if held is not None:
+            results.append(run_case(make, held, dtype, agreed))
     if Path(vectors) == VECTORS:
         wanted = tuple(cases)
         for case in seeded(layer, dtype):

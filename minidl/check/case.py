@@ -12,8 +12,9 @@ import numpy as np
 from minidl.check import safetensors
 
 Array = np.ndarray[Any, Any]
-DTYPES = ("float16", "float32", "float64")
+DTYPES = ("float16", "float32", "float64")  # of the vectors; bfloat16 is made from those of float32
 SCHEMA = 1
+LAST_AXIS = ("layer_norm_last", "rms_norm")  # a weight for each element of the last axis of x
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Case:
         """Whether the inputs are exact in dtype; float16 files are for float16 alone."""
         if "float16" in (dtype, self.dtype):
             return dtype == self.dtype
+        if dtype not in DTYPES:
+            return False
         return DTYPES.index(dtype) >= DTYPES.index(self.dtype)
 
     def to_file(self) -> bytes:

@@ -17,6 +17,7 @@ CHOICES = {
     "single_value": ("zero", "raises"),
     "grads": ("accumulate", "overwrite"),
     "shards": ("unsupported", "synchronised"),
+    "dilation": ("unsupported", "supported"),
     "start": ("one", "zero"),
     "backward": ("full", "training", "none"),
     "outputs": ("same", "float64"),
@@ -52,6 +53,8 @@ class Conventions:
         Backward adds to the parameters' gradients, or overwrites them.
     shards : {"unsupported", "synchronised"}
         Whether forward and backward take a list of shards as one batch.
+    dilation : {"unsupported", "supported"}
+        Whether a convolution has dilation and groups: options ``dilation`` and ``groups``.
     start : {"one", "zero"}
         The running variance (or second moment) of a layer that has seen nothing.
     backward : str
@@ -86,6 +89,7 @@ class Conventions:
     single_value: str = "zero"
     grads: str = "accumulate"
     shards: str = "unsupported"
+    dilation: str = "unsupported"
     start: str = "one"
     backward: str = "full"
     outputs: str = "same"
@@ -116,6 +120,8 @@ class Conventions:
         """Why a case does not count for a layer of these conventions, or nothing."""
         if case.shards and self.shards == "unsupported":
             return "shards are declared unsupported"
+        if self.dilation == "unsupported" and {"dilation", "groups"} & case.options.keys():
+            return "dilation and groups are declared unsupported"
         large = abs(case.offset) >= SMALL_MEAN or case.flag == "constant"
         if self.variance == "one_pass" and large:
             return "a one-pass variance is declared, which a large mean is not for"
@@ -170,53 +176,6 @@ def asked(case: Case, conventions: Conventions) -> Case:
         square = inputs.pop("state.0.running_mean_square")
         inputs["state.0.running_var"] = np.maximum(square - mean * mean, 0).astype(square.dtype)
     return replace(case, inputs=inputs, options=asked_options(case, conventions))
-
-
-def in_convention(case: Case, conventions: Conventions, dtype: str) -> Case:
-    """The case as a layer of these conventions must answer it: other running statistics mean other expected values."""
-    if case.result == "error":
-        return case
-    wide = asked(case, conventions)
-    kept = {name: value for name, value in case.expected.items() if _runs_backward(name, wide)}
-    wide = replace(wide, expected=kept)
-    if wide.options == case.options and "state.0.running_var" not in wide.inputs.keys() - case.inputs.keys():
-        return wide
-    return _recomputed(wide, case, conventions, dtype)
-
-
-def _runs_backward(name: str, case: Case) -> bool:
-    prefix, _, rest = name.partition(".")
-    return prefix == "state" or not rest.startswith("d") or f"in.dy.{name.rpartition('.')[2]}" in case.inputs
-
-
-_KNOWN: dict[Any, Case] = {}
-
-
-def _recomputed(wide: Case, case: Case, conventions: Conventions, dtype: str) -> Case:
-    """Expected values and tolerances of other options, from the plain layer."""
-    key = (case.id, conventions, dtype, b"".join(value.tobytes() for value in case.inputs.values()))
-    if key in _KNOWN:
-        return replace(_KNOWN[key])
-    from minidl.check.expected import exactly, tolerances
-
-    values = exactly(wide)
-    renamed = ("_square", "running_var")
-    want = {
-        name: value.astype(np.float64)
-        for name, value in values.items()
-        if name in wide.expected or name.endswith(renamed)
-    }
-    if not any(name.startswith("state.1.") for name in case.expected):
-        want = {name: value for name, value in want.items() if not name.startswith("state")}
-    same = wide.options.keys() - case.options.keys() <= {"running_var"} and case.layer == "batch_norm"
-    same = same and all(wide.options[name] == value for name, value in case.options.items())
-    kept = {key for key in want if same and (key.startswith("out.") or key.endswith("running_mean"))}
-    kept &= wide.expected.keys()
-    tol = tolerances(wide, dtype, {key: value for key, value in want.items() if key not in kept})
-    expected = {key: wide.expected[key] if key in kept else value for key, value in want.items()}
-    tol |= {key: case.tol[dtype][key] for key in kept}
-    _KNOWN[key] = replace(wide, expected=expected, tol={dtype: tol})
-    return replace(_KNOWN[key])
 
 
 def adapted_inputs(case: Case, conventions: Conventions) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from minidl.check.case import Array, Case
+from minidl.check.case import DTYPES, Array, Case
 from minidl.check.noise import noisy_class, shaken
 from minidl.check.plain import plain_class
 from minidl.check.program import play
 
 TRIALS = 16
 FACTOR = 8.0
-UNIT = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
-TINY = {"float16": 2.0**-14, "float32": 2.0**-116, "float64": 2.0**-1012}  # sums of what is flushed to zero
+UNIT = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+TINY = {"bfloat16": 2.0**-116, "float16": 2.0**-14, "float32": 2.0**-116, "float64": 2.0**-1012}  # flushed to zero
 ACCURATE = ("y", "dx", "dweight", "dbias", "dgate.bias")
 EXACT_INPUTS = ("max_pool2d",)
 
@@ -102,7 +102,7 @@ def accurate_tolerances(case: Case, dtype: str, want: Mapping[str, Array]) -> di
 
 def fill(case: Case, want: Mapping[str, Array]) -> Case:
     """The case with expected values and the tolerances of every dtype it runs in."""
-    dtypes = [dtype for dtype in UNIT if case.runs_in(dtype)]
+    dtypes = [dtype for dtype in DTYPES if case.runs_in(dtype)]
     tol = {dtype: tolerances(case, dtype, want) for dtype in dtypes}
     accurate = {dtype: accurate_tolerances(case, dtype, want) for dtype in dtypes} if case.offset else {}
     return replace(case, expected=dict(want), tol=tol, accurate=accurate)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from minidl.check.bfloat16 import held_in
 from minidl.check.conventions import declared
-from minidl.check.diagnose import diagnose
+from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
 from minidl.check.runner import load_adapter, run_case
@@ -49,7 +50,8 @@ def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Ma
         import pytest
 
         suite = open_suite()
-        entries = [entry for entry in suite.entries if entry.layer == layer and suite.case(entry).runs_in(dtype)]
+        held = {entry.id: held_in(suite.case(entry), dtype) for entry in suite.entries if entry.layer == layer}
+        entries = [entry for entry in suite.entries if held.get(entry.id)]
         if not entries:
             raise ValueError(f"conformance: layer must be one of {', '.join(suite.layers)}, got {layer!r}")
 
@@ -57,7 +59,9 @@ def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Ma
             adapter = give_adapter()
             make = load_adapter(adapter) if isinstance(adapter, str) else adapter
             agreed = declared(getattr(make, "conventions", None))
-            result = run_case(make, suite.case(entry), dtype, agreed)
+            case = held_in(suite.case(entry), dtype)
+            assert case is not None
+            result = run_case(make, case, dtype, agreed)
             if result.status == "declared":
                 pytest.skip(result.message)
             if result.status == "failed":

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from minidl.check.case import Array, Case
+from minidl.check.bfloat16 import NAME, storage
+from minidl.check.case import LAST_AXIS, Array, Case
 from minidl.check.compare import TensorResult, compare
 from minidl.check.conventions import (
     Conventions,
@@ -20,9 +21,9 @@ from minidl.check.conventions import (
     adapted_inputs,
     asked,
     declared,
-    in_convention,
     summed_gradients,
 )
+from minidl.check.converted import in_convention
 from minidl.check.memory import arranged
 from minidl.check.program import UNSUPPORTED, Make, play
 
@@ -93,6 +94,7 @@ class Border:
 
     def __init__(self, case: Case, dtype: str, conventions: Conventions) -> None:
         self.case, self.dtype, self.conventions = case, dtype, conventions
+        self.turned = conventions.layout == "NHWC" and case.layer not in LAST_AXIS
         self.lent: list[tuple[str, Array, Array]] = []
 
     def place(self, name: str, array: Array) -> Array:
@@ -100,11 +102,11 @@ class Border:
         if array.dtype.kind == "i":
             return array.copy()
         if name.startswith("state."):
-            return array.astype("float32" if self.dtype == "float16" else self.dtype)
-        array = array.astype(self.dtype)
+            return array.astype("float64" if self.dtype == "float64" else "float32")
+        array = array.astype(storage() if self.dtype == NAME else self.dtype)
         if name.startswith("param."):
             return array
-        if self.conventions.layout == "NHWC" and array.ndim > 2:
+        if self.turned and array.ndim > 2:
             array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
         array = arranged(array, self.case.memory)
         self.lent.append((name, array, array.copy()))
@@ -114,7 +116,7 @@ class Border:
         """Return an output in NCHW, copied before the layer can use its memory again."""
         if isinstance(value, np.ndarray):
             value = value.copy()
-            if self.conventions.layout == "NHWC" and value.ndim > 2 and re.search(r"\.(y|dx)\.", name):
+            if self.turned and value.ndim > 2 and re.search(r"\.(y|dx)\.", name):
                 value = np.moveaxis(value, -1, 1)
         return value
 
@@ -199,7 +201,8 @@ def judge(case: Case, outputs: Mapping[str, Any], dtype: str, conventions: Conve
         if name not in outputs:
             result.tensors.append(TensorResult(name, np.inf, MISSING))
             continue
-        kind = None if name.startswith("state.") or conventions.outputs == "float64" else dtype
+        free = name.startswith("state.") or conventions.outputs == "float64" or dtype == NAME
+        kind = None if free else dtype
         tensor = compare(name, outputs[name], want, tol[name], kind)
         result.tensors.append(tensor)
         if name in accurate and not tensor.problem:

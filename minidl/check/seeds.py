@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.case import Array, Case
+from minidl.check import bfloat16
+from minidl.check.case import LAST_AXIS, Array, Case
 from minidl.check.cases import Table
+from minidl.check.expected import FACTOR, TINY, UNIT, exactly, rounded_up, tolerances
 from minidl.check.values import away_from_zero, uniform
 
 FINDS = {
@@ -126,7 +128,21 @@ def losses(table: Table, layer: str) -> None:
         table.add(layer, flag, shape, params={"labels": labels}, **more)
 
 
+def rows(table: Table, layer: str) -> None:
+    """Cases of a normalization over the last axis."""
+    for flag, shape in (
+        ("large", (3, 5, 143)),
+        ("large", (2, 1147)),
+        ("many-channels", (4, 3, 70)),
+        ("many-samples", (37, 3, 5)),
+        ("many-samples", (2, 3, 41, 6)),
+    ):
+        table.add(layer, flag, shape, "train eval")
+
+
 MAKERS: dict[str, Callable[[Table, str], None]] = {
+    "layer_norm_last": rows,
+    "rms_norm": rows,
     "conv2d": convolutions,
     "max_pool2d": poolings,
     "avg_pool2d": poolings,
@@ -145,13 +161,17 @@ def definitions(layer: str) -> list[Case]:
 @cache
 def seeded(layer: str, dtype: str) -> tuple[Case, ...]:
     """The cases of a layer with expected values, and with the tolerances of one dtype."""
-    from minidl.check.expected import exactly, tolerances
-
     cases = []
     for case in definitions(layer):
-        if case.runs_in(dtype):
+        if dtype == bfloat16.NAME:
+            near = bfloat16.narrowed(case)
+            cases += [near] if near else []
+        elif case.runs_in(dtype):
             values = {name: value.astype(np.float64) for name, value in exactly(case).items()}
-            tol = {name: evened(value) for name, value in tolerances(case, dtype, values).items()}
+            tol = {
+                name: np.maximum(evened(value), in_turn(case, name, values[name], dtype))
+                for name, value in tolerances(case, dtype, values).items()
+            }
             if layer == "max_pool2d":
                 tol |= cancelling(case, dtype)
             cases.append(replace(case, expected=values, tol={dtype: tol}))
@@ -167,10 +187,21 @@ def evened(tolerance: Array) -> Array:
     return np.asarray(np.maximum(tolerance, np.float32(0.5 * mean)))
 
 
+def in_turn(case: Case, name: str, want: Array, dtype: str) -> Array:
+    """What a sum may err whose n terms are added one after the other, of a gradient of a parameter or a running
+    statistic.
+
+    Each addition rounds a partial sum; where these grow evenly to the sum S, the errors add up to a deviation of
+    u |S| sqrt(n) / 3, of which this is 4.5 times.
+    """
+    summed = name.startswith("state.") or ".dweight." in name or ".dbias." in name
+    x = case.inputs["in.x.0"]
+    n = x.size / x.shape[-1 if case.layer in LAST_AXIS else 1] if summed and x.ndim > 1 else 0.0
+    return rounded_up(1.5 * n**0.5 * UNIT[dtype] * np.abs(np.nan_to_num(want)) + TINY[dtype])
+
+
 def cancelling(case: Case, dtype: str) -> dict[str, Any]:
     """Tolerances of the dx of overlapping windows by max pooling, whose terms may cancel: those of the magnitudes."""
-    from minidl.check.expected import FACTOR, TINY, UNIT, exactly, rounded_up
-
     sizes = {name: abs(value) if name.startswith("in.dy.") else value for name, value in case.inputs.items()}
     summed = exactly(replace(case, inputs=sizes))
     return {

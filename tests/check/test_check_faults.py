@@ -397,3 +397,81 @@ def test_a_baseline_lets_known_failures_pass_and_new_ones_fail(tmp_path, capsys)
     assert main([*command, "--junit", str(junit)]) == 1
     suite = ElementTree.parse(junit).getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "1")
+
+
+class Reading(Bn):
+    """Right, and keeps x by reference: nothing says that the caller's buffer changes before backward."""
+
+
+class Writing(Bn):
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        if not training and x.flags.writeable:
+            x += 1
+        return y
+
+
+class UpdatedWeight(Bn):
+    def backward(self, dy):
+        first = super().backward(dy)
+        self.p = {**self.p, "weight": self.p["weight"] - np.float32(0.01) * first["dweight"]}
+        return super().backward(dy)
+
+
+class Half(Bn):
+    def forward(self, x, training):
+        return super().forward(x.astype(np.float16).astype(x.dtype) if training else x, training)
+
+
+class HalfMean(Bn):
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        if training:
+            exact, short = (x.mean(self.axes, dtype=kind, keepdims=True) for kind in (x.dtype, np.float16))
+            y = (y + (exact - short) * self.r * self.p["weight"].reshape(self.col)).astype(x.dtype)
+        return y
+
+
+class HiddenEvaluation(NoBackwardInEvaluation):
+    """Wrong in evaluation for some shapes alone, where its backward pass is not supported."""
+
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        return y if training or (x.ndim != 3 and x.shape[0] != 5) else y * 0 + 7
+
+
+class HalfState(Bn):
+    def state(self):
+        return {name: value.astype(np.float16) for name, value in self.s.items()}
+
+
+def test_a_layer_that_keeps_its_input_by_reference_is_right():
+    assert run(Reading).exit_code == 0
+
+
+def test_an_input_that_is_changed_in_evaluation_alone_is_named():
+    assert named(run(Writing)) == ["x changed in place"]
+
+
+def test_a_wrong_evaluation_is_found_though_its_backward_pass_is_not_supported():
+    report = run(HiddenEvaluation, ())
+    assert report.exit_code == 1
+    assert all(t.name.startswith("eval.y") for result in report.results for t in result.failed)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (UpdatedWeight, ("weight", "unknown")),  # gradients of a changed weight: no variant, so no name
+        (Half, ("float16", "unknown")),
+        (HalfMean, ("float16", "unknown")),
+        (HalfState, ("float16", "unknown")),
+    ],
+)
+def test_a_short_format_or_a_late_weight_gets_its_name_or_none(make, words):
+    report = run(make, ())
+    assert report.exit_code == 1
+    first = report.diagnosis[0]
+    assert any(word in first for word in words), report.diagnosis
+    if "unknown" not in first:
+        assert all("float16" in name for name in named(report))

@@ -17,6 +17,9 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from heldout.collected import BUGS, CORRECT, RUNNABLE  # noqa: E402
+from heldout.measure import digest  # noqa: E402
+from heldout.second import collected as second  # noqa: E402
+from heldout.second.registry import ANSWERS  # noqa: E402
 
 from minidl.check.adapters.reference import Adapter as Reference  # noqa: E402
 from minidl.check.conventions import declared  # noqa: E402
@@ -86,7 +89,8 @@ def script(layer, dtype):
                 options = {"kernel_size": kernel, "stride": stride, "padding": padding}
                 yield options, params, {}, [("train", x, numbers(3, out, *size))]
     elif layer == "linear":
-        yield {}, {"weight": numbers(3, 5), "bias": numbers(3)}, {}, [("train", numbers(4, 5), numbers(4, 3))]
+        moves = [("train", numbers(4, 5), numbers(4, 3)) for _ in range(2)]
+        yield {}, {"weight": numbers(3, 5), "bias": numbers(3)}, {}, moves
     else:
         for scale in (1, 60, 900):
             labels = np.array([0, 2, 1, 3, 2])
@@ -171,14 +175,14 @@ def distance(make, layer, dtype_name):
     return worst
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.id)
+@pytest.mark.parametrize("bug", [*BUGS, *second.BUGS], ids=lambda bug: bug.id)
 def test_a_bug_differs_from_the_reference(bug):
-    if bug not in RUNNABLE:
+    if bug not in RUNNABLE and bug not in second.RUNNABLE:
         pytest.skip("PyTorch is not installed")
     assert distance(bug.make, bug.layer, bug.dtype) > WIDE[bug.dtype]
 
 
-@pytest.mark.parametrize("item", CORRECT, ids=lambda item: item.id)
+@pytest.mark.parametrize("item", [*CORRECT, *second.CORRECT], ids=lambda item: item.id)
 def test_a_correct_layer_agrees_with_the_reference(item):
     dtypes = ("float32",) if item.style == "C float32" else ("float32", "float64")
     for dtype in dtypes:
@@ -190,18 +194,25 @@ def test_jax_is_among_the_styles():
     assert any(item.style == "JAX" for item in CORRECT)
 
 
-def test_the_set_is_of_the_size_and_spread_that_it_claims():
-    styles = Counter(bug.style for bug in BUGS)
-    assert len(BUGS) >= 60
-    assert min(styles.values()) >= 0.4 * len(BUGS)
-    assert len({bug.id for bug in BUGS}) == len(BUGS)
-    assert len({bug.layer for bug in BUGS}) == 11
+@pytest.mark.parametrize("bugs", [BUGS, second.BUGS], ids=["first", "second"])
+def test_the_set_is_of_the_size_and_spread_that_it_claims(bugs):
+    styles = Counter(bug.style for bug in bugs)
+    assert len(bugs) >= 60
+    assert min(styles.values()) >= 0.4 * len(bugs)
+    assert len({bug.id for bug in bugs}) == len(bugs)
+    assert len({bug.layer for bug in bugs}) == 11
 
 
 def test_every_bug_has_a_judgement():
     accepted = json.loads((HERE / "heldout" / "judgement.json").read_text())
     assert list(accepted) == sorted(bug.id for bug in BUGS)
+    assert sorted(ANSWERS) == sorted(bug.id for bug in second.BUGS)
     for patterns in accepted.values():
         assert patterns
         for pattern in patterns:
             re.compile(pattern)
+
+
+def test_the_second_set_is_as_it_was_frozen():
+    page = HERE.parents[1] / "docs" / "check-measured.md"
+    assert digest() in page.read_text()

@@ -1,4 +1,4 @@
-"""docs/your-photographs.md and the README's commands for photographs, word for word, as somebody new would go."""
+"""docs/your-photographs.md and the commands for photographs of docs/data.md, word for word, as somebody new would go."""
 
 import json
 import re
@@ -163,8 +163,8 @@ def as_people_have_them(tmp_path):
     return tmp_path
 
 
-def test_the_readmes_three_commands_take_photographs_as_people_have_them(as_people_have_them):
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text("utf-8"), re.S)
+def test_three_commands_take_photographs_as_people_have_them(as_people_have_them):
+    blocks = re.findall(r"```bash\n(.*?)```", (DOCS / "data.md").read_text("utf-8"), re.S)
     (commands,) = (block.splitlines() for block in blocks if "lenet folder" in block)
     train, evaluate, predict = (run(as_people_have_them, command) for command in commands)
     first, ignored, *_ = train.splitlines()

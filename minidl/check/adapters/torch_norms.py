@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Adapter:
-    """nn.BatchNorm, nn.InstanceNorm, nn.LayerNorm and nn.GroupNorm of the rank that x has."""
+    """nn.BatchNorm, nn.InstanceNorm, nn.LayerNorm, nn.GroupNorm and nn.RMSNorm of the rank that x has."""
 
     conventions: Mapping[str, str] = {
         "momentum": "new",
@@ -25,7 +25,7 @@ class Adapter:
         "single_value": "raises",
         "grads": "accumulate",
     }
-    layers = ("batch_norm", "instance_norm", "layer_norm", "group_norm")
+    layers = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "layer_norm_last", "rms_norm")
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         self.torch: Any = importlib.import_module("torch")
@@ -36,11 +36,22 @@ class Adapter:
         """Keep parameters and statistics; the module is built when the first x shows its rank."""
         self.params, self.given = params, state
 
+    def tensor(self, array: Array) -> Any:
+        """The array as a tensor of its own memory; that of ml_dtypes' bfloat16 is PyTorch's."""
+        if array.dtype.name == "bfloat16":
+            return self.torch.from_numpy(array.copy().view(np.int16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(array if array.flags.writeable else array.copy())
+
+    def array(self, tensor: Any) -> Array:
+        """The tensor as an array; one of bfloat16 as float32."""
+        kept: Array = (tensor.float() if tensor.dtype == self.torch.bfloat16 else tensor).detach().numpy()
+        return kept
+
     def build(self, x: Array) -> Any:
         """The module that fits x."""
         nn, rank, channels = self.torch.nn, max(x.ndim - 2, 1), x.shape[1]
         names = {1: "1d", 2: "2d"}
-        kind = self.torch.from_numpy(np.zeros(0, next(iter(self.params.values())).dtype)).dtype
+        kind = self.tensor(np.zeros(0, next(iter(self.params.values())).dtype)).dtype
         eps = self.options["eps"]
         if self.layer == "batch_norm":
             module = getattr(nn, f"BatchNorm{names[rank]}")(channels, eps, self.options["momentum"])
@@ -48,14 +59,16 @@ class Adapter:
             module = getattr(nn, f"InstanceNorm{names[rank]}")(channels, eps, affine=True)
         elif self.layer == "group_norm":
             module = nn.GroupNorm(self.options["num_groups"], channels, eps)
-        else:
+        elif self.layer == "layer_norm":
             module = nn.LayerNorm(x.shape[1:], eps)
+        else:
+            module = (nn.LayerNorm if self.layer == "layer_norm_last" else nn.RMSNorm)(x.shape[-1], eps)
         module = module.to(kind)
         if self.layer == "batch_norm":
             module.running_mean, module.running_var = module.running_mean.to(kind), module.running_var.to(kind)
         with self.torch.no_grad():
             for name, value in self.params.items():
-                tensor = self.torch.tensor(value)
+                tensor = self.tensor(value)
                 if self.layer == "layer_norm":
                     tensor = tensor.reshape(-1, *(1,) * (x.ndim - 2)).expand(x.shape[1:])
                 getattr(module, name).copy_(tensor)
@@ -68,24 +81,21 @@ class Adapter:
         if self.module is None:
             self.module = self.build(x)
         self.module.train(training)
-        if not x.flags.writeable:
-            x = x.copy()
-        self.x = self.torch.from_numpy(x).requires_grad_()
+        self.x = self.tensor(x).requires_grad_()
         self.y = self.module(self.x)
-        out: Array = self.y.detach().numpy()
-        return out
+        return self.array(self.y)
 
     def backward(self, dy: Array) -> dict[str, Array]:
         """Gradients by autograd."""
-        self.y.backward(self.torch.from_numpy(dy if dy.flags.writeable else dy.copy()))
-        grads = {name: getattr(self.module, name).grad.numpy() for name in ("weight", "bias")}
+        self.y.backward(self.tensor(dy))
+        grads = {name: self.array(value.grad) for name, value in self.module.named_parameters()}
         if self.layer == "layer_norm":
             grads = {name: grad.reshape(grad.shape[0], -1).sum(1) for name, grad in grads.items()}
-        return {"dx": self.x.grad.numpy(), "dweight": grads["weight"].copy(), "dbias": grads["bias"].copy()}
+        return {"dx": self.array(self.x.grad), **{f"d{name}": grad.copy() for name, grad in grads.items()}}
 
     def state(self) -> dict[str, Array]:
         """Return the running statistics in the module's state_dict."""
         if self.layer != "batch_norm" or self.module is None:
             return {}
         saved = self.module.state_dict()
-        return {name: saved[name].numpy() for name in ("running_mean", "running_var")}
+        return {name: self.array(saved[name]) for name in ("running_mean", "running_var")}

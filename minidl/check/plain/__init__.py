@@ -25,6 +25,8 @@ MODULES = {
     "group_norm": "group_norm",
     "mode_norm": "mode_norm",
     "mode_group_norm": "mode_group_norm",
+    "layer_norm_last": "last_axis",
+    "rms_norm": "rms_norm",
     "conv2d": "conv2d",
     "max_pool2d": "pool",
     "avg_pool2d": "pool",

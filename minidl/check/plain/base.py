@@ -13,7 +13,11 @@ from minidl.check.plain.arith import Array, give, work
 class Plain:
     """A layer written as its formula reads, with the interface of an adapter."""
 
-    conventions: Mapping[str, str] = {"grads": "overwrite", "shards": "synchronised"}
+    conventions: Mapping[str, str] = {
+        "grads": "overwrite",
+        "shards": "synchronised",
+        "dilation": "supported",
+    }
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         self.layer = layer

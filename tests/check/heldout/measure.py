@@ -1,19 +1,22 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--output FILE.md] [--only PART]
+    python tests/check/heldout/measure.py [--set first | second] [--output FILE.md] [--only PART]
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
-accepts for the true cause.  A bug counts as named rightly only if every cause named is acceptable; a second, wrong name
-beside a right one makes it *mixed*, which counts as wrong.
+(of the second set: ``second/answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
+cause named is acceptable, of a pair of causes each; a second, wrong name beside a right one makes it *mixed*, which
+counts as wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +24,10 @@ HERE = Path(__file__).parent
 if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
-from heldout.collected import CORRECT, MISSING, RUNNABLE  # noqa: E402
-from heldout.registry import Bug  # noqa: E402
+from heldout import collected  # noqa: E402
+from heldout.registry import Bug, Correct  # noqa: E402
+from heldout.second import collected as second  # noqa: E402
+from heldout.second.registry import Bug as SecondBug  # noqa: E402
 from minidl import check  # noqa: E402
 
 UNKNOWN = re.compile(
@@ -35,7 +40,7 @@ VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed")
 class Row:
     """What the check said of one bug."""
 
-    bug: Bug
+    bug: Bug | SecondBug
     detected: bool
     named: list[str]
     first: str
@@ -60,17 +65,27 @@ def first_wrong(report: check.Report) -> str:
     return ""
 
 
+def fitting(name: str, accepted: list[str]) -> bool:
+    """Whether a name, or one of those that cannot be told apart, is accepted."""
+    one_of = [name, *name.split(" or ")]
+    return any(re.search(pattern, text.strip(), re.IGNORECASE) for pattern in accepted for text in one_of)
+
+
 def judge(accepted: list[str], detected: bool, named: list[str]) -> str:
     """One of VERDICTS."""
     if not detected:
         return "missed"
     if not named:
         return "unknown"
-    fits = [any(re.search(pattern, name, re.IGNORECASE) for pattern in accepted) for name in named]
+    fits = [
+        all(fitting(part, accepted) for part in name.partition(":")[0].split(" + "))
+        or (" + " not in name and fitting(name, accepted))
+        for name in named
+    ]
     return "right" if all(fits) else "mixed" if any(fits) else "wrong"
 
 
-def measured(bug: Bug, accepted: list[str]) -> Row:
+def measured(bug: Bug | SecondBug, accepted: list[str]) -> Row:
     """Run one bug."""
     try:
         report = check.run(bug.make, bug.layer, bug.dtype)
@@ -112,11 +127,19 @@ def totals(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def correct_table(only: str) -> str:
+def digest() -> str:
+    """The sha256 of the second set's files, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted((HERE / "second").glob("*.*")):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def correct_table(items: list[Correct], only: str) -> str:
     """The correct layers: each in float32 and, where it computes in it, in float64."""
     lines = ["| style | layer | dtype | grade | cases | worst of the tolerance |", "|" + "---|" * 6]
     failed = 0
-    for item in CORRECT:
+    for item in items:
         for dtype in ("float32",) if item.style == "C float32" else ("float32", "float64"):
             if only not in item.id:
                 continue
@@ -132,15 +155,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", help="write the tables to this Markdown file, and the rows to FILE.json")
     parser.add_argument("--only", default="", help="bugs and correct layers whose name contains this")
+    parser.add_argument("--set", default="first", choices=("first", "second"), help="which set of bugs")
     options = parser.parse_args()
-    accepted = json.loads((HERE / "judgement.json").read_text())
+    bugs: Sequence[Bug | SecondBug]
+    if options.set == "first":
+        accepted = json.loads((HERE / "judgement.json").read_text())
+        bugs, items = collected.RUNNABLE, collected.CORRECT
+    else:
+        later = json.loads((HERE / "second_later.json").read_text())  # names of causes that this set brought in
+        accepted = {
+            bug.id: bug.accepted + [f"^{re.escape(name)}$" for name in later.get(bug.id, ())] for bug in second.BUGS
+        }
+        bugs, items = second.RUNNABLE, second.CORRECT
+        print(f"sha256 of the second set: {digest()}", file=sys.stderr)
     rows = []
-    for bug in RUNNABLE:
+    for bug in bugs:
         if options.only in bug.id:
             rows.append(measured(bug, accepted[bug.id]))
             print(bug.id, rows[-1].verdict, file=sys.stderr, flush=True)
-    text = "\n\n".join([table(rows), totals(rows), correct_table(options.only)])
-    for name in MISSING:
+    text = "\n\n".join([table(rows), totals(rows), correct_table(items, options.only)])
+    for name in collected.MISSING:
         text += f"\n\nSkipped, since it is not here: what needs {name}."
     print(text)
     if options.output:

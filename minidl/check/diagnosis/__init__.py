@@ -1,0 +1,113 @@
+"""Name what is wrong: the known-wrong variant that answers as the layer under test did.
+
+A variant is replayed, with each backward pass it can have, in the conventions of the layer under test.  It is named
+only if nearly all that it says of wrong outputs came true, if no other variant says the same, and if the causes
+together explain most failing cases; else the report says ``unknown``, with the first wrong output and the nearest
+causes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from minidl.check.conventions import Conventions
+from minidl.check.diagnosis.causes import causes_of
+from minidl.check.diagnosis.consequences import mark_consequences
+from minidl.check.diagnosis.evidence import Bench, Tensor, is_backward, kind_of
+from minidl.check.diagnosis.symptoms import by_size, by_symptom, dtypes, exceptions, in_place, missing, precision
+from minidl.check.diagnosis.weighing import Cause
+from minidl.check.runner import CaseResult
+
+SHARE = 0.5  # of the failing cases that the causes named explain
+
+
+@np.errstate(all="ignore")
+def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions: Conventions) -> list[str]:
+    """Return a line for each cause, the most telling first; a line that begins with ``unknown`` or ``note`` names none.
+
+    Sets ``cause`` of every case that is explained, and ``follows`` of tensors that are right for the layer's own
+    earlier values.
+    """
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        mark_consequences(result, dtype)
+    if not failed:
+        return []
+    lines = exceptions(results) + missing(results) + in_place(results)
+    bench = Bench(results, dtype, conventions)
+    wrong = bench.wrong()
+    said, settled = dtypes(bench, wrong)
+    lines, wrong = lines + said, wrong - settled
+    if not wrong:
+        return lines
+    causes, doubts, left = causes_of(bench, wrong, layer)
+    if left and (short := precision(bench, left, dtype)):
+        lines, left = [*lines, short[0]], left - short[1]
+    cases = {i for i, _ in wrong}
+    open_cases = {i for i, _ in left}
+    if left and (limit := by_size([r for i, r in enumerate(results) if i not in cases - open_cases], dtype)):
+        lines.append(f"{limit[0]} (explains {len(limit[1])} of {len(failed)} failing cases)")
+        left = {(i, name) for i, name in left if results[i].case.id not in limit[1]}
+        open_cases = {i for i, _ in left}
+    untouched = open_cases - {i for cause in causes for i, _ in cause.hits}
+    if untouched:
+        symptom = by_symptom([results[i] for i in sorted(untouched)], results, layer, dtype, conventions)
+        if symptom:
+            lines.append(symptom[0])
+            left = {(i, name) for i, name in left if results[i].case.id not in symptom[1]}
+            open_cases = {i for i, _ in left}
+    solved = len(cases - open_cases) / len(cases)
+    if solved >= SHARE or trusted(causes, wrong, left):
+        lines[:0] = [sentence(cause, bench) for cause in causes]
+        for cause in causes:
+            settle(cause, bench)
+    else:
+        doubts = causes + doubts
+    return lines + (unknown(bench, left, doubts) if left else [])
+
+
+def trusted(causes: Sequence[Cause], wrong: set[Tensor], left: set[Tensor]) -> bool:
+    """Whether the causes explain nearly all wrong outputs, or those of the forward pass, whatever its gradients are."""
+    kinds, open_kinds = (Counter(kind_of(name) for _, name in of if not is_backward(name)) for of in (wrong, left))
+    if causes and len(left) <= 0.2 * len(wrong) and all(open_kinds[k] <= 0.5 * kinds[k] for k in kinds):
+        return True
+    forward = {tensor for tensor in wrong if not is_backward(tensor[1])}
+    explained = set().union(*(cause.hits for cause in causes)) if causes else set()
+    return bool(forward) and len(forward & explained) >= 0.9 * len(forward) and len(forward) >= 3
+
+
+def settle(cause: Cause, bench: Bench) -> None:
+    """Write the cause into the cases it explains."""
+    for i in {i for i, _ in cause.hits}:
+        result = bench.results[i]
+        other = result.cause and result.cause != result.raised
+        result.cause = f"{result.cause} + {cause.name}" if other else cause.name
+
+
+def sentence(cause: Cause, bench: Bench) -> str:
+    """One line of the diagnosis."""
+    first = cause.rivals[0].variant
+    count = len({i for i, _ in cause.hits})
+    text = f"{cause.name}: {first.says} (explains {count} of {len(bench.failing)} failing cases)"
+    if len(cause.rivals) > 1:
+        text += "; these cases cannot tell them apart"
+    if first.seen:
+        text += f"; seen in {', '.join(first.seen)}"
+    return text
+
+
+def unknown(bench: Bench, left: set[Tensor], doubts: Sequence[Cause]) -> list[str]:
+    """What no variant explains: the first wrong output with its pattern, and the nearest causes as questions."""
+    i = min(left)[0]
+    result = bench.results[i]
+    tensor = next((t for t in result.failed if (i, t.name) in left), None)
+    text = f"unknown: no known variant explains {len({i for i, _ in left})} of {len(bench.failing)} failing cases"
+    if tensor is not None:
+        text += f"; the first wrong output is {tensor.name} of {result.case.id}"
+        text += "".join(f"; {pattern}" for pattern in tensor.patterns)
+    asked = dict.fromkeys(name for cause in doubts for name in [cause.name])
+    near: Mapping[str, None] = dict.fromkeys(list(asked)[:2])
+    return [text] + [f"perhaps {name}?" for name in near]

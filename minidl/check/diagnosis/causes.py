@@ -1,0 +1,64 @@
+"""The causes that are named, and those that are near: one after the other, the most telling first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, best_of
+from minidl.check.diagnosis.pairs import with_pairs
+from minidl.check.diagnosis.weighing import Cause, covered, credible
+from minidl.check.variants import Variant, known_wrong
+
+MARGIN = 0.05  # by which a named variant explains more than the next
+ROUNDS = 8
+
+
+def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause], list[Cause], set[Tensor]]:
+    """The causes that are named, those that are near, and the wrong outputs that are left."""
+    known = [variant for variant in known_wrong(layer) if fits(variant, bench)]
+    weighed = [h for variant in known for h in best_of(bench.weigh(variant, wrong))]
+    causes: list[Cause] = []
+    near: list[Cause] = []
+    left = set(wrong)
+    for _ in range(ROUNDS):
+        chosen, rest = choose(weighed, left, wrong)
+        near += rest
+        if chosen is None:
+            break
+        if causes and {i for i, _ in chosen.hits} <= chosen.rivals[0].ended:
+            near.insert(0, chosen)  # a second cause of which all that is seen is NaN: any NaN would do
+            break
+        causes.append(chosen)
+        left -= covered(chosen.rivals[0], wrong)
+        if not left:
+            break
+    ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
+    if left and not ambiguous:
+        causes, left = with_pairs(causes, known, left, wrong, bench)
+    near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
+    return causes, near, left
+
+
+def fits(variant: Variant, bench: Bench) -> bool:
+    """Whether a variant can be told by its values in this run."""
+    return not variant.symptom and (variant.dtype == "float16") == (bench.dtype == "float16")
+
+
+def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor]) -> tuple[Cause | None, list[Cause]]:
+    """The variant that explains most of what is left, with those that say the same; or none, and the nearest."""
+    able = [h for h in weighed if h.hits & left and credible(h, wrong)]
+    able.sort(key=lambda h: (-len(h.hits & left), len(h.misses)))
+    if not able:
+        return None, []
+    best = able[0]
+    hits = best.hits & left
+    rivals = [h for h in able if h.hits & left == hits and h.misses == best.misses]
+    names = {h.variant.name for h in rivals}
+    for other in able[1:]:
+        if other.variant.name in names:
+            continue
+        common = other.hits & hits
+        ahead = len(hits - common) + len(other.misses) - len(best.misses)
+        if len(common) > 0.5 * len(hits) and ahead < max(1, MARGIN * len(hits)):
+            return None, [Cause([best], hits), Cause([other], common)]
+    return Cause(rivals, hits), []
