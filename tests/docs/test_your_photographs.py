@@ -169,7 +169,7 @@ def test_three_commands_take_photographs_as_people_have_them(as_people_have_them
     train, evaluate, predict = (run(as_people_have_them, command) for command in commands)
     first, ignored, *_ = train.splitlines()
     assert first.startswith("folder: 51 training images, 12 test images of 3 classes (red apples, sea, wet leaves)")
-    assert ignored == "folder: files that are no images are left alone (3 .db)"
+    assert ignored == "folder: files that are not images are ignored (3 .db)"
     assert float(re.search(r"^test error (\S+) % ", evaluate, re.M)[1]) < 100 / 3  # guessing: twice that
     assert re.match(r"new\.jpg: sea [01]\.\d{3} \(", predict)
     assert len(run(as_people_have_them, "minidl predict runs/photos photos --top 1").splitlines()) == 63
