@@ -167,6 +167,11 @@ class AutoModes:
     def load_state(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Take over what `tensors` and `state` returned, for a network with the same modes.
 
+        Parameters
+        ----------
+        tensors, state : dict
+            As they were returned.
+
         Raises
         ------
         ValueError

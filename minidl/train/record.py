@@ -178,7 +178,9 @@ def describe_evaluation(evaluation: dict[str, Any]) -> str:
     each = ", ".join(f"{name} {error:.2f}" for name, error in errors.items())
     when = f"epoch {evaluation['epoch']:.4g}, update {evaluation['step']}"
     top5 = f", top-5 {evaluation['test_error_top5']:.2f} %" if "test_error_top5" in evaluation else ""
-    return f"{when}: test error {evaluation['test_error']:.2f} %{top5}" + (f" ({each})" if len(errors) > 1 else "")
+    of_each = f" ({each})" if len(errors) > 1 else ""
+    found = "; modes " + " ".join(map(str, evaluation["modes"].values())) if "modes" in evaluation else ""
+    return f"{when}: test error {evaluation['test_error']:.2f} %{top5}{of_each}{found}"
 
 
 def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> None:

@@ -74,6 +74,7 @@ class TensorBoard:
             "speed/images_per_second": line["images_per_second"],
         }
         tags |= {f"error_of/{name}": error for name, error in line["test_errors"].items()}
+        tags |= {f"modes/{layer or 'norm'}": float(count) for layer, count in line.get("modes", {}).items()}
         tags |= {f"gates/{layer or 'norm'}/entropy": gates["entropy"] for layer, gates in line.get("gates", {}).items()}
         self._scalars(line["step"], tags)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("minidl", "minidl.norm", "minidl.models", "minidl.data", "minidl.check", "minidl.train")
+PACKAGES = ("minidl", "minidl.auto", "minidl.norm", "minidl.models", "minidl.data", "minidl.check", "minidl.train")
 
 
 def public_objects() -> dict[str, object]:

@@ -38,6 +38,20 @@ def test_a_layer_gives_the_same_in_onnxruntime(name):
     assert_close(run(raw, x[:1]), want[:1], allowed)  # another number of samples
 
 
+@pytest.mark.parametrize("options", [{"gate_input": "normalised"}, {"gate_temperature": 0.5}])
+def test_gates_that_are_not_the_papers_give_the_same_in_onnxruntime(options):
+    rng = np.random.default_rng(0)
+    layer = ModeNorm(3, 4, rng=rng, **options)
+    for _ in range(5):
+        layer.forward((2 * rng.normal(size=(7, 3, 4, 5)) + rng.normal(size=(7, 3, 1, 1))).astype(np.float32))
+    for array in layer.params.values():
+        array[...] += rng.uniform(0.2, 0.7, array.shape)
+    x = (2 * rng.normal(size=(6, 3, 4, 5)) + rng.normal(size=(6, 3, 1, 1))).astype(np.float32)
+    want = layer.eval()(x)
+    assert layer.gates.std() > 0.05
+    assert_close(run(onnx_bytes(layer, x.shape[1:]), x), want, moved(layer, x, trials=4))
+
+
 @pytest.mark.parametrize(("out_channels", "stride"), [(7, 2), (7, 1), (4, 3), (4, 1)])
 def test_a_shortcut_gives_the_same_in_onnxruntime(out_channels, stride):
     layer = ZeroPaddedShortcut(out_channels, stride)

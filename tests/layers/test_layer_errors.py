@@ -155,6 +155,14 @@ ERRORS = {
         lambda: GroupNorm(4, 6),
         "GroupNorm: num_groups must divide num_channels 6, got 4; use one of 1, 2, 3, 6",
     ),
+    "ModeNorm, gate input": (
+        lambda: ModeNorm(4, gate_input="none"),
+        "ModeNorm: gate_input must be one of plain, normalised, got 'none'; choose one",
+    ),
+    "ModeNorm, temperature": (
+        lambda: ModeNorm(4, gate_temperature=0.0),
+        "ModeNorm: gate_temperature must be positive and finite, got 0.0; try 2",
+    ),
     "ModeNorm, modes": (
         lambda: ModeNorm(4, 0),
         "ModeNorm: num_modes must be >= 1, got 0; 1 is BatchNorm, the paper takes 2",

@@ -226,6 +226,7 @@ def test_the_command_finds_modes_and_resumes(tmp_path, capsys):
     flags += ["--auto-threshold", "0.2", "--auto-window", "2", "--auto-until", "1/2", "--gate-input", "normalised"]
     flags += ["--gate-lr", "0.5", "--gate-weight-decay", "0.01", "--gate-temperature", "2"]
     assert main([*args, *flags, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.count(" %; modes 3 3") == 3, "at the evaluation, of the last and of the best"
     assert main(["--resume", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (config["modes"], config["auto_window"], config["gate_temperature"]) == ("auto", "2u", 2.0)

@@ -50,6 +50,14 @@ def test_every_number_of_the_logs_is_there_and_the_run_is_the_same(tmp_path, rea
     assert result(tmp_path / "run")[1] == uninterrupted[1]
 
 
+def test_modes_that_are_found_are_there(tmp_path, read):
+    train(tmp_path / "run", tensorboard=tmp_path / "board", modes="auto", max_modes=3, optimiser="sgd")
+    found = read(tmp_path / "board" / "run")["modes/2"]
+    assert found == [
+        (line["step"], float(line["modes"]["2"])) for line in read_metrics(tmp_path / "run" / "metrics.jsonl")
+    ]
+
+
 @pytest.mark.parametrize("stop", [1, 5, 9])
 def test_a_resumed_run_goes_on(tmp_path, read, stop):
     train(tmp_path / "run", until=stop, tensorboard=tmp_path / "board")
