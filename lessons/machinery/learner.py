@@ -111,7 +111,12 @@ def _needed(cells: list[Cell]) -> set[int]:
         bound = {node.id for node in used if isinstance(node.ctx, ast.Store)}
         tree = ast.parse(cell.text).body
         bound |= {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        bound |= {(a.asname or a.name).partition(".")[0] for n in tree if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+        bound |= {
+            (a.asname or a.name).partition(".")[0]
+            for n in tree
+            if isinstance(n, ast.Import | ast.ImportFrom)
+            for a in n.names
+        }
         if cell.tag in ("start", "check") or "### BEGIN" in cell.text or bound & names:
             wanted.add(id(cell))
             names |= {node.id for node in used}
@@ -207,7 +212,8 @@ def main(folder: str, *only: str) -> int:
             print(f"{kind:8} {answer.where} [{answer.check}] {answer.text}")
             if played.said and kind != "listed":
                 print("         " + played.said.replace("\n", "\n         "))
-    print(f"{good} of {total} wrong answers that no lesson lists get a helpful sentence: {100 * good / max(total, 1):.1f} %")
+    share = 100 * good / max(total, 1)
+    print(f"{good} of {total} wrong answers that no lesson lists get a helpful sentence: {share:.1f} %")
     return 1 if bad or good < 0.8 * total else 0
 
 

@@ -504,8 +504,8 @@ lesson.check(
         "The gradients of earlier steps are still in `grads`: set them to zero.": lambda: three_steps(
             lambda *sizes, dtype: package_network(*sizes, dtype, zero=False)
         ),
-        "The parameters have not moved: `value = value - ...` makes a new array, `value -= ...` changes it.": lambda: three_steps(
-            package_network, lr=0.0
+        "The parameters have not moved: `value = value - ...` makes a new array, `value -= ...` changes it.": lambda: (
+            three_steps(package_network, lr=0.0)
         ),
     },
 )

@@ -22,7 +22,7 @@ from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import repair, unused
 
 Values = Mapping[str, Any]
-LESSONS = 14
+LESSONS = 17
 
 
 class LessonError(Exception):

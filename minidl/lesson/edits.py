@@ -10,14 +10,56 @@ from dataclasses import dataclass
 from typing import Any
 
 Definition = ast.FunctionDef | ast.ClassDef
-REDUCE = ("sum", "mean", "max", "min", "prod", "median", "std", "var", "argmax", "argmin", "maximum", "minimum", "any", "all")
+REDUCE = (
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "median",
+    "std",
+    "var",
+    "argmax",
+    "argmin",
+    "maximum",
+    "minimum",
+    "any",
+    "all",
+)
 
 OTHER = {"argmax": ("argmin",), "argmin": ("argmax",), "maximum": ("minimum",), "minimum": ("maximum",)}
 FAMILIES = (("sum", "mean", "max", "min", "prod"), ("var", "std"), ("zeros", "ones"), ("zeros_like", "ones_like"))
 LOGS = ("log", "log2", "log10", "exp")
-MAKERS = ("empty", "zeros", "ones", "full", "eye", "arange", "linspace", "uniform", "normal", "repeat", "tile", "pad", "broadcast_to")
+MAKERS = (
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "eye",
+    "arange",
+    "linspace",
+    "uniform",
+    "normal",
+    "repeat",
+    "tile",
+    "pad",
+    "broadcast_to",
+)
 COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
-AXES = [*range(-1, 4), (0, 1), (1, 2), (2, 3), (0, 2), (0, 2, 3), (1, 2, 3), (0, 1, 2), (0, 1, 3), (0, 2, 3, 4), (2, 3, 4), (1, 3, 4)]
+AXES = [
+    *range(-1, 4),
+    (0, 1),
+    (1, 2),
+    (2, 3),
+    (0, 2),
+    (0, 2, 3),
+    (1, 2, 3),
+    (0, 1, 2),
+    (0, 1, 3),
+    (0, 2, 3, 4),
+    (2, 3, 4),
+    (1, 3, 4),
+]
 
 
 @dataclass(frozen=True)
@@ -108,7 +150,12 @@ def _changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple
     elif isinstance(node, ast.BinOp):
         yield from _of_an_operation(node)
     elif isinstance(node, ast.UnaryOp):
-        yield node.operand, "the sign in" if isinstance(node.op, ast.USub) else "the `not` in", 1, within if isinstance(within, ast.expr) else None
+        yield (
+            node.operand,
+            "the sign in" if isinstance(node.op, ast.USub) else "the `not` in",
+            1,
+            within if isinstance(within, ast.expr) else None,
+        )
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
         yield from _of_a_number(node, within)
     elif isinstance(node, ast.Call):
@@ -145,8 +192,17 @@ def _of_a_statement(node: ast.stmt, names: list[str]) -> Iterator[tuple[Any, str
             if not isinstance(node.op, op):
                 yield ast.AugAssign(node.target, op(), node.value), "the sign in", 1, None
         yield ast.Assign([node.target], node.value, lineno=0), "the operator in", 3, None
-    elif isinstance(node, ast.Assign) and len(node.targets) == 1 and not isinstance(node.targets[0], ast.Tuple):
-        yield ast.AugAssign(node.targets[0], ast.Add(), node.value), "what `=` does in the loop or the buffer, in", 3, None
+    elif (
+        isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name | ast.Attribute | ast.Subscript)
+    ):
+        yield (
+            ast.AugAssign(node.targets[0], ast.Add(), node.value),
+            "what `=` does in the loop or the buffer, in",
+            3,
+            None,
+        )
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
         return
     if isinstance(node, ast.Expr | ast.Assign | ast.AugAssign):
@@ -187,7 +243,11 @@ def _of_an_operation(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST |
         for a, b in itertools.product((left, _transposed(left)), (right, _transposed(right))):
             yield ast.BinOp(a, op, b), "the transpose in", 2, None
             yield ast.BinOp(b, op, a), "the order of the product in", 3, None
-    if isinstance(op, ast.Add | ast.Sub) and isinstance(right, ast.BinOp) and isinstance(right.op, ast.Mult | ast.Div | ast.Pow):
+    if (
+        isinstance(op, ast.Add | ast.Sub)
+        and isinstance(right, ast.BinOp)
+        and isinstance(right.op, ast.Mult | ast.Div | ast.Pow)
+    ):
         yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right), "the brackets in", 4, None
     if isinstance(op, ast.Add | ast.Sub) and isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mult | ast.Div):
         yield ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right)), "the brackets in", 4, None
@@ -200,7 +260,18 @@ def _transposed(node: ast.expr) -> ast.expr:
 def _of_a_number(node: ast.Constant, within: ast.AST) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
     value = node.value
     assert isinstance(value, int | float)
-    tried: list[float] = [value + 1, value - 1, 2 * value, 0, 1, 2, 3, 4, -value, *([value / 2, 0.5] if value else [0.5])]
+    tried: list[float] = [
+        value + 1,
+        value - 1,
+        2 * value,
+        0,
+        1,
+        2,
+        3,
+        4,
+        -value,
+        *([value / 2, 0.5] if value else [0.5]),
+    ]
     words = f"the number {value} in" if isinstance(within, ast.expr | ast.keyword) else "the number"
     for new in dict.fromkeys(tried):
         if new != value and not (isinstance(value, int) and isinstance(new, float) and isinstance(within, ast.Tuple)):
@@ -225,7 +296,12 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[Any, str, int, ast.AST | None]]
         if name in given:
             yield ast.Call(node.func, node.args, [k for k in node.keywords if k.arg != name]), f"`{name}` in", 2, None
     if called in ("var", "std") and "ddof" not in given:
-        yield ast.Call(node.func, node.args, [*node.keywords, ast.keyword("ddof", _name("1"))]), "the divisor in", 2, None
+        yield (
+            ast.Call(node.func, node.args, [*node.keywords, ast.keyword("ddof", _name("1"))]),
+            "the divisor in",
+            2,
+            None,
+        )
     if called in ("sum", "mean", "max", "var", "std") and "keepdims" not in given:
         kept = [*node.keywords, ast.keyword("keepdims", _name("True"))]
         yield ast.Call(node.func, node.args, kept), "keepdims, which is missing in", 2, None
@@ -240,7 +316,9 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[Any, str, int, ast.AST | None]]
 
 
 def _of_an_attribute(node: ast.Attribute) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
-    others = next((family for family in (*FAMILIES, LOGS) if node.attr in family), OTHER.get(node.attr, ()))
+    others: tuple[str, ...] = next(
+        (family for family in (*FAMILIES, LOGS) if node.attr in family), OTHER.get(node.attr, ())
+    )
     others += ("real", "imag") if node.attr in ("real", "imag") else ()
     for other in others:
         if other != node.attr:
@@ -260,7 +338,9 @@ def _of_a_tuple(node: Any) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
             yield type(node)(elements, node.ctx), "the order in", 4, None
 
 
-def _of_an_expression(node: ast.expr, within: ast.AST, names: list[str]) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
+def _of_an_expression(
+    node: ast.expr, within: ast.AST, names: list[str]
+) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
     """Yield what may be missing at a value: a root, a square, a factor, a term; or that it is another's."""
     if isinstance(within, ast.Attribute | ast.keyword | ast.Slice) or isinstance(node, ast.Constant):
         return
