@@ -19,7 +19,7 @@ from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
 from minidl.lesson.hints import GENERAL, hint
 from minidl.lesson.inputs import Inputs
-from minidl.lesson.repair import repair, unused
+from minidl.lesson.repair import codes, repair, unused
 
 Values = Mapping[str, Any]
 LESSONS = 17
@@ -77,6 +77,7 @@ class Lesson:
         self.passed: dict[str, int] = {}
         self.failed: set[str] = set()
         self.replaced: list[str] = []
+        self.trusted: set[Any] = set()  # the code of functions that passed a check
         _help_with_names()
 
     def check(
@@ -134,19 +135,24 @@ class Lesson:
             return self._fail(name, f"{name}: {_in_place(changed)}")
         if raised is not None:
             now = set(_named(name, right))
-            change = "" if "your turn" in raised else repair(got, lambda given: _bad(name, given, right, tol), now)
+            change = (
+                ""
+                if "your turn" in raised
+                else repair(got, lambda given: _bad(name, given, right, tol), now, self.trusted)
+            )
             return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
         results = _compare(name, given, right, tol)
         bad = [result for result in results if not result.passed]
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if _same(name, given, mistake, tol)]
-            lines += diagnosis or _tutor(name, got, given, right, tol, bad)
+            lines += diagnosis or _tutor(name, got, given, right, tol, bad, self.trusted)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
             if all(result.passed for result in _compare(name, mistake(), right, tol)):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
         self.failed.discard(name)
+        self.trusted |= codes(got)
         count = self.passed.setdefault(name, len(self.passed) + 1)
         worst = max(result.worst for result in results)
         print(f"ok    {name}: worst {worst:.3g} of the tolerance  (check {count} of {self.checks})")
@@ -258,14 +264,20 @@ def _bad(name: str, given: Any, want: Any, tol: float | Mapping[str, float]) -> 
 
 
 def _tutor(
-    name: str, got: Callable[[], Any], given: Any, want: Any, tol: float | Mapping[str, float], bad: list[TensorResult]
+    name: str,
+    got: Callable[[], Any],
+    given: Any,
+    want: Any,
+    tol: float | Mapping[str, float],
+    bad: list[TensorResult],
+    trusted: set[Any],
 ) -> list[str]:
     """Return what the values say, else what change would mend the answer, else what it leaves out."""
     said = _hints(name, given, want, tol, bad)
     if said and not said[0].startswith(GENERAL):
         return said
     now = {result.name for result in bad}
-    change = repair(got, lambda again: _bad(name, again, want, tol), now) or unused(got)
+    change = repair(got, lambda again: _bad(name, again, want, tol), now, trusted) or unused(got, trusted)
     return [*said, change] if change else said
 
 

@@ -328,7 +328,12 @@ def _of_an_attribute(node: ast.Attribute) -> Iterator[tuple[Any, str, int, ast.A
 
 
 def _of_a_tuple(node: Any) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
-    if 2 <= len(node.elts) <= 3:
+    numbers = [element.value for element in node.elts if isinstance(element, ast.Constant)]
+    if len(numbers) == len(node.elts) and all(type(n) is int and 0 <= n < 5 for n in numbers):
+        for axis in AXES:
+            if isinstance(axis, tuple):
+                yield _name(str(axis)), "the axes", 3, None
+    if 2 <= len(node.elts) <= 4:
         for order in itertools.permutations(node.elts):
             yield type(node)(list(order), node.ctx), "the order in", 3, None
     else:

@@ -13,7 +13,7 @@ import io
 import linecache
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -42,7 +42,7 @@ class _EndlessError(Exception):
     """A changed loop does not end."""
 
 
-def repair(got: Callable[[], Any], bad: Check, now: set[str]) -> str:
+def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeType] = frozenset()) -> str:
     """Return a sentence about the change that makes an answer right, or "" if no single one was found.
 
     Parameters
@@ -50,26 +50,29 @@ def repair(got: Callable[[], Any], bad: Check, now: set[str]) -> str:
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
     now : the names that are wrong now; a change counts if fewer remain
+    trusted : the code of functions that passed a check, and so are not to blame
     """
     if not isinstance(got, FunctionType):
         return ""
-    space, inputs, begin = got.__globals__, Inputs(got), time.perf_counter()
+    space, inputs, begin = got.__globals__, Inputs(got), time.process_time()
     generators = [(g, g.bit_generator.state) for g in space.values() if isinstance(g, np.random.Generator)]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, now, inputs, generators, begin)
+            return _search(got, bad, now, inputs, generators, begin, trusted)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(got: Any, bad: Check, now: set[str], inputs: Inputs, generators: list[Any], begin: float) -> str:
+def _search(
+    got: Any, bad: Check, now: set[str], inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]
+) -> str:
     partly = ""
-    candidates = [(edit, name, tree) for name, tree in _answers(got) for edit in edits(tree)]
+    candidates = [(edit, name, tree) for name, tree in _answers(got, trusted) for edit in edits(tree)]
     for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[:TRIALS]:
-        if time.perf_counter() - begin > SECONDS:
+        if time.process_time() - begin > SECONDS:
             break
         left = _with(got, name, edit.apply(tree), bad)
         for generator, state in generators:
@@ -86,10 +89,10 @@ def _search(got: Any, bad: Check, now: set[str], inputs: Inputs, generators: lis
 
 def _with(got: Any, name: str, tree: Definition, bad: Check) -> set[str] | None:
     """Return what is wrong if the learner's definition is this tree; None if it does not run."""
-    space, begin = got.__globals__, time.perf_counter()
+    space, begin = got.__globals__, time.process_time()
 
     def tick() -> None:
-        if time.perf_counter() - begin > SECONDS / 10:
+        if time.process_time() - begin > SECONDS / 10:
             raise _EndlessError
 
     module = ast.Module([tree], [])
@@ -118,27 +121,40 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
     return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
 
 
-def _answers(got: FunctionType) -> Iterator[tuple[str, Definition]]:
+def _answers(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
     """Yield the learner's functions and classes that a check calls, the one defined last first."""
     space, home = got.__globals__, got.__code__.co_filename
-    seen: dict[str, Definition | None] = {}
-    codes: list[CodeType] = [got.__code__]
-    codes += [f.cell_contents.__code__ for f in got.__closure__ or () if isinstance(f.cell_contents, FunctionType)]
-    while codes:
-        for name in _names(codes.pop()):
+    order = {name: place for place, name in enumerate(space)}
+    for name, codes in sorted(_called_by(got).items(), key=lambda one: -order[one[0]]):
+        own = [code for code in codes if code.co_filename != home and code not in trusted]
+        tree = _definition(own[0].co_filename, name) if own else None
+        if tree is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
+            yield name, tree
+
+
+def codes(got: Callable[[], Any]) -> set[CodeType]:
+    """Return the code of all functions of the notebook that a check calls."""
+    found = _called_by(got).values() if isinstance(got, FunctionType) else ()
+    return {code for one in found for code in one}
+
+
+def _called_by(got: FunctionType) -> dict[str, list[CodeType]]:
+    """Return the notebook's functions and classes that a check calls, with their code."""
+    space = got.__globals__
+    seen: dict[str, list[CodeType]] = {}
+    waiting: list[CodeType] = [got.__code__]
+    waiting += [f.cell_contents.__code__ for f in got.__closure__ or () if isinstance(f.cell_contents, FunctionType)]
+    while waiting:
+        for name in _names(waiting.pop()):
             value = space.get(name)
             if name in seen or getattr(value, "__module__", None) != space.get("__name__"):
                 continue
             inner = [value] if isinstance(value, FunctionType) else []
             if isinstance(value, type):
                 inner = [one for one in vars(value).values() if isinstance(one, FunctionType)]
-            codes += [one.__code__ for one in inner]
-            own = [one.__code__.co_filename for one in inner if one.__code__.co_filename != home]
-            seen[name] = _definition(own[0], name) if own else None
-    order = {name: place for place, name in enumerate(space)}
-    for name in sorted(seen, key=lambda name: -order[name]):
-        if (tree := seen[name]) is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
-            yield name, tree
+            seen[name] = [one.__code__ for one in inner]
+            waiting += seen[name]
+    return {name: found for name, found in seen.items() if found}
 
 
 def _called(node: ast.AST) -> str:
@@ -178,9 +194,9 @@ def _plain(tree: ast.Dict) -> bool:
     return not any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
 
 
-def unused(got: Callable[[], Any]) -> str:
+def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
     """Say which argument, or which intermediate result, the learner's function never uses."""
-    for name, tree in _answers(got) if isinstance(got, FunctionType) else ():
+    for name, tree in _answers(got, trusted) if isinstance(got, FunctionType) else ():
         for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}

@@ -332,4 +332,4 @@ def test_importing_a_lesson_needs_numpy_alone():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert lesson_module.LESSONS == 14
+    assert lesson_module.LESSONS == 17
