@@ -405,6 +405,9 @@ class LedgerArray:
     def __sub__(self, other):
         return ledger.subtract(self, other)
 
+    def __add__(self, other):
+        return ledger.add(self, other)
+
 
 def ledger_function(name):
     def call(*args, **kwargs):
@@ -417,7 +420,7 @@ def ledger_function(name):
 
 ledger = ModuleType("ledger")
 ledger.written = []
-for name in ("exp", "log", "sum", "max", "subtract", "maximum"):
+for name in ("exp", "log", "sum", "max", "add", "subtract", "maximum"):
     setattr(ledger, name, ledger_function(name))
 register_library(LedgerArray, ledger)  # from now on array_module knows these arrays
 

@@ -344,6 +344,7 @@ backwards = {
     "dx takes mean and variance for constants": planted(dx=constant_statistics),
     "dweight has x in place of x hat": planted(dweight=lambda _, dy, x, *__: (dy * x).sum(axis=(0, 2))),
     "dbias is a mean": planted(dbias=lambda _, dy, *__: dy.mean(axis=(0, 2))),
+    "one dbias is too small": planted(dbias=lambda grads, *_: grads["dbias"] - np.array([0, 1, 0])),
 }
 
 
@@ -376,15 +377,15 @@ def pattern(*numbers):
 lesson.check(
     "check_gradient",
     got=lambda: verdicts(check_gradient),
-    want=pattern(1, 1, 1, 1, 1, 0, 2),
+    want=pattern(1, 1, 1, 1, 1, 1, 0, 2),
     tol=0.5,
     wrong={
-        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 0, 0),
-        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(2, 2, 2, 2, 2, 2, 2),
+        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 1, 0, 0),
+        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(2, 2, 2, 2, 2, 2, 2, 2),
         "It takes a vacuous comparison for a success: look at the size of the numeric gradient.": lambda: pattern(
-            1, 1, 1, 1, 1, 0, 0
+            1, 1, 1, 1, 1, 1, 0, 0
         ),
-        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 2),
+        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 0, 2),
     },
 )
 

@@ -430,10 +430,13 @@ def dx_of(layer):
 
 lesson.check(
     "third mend",  # dx for a dy in Fortran order: the same numbers as for the same dy in C order
-    lambda: dx_of(mended(contiguous=contiguous)),
-    right["dx"],
+    lambda: {
+        "dx": dx_of(mended(contiguous=contiguous)),
+        "in C order": contiguous(None, np.asfortranarray(dy)).flags.c_contiguous,
+    },
+    {"dx": right["dx"], "in C order": True},
     tol=1e-11,
-    wrong={"the values are still read as they lie in memory": lambda: dx_of(mended())},
+    wrong={"the values are still read as they lie in memory": lambda: {"dx": dx_of(mended()), "in C order": True}},
 )
 
 

@@ -17,11 +17,12 @@ import numpy as np
 
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
-from minidl.lesson.hints import hint
+from minidl.lesson.hints import GENERAL, hint
 from minidl.lesson.inputs import Inputs
+from minidl.lesson.repair import codes, repair, unused
 
 Values = Mapping[str, Any]
-LESSONS = 14
+LESSONS = 17
 
 
 class LessonError(Exception):
@@ -76,6 +77,7 @@ class Lesson:
         self.passed: dict[str, int] = {}
         self.failed: set[str] = set()
         self.replaced: list[str] = []
+        self.trusted: set[Any] = set()  # the code of functions that passed a check
         _help_with_names()
 
     def check(
@@ -132,18 +134,25 @@ class Lesson:
         if changed := inputs.restore():
             return self._fail(name, f"{name}: {_in_place(changed)}")
         if raised is not None:
-            return self._fail(name, f"{name}: {raised}")
+            now = set(_named(name, right))
+            change = (
+                ""
+                if "your turn" in raised
+                else repair(got, lambda given: _bad(name, given, right, tol), now, self.trusted)
+            )
+            return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
         results = _compare(name, given, right, tol)
         bad = [result for result in results if not result.passed]
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if _same(name, given, mistake, tol)]
-            lines += diagnosis or _hints(name, given, right, tol, bad)
+            lines += diagnosis or _tutor(name, got, given, right, tol, bad, self.trusted)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
             if all(result.passed for result in _compare(name, mistake(), right, tol)):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
         self.failed.discard(name)
+        self.trusted |= codes(got)
         count = self.passed.setdefault(name, len(self.passed) + 1)
         worst = max(result.worst for result in results)
         print(f"ok    {name}: worst {worst:.3g} of the tolerance  (check {count} of {self.checks})")
@@ -249,12 +258,36 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
+def _bad(name: str, given: Any, want: Any, tol: float | Mapping[str, float]) -> set[str]:
+    """Return the names of what is wrong."""
+    return {result.name for result in _compare(name, given, want, tol) if not result.passed}
+
+
+def _tutor(
+    name: str,
+    got: Callable[[], Any],
+    given: Any,
+    want: Any,
+    tol: float | Mapping[str, float],
+    bad: list[TensorResult],
+    trusted: set[Any],
+) -> list[str]:
+    """Return what the values say, else what change would mend the answer, else what it leaves out."""
+    said = _hints(name, given, want, tol, bad)
+    if said and not said[0].startswith(GENERAL):
+        return said
+    now = {result.name for result in bad}
+    change = repair(got, lambda again: _bad(name, again, want, tol), now, trusted) or unused(got, trusted)
+    return [*said, change] if change else said
+
+
 def _hints(name: str, got: Any, want: Any, tol: float | Mapping[str, float], bad: list[TensorResult]) -> list[str]:
     """Return what the pattern of the first wrong array says, where one was given."""
     given, wanted = _named(name, got), _named(name, want)
     for result in bad:
         if result.name in given and result.name in wanted and not _wrong_kind(given[result.name]):
-            if said := hint(given[result.name], wanted[result.name], _of(tol, result.name)):
+            largest = float(np.max(_of(tol, result.name)))
+            if said := hint(given[result.name], wanted[result.name], largest):
                 return [said]
             return []
     return []
@@ -293,7 +326,15 @@ def _explain(error: Exception, home: dict[str, Any] | None) -> str:
     text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
     where = f"{code.co_name}, line {line} of its cell" + (f", `{text}`" if text else "")
     hint = " (a slip of the pen, or a cell above that has not run)" if isinstance(error, NameError) else ""
-    return f"an error in {where}\n      {what}{hint}"
+    return "\n".join([f"an error in {where}", f"      {what}{hint}", *_shapes(frame, text)])
+
+
+def _shapes(frame: FrameType, text: str) -> list[str]:
+    """Return a sentence with the shapes of the arrays that a line of the learner's code names."""
+    names = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text))
+    values = {name: frame.f_locals.get(name) for name in names}
+    known = [f"{name} is {value.shape}" for name, value in values.items() if isinstance(value, np.ndarray)]
+    return [f"There, {', '.join(known)}."] if known else []
 
 
 def _innermost(error: Exception, home: dict[str, Any] | None) -> tuple[FrameType, int]:

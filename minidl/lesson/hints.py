@@ -14,6 +14,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Pattern = Callable[[Array, Array, float], str]
 
+GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ")  # sentences that name nothing
 PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
 
 
@@ -125,9 +126,9 @@ def _scaled(got: Array, want: Array, tol: float) -> str:
     factor = float(np.median(got[known] / want[known]))
     if not np.isfinite(factor) or factor == 0 or want.size < 2 or not _same(got, factor * want, tol):
         return ""
-    for n in _counts(want.shape):
+    for n in (n for n in _counts(want.shape) if n > 2):
         for value, words in ((n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"), (1 / n, f"1/{n}")):
-            if n > 2 and abs(factor - value) < 1e-9:
+            if abs(factor - value) < 1e-9:
                 return (
                     f"Each of your values is {words} of the right one: look at what is divided by {n}, or by {n - 1}."
                 )
@@ -245,7 +246,7 @@ def _part(got: Array, want: Array, tol: float) -> str:
             wrong = np.unique(np.nonzero(~right)[axis])
             if want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
                 return f"Only the border of axis {axis} is wrong: look at padding, or at where a loop begins and ends."
-        return f"{int(right.sum())} of {want.size} values are right: what sets the others apart?"
+        return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)
     alike = float((got * want).sum() / norm) if norm > 0 else 0.0
     if want.size > 3 and alike > 0.5:

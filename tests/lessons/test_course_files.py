@@ -19,8 +19,8 @@ def test_the_committed_notebooks_are_their_build(capsys):
     assert status == 0, capsys.readouterr().err
 
 
-def test_there_are_fourteen_lessons():
-    assert [path.name[:2] for path in SOURCES] == [f"{i:02}" for i in range(1, 15)]
+def test_there_are_seventeen_lessons():
+    assert [path.name[:2] for path in SOURCES] == [f"{i:02}" for i in range(1, 18)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -1,0 +1,511 @@
+# ---
+# jupyter:
+#   minidl:
+#     title: Faster than NumPy
+#     minutes: 75
+#     needs: ["01", "06", "07"]
+#     checks: 5
+# ---
+
+# %% [markdown]
+# # 15 · Faster than NumPy
+#
+# **Goal.** You take one pass of a norm from NumPy's expression to compiled code, and know at each step how far it is
+# from the best that your machine can do: how many bytes it moves, in how many passes, and what the *floor* is.
+#
+# **You need.** Lessons 01 (layouts), 06 (variances) and 07 (scale and shift). The compiled part needs Numba
+# (`pip install -e '.[fast]'` in the clone's folder); without it everything runs, and the figures lack its bars.
+# **Time.** About 75 minutes.
+#
+# All norms of this course end in the same pass over the images, $y = (x-m)\,s+u$: one subtraction, one product, one
+# sum for every number. A processor core does billions of those in a second. So why is it slow?
+#
+# **Predict before running.** Write your answers down; this page will give them.
+#
+# 1. `y = (x - m) * s + u` with arrays far larger than the cache: how many times does an array of that size cross the
+#    border between memory and processor? How often would it have to?
+# 2. Adding up a million float32 one after the other, in compiled code: what limits the speed, the memory or the adder?
+# 3. A machine moves 10 GB/s and computes 20 GFLOP/s a core. Which of the two limits this pass?
+
+# %% tags=["start"]
+try:
+    from minidl.lesson import Lesson
+except ImportError:
+    raise ImportError(
+        "this lesson needs minidl: in the clone's folder run `pip install -e '.[train]'`, then restart the kernel"
+    ) from None
+
+lesson = Lesson("15", checks=5)
+
+# %%
+import importlib
+import importlib.util
+import time
+import tracemalloc
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+rng = np.random.default_rng(15)
+numba = importlib.import_module("numba") if importlib.util.find_spec("numba") else None
+print("Numba is here." if numba else "Numba is missing: pip install -e '.[fast]' in the clone's folder adds it.")
+
+
+def seconds(f, repeats=7):
+    """Return the shortest time of a few runs: the least disturbed by everything else the machine does."""
+    f()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# %% [markdown]
+# ## Count the bytes
+#
+# NumPy computes `(x - m) * s + u` in three steps, each a loop over all numbers: $a = x-m$, $b = a\,s$, $y = b+u$. ($m$,
+# $s$ and $u$ are small, one number a map; they stay in the cache.) Each loop reads one large array and writes one. What
+# does not fit into the cache goes through memory, and is gone when the next loop wants it.
+#
+# A write costs more than it seems. The processor fetches memory in lines of 64 bytes, and most stores first *read* the
+# line they write into, unless it was read anyway: that is a **write allocate**. (Some instructions avoid it; compilers
+# use them now and then.) So for each pass, in units of one large array:
+#
+# $$ \text{traffic} = \#\text{read} + \#\text{written} + \#(\text{written, but not read}) . $$
+#
+# Write the rule. A pass is a pair of sets of names: what it reads and what it writes.
+
+
+# %% tags=["wrong"]
+# check: traffic
+# says: a store fetches the line first
+def traffic(passes):
+    return sum(len(read) + len(written) for read, written in passes)
+
+
+# %%
+def traffic(passes):
+    """Return how many large arrays cross the border between memory and processor, for a list of (read, written)."""
+    ### BEGIN SOLUTION
+    return sum(len(read) + len(written) + len(written - read) for read, written in passes)
+    ### END SOLUTION
+
+
+three = [({"x"}, {"a"}), ({"a"}, {"b"}), ({"b"}, {"y"})]  # y = (x - m) * s + u
+in_place = [({"x"}, {"y"}), ({"y"}, {"y"}), ({"y"}, {"y"})]  # y = x - m; y *= s; y += u
+once = [({"x"}, {"y"})]  # one loop that does it all
+
+# %% tags=["check"]
+ways = {"three": three, "in place": in_place, "once": once, "add": [({"x", "z"}, {"y"})], "sum": [({"x"}, set())]}
+lesson.check(
+    "traffic",
+    lambda: {name: traffic(passes) for name, passes in ways.items()},
+    {"three": 9, "in place": 7, "once": 3, "add": 4, "sum": 1},
+    tol=0.1,
+    wrong={
+        "a store fetches the line first, unless the pass reads the array anyway": lambda: {
+            "three": 6,
+            "in place": 6,
+            "once": 2,
+            "add": 3,
+            "sum": 1,
+        },
+    },
+)
+
+# %% [markdown]
+# Question 1: nine times, where three would do. In place it is seven. That is the whole secret of this lesson: **fusion**,
+# doing in one pass what takes three, can win a factor of three, and nothing about the arithmetic has changed.
+#
+# ## What is a floor?
+#
+# A pass moves $B$ bytes and does $F$ floating-point operations. Memory delivers $\beta$ bytes a second, the core
+# computes $\pi$ operations a second, and the two overlap at best completely. So no program whatsoever is faster than
+#
+# $$ t \;\ge\; \max\!\left(\frac{B}{\beta},\; \frac{F}{\pi}\right) . $$
+#
+# This is the **roofline**. $F/B$, operations a byte, is the pass's *intensity*: below $\pi/\beta$ the memory is the
+# limit and the arithmetic is free. A floor says when to stop: at 1.1 times the floor nothing is left to win, at 5 times
+# there is. Return the floor, and which of the two makes it.
+
+
+# %% tags=["wrong"]
+# check: floor
+# says: they overlap
+def floor(bytes_moved, operations, bandwidth, peak):
+    memory, arithmetic = bytes_moved / bandwidth, operations / peak
+    return memory + arithmetic, memory > arithmetic
+
+
+# %%
+def floor(bytes_moved, operations, bandwidth, peak):
+    """Return the least time in seconds, and whether the memory is what limits it."""
+    ### BEGIN SOLUTION
+    memory, arithmetic = bytes_moved / bandwidth, operations / peak
+    return max(memory, arithmetic), memory > arithmetic
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+tasks = {  # bytes, operations, bytes/s, operations/s
+    "scale and shift": (3 * 4e8, 3e8, 1e10, 2e10),
+    "product of 1000×1000": (3 * 4e6, 2e9, 1e10, 2e10),
+    "a slow core": (1e6, 1e6, 1e10, 5e8),
+}
+answers = {"scale and shift": (0.12, True), "product of 1000×1000": (0.1, False), "a slow core": (0.002, False)}
+lesson.check(
+    "floor",
+    lambda: {name: np.array(floor(*task)) for name, task in tasks.items()},
+    {name: np.array(answer) for name, answer in answers.items()},
+    tol=1e-9,
+    wrong={
+        "this adds the two times; they overlap, so the longer one counts": lambda: {
+            name: np.array([b / w + f / p, b / w > f / p]) for name, (b, f, w, p) in tasks.items()
+        },
+    },
+)
+
+# %% [markdown]
+# Question 3: the pass moves 12 bytes a number (float32, three crossings) and does three operations: 1.2 ns against
+# 0.15 ns. The memory, by a factor of eight.
+#
+# ## Fusion without a compiler: blocks
+#
+# If an intermediate result fits into the cache, it never crosses the border. So cut $x$ into blocks of maps, small
+# enough for the cache (some hundred kilobytes), and do all three steps on one block before the next. Write into `y` by
+# `out=`; the only large array that may be made is `y` itself. The check measures what your function allocates.
+#
+# Here $x$ is $(M, P)$: $M = N\cdot C$ maps of $P$ pixels; $m$, $s$, $u$ are $(M, 1)$.
+
+
+# %% tags=["wrong"]
+# check: blocked
+# says: temporaries are as large as x
+def blocked(x, m, s, u, rows):
+    return (x - m) * s + u
+
+
+# %%
+def blocked(x, m, s, u, rows):
+    """Return y = (x − m)·s + u for x (M, P) and m, s, u (M, 1), by blocks of this many rows."""
+    ### BEGIN SOLUTION
+    y = np.empty_like(x)
+    for i in range(0, len(x), rows):
+        block = y[i : i + rows]
+        np.subtract(x[i : i + rows], m[i : i + rows], out=block)
+        block *= s[i : i + rows]
+        block += u[i : i + rows]
+    return y
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+own = np.random.default_rng(1504)  # the check's own numbers
+maps, pixels = 103, 4096  # 103 is no multiple of the blocks: the last one is shorter
+x_small = own.normal(size=(maps, pixels))
+msu = tuple(own.normal(size=(maps, 1)) for _ in range(3))
+wanted = np.einsum("mp,mo->mp", x_small - msu[0], msu[1]) + msu[2]
+
+
+def measured(function):
+    """Return y, and whether the memory at the peak is that of y and a few blocks."""
+    tracemalloc.start()
+    y = function(x_small, *msu, 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"y": y, "temporaries fit into blocks": peak < 1.5 * x_small.nbytes}
+
+
+lesson.check(
+    "blocked",
+    lambda: measured(blocked),
+    {"y": wanted, "temporaries fit into blocks": True},
+    tol=1e-12,
+    wrong={
+        "y is right, but its temporaries are as large as x: work on one block after the other": lambda: {
+            "y": wanted,
+            "temporaries fit into blocks": False,
+        },
+    },
+)
+
+# %% [markdown]
+# ## The loop itself
+#
+# With a compiler there is no need for blocks: one loop reads a number, subtracts, multiplies, adds in *registers*, and
+# writes the result. Numba compiles plain Python of this kind. It wants what a C compiler wants: loops over indices,
+# scalars, arrays of a known dtype, no lists or dictionaries.
+#
+# The other pass of a norm needs more care: mean and variance **in one pass**. By lesson 06,
+# $V = \overline{(x-a)^2}-(\overline{x-a})^2$ for every $a$, and it loses $\kappa_a^2$ digits: so take $a$ near the mean.
+# One value of the map, say its first, is near enough: then $|\mu-a|$ is a deviation or three.
+#
+# Write it as a loop. Sums in float64 (`0.0` is one), the shift $a$ = the map's first value.
+
+
+# %% tags=["wrong"]
+# check: moments
+# says: without the shift
+def moments(x, mean, var):
+    for i in range(x.shape[0]):
+        total = square = 0.0
+        for j in range(x.shape[1]):
+            total += x[i, j]
+            square += x[i, j] * x[i, j]
+        mean[i] = total / x.shape[1]
+        var[i] = square / x.shape[1] - mean[i] ** 2
+
+
+# %%
+def moments(x, mean, var):
+    """Fill mean (M,) and var (M,) with those of the rows of x (M, P), in one pass over x."""
+    ### BEGIN SOLUTION
+    for i in range(x.shape[0]):
+        a = x[i, 0]
+        total = square = 0.0
+        for j in range(x.shape[1]):
+            d = x[i, j] - a
+            total += d
+            square += d * d
+        shift = total / x.shape[1]
+        mean[i] = a + shift
+        var[i] = square / x.shape[1] - shift * shift
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+own = np.random.default_rng(1506)  # the check's own numbers
+near, far = own.normal(2.0, 3.0, (5, 84)), own.normal(1e6, 1.0, (5, 84))
+exact = far.astype(np.longdouble)
+
+
+def filled(function):
+    """Return what the loop gives for maps near 0 and far from it."""
+    found = {}
+    for name, x in {"near": near, "far": far}.items():
+        mean, var = np.full(5, np.nan), np.full(5, np.nan)
+        function(x, mean, var)
+        found |= {f"mean, {name}": mean, f"var, {name}": var}
+    return found
+
+
+right = {"mean, near": near.mean(1), "var, near": near.var(1)}
+right |= {"mean, far": exact.mean(1).astype(float), "var, far": exact.var(1).astype(float)}
+lesson.check(
+    "moments",
+    lambda: filled(moments),
+    right,
+    tol={"mean, near": 1e-13, "var, near": 1e-12, "mean, far": 1e-8, "var, far": 1e-8},
+    wrong={
+        "without the shift a variance of 1 at mean 1e6 keeps four digits: subtract x[i, 0] first": lambda: (
+            right | {"var, far": np.cumsum(far * far, 1)[:, -1] / 84 - (np.cumsum(far, 1)[:, -1] / 84) ** 2}
+        ),
+    },
+)
+
+# %% tags=["figure"]
+# The ways, timed. What Numba would need is said where it is missing.
+big = rng.normal(size=(4096, 4096)).astype(np.float32)  # 64 MiB, larger than most caches
+column = [rng.normal(size=(4096, 1)).astype(np.float32) for _ in range(3)]
+out = np.empty_like(big)
+
+
+def loop(x, m, s, u, y):
+    """Write y = (x − m)·s + u, one number after the other."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            y[i, j] = (x[i, j] - m[i, 0]) * s[i, 0] + u[i, 0]
+
+
+def in_three(x, m, s, u, y):
+    """Write y in place, in three passes."""
+    np.subtract(x, m, out=y)
+    y *= s
+    y += u
+
+
+yours = lesson.yours(blocked, lambda x, m, s, u, rows: (x - m) * s + u, "blocked")
+runs = {
+    "NumPy: (x − m)·s + u": (lambda: (big - column[0]) * column[1] + column[2], three),
+    "NumPy, in place": (lambda: in_three(big, *column, out), in_place),
+    "NumPy, your blocks": (lambda: yours(big, *column, 8), once),
+}
+if numba:
+    compiled = numba.njit(loop)
+    runs["Numba: the loop"] = (lambda: compiled(big, *column, out), once)
+copied = seconds(lambda: np.copyto(out, big))
+bandwidth = 3 * big.nbytes / copied  # read, write, and the write's fetch
+times = {name: seconds(run) for name, (run, _) in runs.items()}
+
+figure, (left, right_) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", width_ratios=(3, 2))
+colours = ("C3", "C1", "C0", "C2")
+left.barh(list(times), [1e3 * t for t in times.values()], color=colours[: len(times)])
+left.axvline(1e3 * copied, color="k", ls="--", label="a copy of x: the floor of one pass")
+for row, (name, (_, passes)) in enumerate(runs.items()):
+    crossings = sum(len(r) + len(w) + len(w - r) for r, w in passes)
+    left.text(1e3 * times[name] * 1.02, row, f"{crossings} crossings", va="center")
+left.invert_yaxis()
+left.set(xlabel="time (ms)", title="The fewer crossings, the faster", xlim=(0, 1.3e3 * max(times.values())))
+left.legend(loc="lower right", fontsize=8)
+rows = 2 ** np.arange(0, 13)
+by_rows = [1e3 * seconds(lambda r=r: yours(big, *column, int(r)), 3) for r in rows]
+right_.semilogx(rows * big.shape[1] * 4 / 2**10, by_rows, "o-", base=2)
+right_.axhline(1e3 * copied, color="k", ls="--")
+right_.set(xlabel="block (KiB)", ylabel="time (ms)", title="Blocks: as large as the cache, no larger", ylim=(0, None))
+plt.show()
+print(f"a copy moves {bandwidth / 1e9:.1f} GB/s with the write's fetch counted")
+
+# %% [markdown]
+# **Read it.** The bars follow the crossings, roughly. (NumPy's first line also has to ask the system for fresh memory
+# for each temporary, which costs extra.) A loop that does all of it stands near the floor: it computes three operations
+# for the price of a copy. On the right, very small blocks pay the interpreter, large ones fall out of the cache and
+# become the plain expression again.
+#
+# Now the other limit. A sum reads and writes nothing back, one crossing; yet a plain compiled sum is far from its
+# floor.
+#
+# ## Width: why a sum is slow, and lanes
+#
+# A core adds 4, 8 or 16 floats with one instruction (a *vector*), and starts two such additions every cycle. But an
+# addition takes about four cycles to finish, and in
+#
+# $$ t \leftarrow t + x_j $$
+#
+# each waits for the one before: one number every four cycles, where sixteen to a hundred would be possible. The
+# compiler must not help: $(a+b)+c \ne a+(b+c)$ in floating point, so adding in another order is *another result*. You
+# may, if you say so: keep $L$ partial sums, **lanes**; number $j$ goes to lane $j \bmod L$. Then $L$ chains run beside
+# each other, and each is one place of a vector.
+#
+# As a present, the rounding error shrinks: each chain is $L$ times shorter (lesson 06).
+
+
+# %% tags=["wrong"]
+# check: lanes
+# says: neighbours belong to different lanes
+def lanes(x, count):
+    per = -(-len(x) // count)
+    partial = np.zeros(count, x.dtype)
+    for j in range(len(x)):
+        partial[j // per] += x[j]
+    return partial
+
+
+# %%
+def lanes(x, count):
+    """Return the partial sums (count,) of x, in x's dtype: lane k adds x[k], x[k + count], … in this order."""
+    ### BEGIN SOLUTION
+    partial = np.zeros(count, x.dtype)
+    whole = len(x) - len(x) % count
+    for j in range(0, whole, count):
+        partial += x[j : j + count]
+    partial[: len(x) - whole] += x[whole:]
+    return partial
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+own = np.random.default_rng(1508)  # the check's own numbers
+numbers = own.normal(size=1003).astype(np.float32)  # 1003 = 125·8 + 3: three lanes get one more
+chains = np.array([np.cumsum(numbers[k::8])[-1] for k in range(8)])  # cumsum adds in order, in float32
+parts = np.array([numbers[k * 126 : (k + 1) * 126].sum() for k in range(8)])
+lesson.check(
+    "lanes",
+    lambda: lanes(numbers, 8),
+    chains,
+    tol=1e-4,  # float32 sums of some ten: each of 126 steps rounds by at most 1e-6
+    wrong={"these are stretches of x; neighbours belong to different lanes, as in a vector": lambda: parts},
+)
+
+# %% tags=["figure"]
+million = rng.random(1_000_000).astype(np.float32)
+true = float(million[: 2**16].sum(dtype=np.float64))
+
+
+def plain_sum(x):
+    """Add up in order, in float32."""
+    total = np.float32(0)
+    for j in range(x.shape[0]):
+        total += x[j]
+    return total
+
+
+yours = lesson.yours(lanes, lambda x, count: np.cumsum(x.reshape(-1, count), axis=0)[-1], "lanes")
+many = [1, 2, 4, 8, 16, 32, 64]  # all divide 65 536
+errors = [abs(float(yours(million[: 2**16], k).sum(dtype=np.float64)) / true - 1) for k in many]
+figure, (left, right_) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+left.loglog(many, errors, "o-")
+left.set_xticks(many, many)
+left.minorticks_off()
+left.set(xlabel="lanes", ylabel="relative error", title="65 536 float32, added in L lanes")
+names = ["np.sum"]
+rates = [million.size / seconds(lambda: million.sum(), 21) / 1e9]
+if numba:
+    for name, options in {"loop, in order": {}, "loop, any order": {"fastmath": True}}.items():
+        compiled_sum = numba.njit(**options)(plain_sum)
+        names.append(f"Numba: {name}")
+        rates.append(million.size / seconds(lambda f=compiled_sum: f(million), 21) / 1e9)
+right_.barh(names, rates, color="C0")
+right_.invert_yaxis()
+right_.set(xlabel="billion numbers a second", title="One chain against many")
+plt.show()
+for name, rate in zip(names, rates, strict=True):
+    print(f"{name:24} {rate:6.2f} billion numbers a second")
+
+# %% [markdown]
+# **Read it.** Question 2: the adder. In order, a sum waits for its own last result; allowed any order (`fastmath`), the
+# compiler makes lanes by itself. `np.sum` has eight lanes and pairwise sums, written by hand. On the left the error falls
+# with the number of lanes: the faster sum is also the more accurate one.
+#
+# ## Break it
+#
+# `fastmath` means more than "any order". It also promises that no number is NaN or infinite. **Predict** what becomes of
+# a test for NaN, and of a compensated sum whose correction $(t-s)-y$ is zero in exact arithmetic.
+
+
+# %%
+def compensated(x):
+    """Kahan's sum: c holds what the last addition lost."""
+    s = c = np.float32(0)
+    for j in range(x.shape[0]):
+        y = x[j] - c
+        t = s + y
+        c = (t - s) - y
+        s = t
+    return s
+
+
+tenths = np.full(300_000, 0.1, np.float32)
+true_tenths = 300_000 * float(np.float32(0.1))
+print(f"plain {float(np.cumsum(tenths)[-1]) / true_tenths - 1:.1e} relative error")
+for name, options in {"compensated": {}, "compensated, fastmath": {"fastmath": True}}.items():
+    if numba:
+        print(f"{name}: {float(numba.njit(**options)(compensated)(tenths)) / true_tenths - 1:.1e}")
+    else:
+        print(f"{name}: needs Numba")
+
+# %% [markdown]
+# With `fastmath` the compiler may simplify the correction to zero, since on paper it is: the care is gone and the error
+# back. minidl's compiled passes therefore allow reordering and contraction (`reassoc`, `contract`) and nothing that
+# forgets NaN; where the order of a sum matters they allow no reordering either.
+#
+# ## How far down can a norm go?
+#
+# In your rule's units, training's **forward** is one pass for the moments (reads $x$: 1) and one for $y$ (reads $x$,
+# writes $y$: 3). **Backward** is one pass for the two sums (reads $dy$ and $x$: 2) and one for $dx$ (reads both, writes
+# $dx$: 4). Ten crossings; written as NumPy's expressions it is thirty and more. No norm whose statistics need the whole
+# batch gets below, for $y$ cannot begin before the last $x$ was seen, unless the array fits into the cache.
+
+# %% [markdown]
+# ## In the package, and in PyTorch
+#
+# - `minidl/engines/numba/`: the passes of all norms as loops over tiles, one compiled function each;
+#   [docs/performance.md](../docs/performance.md) holds them against their floors, and [docs/engines.md](../docs/engines.md)
+#   says how an engine is chosen.
+# - `minidl/engines/numpy/`: blocks, as yours, with threads.
+# - PyTorch's eager mode runs kernels one after the other, like NumPy; `torch.compile` fuses them, as you did. Its BN is
+#   one hand-written kernel for each pass. XLA fuses by default.
+
+# %%
+lesson.done()

@@ -1,0 +1,211 @@
+"""Where an answer goes wrong: the one small change in it with which its check passes.
+
+A learner's function is changed in one place at a time, as a tutor would try it: a sign, an axis, a number, a variable,
+a root, a factor that is missing. If the check passes then, the sentence names the place and the kind of the change,
+and leaves the change itself to the learner. What is said is so always true of the answer that was given.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import linecache
+import time
+import warnings
+from collections.abc import Callable, Iterator, Set
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from minidl.lesson.edits import edits
+from minidl.lesson.inputs import Inputs
+
+SECONDS, TRIALS = 3.0, 1500  # what a search may take, on the clock and in runs of the check
+LONG = 70  # characters of a place that is quoted
+UNSAFE = {
+    "as_strided",
+    "cast",
+    "from_address",
+    "system",
+    "run",
+    "Popen",
+    "unlink",
+    "open",
+}  # another number may break more
+Definition = ast.FunctionDef | ast.ClassDef
+Check = Callable[[Any], set[str]]
+
+
+class _EndlessError(Exception):
+    """A changed loop does not end."""
+
+
+def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeType] = frozenset()) -> str:
+    """Return a sentence about the change that makes an answer right, or "" if no single one was found.
+
+    Parameters
+    ----------
+    got : the callable of a check, which calls the learner's functions by their names
+    bad : gives the names of the arrays that are wrong in what got returned
+    now : the names that are wrong now; a change counts if fewer remain
+    trusted : the code of functions that passed a check, and so are not to blame
+    """
+    if not isinstance(got, FunctionType):
+        return ""
+    space, inputs, begin = got.__globals__, Inputs(got), time.process_time()
+    generators = [(g, g.bit_generator.state) for g in space.values() if isinstance(g, np.random.Generator)]
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return _search(got, bad, now, inputs, generators, begin, trusted)
+    finally:
+        inputs.restore()
+        for generator, state in generators:
+            generator.bit_generator.state = state
+
+
+def _search(
+    got: Any, bad: Check, now: set[str], inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]
+) -> str:
+    partly = ""
+    candidates = [(edit, name, tree) for name, tree in _answers(got, trusted) for edit in edits(tree)]
+    for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[:TRIALS]:
+        if time.process_time() - begin > SECONDS:
+            break
+        left = _with(got, name, edit.apply(tree), bad)
+        for generator, state in generators:
+            generator.bit_generator.state = state
+        if edit.writes:
+            inputs.restore()
+        if left is not None and not left:
+            return f"One change makes it right: {_place(edit.words, edit.node, tree)}"
+        if left is not None and left < now and not partly:
+            mended = ", ".join(sorted(now - left))
+            partly = f"One change makes {mended} right: {_place(edit.words, edit.node, tree)}"
+    return partly
+
+
+def _with(got: Any, name: str, tree: Definition, bad: Check) -> set[str] | None:
+    """Return what is wrong if the learner's definition is this tree; None if it does not run."""
+    space, begin = got.__globals__, time.process_time()
+
+    def tick() -> None:
+        if time.process_time() - begin > SECONDS / 10:
+            raise _EndlessError
+
+    module = ast.Module([tree], [])
+    for node in ast.walk(module):
+        if isinstance(node, ast.While):
+            node.body.insert(0, ast.Expr(ast.Call(ast.Name("_minidl_tick", ast.Load()), [], [])))
+    kept = space[name]
+    try:
+        space["_minidl_tick"] = tick
+        exec(compile(ast.fix_missing_locations(module), "<repair>", "exec"), space)
+        return bad(got())
+    except Exception:
+        return None
+    finally:
+        space[name] = kept
+        space.pop("_minidl_tick", None)
+
+
+def _place(words: str, node: ast.AST, tree: Definition) -> str:
+    """Say where a change is: the code of the place, or the line that it is in if that is long."""
+    function = next(
+        (f.name for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and any(n is node for n in ast.walk(f))),
+        tree.name,
+    )
+    text = ast.unparse(node)
+    return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
+
+
+def _answers(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
+    """Yield the learner's functions and classes that a check calls, the one defined last first."""
+    space, home = got.__globals__, got.__code__.co_filename
+    order = {name: place for place, name in enumerate(space)}
+    for name, codes in sorted(_called_by(got).items(), key=lambda one: -order[one[0]]):
+        own = [code for code in codes if code.co_filename != home and code not in trusted]
+        tree = _definition(own[0].co_filename, name) if own else None
+        if tree is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
+            yield name, tree
+
+
+def codes(got: Callable[[], Any]) -> set[CodeType]:
+    """Return the code of all functions of the notebook that a check calls."""
+    found = _called_by(got).values() if isinstance(got, FunctionType) else ()
+    return {code for one in found for code in one}
+
+
+def _called_by(got: FunctionType) -> dict[str, list[CodeType]]:
+    """Return the notebook's functions and classes that a check calls, with their code."""
+    space = got.__globals__
+    seen: dict[str, list[CodeType]] = {}
+    waiting: list[CodeType] = [got.__code__]
+    waiting += [f.cell_contents.__code__ for f in got.__closure__ or () if isinstance(f.cell_contents, FunctionType)]
+    while waiting:
+        for name in _names(waiting.pop()):
+            value = space.get(name)
+            if name in seen or getattr(value, "__module__", None) != space.get("__name__"):
+                continue
+            inner = [value] if isinstance(value, FunctionType) else []
+            if isinstance(value, type):
+                inner = [one for one in vars(value).values() if isinstance(one, FunctionType)]
+            seen[name] = [one.__code__ for one in inner]
+            waiting += seen[name]
+    return {name: found for name, found in seen.items() if found}
+
+
+def _called(node: ast.AST) -> str:
+    """Return the last name of a call, or ""."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _names(code: CodeType) -> list[str]:
+    """Return the global names that a code mentions, in its inner functions too."""
+    found = list(code.co_names)
+    for constant in code.co_consts:
+        found += _names(constant) if isinstance(constant, CodeType) else []
+    return found
+
+
+def _definition(file: str, name: str) -> Definition | None:
+    """Return the tree of a definition in a cell; None for one that only names what it is given."""
+    try:
+        cell = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return None
+    found = [node for node in cell.body if isinstance(node, Definition) and node.name == name]
+    if not found:
+        return None
+    body = [
+        node for node in found[-1].body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
+    only = body[0] if len(body) == 1 else None
+    return (
+        None if isinstance(only, ast.Return) and isinstance(only.value, ast.Dict) and _plain(only.value) else found[-1]
+    )
+
+
+def _plain(tree: ast.Dict) -> bool:
+    """Whether a dictionary holds names and attributes alone, as a check's helper does."""
+    return not any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
+
+
+def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
+    """Say which argument, or which intermediate result, the learner's function never uses."""
+    for name, tree in _answers(got, trusted) if isinstance(got, FunctionType) else ():
+        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+            loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+            required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
+            given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
+            given = [] if "backward" in function.name and given == ["bias"] else given
+            made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
+            if given and len(function.body) > 1 - (name == function.name):
+                return f"{function.name} is given `{given[0]}` and never uses it."
+            if made:
+                return f"{function.name} computes `{made[0]}` and never uses it."
+    return ""
