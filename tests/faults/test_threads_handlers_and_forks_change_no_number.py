@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, threads, use_backend
+from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, parallel, threads, use_backend
 
 BACKENDS = pytest.mark.parametrize("library", ["numpy", "numba"], indirect=True)
 
@@ -255,3 +255,29 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert interrupted > 5, "it came in between"
+
+
+def test_an_interrupt_waits_for_the_blocks_that_are_under_way_and_starts_no_more():
+    both = threading.Barrier(2, timeout=20)
+    begun, written = [], []
+
+    def task(i):
+        begun.append(i)
+        both.wait()  # two threads, a block each
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.2)
+        written.append(i)
+
+    def handler(signum, frame):
+        raise LeavingError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with threads(2):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(LeavingError):
+                parallel.run(task, 2)
+            assert sorted(written) == sorted(begun) == [0, 1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
