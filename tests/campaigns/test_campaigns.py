@@ -50,6 +50,12 @@ def test_the_inputs_to_begin_with_are_taken(target):
         fuzz.check(target, content, ())
 
 
+def test_the_inputs_to_begin_with_are_made_without_the_tests_around_them():
+    code = "import sys, fuzz\nfor target in fuzz.TARGETS: assert fuzz.seeds(target)"
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, env=env, check=True, timeout=120)
+
+
 def slow(data):
     sum(i * i for i in range(10**8 if data else 0))
 

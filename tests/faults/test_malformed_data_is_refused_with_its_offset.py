@@ -269,10 +269,13 @@ def test_a_damaged_image_is_read_or_refused_in_one_line(tmp_path_factory, form, 
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; commands leave it out
         patch.setattr(image_open, "MAX_PIXELS", 10**5)  # what claims to be larger takes seconds up to the real bound
+        why = ""
         try:
             got = fit_file(path, 8)
         except ValueError as error:
-            assert str(error).startswith(image_open.UNREADABLE)
-            assert "\n" not in str(error)
-        else:
-            assert (got.shape, got.dtype) == ((3, 8, 8), np.uint8)
+            why = str(error)
+    if why:
+        assert why.startswith(image_open.UNREADABLE)
+        assert "\n" not in why
+    else:
+        assert (got.shape, got.dtype) == ((3, 8, 8), np.uint8)
