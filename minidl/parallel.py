@@ -33,7 +33,7 @@ RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memor
 _num_threads: Scoped[int] = Scoped()
 _blas_lock, _blas_blocks = threading.Lock(), 0
 _blas_before: list[tuple[Any, int]] = []
-_jobs: SimpleQueue[tuple[Task, Iterator[int], SimpleQueue[BaseException | None]]] = SimpleQueue()
+_jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
 _here = threading.local()
 
@@ -111,41 +111,66 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     """Call ``task(0) ... task(blocks - 1)``, in any order, on the threads; return when all are done.
 
     `products` is the number of multiplications in all, for matrix products: few of them stay on this thread.
-    The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone.
+    The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone. Where an
+    exception comes from outside, as from a signal's handler, no further block begins, and those under way end first.
     """
     helpers = min(get_num_threads(), blocks) - 1
     if helpers <= 0 or products < _WORTH_PRODUCTS or getattr(_here, "busy", False) or not _start(helpers):
         for i in range(blocks):
             task(i)
         return
-    todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
-    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    job = _Job(task, blocks)
     for _ in range(helpers):
-        _jobs.put((task, todo, done))
+        _jobs.put(job)
     _here.busy = True
     try:
-        _work(task, todo, done)
+        job.work()
+        errors = [error for error in (job.done.get() for _ in range(blocks)) if error is not None]
+    except BaseException:
+        job.leave()
+        raise
     finally:
         _here.busy = False
-    errors = [error for error in (done.get() for _ in range(blocks)) if error is not None]
     if errors:
         raise errors[0]
 
 
-def _work(task: Task, todo: Iterator[int], done: SimpleQueue[BaseException | None]) -> None:
-    for i in todo:
-        try:
-            task(i)
-        except BaseException as error:  # handed to the thread that called run
-            done.put(error)
-        else:
-            done.put(None)
+class _Job:
+    """The blocks of one call of `run`, for all threads that work on it."""
+
+    def __init__(self, task: Task, blocks: int) -> None:
+        self.task = task
+        self.todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
+        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.helping: list[None] = []
+        self.helped: SimpleQueue[None] = SimpleQueue()
+
+    def work(self) -> None:
+        for i in self.todo:
+            try:
+                self.task(i)
+            except BaseException as error:  # handed to the thread that called run
+                self.done.put(error)
+            else:
+                self.done.put(None)
+
+    def help(self) -> None:
+        self.helping.append(None)
+        self.work()
+        self.helped.put(None)
+
+    def leave(self) -> None:
+        """Let no further block begin, and wait for those under way."""
+        for _ in self.todo:
+            pass
+        for _ in range(len(self.helping)):
+            self.helped.get()
 
 
 def _loop() -> None:
     _here.busy = True
     while True:
-        _work(*_jobs.get())
+        _jobs.get().help()
 
 
 def _start(helpers: int) -> bool:

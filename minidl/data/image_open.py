@@ -53,7 +53,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
     except UnidentifiedImageError as error:
         raise ValueError(f"{UNREADABLE}: no image of the formats {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{UNREADABLE}: its pixels are more than {MAX_PIXELS}; scale it down") from error
+        raise ValueError(f"{UNREADABLE}: its pixels are more than {MAX_PIXELS}, far more; scale it down") from error
     except OSError as error:
         raise ValueError(f"{UNREADABLE}: {error.strerror or error}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files

@@ -22,7 +22,7 @@ import tracemalloc
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "train"), str(HERE.parent / "data")]
+sys.path[:0] = [str(HERE.parent / "train"), str(HERE.parent / "data"), str(HERE.parent)]
 
 MOST_SECONDS, MOST_BYTES, LONGEST = 1.0, 64 << 20, 1000
 

@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz
+import steps
 
 import minidl
 from minidl.data import DataError
@@ -47,6 +48,12 @@ def test_the_inputs_to_begin_with_are_taken(target):
         except fuzz.documented() as error:
             pytest.fail(f"{target}: {error}")
         fuzz.check(target, content, ())
+
+
+def test_the_inputs_to_begin_with_are_made_without_the_tests_around_them():
+    code = "import sys, fuzz\nfor target in fuzz.TARGETS: assert fuzz.seeds(target)"
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, env=env, check=True, timeout=120)
 
 
 def slow(data):
@@ -104,6 +111,20 @@ def test_another_end_is_noticed(tmp_path):
     assert "another end after" in done.stderr
 
 
+def test_a_run_that_grows_or_slows_is_noticed():
+    flat = {"resident": [1 << 28] * 30, "blocks": [1000] * 30, "pool": [0] * 30, "seconds": [1.0] * 30}
+    assert steps.is_flat(steps.summary(flat))
+    assert not steps.is_flat(steps.summary({**flat, "resident": [(1 << 28) + i * (1 << 19) for i in range(30)]}))
+    assert not steps.is_flat(steps.summary({**flat, "seconds": [1 + i / 15 for i in range(30)]}))
+
+
+def test_a_few_steps_are_looked_at(tmp_path):
+    done = run("steps.py", "--state", tmp_path, "--updates", 60, "--only", "residual-numpy")
+    assert done.returncode == 0, done.stderr
+    (kept,) = tmp_path.glob("*.json")
+    assert {len(values) for values in json.loads(kept.read_text()).values()} == {steps.MARKS}
+
+
 @pytest.fixture
 def state(tmp_path):
     return Path(os.environ.get("MINIDL_CAMPAIGN_STATE") or tmp_path)
@@ -124,3 +145,10 @@ def test_a_reader_has_no_findings(state, target):
     done = run("fuzz.py", target, "--state", state / "fuzz", "--seconds", seconds, timeout=2 * seconds + 600)
     assert fuzz.total(state / "fuzz")["findings"] == 0, done.stderr[-3000:]
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.campaign
+def test_thirty_thousand_updates_stay_flat(state):
+    done = run("steps.py", "--state", state / "steps", "--updates", 30000, timeout=7200)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)

@@ -1,10 +1,12 @@
 """Promise 1: a resumed run ends with the bytes of one that never stopped, with the settings it had."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tiny_run import BATCHES, TOTAL, result, tiny_config, tiny_task, train
 
+from minidl.models import MODELS
 from minidl.optim import SGD
 from minidl.train import RunError, StoppedError, Trainer, checkpoint
 from minidl.train.__main__ import main
@@ -96,3 +98,20 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, uninterrupted):
     summary = train(tmp_path / "run", resume=True).run()
     assert summary["status"] == "finished"
     assert result(tmp_path / "run") == uninterrupted
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_it_is_so_for_a_residual_network_with_dropout_on_each_engine(tmp_path, monkeypatch, backend, optimiser):
+    if backend == "numba":
+        pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "campaigns")
+    from kills import make_residual
+
+    monkeypatch.setitem(MODELS, "residual", make_residual)
+    given = {"model": "residual", "backend": backend, "optimiser": optimiser, "lr": 0.01}
+    train(tmp_path / "whole", **given)
+    for stop in (1, 7, 13):
+        train(tmp_path / str(stop), until=stop, **given)
+        train(tmp_path / str(stop), resume=True, **given)
+        assert result(tmp_path / str(stop)) == result(tmp_path / "whole")

@@ -1,8 +1,10 @@
 """Promise 13: a malformed data file gives an error that names the file, the offset and what was expected."""
 
 import gzip
+import io
 import lzma
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,14 @@ import pytest
 from data_files import PACK, cifar_content, colour, idx_content, is_one_line, mat_content, or_data_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from minidl.data import DataError, compressed
+from minidl.data import DataError, compressed, image_open
 from minidl.data.cifar import parse_cifar
 from minidl.data.compressed import unpack
+from minidl.data.fit import fit_file
 from minidl.data.idx import parse_idx, read_idx
+from minidl.data.image_open import FORMATS
 from minidl.data.svhn import MAX_VARIABLES, parse_svhn
 
 HERE = Path("damaged")
@@ -243,3 +248,34 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_refused_in_one_line(tmp_p
         with pytest.raises(DataError) as error:
             unpack(path)
         assert is_one_line(error, str(path), part)
+
+
+def image_content(form):
+    file = io.BytesIO()
+    mode = {"GIF": "P", "PPM": "RGB"}.get(form, "RGB")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)).convert(mode).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_a_damaged_image_is_read_or_refused_in_one_line(tmp_path_factory, form, data):
+    content = bytearray(image_content(form))
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[at] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.mktemp("image") / "a.png"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; commands leave it out
+        patch.setattr(image_open, "MAX_PIXELS", 10**5)  # what claims to be larger takes seconds up to the real bound
+        why = ""
+        try:
+            got = fit_file(path, 8)
+        except ValueError as error:
+            why = str(error)
+    if why:
+        assert why.startswith(image_open.UNREADABLE)
+        assert "\n" not in why
+    else:
+        assert (got.shape, got.dtype) == ((3, 8, 8), np.uint8)

@@ -15,11 +15,14 @@ from data_files import PACK, is_one_line, mat_content, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pickle_attacks import ATTACKS, IMAGES, LABELS, python_2
+from PIL import Image, ImageFile
 
 from minidl.data import DataError, compressed, load_task, svhn
 from minidl.data.cifar import parse_cifar_pickle
 from minidl.data.compressed import unpack
+from minidl.data.fit import fit, fit_file
 from minidl.data.idx import parse_idx
+from minidl.data.image_decode import Corrupt, decode
 from minidl.data.plain_pickle import parse_pickle
 from minidl.data.svhn import parse_svhn
 from minidl.train import checkpoint
@@ -200,22 +203,68 @@ def test_bombs_are_given_up_after_a_number_of_members(tmp_path, monkeypatch):
     assert len(made) == compressed.MAX_MEMBERS
 
 
-def test_an_image_of_more_pixels_than_any_data_set_has_is_not_unpacked(tmp_path):
-    from PIL import Image
+def read_by_fit(path):
+    with pytest.raises(ValueError, match="cannot be decoded") as error:
+        fit_file(path, 32)
+    return str(error.value)
 
-    from minidl.data.image_decode import Corrupt, decode
 
-    path = tmp_path / "bomb.png"
-    Image.new("1", (10_000, 8_001)).save(path)
-    assert path.stat().st_size < 100_000
-    tracemalloc.start()
-    try:
-        found = decode(str(path), 32, None)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
+def read_by_decode(path):
+    found = decode(str(path), 32, None)
     assert isinstance(found, Corrupt)
-    assert "10000 × 8001 pixels are more than 80000000" in str(found)
+    return str(found)
+
+
+@pytest.mark.parametrize("read", [read_by_fit, read_by_decode])
+@pytest.mark.parametrize(("width", "height"), [(10_000, 8_001), (10_000, 10_000), (30_000, 30_000)])
+def test_an_image_of_more_than_80_million_pixels_is_not_unpacked(tmp_path, monkeypatch, read, width, height):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was unpacked"))
+    path = tmp_path / "bomb.png"
+    # a header that claims so many pixels, and next to no content: Pillow itself warns of 90 million, and refuses 179
+    head = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    chunks = [struct.pack(">I", len(part)) + name + part for name, part in parts]
+    chunks = [chunk + struct.pack(">I", zlib.crc32(chunk[4:])) for chunk in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    found = read(path)
+    assert "pixels are more than 80000000" in found
+    assert "\n" not in found
+
+
+def test_a_bomb_among_images_is_refused_in_one_line_by_training_and_prediction(tmp_path, capsys, monkeypatch):
+    from minidl.predict.__main__ import main as predict
+    from minidl.train.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
+    for name in ("cat", "dog"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (40, 40), 50 * i + len(name) * (name == "cat")).save(tmp_path / "d" / name / f"{i}.png")
+    args = ["lenet", "folder", "--data-dir", "d", "--batch-size", "2", "--updates", "1", "--quiet", "--out"]
+    assert main([*args, "R"]) == 0
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "d" / "cat" / "bomb.png")
+    capsys.readouterr()
+    assert main([*args, "R2"]) == 4
+    assert predict(["R", "d/cat/bomb.png"]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == err.count("bomb.png: it cannot be decoded: 10000 × 10000 pixels are more than") == 2
+
+
+def test_an_image_that_is_already_open_is_held_to_the_same_bound():
+    with pytest.raises(ValueError, match="9000 × 9000 pixels are more than 80000000"):
+        fit(Image.new("1", (9000, 9000)), 32)
+
+
+@pytest.mark.parametrize("read", [read_by_fit, read_by_decode])
+def test_an_image_that_is_a_program_is_not_run(tmp_path, monkeypatch, read):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: pytest.fail("it was run"))
+    path = tmp_path / "program.png"
+    Image.new("RGB", (20, 20)).save(path, "EPS")
+    assert "no image of the formats BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP" in read(path)
 
 
 @given(dims=st.lists(st.integers(2**31 - 1, 2**32 - 1), min_size=1, max_size=4))

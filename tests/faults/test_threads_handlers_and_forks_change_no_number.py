@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minidl
-from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, threads, use_backend
+from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, parallel, threads, use_backend
 
 BACKENDS = pytest.mark.parametrize("library", ["numpy", "numba"], indirect=True)
 
@@ -206,3 +207,77 @@ else:
     raise AssertionError("the parent wrote as well")
 """,
     )
+
+
+class LeavingError(Exception):
+    pass
+
+
+@BACKENDS
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library, n):
+    """Whatever pass of a step a handler's exception leaves, the workers end theirs, and the next step is right."""
+    rng = np.random.default_rng(0)
+    net = LeNet(10, norm=norm_factory("mn"), rng=rng)
+    loss, optimiser = SoftmaxCrossEntropy(), SGD(net, lr=0.05, momentum=0.9)
+    x, labels = rng.random((64, 3, 32, 32), dtype=np.float32), rng.integers(0, 10, 64)
+
+    def gradients():
+        net.load_state(start)
+        value = loss.forward(net(x), labels)
+        optimiser.zero_grad()
+        net.backward(loss.backward())
+        return [value, *(grad.copy() for _, layer in net.named_layers() for grad in layer.grads.values())]
+
+    def handler(signum, frame):
+        raise LeavingError
+
+    with threads(n):
+        start = net.state()
+        wanted = gradients()
+        before = signal.signal(signal.SIGALRM, handler)
+        interrupted = 0
+        try:
+            for turn in range(60):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002 * (1 + turn % 30))
+                    gradients()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except LeavingError:
+                    interrupted += 1
+                values = [array.copy() for array in net.state().values()]
+                time.sleep(0.002)  # a worker that still wrote would be seen
+                for one, other in zip(values, net.state().values(), strict=True):
+                    np.testing.assert_array_equal(one, other)
+                for one, other in zip(gradients(), wanted, strict=True):
+                    np.testing.assert_array_equal(one, other)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert interrupted > 5, "it came in between"
+
+
+def test_an_interrupt_waits_for_the_blocks_that_are_under_way_and_starts_no_more():
+    both = threading.Barrier(2, timeout=20)
+    begun, written = [], []
+
+    def task(i):
+        begun.append(i)
+        both.wait()  # two threads, a block each
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.2)
+        written.append(i)
+
+    def handler(signum, frame):
+        raise LeavingError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with threads(2):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(LeavingError):
+                parallel.run(task, 2)
+            assert sorted(written) == sorted(begun) == [0, 1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
