@@ -1,4 +1,4 @@
-"""docs/your-photographs.md and the commands for photographs of docs/data.md, word for word, as somebody new would go."""
+"""docs/your-photographs.md, and the commands of docs/data.md for photographs, word for word, as a newcomer goes."""
 
 import json
 import re
