@@ -25,7 +25,7 @@ def test_ranks_train_a_run_each_and_rank_0_writes_the_table(tmp_path):
     assert "2 runs" in done.stdout
     assert "2 side by side" in done.stdout
     assert len(list(tmp_path.glob("runs/*/summary.json"))) == 2
-    assert done.stdout.count("# Table 1") == 1
+    assert done.stdout.count("table1-sample-scale0.005.md") == 1
     assert not list(tmp_path.glob("runs/*/.orders"))
 
 
