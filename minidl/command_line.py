@@ -6,6 +6,9 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any, NoReturn
 
 from minidl import starting
@@ -109,3 +112,10 @@ def complain(command: str, status: int, what: object) -> int:
     """Print what is wrong, on one line, and return the exit status."""
     say(f"{command}: {' '.join(str(what).split())}", sys.stderr)
     return status
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Drop what is printed inside the ``with`` block: another process prints the same."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield

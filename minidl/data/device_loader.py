@@ -82,10 +82,12 @@ class DeviceLoader(Loader):
             ahead = chosen[first : first + DRAWN_AHEAD]
             drawn: Array = self._draws(self._drawn, seed, ahead) if self._drawn else None
             for j, k in enumerate(ahead):
-                where = slice(k * self.batch_size, (k + 1) * self.batch_size)
+                mine = self._mine(min(self.batch_size, len(order) - k * self.batch_size))
+                where = slice(k * self.batch_size + mine.start, k * self.batch_size + mine.stop)
                 batch = images[ordered[where]]  # (n, C, H, W)
                 if self._drawn:
-                    batch = self._drawn.apply(batch, drawn[:, j * self.batch_size : (j + 1) * self.batch_size])
+                    first_drawn = j * self.batch_size
+                    batch = self._drawn.apply(batch, drawn[:, first_drawn + mine.start : first_drawn + mine.stop])
                 yield self._normalised(batch), labels[where], source[where]
 
     def _draws(self, augment: Drawn, seed: int, chosen: range) -> Array:

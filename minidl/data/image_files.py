@@ -154,6 +154,9 @@ def _at_decoding(images: Any, rng: np.random.Generator) -> Any:
     raise NotImplementedError
 
 
+_at_decoding.by_parts = True  # type: ignore[attr-defined]  # each image has a seed of its own
+
+
 class ImageLoader(Loader):
     """A `Loader` of `ImageFiles`: batches decoded ahead on several processes, in bounded memory.
 
@@ -183,7 +186,9 @@ class ImageLoader(Loader):
             while True:
                 while len(waiting) <= self.prefetch and (k := next(ahead, None)) is not None:
                     where = order[k * self.batch_size : (k + 1) * self.batch_size]
-                    seeds = [(seed, k, i) for i in range(len(where))] if self.random_crop else None
+                    mine = self._mine(len(where))
+                    where = where[mine]
+                    seeds = [(seed, k, i) for i in range(mine.start, mine.stop)] if self.random_crop else None
                     waiting.append((where, self.dataset.images.start(where, seeds)))  # type: ignore[attr-defined]
                 if not waiting:
                     return
@@ -196,10 +201,11 @@ class ImageLoader(Loader):
     def _whole(self, where: NDArray[np.int64], found: list[Decoded]) -> Batch:
         """Return the batch of the images that could be decoded."""
         good = [i for i, image in enumerate(found) if not isinstance(image, Corrupt)]
-        if not good:
+        if not good and found:
             raise DataError(f"none of the {len(found)} images of a batch can be decoded; check the files")
         if self.random_crop and len(good) < len(found):
             good = [next((g for g in good if g >= i), good[0]) for i in range(len(found))]
         kept = where[good]
-        x = self._normalised(np.stack([np.asarray(found[i]) for i in good]))
+        empty = np.zeros((0, *self.dataset.images.shape[1:]), np.uint8)
+        x = self._normalised(np.stack([np.asarray(found[i]) for i in good]) if good else empty)
         return to_device(x), to_device(self.dataset.labels[kept]), to_device(self.dataset.source[kept])

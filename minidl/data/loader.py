@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from minidl.arguments import generator, whole
 from minidl.backend import Array
-from minidl.data.augment import Augment
+from minidl.data.augment import Augment, Drawn
 from minidl.data.dataset import Dataset
+from minidl.data.part import part
 from minidl.data.prefetch import prefetched
 
 Batch = tuple[Array, Array, Array]
@@ -43,6 +44,9 @@ class Loader:
     dtype : "float32" or "float64"
     prefetch : int
         Batches computed ahead; 0 computes each when it is asked for, with the same bytes.
+    part : (int, int)
+        ``(rank, size)``: of each batch, give this one of so many near-equal parts (`minidl.distributed.part`); what is
+        drawn for an image does not depend on it.  A batch of which the part has no image is left out.
 
     Raises
     ------
@@ -79,6 +83,7 @@ class Loader:
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = "float32",
         prefetch: int = 2,
+        part: tuple[int, int] = (0, 1),
     ):
         channels = dataset.images.shape[1]
         batch_size = whole(batch_size, "Loader: batch_size")
@@ -87,11 +92,13 @@ class Loader:
         _require("dtype", np.dtype(dtype) in (np.float32, np.float64), "float32 or float64", dtype)
         drawn = shuffle or augment is not None
         _require("rng", rng is not None or not drawn, "a numpy.random.Generator to shuffle or augment", rng)
+        _require("augment", part[1] == 1 or _by_parts(augment), "one that draws apart", augment)
         for name, value in (("mean", mean), ("std", std)):
             _require(name, np.shape(value) == (channels,), f"of shape ({channels},)", np.shape(value))
         _require("std", bool(np.all(np.asarray(std) > 0)), "above 0", std)
         self.dataset, self.batch_size, self.augment, self.prefetch = dataset, batch_size, augment, prefetch
         self.shuffle, self.drop_last, self.rng, self.dtype = shuffle, drop_last, rng, np.dtype(dtype)
+        self.part = part
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         self._scale = (1 / (255 * np.asarray(std, np.float64))).astype(dtype)[:, None]  # (C, 1)
         self._shift = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(dtype)[:, None]
@@ -113,7 +120,8 @@ class Loader:
         seed = int(self.rng.integers(2**63)) if self.rng and self.augment else 0
         for batch in self._batches(order, seed, range(start, len(self))):
             self._given += 1
-            yield batch
+            if len(batch[1]):
+                yield batch
         self._given, self._epoch_rng = 0, None
 
     def _batches(self, order: NDArray[np.int64], seed: int, chosen: range) -> Iterator[Batch]:
@@ -122,11 +130,20 @@ class Loader:
 
     def _batch(self, order: NDArray[np.int64], seed: int, k: int) -> Batch:
         """Return batch k of the epoch with this order: a pure function, so it may run ahead on a thread."""
-        chosen = order[k * self.batch_size : (k + 1) * self.batch_size]
+        whole = order[k * self.batch_size : (k + 1) * self.batch_size]
+        mine = self._mine(len(whole))
+        chosen = whole[mine]
         images = self.dataset.images[chosen]  # (n, C, H, W) uint8
-        if self.augment:
+        if isinstance(self.augment, Drawn):
+            images = self.augment.apply(images, self.augment.draw(len(whole), self._generator(seed, k))[:, mine])
+        elif self.augment:
             images = self.augment(images, self._generator(seed, k))
         return self._normalised(images), self.dataset.labels[chosen], self.dataset.source[chosen]
+
+    def _mine(self, n: int) -> slice:
+        """Return which of a batch's n images this part has."""
+        rank, size = self.part
+        return part(n, rank, size)
 
     @staticmethod
     def _generator(seed: int, k: int) -> np.random.Generator:
@@ -138,8 +155,8 @@ class Loader:
         # One cache line more a row: rows a multiple of 16 lines apart would all fall into the same few cache sets
         # when read column by column, which makes the transpose twice as slow.
         rows = np.empty((n, C * H * W + 64), np.uint8)
-        rows[:, : C * H * W] = images.reshape(n, -1)
-        columns = np.ascontiguousarray(rows[:, : C * H * W].T).reshape(C, -1)  # (C, H·W·n) uint8
+        rows[:, : C * H * W] = images.reshape(n, C * H * W)
+        columns = np.ascontiguousarray(rows[:, : C * H * W].T).reshape(C, H * W * n)  # (C, H·W·n) uint8
         x: NDArray[Any] = np.multiply(columns, self._scale, dtype=self.dtype)
         x += self._shift
         return x.reshape(C, H, W, n).transpose(3, 0, 1, 2)
@@ -186,6 +203,10 @@ class Loader:
         if self.rng is None:
             return None
         return json.loads(json.dumps(self.rng.bit_generator.state, default=lambda array: array.tolist()))
+
+
+def _by_parts(augment: Any) -> bool:
+    return augment is None or isinstance(augment, Drawn) or getattr(augment, "by_parts", False)
 
 
 def _require(name: str, holds: bool, rule: str, value: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -122,8 +122,34 @@ def update_running(running: Array, batch: Array, momentum: float) -> None:
     running += momentum * batch
 
 
+class Across(Protocol):
+    """How the sums over a batch reach from one process to the others that hold parts of it."""
+
+    rank: int
+
+    def each(self, *arrays: Any) -> tuple[Array, ...]:
+        """Return each array, or number, of all processes, (R, ...) in float64."""
+
+    def total(self, *arrays: Any) -> tuple[Any, ...]:
+        """Return each array, or number, summed over the processes."""
+
+
+def own(*sums: Any) -> tuple[Any, ...]:
+    """Return the sums over a batch that one process holds all of: as they are."""
+    return sums
+
+
 class BatchStatistics(Norm):
-    """What the two norms with running statistics share: momentum, and the check that a batch has a variance."""
+    """What the two norms with running statistics share: momentum, and the check that a batch has a variance.
+
+    Attributes
+    ----------
+    across : Across or None
+        The processes that hold the other parts of each batch in training, where the statistics are those of the whole
+        (`minidl.distributed.synchronise`); None where they are those of x.
+    """
+
+    across: Across | None = None
 
     def __init__(self, num_features: int, eps: float, momentum: float, dtype: Any) -> None:
         super().__init__(num_features, eps, dtype)
@@ -144,7 +170,7 @@ class BatchStatistics(Norm):
 
     def _check(self, x: Images) -> Engine:
         on = super()._check(x)
-        if self.training and x.size == self.num_features:
+        if self.training and x.size == self.num_features and self.across is None:
             raise ValueError(
                 f"{type(self).__name__}.forward: x must hold more than one value per channel in training, "
                 f"got {x.shape}; use a larger batch, or eval()"

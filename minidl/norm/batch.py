@@ -6,12 +6,13 @@ m and v (N, C) are the mean and the variance of each channel of each sample, mu 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.backend import array_module
-from minidl.norm.base import BatchStatistics
+from minidl.backend import Array, array_module
+from minidl.norm.base import Across, BatchStatistics, own
 from minidl.norm.moments import Mean
 from minidl.norm.shapes import OfChannels, PerChannel
 
@@ -22,6 +23,20 @@ def batch_moments(m: PerChannel, v: PerChannel) -> tuple[OfChannels, OfChannels]
     """mu_c = mean_n m and var_c = mean_n [v + (m − mu)²]: the law of total variance, without cancellation."""
     mu = m.sum(axis=0) / len(m)
     return mu, (v + (m - mu) ** 2).sum(axis=0) / len(m)
+
+
+def join_batches(across: Across, n: int, mu: Array, var: Array) -> tuple[Array, Array, Array, Array]:
+    """Return N, an origin, mu − origin and var of a batch that lies on R processes, from those of each part.
+
+    A part is to the batch what a sample is to its part: with w_r = n_r/N, mu = sum_r w_r mu_r and
+    var = sum_r w_r [var_r + (mu_r − mu)²], the law of total variance once more.
+    """
+    sizes, mu, var = across.each(n, mu, var)  # (R,), (R, C), (R, C)
+    w = (sizes / sizes.sum())[:, None]
+    origin = mu[0]
+    near = mu - origin
+    mu = (w * near).sum(axis=0)
+    return sizes.sum(), origin, mu, (w * (var + (near - mu) ** 2)).sum(axis=0)
 
 
 class Kept(NamedTuple):
@@ -44,18 +59,20 @@ def batch_norm(
 
 
 def batch_norm_backward(
-    ds: PerChannel, du: PerChannel, training: bool, kept: Kept
+    ds: PerChannel, du: PerChannel, training: bool, kept: Kept, total: Callable[..., Any] = own
 ) -> tuple[PerChannel, PerChannel, dict[str, OfChannels]]:
-    """Return dm, dv and the gradients of weight and bias; in inference mu and var are constants."""
+    """Return dm, dv and the gradients of weight and bias; in inference mu and var are constants.
+
+    `total` sums over the parts of the batch. The gradients of weight and bias are those of this part.
+    """
     d, s, rstd, weight = kept
-    n = len(d)
     dscale = (ds + du * d).sum(axis=0)  # of weight·rstd, which s and u share; (C,)
     grads = {"weight": rstd * dscale, "bias": du.sum(axis=0)}
     dm = s * du
     if not training:
         return dm, 0 * dm, grads
+    n, dscale, dmu = total(len(d), dscale, -dm.sum(axis=0))
     dvar = -(rstd**3) / 2 * weight * dscale
-    dmu = -dm.sum(axis=0)
     dm += dmu / n + (2 / n) * dvar * d
     return dm, dm * 0 + dvar / n, grads
 
@@ -122,17 +139,21 @@ class BatchNorm(BatchStatistics):
 
     def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u; update the running statistics in training."""
-        unbias = values / (values - 1) if self.running == "unbiased" and self.training else 1.0
         if self.training:
             origin = m.m0[0]
             near = m.since(origin)
             mu, var = batch_moments(near, v)
+            n: Any = len(v)
+            if self.across is not None:
+                n, origin, mu, var = join_batches(self.across, n, mu + origin, var)
+                near = m.since(origin)
             d, mean = near - mu, mu + origin
+            values = n * (values // len(v))
             self._update("running_mean", mean)
             if self.running == "second_moment":
                 self._update("running_mean_square", var + mean**2)
             else:
-                self._update("running_var", var * unbias if self.running == "unbiased" else var)
+                self._update("running_var", var * (values / (values - 1)) if self.running == "unbiased" else var)
         else:
             mean, var = self._running_moments()
             d = m.since(mean)
@@ -142,7 +163,8 @@ class BatchNorm(BatchStatistics):
         self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
     ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
-        dm, dv, gradients = batch_norm_backward(ds, du, training, kept)
+        total = own if self.across is None else self.across.total
+        dm, dv, gradients = batch_norm_backward(ds, du, training, kept, total)
         self._add_gradients(**gradients)
         return dm, dv
 

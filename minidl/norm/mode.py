@@ -21,6 +21,7 @@ import numpy as np
 from minidl import init
 from minidl.arguments import generator, whole
 from minidl.backend import Array, array_module, products
+from minidl.norm.base import Across
 from minidl.norm.gated import Gated
 from minidl.norm.moments import Mean
 from minidl.norm.shapes import PerChannel, PerGate, PerMode, PerModeOrShared
@@ -51,9 +52,9 @@ def mode_weights(log_g: PerGate) -> PerGate:
     return w
 
 
-def mode_weights_backward(dw: PerGate, w: PerGate) -> PerGate:
-    """Return dlog_g."""
-    return w * (dw - (w * dw).sum(axis=0))
+def mode_weights_backward(dw: PerGate, w: PerGate, mean_dw: Array = None) -> PerGate:
+    """Return dlog_g; `mean_dw` (K,) is sum_n w_nk dw_nk, where it is over more samples than these."""
+    return w * (dw - ((w * dw).sum(axis=0) if mean_dw is None else mean_dw))
 
 
 def mode_moments(m: PerChannel, v: PerChannel, w: PerGate) -> tuple[PerMode, PerMode, Array]:
@@ -73,6 +74,28 @@ def mode_moments_backward(
     through_m = 2 * dv * m
     dw = m @ dmu.T + v @ dvar.T + products(spread, dvar[:, :, None])[:, :, 0].T
     return through_mu, through_m, dv, dw
+
+
+def join_modes(across: Across, log_g: PerGate, mu: PerMode, var: PerMode) -> tuple[Array, PerChannel, PerMode, PerMode]:
+    """Return N_rk/N_k, an origin, mu − origin and var of a batch that lies on R processes, r this one.
+
+    From those of each part: a part is to the batch what a sample is to its part. With w_rk = N_rk/N_k, again a softmax
+    of logarithms, mu_k = sum_r w_rk mu_rk and var_k = sum_r w_rk [var_rk + (mu_rk − mu_k)²].
+    """
+    xp = array_module(log_g)
+    most = log_g.max(axis=0)
+    log_n = most + xp.log(xp.exp(log_g - most).sum(axis=0))  # log N_rk
+    log_n, mu, var = across.each(log_n, mu, var)  # (R, K), (R, K, C), (R, K, C)
+    w = mode_weights(log_n)
+    origin = mu.mean(axis=(0, 1))
+    near = mu - origin
+    mu = (w[:, :, None] * near).sum(axis=0)
+    return w[across.rank], origin, mu, (w[:, :, None] * (var + (near - mu) ** 2)).sum(axis=0)
+
+
+def joined_mean_dw(dmu: PerMode, dvar: PerMode, mu: PerMode, var: PerMode) -> Array:
+    """sum_n w_nk dw_nk over all parts: dw = m·dmu + [v + (m − mu)²]·dvar, whose means over the mode are mu and var."""
+    return (mu * dmu + var * dvar).sum(axis=1)
 
 
 def mode_norm(
@@ -141,6 +164,7 @@ class Kept(NamedTuple):
     bias: PerModeOrShared
     gate_input: PerChannel
     gate_weight: PerMode
+    var: PerMode = None  # where the batch lies on several processes
 
 
 class ModeNorm(Gated):
@@ -245,6 +269,10 @@ class ModeNorm(Gated):
             near = m.since(origin)
             w = mode_weights(log_g)
             mu, var, spread = mode_moments(near, v, w)
+            if self.across is not None:
+                share, origin, mu, var = join_modes(self.across, log_g, mu + origin, var)
+                near, w = m.since(origin), w * share
+                spread = (near - mu[:, None]) ** 2
             mean = mu + origin
             self._update("running_mean", mean)
             self._update("running_mean_square", var + mean**2)
@@ -255,7 +283,8 @@ class ModeNorm(Gated):
         self.gates, self.mean, self.var = g, mean, var
         rstd = 1 / array_module(var).sqrt(var + self.eps)
         s, u = mode_norm(g, near, mu, rstd, weight, bias)
-        return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight)
+        joined = var if self.training and self.across is not None else None
+        return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight, joined)
 
     def small_backward(
         self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
@@ -265,9 +294,13 @@ class ModeNorm(Gated):
         dg, dm, dmu, dvar, dweight, dbias = mode_norm_backward(ds, du, k.g, k.m, k.mu, k.rstd, k.weight, k.bias)
         dlog_g, dv = k.g * dg, 0 * dm
         if training:  # in inference mu and var are constants
+            mean_dw = None
+            if self.across is not None:
+                dmu, dvar = self.across.total(dmu, dvar)
+                mean_dw = joined_mean_dw(dmu, dvar, k.mu, k.var)
             through_mu, through_m, dv, dw = mode_moments_backward(dmu, dvar, k.m, k.v, k.w, k.mu, k.spread)
             dm = dm + through_mu + through_m
-            dlog_g += mode_weights_backward(dw, k.w)
+            dlog_g += mode_weights_backward(dw, k.w, mean_dw)
         through_gates, dgate_weight, dgate_bias = gates_backward(dlog_g, k.g, k.gate_input, k.gate_weight)
         self._add_gradients(weight=dweight, bias=dbias)
         psi = self.psi()

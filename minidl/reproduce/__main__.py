@@ -20,6 +20,7 @@ examples:
   python -m minidl.reproduce table1 --data-dir DIR
   python -m minidl.reproduce table1 --sample --scale 0.2 --seeds 2
   python -m minidl.reproduce table1 --report-only
+  mpiexec -n 8 python -m mpi4py.futures -m minidl.reproduce table1    7 ranks train a run each, rank 0 collects
 
 The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted runs continue.
 `python -m minidl.reproduce table1 --help` lists the options.

@@ -12,6 +12,7 @@ from typing import Any
 from minidl.backend import on_gpu, resolve
 from minidl.data import Task, load_task
 from minidl.parallel import available_threads
+from minidl.reproduce.farm import workers
 from minidl.reproduce.figure2 import figure2_runs, write_figure2
 from minidl.reproduce.figure2_vgg13 import vgg13_runs, write_vgg13
 from minidl.reproduce.overhead import write_overhead
@@ -114,7 +115,9 @@ def _data(args: argparse.Namespace) -> str:
 
 
 def _side_by_side(args: argparse.Namespace, planned: Sequence[Run]) -> int:
-    """Return how many runs share the machine; a few keep a GPU busy."""
+    """Return how many runs share the machine, a few keep a GPU busy; or the ranks that train one each."""
+    if ranks := workers():
+        return ranks
     return int(args.jobs or (available_threads() if not on_gpu(planned[0].config.backend) else JOBS_ON_A_GPU))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import minidl
+from minidl.distributed.launch import unlaunched
 from minidl.reproduce.provenance import git_commit
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
 from minidl.train.recipes import NEWER_FIELDS, Config, recipe
@@ -123,4 +124,4 @@ def _environment(lock: int) -> dict[str, str]:
     """Return the environment in which the process imports the same minidl and finds the lock that it inherits."""
     paths = [str(Path(minidl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     handed_down = {HANDED_DOWN: str(lock)} if os.name == "posix" else {}
-    return {**os.environ, **handed_down, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {**unlaunched(os.environ), **handed_down, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from minidl.reproduce.farm import AtWork, Start, hired
 from minidl.reproduce.plan import Run
 from minidl.reproduce.provenance import duration
-from minidl.reproduce.run_process import BusyError, RunProcess
+from minidl.reproduce.run_process import BusyError
 from minidl.reproduce.show import Show
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
 from minidl.train.build import make_plan
@@ -66,14 +67,15 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> list[str]:
         After SIGINT or SIGTERM, once all have saved. A second one ends them at once, as KeyboardInterrupt.
     """
     todo = [job for job in jobs if job.state != "done"]
-    pool = _Pool(todo, side_by_side)
-    try:
-        with StopSignal() as stop:
-            while pool.work(stop.received):
-                time.sleep(POLL)
-    finally:
-        pool.kill()
-        pool.show.close()
+    with hired() as start:
+        pool = _Pool(todo, side_by_side, start)
+        try:
+            with StopSignal() as stop:
+                while pool.work(stop.received):
+                    time.sleep(POLL)
+        finally:
+            pool.kill()
+            pool.show.close()
     if stop.received is not None and pool.unfinished:
         raise StoppedError(
             stop.received,
@@ -85,9 +87,10 @@ def run_jobs(jobs: Sequence[Job], side_by_side: int) -> list[str]:
 class _Pool:
     """The processes that run and the jobs that wait for one."""
 
-    def __init__(self, todo: Sequence[Job], size: int) -> None:
+    def __init__(self, todo: Sequence[Job], size: int, start: Start) -> None:
+        self._start_run = start
         self.waiting, self.size, self.total = deque(todo), size, len(todo)
-        self.processes: dict[RunProcess, Job] = {}
+        self.processes: dict[AtWork, Job] = {}
         self.failures: list[str] = []
         self.unfinished = list(todo)
         self.images = {job.path: job.images_done() for job in todo}
@@ -119,13 +122,13 @@ class _Pool:
 
     def _start(self, job: Job) -> None:
         try:
-            self.processes[RunProcess(job.run.config, job.path)] = job
+            self.processes[self._start_run(job.run.config, job.path)] = job
         except (BusyError, OSError) as error:
             self._fail(job, str(error))
         else:
             self.show.say(f"{'resuming' if job.state == 'resume' else 'starting'} {job.run.label}: {job.path}")
 
-    def _collect(self, process: RunProcess, job: Job) -> None:
+    def _collect(self, process: AtWork, job: Job) -> None:
         if process.status() == 0:
             self._finished(job)
         elif not self._stopping:

@@ -4,8 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import BackendError, of_commands, resolve
-from ..command_line import Parser, complain, file_error, say
+from ..command_line import Parser, complain, file_error, quietly, say
 from ..data import TASKS
+from ..distributed import ALONE, Communicator, LaunchError, communicator
+from ..distributed.launch import PATIENCE, last_words, leave
 from ..extras import MissingLibraryError, require
 from ..models import MODELS
 from ..norm import NORMS
@@ -23,6 +25,7 @@ from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
 from .rules import OPTIMISERS, SCHEDULES, usual
 from .signals import LeftError, leaving
 
+Complain = Callable[[int, object], int]
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
 EPILOG = """\
 examples:
@@ -33,6 +36,7 @@ examples:
   python -m minidl.train --out runs/bn --resume
   python -m minidl.train --out runs/bn --resume --epochs 30
   python -m minidl.train lenet folder --data-dir DIR --from runs/bn
+  mpiexec -n 4 python -m mpi4py -m minidl.train lenet multitask    each batch shared by 4 processes
 
 A run is resumed with the settings it has; they need not be given again. With a longer --epochs, --updates or --touches
 it is extended, finished or not: from there on the learning rate is that of a run of the new length at the same update.
@@ -43,30 +47,49 @@ gradient or an evaluation is not finite; 4 the data or the checkpoints cannot be
 SIGINT, SIGTERM or SIGHUP, saved.
 """
 
-_complain = partial(complain, "minidl.train")
-
 
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    try:
+        across = communicator()
+    except LaunchError as error:
+        return complain("minidl.train", 1, error)
+    try:
+        with nullcontext() if across.rank == 0 else quietly():
+            args = make_parser().parse_args(argv)
+    except SystemExit as error:
+        if across.size > 1:
+            across.farewell(PATIENCE)
+            leave(across, int(error.code or 0))
+        raise
+    if args.list:
+        if across.rank == 0:
+            say(_listing())
+        return 0
+    return leave(across, _told(args, across))
+
+
+def _told(args: argparse.Namespace, across: Communicator) -> int:
+    """Train, and return the exit status; what is wrong has been said, by one rank."""
+
+    def _complain(status: int, message: object) -> int:
+        words = last_words(across)
+        return status if words is None else complain("minidl.train", status, f"{words}{message}")
+
     try:
         with leaving():
-            return _run(args)
+            return _run(args, across, _complain)
     except LeftError as error:
         return _complain(128 + error.signum, "stopped at once; what was saved before is whole")
     except KeyboardInterrupt:
         return _complain(130, "interrupted at once; what was saved before is whole")
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
     try:
-        if args.list:
-            say(_listing())
-            return 0
         require("training")
-        return _train(args)
+        return _train(args, across, _complain)
     except ConfigError as error:
         return _complain(2, error)
     except (BackendError, MissingLibraryError) as error:
@@ -77,7 +100,7 @@ def _run(args: argparse.Namespace) -> int:
         return _complain(1, file_error(error, "choose another --out or make it writable", ", then --resume"))
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
     from ..data import DataError
     from .checkpoint import CheckpointError
     from .finite import DivergedError
@@ -88,11 +111,14 @@ def _train(args: argparse.Namespace) -> int:
 
     config = Config()
     try:
-        config, out = _configuration(args)
-        if not args.resume and (done := _done_already(config, out)):
-            _say_result(done, f"done already, in {out}; to train it anew give another --out, or remove that folder")
+        config, out = across.of_first(lambda: _configuration(args, across))
+        done = None if args.resume else across.of_first(lambda: _done_already(config, out))
+        if done:
+            if across.rank == 0:
+                cure = "to train it anew give another --out, or remove that folder"
+                _say_result(done, f"done already, in {out}; {cure}")
             return 0
-        summary = Trainer(config, out, resume=args.resume, quiet=args.quiet).run()
+        summary = Trainer(config, out, resume=args.resume, quiet=args.quiet, across=across).run()
     except RunError as error:
         return _complain(1, error)
     except (DataError, CheckpointError) as error:
@@ -110,7 +136,8 @@ def _train(args: argparse.Namespace) -> int:
             1,
             f"{where(error)}, in code of your own; mend it and start anew with another --out: what was saved is whole",
         )
-    _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
+    if across.rank == 0:
+        _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0
 
 
@@ -146,12 +173,13 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     raise RunError(f"{out} holds this run, not finished; --resume continues it, another --out starts it anew")
 
 
-def _configuration(args: argparse.Namespace) -> tuple[Config, Path]:
+def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tuple[Config, Path]:
     """Return what to run and its folder: the recipe, or to resume the run's settings, changed by the given flags."""
     from .record import RunFolder
 
     names = Config.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    given["ranks"] = across.size
     if args.resume and args.out:
         out = Path(args.out)
     elif "model" in given and "task" in given:
@@ -255,6 +283,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("machine").add_argument
     add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else auto, the fastest)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
+    add("--sync-norm", action="store_const", const=True, help="on several processes: bn and mn over the whole batch")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")
     add("--dtype", metavar="NAME", help="float32 or float64 (float32)")
 

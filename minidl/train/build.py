@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import device
-from ..backend import on_gpu, to_device
+from ..backend import on_gpu, resolve, to_device
 from ..data import (
     Compose,
     DataError,
@@ -26,11 +27,14 @@ from ..data import (
 )
 from ..data.image_files import ImageFiles, ImageLoader
 from ..data.multitask import OWN
+from ..distributed import Communicator
+from ..distributed.together import Together
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
 from ..models import MODELS
 from ..models.parts import first_alone
 from ..norm import NormFactory, norm_factory
+from ..parallel import available_threads
 from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
 from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 from .rules import describe_schedule
@@ -42,6 +46,19 @@ NOTE = (
     "Drops given as shares scale with the run: "
     "the paper's, after 2.5 M and 3.0 M of its 3.5 M touches, are 5/7 and 6/7 of it."
 )
+
+
+def for_this_machine(config: Config, across: Communicator) -> Config:
+    """Return a configuration with all that is left open chosen: the backend, the threads and the GPU of this rank."""
+    backend = across.of_first(lambda: resolve(config.backend))
+    threads = config.threads or max(1, available_threads() // across.local_size)
+    device = config.device
+    if device is None and across.size > 1 and on_gpu(resolve(backend)):
+        from ..backend import default_module, use_backend
+
+        with use_backend(backend):
+            device = across.local_rank % default_module().cuda.runtime.getDeviceCount()
+    return replace(config, backend=backend, threads=threads, device=device)
 
 
 def find_task(config: Config, progress: bool = False) -> Task:
@@ -59,8 +76,10 @@ def find_task(config: Config, progress: bool = False) -> Task:
     )
 
 
-def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[Loader, Loader]:
+def make_loaders(config: Config, task: Task, rng: np.random.Generator, rank: int = 0) -> tuple[Loader, Loader]:
     """Return the loaders of the training and the test set for the default backend; only the first draws from `rng`.
+
+    They give the part of each batch that is this `rank`'s.
 
     Raises
     ------
@@ -86,17 +105,21 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator) -> tuple[
         names = " and ".join(name for name, value in zip(("red", "green", "blue"), std, strict=True) if not value > 0)
         raise DataError(f"{task.name}: {names} is the same in every pixel of the training images; check the images")
     on_host = not on_gpu()
+    ranks, part = config.ranks, (rank, config.ranks)
+    if len(task.test) < ranks:
+        raise ConfigError(f"{ranks} processes share {len(task.test)} test images, too few; start fewer processes")
     if isinstance(task.train.images, ImageFiles):
-        stream = partial(ImageLoader, mean=mean, std=std, dtype=config.dtype)
+        stream = partial(ImageLoader, mean=mean, std=std, dtype=config.dtype, part=part)
         crop = config.augment == "resized-crop"
         return (
             stream(train_set, config.batch_size, random_crop=crop, drop_last=True, rng=rng),
-            stream(task.test, max(config.batch_size, EVAL_BATCH), shuffle=False),
+            stream(task.test, max(config.batch_size, ranks * EVAL_BATCH), shuffle=False),
         )
-    make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype)
+    make = partial(Loader if on_host else DeviceLoader, mean=mean, std=std, dtype=config.dtype, part=part)
     augment = Compose(RandomFlip(), PadCrop(4)) if config.augment == "flip-crop" else None
     train = make(train_set, config.batch_size, augment=augment, drop_last=True, rng=rng)
-    return train, make(task.test, max(config.batch_size, EVAL_BATCH if on_host else EVAL_BATCH_GPU), shuffle=False)
+    least = ranks * (EVAL_BATCH if on_host else EVAL_BATCH_GPU)
+    return train, make(task.test, max(config.batch_size, least), shuffle=False)
 
 
 def make_model(
@@ -169,6 +192,14 @@ def check_model(model: Layer, config: Config, task: Task) -> None:
     ):
         _check_size(model, config, task)
     try_out(model, config, shape, task.num_classes)
+
+
+def make_together(config: Config, across: Communicator, model: Layer, optimiser: Any) -> Together:
+    """Return this process's share in the updates; ConfigError if a norm cannot be synchronised."""
+    try:
+        return Together(across, model, optimiser, config.batch_size, config.sync_norm)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
@@ -272,7 +303,9 @@ def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
     return (
         f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
         f"({epochs}, {plan['touches']} touches), {describe_schedule(config, plan)}; "
-        f"{device.describe()}" + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
+        f"{device.describe()}"
+        + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
+        + (f", {config.ranks} processes" if config.ranks > 1 else "")
     )
 
 
@@ -283,6 +316,7 @@ def describe_machine(config: Config) -> dict[str, Any]:
         **device.machine(),
         "backend": config.backend,
         "threads": config.threads,
+        **({"ranks": config.ranks} if config.ranks > 1 else {}),
         **gpu,
     }
 

@@ -1,5 +1,6 @@
 """Whether what is asked for is the run that a folder holds: looked at before any data is read."""
 
+from dataclasses import replace
 from typing import Any
 
 from . import build
@@ -48,6 +49,7 @@ def check_settings(
             f"{folder.path} was trained from Python with data of its own; "
             "resume it there, with Trainer(config, out, resume=True, task=...)"
         )
+    config = replace(config, ranks=there["config"].get("ranks", 1))  # may change: RunFolder.go_on
     asked = {"config": build.recorded(config, there["config"]["backend"]), "code": code}
     length = {"length": there["config"].get("length")}
     check_same_run(

@@ -10,6 +10,12 @@ from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from .running import numbers
 
+Total = Callable[..., Any]
+
+
+def _own(*sums: Any) -> tuple[Any, ...]:
+    return sums
+
 
 class GateUsage:
     """How the norms with gates spread a dataset over their modes.
@@ -40,10 +46,11 @@ class GateUsage:
             usage, entropy, count = self._sums.get(path, (0, 0, 0))
             self._sums[path] = (usage + gates.sum(axis=0), entropy + entropies, count + len(gates))
 
-    def result(self) -> dict[str, dict[str, Any]]:
+    def result(self, total: Total = _own) -> dict[str, dict[str, Any]]:
         """Return {path: {"usage": [K numbers], "entropy": ..., "sample_entropy": ...}}, entropies in nats."""
         found = {}
-        for path, (usage_sum, entropy_sum, count) in self._sums.items():
+        for path, sums in self._sums.items():
+            usage_sum, entropy_sum, count = total(*sums)
             usage = to_host(usage_sum) / count
             entropy = -float((usage * np.log(np.maximum(usage, np.finfo(np.float64).tiny))).sum())
             found[path] = {
@@ -61,6 +68,7 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
     top5: bool = False,
     watch: Callable[[Array, Array], None] | None = None,
+    total: Total = _own,
 ) -> dict[str, Any] | None:
     """Return the model's loss and error in eval mode; the model is in training mode afterwards.
 
@@ -80,6 +88,9 @@ def evaluate(
         Measure the share of images too whose class is not among the five highest logits.
     watch : callable, optional
         Called with the logits and the labels of each batch.
+    total : callable
+        Called with sums over `batches`; returns them summed over the processes that have a part of the test set each,
+        at least one image. A process that stops stops all.
 
     Returns
     -------
@@ -94,11 +105,12 @@ def evaluate(
     seen: Array = 0  # (sources,), like `wrong`
     wrong: Array = 0
     outside: Array = 0  # images whose class is not among the five highest
+    stopped = False
     model.eval()
     try:
         for x, labels, source in batches:
-            if stop():
-                return None
+            if stopped := stop():
+                break
             logits = model.forward(x)
             losses.append(criterion.forward(logits, labels))
             sizes.append(len(labels))
@@ -115,16 +127,19 @@ def evaluate(
                 watch(logits, labels)
     finally:
         model.train()
-    loss = sum(value * n for value, n in zip(numbers(losses), sizes, strict=True))
-    seen, wrong = to_host(seen), to_host(wrong)
+    (stopped,) = total(int(stopped))
+    if stopped:
+        return None
+    in_all = sum(value * n for value, n in zip(numbers(losses), sizes, strict=True))
+    loss, seen, wrong, outside = (to_host(each) for each in total(in_all, seen, wrong, outside))
     result: dict[str, Any] = {
-        "test_loss": loss / int(seen.sum()),
+        "test_loss": float(loss) / int(seen.sum()),
         "test_error": 100 * int(wrong.sum()) / int(seen.sum()),
         "test_errors": {name: 100 * int(w) / int(n) for name, w, n in zip(sources, wrong, seen, strict=True) if n},
     }
     if top5:
-        result["test_error_top5"] = 100 * int(to_host(outside)) / int(seen.sum())
-    if usage := gates.result():
+        result["test_error_top5"] = 100 * int(outside) / int(seen.sum())
+    if usage := gates.result(total):
         result["gates"] = usage
     return result
 

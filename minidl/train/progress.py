@@ -17,10 +17,13 @@ class Progress:
     Parameters
     ----------
     quiet : bool
+    speaks : bool
+        False silences warnings too: another process of the run says them.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool, speaks: bool = True) -> None:
+        self.quiet, self._speaks = quiet or not speaks, speaks
+        quiet = self.quiet
         self.bars = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Any = None
 
@@ -50,7 +53,8 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Say a line as a warning, quiet or not."""
-        log.warn(_NAME, line)
+        if self._speaks:
+            log.warn(_NAME, line)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -39,6 +39,7 @@ NEWER_FIELDS = (
     *("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing", "log_every", "test_share"),
     *("start_from", "max_modes", "auto_by", "auto_strength", "auto_threshold", "auto_window", "auto_until"),
     *("gate_input", "gate_lr", "gate_weight_decay", "gate_temperature"),
+    *("sync_norm", "ranks"),
 )
 
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -140,6 +141,10 @@ class Config:
         Of the gating maps; that of the others by default.
     gate_temperature : float
         What the logits of the gates of mn are divided by.
+    sync_norm : bool
+        On several processes, let bn and mn normalise by the statistics of the whole batch, not of a process's part.
+    ranks : int
+        Processes that share each batch: as many as there are, whatever is given.
 
     Raises
     ------
@@ -204,6 +209,8 @@ class Config:
     gate_lr: float = 1.0
     gate_weight_decay: float | None = None
     gate_temperature: float = 1.0
+    sync_norm: bool = False
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -236,6 +243,7 @@ class Config:
             "checkpoint_every",
             "log_every",
             "threads",
+            "ranks",
         ):
             value = getattr(self, field)
             if value is not None and min(_all(value), default=0) < 1:
@@ -261,6 +269,15 @@ class Config:
         ):
             if not holds:
                 raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(self, field)}; {cure}")
+        if self.batch_size < self.ranks:
+            raise ConfigError(
+                f"--batch-size must be at least {self.ranks}, an image for each process, got {self.batch_size}; "
+                "raise it, or start fewer processes"
+            )
+        if self.ranks > 1 and self.modes == "auto":
+            raise ConfigError(
+                f"--modes auto looks at whole batches, {self.ranks} processes share each; give a number, or start one"
+            )
         if self.augment != "none" and (self.augment == "resized-crop") != (self.task == "imagenet"):
             raise ConfigError(
                 f"--augment {self.augment} does not go with {self.task}; imagenet takes resized-crop, others flip-crop"
@@ -420,7 +437,7 @@ def parse_rarer(text: str) -> tuple[str, int]:
 
 _WHOLE = (
     *("image_size", "groups", "batch_size", "seed", "device", "threads", "max_modes"),
-    *("eval_every", "checkpoint_every", "log_every"),
+    *("eval_every", "checkpoint_every", "log_every", "ranks"),
 )
 _REAL = (
     *("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share"),

@@ -84,17 +84,25 @@ class RunFolder:
         self.summary_file.unlink(missing_ok=True)
         self.write_config(content)
 
-    def go_on(self, backend: str, step: int, warn: Callable[[str], None]) -> None:
-        """Note in config.json, and say, if the run goes on after `step` updates with another backend than before."""
+    def go_on(self, now: dict[str, Any], step: int, warn: Callable[[str], None]) -> None:
+        """Note in config.json, and say, if the run goes on after `step` updates by other means than before.
+
+        Parameters
+        ----------
+        now : dict
+            "backend" and "ranks": settings that may change within a run, and change its numbers.
+        """
         for left in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote: the folder is ours now
             left.unlink()
         content = self.read_config()
         changes = content.get("went_on", [])
-        before = [content["config"], *changes][-1]["backend"]
-        if backend != before:
-            self.write_config({**content, "went_on": [*changes, {"after_update": step, "backend": backend}]})
+        before = going_on(content)
+        changed = {name: value for name, value in now.items() if value != before[name]}
+        if changed:
+            self.write_config({**content, "went_on": [*changes, {"after_update": step, **changed}]})
+            with_, without = (_means({name: means[name] for name in changed}) for means in (now, before))
             warn(
-                f"{self.path} goes on with {backend} after update {step}, {before} before: "
+                f"{self.path} goes on with {with_} after update {step}, {without} before: "
                 "its numbers are those of neither alone"
             )
 
@@ -128,6 +136,21 @@ class RunFolder:
             losses = read_losses(self.losses_file)
             write_atomic(self.losses_file, _lines([line for line in losses if line["step"] <= step]))
         return kept
+
+
+def going_on(content: dict[str, Any]) -> dict[str, Any]:
+    """Return by what means the run of a config.json was trained last: "backend" and "ranks"."""
+    start = {"ranks": 1, **content["config"]}
+    found = {name: start[name] for name in ("backend", "ranks")}
+    for change in content.get("went_on", []):
+        found |= {name: value for name, value in change.items() if name in found}
+    return found
+
+
+def _means(means: dict[str, Any]) -> str:
+    return " and ".join(
+        f"{value} process{'es' * (value > 1)}" if name == "ranks" else str(value) for name, value in means.items()
+    )
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -39,10 +39,14 @@ class Running:
     ----------
     on_loss : callable, optional
         Called with the number and the loss of each update, in their order, when they have been read.
+    total : callable
+        Called with counts of a batch; returns them summed over the processes that hold parts of it.
     """
 
-    def __init__(self, on_loss: Callable[[int, float], None] | None = None) -> None:
-        self._on_loss = on_loss
+    def __init__(
+        self, on_loss: Callable[[int, float], None] | None = None, total: Callable[..., Any] = lambda *counts: counts
+    ) -> None:
+        self._on_loss, self._total = on_loss, total
         self._unread: list[tuple[int, Array, Array]] = []  # (update, loss, sum of the gradients)
         self.reset()
 
@@ -73,8 +77,9 @@ class Running:
             self.read()
         if not due:
             return False
-        self._wrong += int((logits.argmax(axis=1) != labels).sum())
-        self._seen += len(labels)
+        wrong, seen = self._total(int((logits.argmax(axis=1) != labels).sum()), len(labels))
+        self._wrong += int(wrong)
+        self._seen += int(seen)
         return True
 
     def read(self) -> None:

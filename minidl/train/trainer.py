@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..backend import Array, resolve, use_backend, use_device
+from ..backend import Array, use_backend, use_device
 from ..data import Task
 from ..data.loader import Batch
 from ..data.multitask import OWN
+from ..distributed import ALONE, Communicator
 from ..extras import require
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from ..norm.select import fit_modes
-from ..parallel import available_threads, threads
+from ..parallel import threads
 from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
 from .continuing import check_settings
 from .evaluate import evaluate
@@ -61,6 +62,8 @@ class Trainer:
     optimiser : object, or a function of the model that makes one, optional
         With lr, step, zero_grad, state and load_state, as `minidl.SGD`; instead of the one that `config` describes.
         Its rate follows the schedule of `config`, and must be `config.lr` at first.
+    across : Communicator, optional
+        The processes that share each batch, each with a Trainer that is given the same; rank 0 alone writes and speaks.
 
     Attributes
     ----------
@@ -97,31 +100,36 @@ class Trainer:
         task: Task | None = None,
         model: Layer | Callable[..., Layer] | None = None,
         optimiser: Any = None,
+        across: Communicator = ALONE,
     ) -> None:
+        self._across = across
         if out is not None:
             require("a run that is kept", "safetensors")
         if model is not None:
             config = replace(config, model=name_of(model))
         if task is not None and task.name in OWN:
             config = replace(config, task=task.name)
-        self._asked = config
-        config = replace(config, backend=resolve(config.backend), threads=config.threads or available_threads())
-        self.config = config
+        config = self._asked = replace(config, ranks=across.size)
+        self.config = config = build.for_this_machine(config, across)
         self._given = {part: thing for part, thing in (("model", model), ("optimiser", optimiser)) if thing is not None}
         self._code = build.describe_code(config, self._given)
-        self.folder = None if out is None else RunFolder(out, resume)
+        folder = None if out is None else across.of_first(lambda: RunFolder(out, resume))
+        self.folder = folder if across.rank == 0 else None
         self._task_given = task is not None and (task.name in OWN or task.name != config.task)
-        if self.folder is not None and resume:  # before the data is read, which may take a while
-            check_settings(self.folder, self._asked, self._code, self._given, self._task_given)
-        self.progress = Progress(quiet)
-        self.task = task or build.find_task(config, self.progress.bars)
+        if folder is not None and resume:  # before the data is read, which may take a while
+            asked = self._asked, self._code, self._given, self._task_given
+            across.of_first(lambda: check_settings(folder, *asked))
+        self.progress = Progress(quiet, speaks=across.rank == 0)
+        with across.first_on_each_machine():
+            self.task = task or build.find_task(config, self.progress.bars)
         streams = np.random.SeedSequence(config.seed).spawn(3)
         init, data, self._dropout = (np.random.default_rng(stream) for stream in streams)
         with self._backend():
-            self._loader, self._test_loader = build.make_loaders(config, self.task, data)
+            self._loader, self._test_loader = build.make_loaders(config, self.task, data, across.rank)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
             build.check_model(self.model, config, self.task)
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
+            self._together = build.make_together(config, across, self.model, self.optimiser)
         self._plan = build.make_plan(config, len(self._loader))
         self._auto = rules.make_auto(config, self.model, self.optimiser, self._plan, self._dropout)
         self.total = int(self._plan["updates"])
@@ -132,10 +140,11 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self._criterion = SoftmaxCrossEntropy(config.label_smoothing)
-        self._board = TensorBoard(events_folder(config, self.folder), self.progress.warn)
+        events = events_folder(config, self.folder) if across.rank == 0 else None
+        self._board = TensorBoard(events, self.progress.warn)
         every = config.log_every or usual_interval(self.total)
         self._losses = LossLog(every, self.total, self._describe_update, self.folder, self._board.losses)
-        self._running = Running(on_loss=self._losses.add)
+        self._running = Running(on_loss=self._losses.add, total=across.total)
         self._evaluated = 0  # the step of the last evaluation
         self._saved = (0, 0)  # step and _evaluated of the last checkpoint
         self._unshown = 0  # batches the progress bar has not counted
@@ -170,17 +179,34 @@ class Trainer:
         if self.folder is not None and resume:
             with self.folder:
                 content = self._resume(self.folder, content)
-                self.folder.go_on(str(self.config.backend), self.step, self.progress.warn)
-        else:
+                now = {"backend": str(self.config.backend), "ranks": self.config.ranks}
+                self.folder.go_on(now, self.step, self.progress.warn)
+        elif self._across.rank == 0:
             self._start_from(content)
             if self.folder is not None:
                 self.folder.make()
                 with self.folder:
                     self.folder.start(content)
+        self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
         self._identity, self._about = build.identity(content), build.about(content)
         for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
             self.progress.warn(line)
         self.progress.say(build.describe_run(self.config, self._plan, self.model))
+
+    def _take_part(self, data: dict[str, Any]) -> None:
+        """Let all ranks begin where rank 0 does, whose folder it is, with the same data."""
+        if self._across.size == 1:
+            return
+        meta = {**self._meta(), "step": self.step}
+        kept = self._earlier, self.history, self._evaluated, self._seconds
+        of_first, tensors, meta, kept = self._across.broadcast((data, self._tensors(), meta, kept))
+        if of_first != data:
+            raise RunError("the data here is not that of rank 0; give all machines the same --data-dir")
+        if self._across.rank > 0:
+            self._restore(tensors, meta, Path("rank 0"), max(self.total, self.step))
+            self._earlier, self.history, self._evaluated, self._seconds = kept
+            self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
+            self._losses.ends.update(stages.ends(self._earlier))
 
     def _start_from(self, content: dict[str, Any]) -> None:
         """Take the weights of the run to start from, and note it."""
@@ -196,7 +222,8 @@ class Trainer:
         there = folder.read_config()
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
-        content["config"]["backend"] = there["config"]["backend"]  # the run may go on with another: RunFolder.go_on
+        for means in ("backend", "ranks"):  # the run may go on with others: RunFolder.go_on
+            content["config"][means] = there["config"].get(means, getattr(Config, means))
         length, content["config"]["length"] = content["config"]["length"], there["config"]["length"]
         extended = length != content["config"]["length"]
         content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
@@ -268,6 +295,18 @@ class Trainer:
             self.optimiser.follow(self.model, fit_modes(self.model, state, self.config.max_modes))
             self._auto.fit()
 
+    def _meta(self) -> dict[str, Any]:
+        """Return what is no array of the state that training goes on from."""
+        return {
+            "evaluated": self._evaluated,
+            "best": self.best,
+            "running": self._running.state(),
+            "losses": self._losses.state(),
+            "loader": self._loader.state(),
+            "random": {"dropout": self._dropout.bit_generator.state},
+            **({"auto": self._auto.state()} if self._auto is not None else {}),
+        }
+
     def run(
         self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
@@ -318,8 +357,9 @@ class Trainer:
                         on_evaluation(evaluation)
                     if self._checkpoint_due():
                         self.save()
-                    if stop.received is not None and not self._finished():
-                        raise self._interrupted(stop.received)
+                    received = self._across.largest(stop.received or 0)
+                    if received and not self._finished():
+                        raise self._interrupted(received)
                     if self.step >= until:
                         break
                     self._torn = True
@@ -345,8 +385,10 @@ class Trainer:
         drawn = self._dropout.bit_generator.state
         logits = self.model.forward(x)
         loss = self._criterion.forward(logits, labels)
+        self._together.after_forward(loss)
         self.optimiser.zero_grad()
-        self.model.backward(self._criterion.backward())
+        self.model.backward(self._together.cotangent(self._criterion.backward()))
+        loss = self._together.after_backward(loss)
         self.optimiser.lr = self._schedule(self.step)
         try:
             shown = self._running.add(self.step + 1, loss, gradient_sum(self.model), logits, labels)
@@ -358,7 +400,7 @@ class Trainer:
         self.step += 1
         if self._auto is not None:
             self._auto.after(self.step)
-        self._unshown += len(labels)
+        self._unshown += self.config.batch_size
         if shown:
             self.progress.update(self._unshown, self._running)
             self._unshown = 0
@@ -381,6 +423,7 @@ class Trainer:
     def _diverged(self, error: NotFiniteError, x: Array = None, labels: Array = None) -> DivergedError:
         random = {"dropout": self._dropout.bit_generator.state}
         lr = self._schedule(error.update - 1)
+        x, labels = self._together.part_ways(x, labels)
         return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels)
 
     def _evaluation_due(self) -> bool:
@@ -405,9 +448,8 @@ class Trainer:
         now = time.perf_counter()
         rate = (self.step - self._lap_step) * self.config.batch_size / (now - self._lap)
         sources = self.task.test.sources
-        result = evaluate(
-            self.model, self._test_loader, sources, stop=lambda: stop.received is not None, top5=self.task.top5
-        )
+        stopped, total = (lambda: stop.received is not None), self._across.total
+        result = evaluate(self.model, self._test_loader, sources, stopped, self.task.top5, total=total)
         if result is None:
             return None
         if not math.isfinite(result.get("test_loss", 0.0)):
@@ -450,17 +492,7 @@ class Trainer:
             return
         tensors = self._tensors()
         diverged.check_state(tensors, self.step)
-        meta = {
-            "identity_sha256": digest(self._identity),
-            "run": self._about,
-            "evaluated": self._evaluated,
-            "best": self.best,
-            "running": self._running.state(),
-            "losses": self._losses.state(),
-            "loader": self._loader.state(),
-            "random": {"dropout": self._dropout.bit_generator.state},
-            **({"auto": self._auto.state()} if self._auto is not None else {}),
-        }
+        meta = {"identity_sha256": digest(self._identity), "run": self._about, **self._meta()}
         with self.folder:
             checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
         self._saved = (self.step, self._evaluated)

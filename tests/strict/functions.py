@@ -206,7 +206,11 @@ def _device(a: Any) -> np.ndarray:
 
 
 def concatenate(tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None) -> ndarray:
-    return _written(compute(np.concatenate, axis=axis, dtype=dtype, arrays=[_device(a) for a in tup]), out)
+    return _written(compute(_concatenate, axis=axis, dtype=dtype, arrays=[_device(a) for a in tup]), out)
+
+
+def _concatenate(arrays: list[np.ndarray], **kwargs: Any) -> np.ndarray:
+    return np.concatenate(arrays, **kwargs)  # takes them by position alone
 
 
 def stack(tup: Sequence[ndarray], axis: int = 0, out: Any = None, *, dtype: Any = None) -> ndarray:

@@ -175,6 +175,8 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
         "tensorboard": None,
         "test_share": 0.2,
         "start_from": None,
+        "sync_norm": False,
+        "ranks": 1,
     }
     assert config == {**expected, "data_dir": None, "device": None, "per_mode_affine": False, "rarer": None, **newer}
     assert config.keys() == recipe("lenet", "mnist").to_json().keys()

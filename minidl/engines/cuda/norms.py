@@ -25,8 +25,8 @@ from minidl.norm.moments import Mean
 
 
 def _serves(layer: Layer) -> bool:
-    """Tell whether these kernels take over: they read parameters of float32 or float64."""
-    return layer.params["weight"].dtype.itemsize > 2  # type: ignore[no-any-return]
+    """Tell whether these kernels take over: of float32 or float64 parameters, and batches that one process holds."""
+    return layer.params["weight"].dtype.itemsize > 2 and vars(layer).get("across") is None
 
 
 def _run(xp: ModuleType, source: str, dtype: Any, kernel: str, size: int, *args: Any) -> None:

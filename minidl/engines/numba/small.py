@@ -26,8 +26,8 @@ _LEAST = 1e-200  # sums of gates below this are formed from their logarithms
 
 
 def _serves(layer: Layer) -> bool:
-    """Tell whether these functions take over: they read parameters of float32 or float64."""
-    return layer.params["weight"].dtype.itemsize > 2  # type: ignore[no-any-return]
+    """Tell whether these functions take over: of float32 or float64 parameters, and batches that one process holds."""
+    return layer.params["weight"].dtype.itemsize > 2 and vars(layer).get("across") is None
 
 
 class _Written(NamedTuple):
