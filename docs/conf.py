@@ -21,6 +21,7 @@ sys.path.insert(0, str(DOCS.parent))
 import minidl  # noqa: E402
 from lessons.build import LESSONS, sources  # noqa: E402
 from lessons.machinery.notebook import build as notebook  # noqa: E402
+from lessons.machinery.source import Source, diagnoses, name_of  # noqa: E402
 
 project = "minidl"
 author = "The minidl authors"
@@ -75,8 +76,25 @@ def lessons_as_pages() -> None:
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
     contents = (LESSONS / "README.md").read_text("utf-8")
-    toctree = "\n".join(["```{toctree}", ":hidden:", *names, "```"])
+    toctree = "\n".join(["```{toctree}", ":hidden:", *names, "checks", "```"])
+    write(folder / "checks.md", what_checks_find(sources(LESSONS, ())))
     write(folder / "index.md", f"{contents}\n{toctree}\n")
+
+
+def what_checks_find(found: list[Source]) -> str:
+    """Return the page that lists, for teachers, the mistakes that each check names."""
+    lines = [
+        "# What each check finds",
+        "",
+        "For teachers: this page gives answers away. A check that lists no mistake says where the values",
+    ]
+    lines += ["differ and what their pattern shows."]
+    for source in found:
+        lines += ["", f"## {source.number} · {source.title}", ""]
+        for cell in source.tagged("check"):
+            known = [f"  - {one}" for one in diagnoses(cell)]
+            lines += [f"- **{name_of(cell)}**", *known]
+    return "\n".join(lines) + "\n"
 
 
 def write(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lessons.machinery.notebook import solved
 from lessons.machinery.play import Player
-from lessons.machinery.source import Cell, Source, blocks, name_of, read
+from lessons.machinery.source import Cell, Source, blocks, diagnoses, name_of, read
 
 RIGHT, MISLEADS = "=", "!"
 NUMBERS = re.compile(r"WRONG |      abs ")  # the lines of a comparison
@@ -135,20 +135,8 @@ def _try(player: Player, answer: Answer, check: Cell, source: Source, before: li
     if error is not None and not isinstance(error, CheckFailed):
         raise AnswerError(f"{answer.where}: the check fell over: {error!r}")
     said = str(error or "")
-    listed = any(words in said for words in _listed(check))
+    listed = any(words in said for words in diagnoses(check))
     return Played(answer, said, listed, bool(said) and helpful(said))
-
-
-def _listed(check: Cell) -> list[str]:
-    """Return the diagnoses that a check's author wrote."""
-    tree = ast.parse(check.text)
-    return [
-        key.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.keyword) and node.arg == "wrong" and isinstance(node.value, ast.Dict)
-        for key in node.value.keys
-        if isinstance(key, ast.Constant)
-    ]
 
 
 def written(answer: Answer, before: list[Cell], source: Source) -> str:

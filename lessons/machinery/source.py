@@ -327,3 +327,15 @@ def check_name(call: ast.Call) -> str:
 def name_of(cell: Cell) -> str:
     """Return the name of a check cell's check."""
     return check_name(_calls(ast.parse(cell.text), "check")[0])
+
+
+def diagnoses(check: Cell) -> list[str]:
+    """Return the diagnoses that a check's author wrote."""
+    tree = ast.parse(check.text)
+    return [
+        key.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "wrong" and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if isinstance(key, ast.Constant)
+    ]
