@@ -25,9 +25,11 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         near += rest
         if chosen is None:
             break
-        if causes and {i for i, _ in chosen.hits} <= chosen.rivals[0].ended:
-            near.insert(0, chosen)  # a second cause of which all that is seen is NaN: any NaN would do
-            break
+        first = chosen.rivals[0]
+        if causes and first.misses and {i for i, _ in chosen.hits} <= first.ended:
+            near.insert(0, chosen)  # all that is seen of this second cause is NaN, and it says wrong things besides
+            weighed = [h for h in weighed if h not in chosen.rivals]
+            continue
         causes.append(chosen)
         left -= covered(chosen.rivals[0], wrong)
         if not left:
