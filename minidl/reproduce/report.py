@@ -38,6 +38,8 @@ def write_table(
     """
     if table.needs_all and (parts := provenance.missing_data(table.config.task, data)):
         table = replace(table, title=f"{table.title}, on {', '.join(parts)} alone: not the paper's", paper={})
+    if scale != 1:
+        table = replace(table, title=f"{table.title}, {scale} of the length")
     results = Results(table, planned, store.read(), data)
     if not results.runs:
         raise ReproduceError(f"{store.runs} has no finished run of this table; run the command again to train")
