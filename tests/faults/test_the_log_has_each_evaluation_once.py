@@ -89,7 +89,7 @@ OTHER = {
     "schedule": "cosine", "warmup": "5u", "label_smoothing": 0.1, "log_every": 7, "test_share": 0.25,
     "start_from": "runs/other", "max_modes": 9, "auto_by": "split", "auto_strength": 0.02, "auto_threshold": 0.1,
     "auto_window": "3u", "auto_until": "1/2", "gate_input": "normalised", "gate_lr": 0.5, "gate_weight_decay": 0.1,
-    "gate_temperature": 2.0,
+    "gate_temperature": 2.0, "ranks": 2, "sync_norm": True,
 }  # fmt: skip
 
 
