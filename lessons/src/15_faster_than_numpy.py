@@ -174,8 +174,9 @@ lesson.check(
 # ## Fusion without a compiler: blocks
 #
 # If an intermediate result fits into the cache, it never crosses the border. So cut $x$ into blocks of maps, small
-# enough for the cache (some hundred kilobytes), and do all three steps on one block before the next. Write into `y` by
-# `out=`; the only large array that may be made is `y` itself. The check measures what your function allocates.
+# enough for the cache (some hundred kilobytes), and do all three steps on one block before the next. `y` is given: write
+# into its rows by `out=` and `+=`, and make no large array. The check measures what your function allocates. (Fresh memory
+# is not free: the system clears each page of it when it is first touched.)
 #
 # Here $x$ is $(M, P)$: $M = N\cdot C$ maps of $P$ pixels; $m$, $s$, $u$ are $(M, 1)$.
 
@@ -183,21 +184,19 @@ lesson.check(
 # %% tags=["wrong"]
 # check: blocked
 # says: temporaries are as large as x
-def blocked(x, m, s, u, rows):
-    return (x - m) * s + u
+def blocked(x, m, s, u, y, rows):
+    y[...] = (x - m) * s + u
 
 
 # %%
-def blocked(x, m, s, u, rows):
-    """Return y = (x − m)·s + u for x (M, P) and m, s, u (M, 1), by blocks of this many rows."""
+def blocked(x, m, s, u, y, rows):
+    """Write (x − m)·s + u into y, for x and y (M, P) and m, s, u (M, 1), by blocks of this many rows."""
     ### BEGIN SOLUTION
-    y = np.empty_like(x)
     for i in range(0, len(x), rows):
         block = y[i : i + rows]
         np.subtract(x[i : i + rows], m[i : i + rows], out=block)
         block *= s[i : i + rows]
         block += u[i : i + rows]
-    return y
     ### END SOLUTION
 
 
@@ -210,12 +209,13 @@ wanted = np.einsum("mp,mo->mp", x_small - msu[0], msu[1]) + msu[2]
 
 
 def measured(function):
-    """Return y, and whether the memory at the peak is that of y and a few blocks."""
+    """Return y, and whether the memory at the peak is that of a few blocks."""
+    y = np.full_like(x_small, np.nan)
     tracemalloc.start()
-    y = function(x_small, *msu, 8)
+    function(x_small, *msu, y, 8)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"y": y, "temporaries fit into blocks": peak < 1.5 * x_small.nbytes}
+    return {"y": y, "temporaries fit into blocks": peak < x_small.nbytes / 2}
 
 
 lesson.check(
@@ -326,11 +326,11 @@ def in_three(x, m, s, u, y):
     y += u
 
 
-yours = lesson.yours(blocked, lambda x, m, s, u, rows: (x - m) * s + u, "blocked")
+yours = lesson.yours(blocked, lambda x, m, s, u, y, rows: in_three(x, m, s, u, y), "blocked")
 runs = {
     "NumPy: (x − m)·s + u": (lambda: (big - column[0]) * column[1] + column[2], three),
     "NumPy, in place": (lambda: in_three(big, *column, out), in_place),
-    "NumPy, your blocks": (lambda: yours(big, *column, 8), once),
+    "NumPy, your blocks": (lambda: yours(big, *column, out, 8), once),
 }
 if numba:
     compiled = numba.njit(loop)
@@ -342,26 +342,26 @@ times = {name: seconds(run) for name, (run, _) in runs.items()}
 figure, (left, right_) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", width_ratios=(3, 2))
 colours = ("C3", "C1", "C0", "C2")
 left.barh(list(times), [1e3 * t for t in times.values()], color=colours[: len(times)])
-left.axvline(1e3 * copied, color="k", ls="--", label="a copy of x: the floor of one pass")
+left.axvline(1e3 * copied, color="k", ls="--", label="a copy of x, for comparison")
 for row, (name, (_, passes)) in enumerate(runs.items()):
     crossings = sum(len(r) + len(w) + len(w - r) for r, w in passes)
     left.text(1e3 * times[name] * 1.02, row, f"{crossings} crossings", va="center")
 left.invert_yaxis()
-left.set(xlabel="time (ms)", title="The fewer crossings, the faster", xlim=(0, 1.3e3 * max(times.values())))
+left.set(xlabel="time (ms)", title="One pass of a norm, written in several ways", xlim=(0, 1.3e3 * max(times.values())))
 left.legend(loc="lower right", fontsize=8)
 rows = 2 ** np.arange(0, 13)
-by_rows = [1e3 * seconds(lambda r=r: yours(big, *column, int(r)), 3) for r in rows]
+by_rows = [1e3 * seconds(lambda r=r: yours(big, *column, out, int(r)), 3) for r in rows]
 right_.semilogx(rows * big.shape[1] * 4 / 2**10, by_rows, "o-", base=2)
 right_.axhline(1e3 * copied, color="k", ls="--")
-right_.set(xlabel="block (KiB)", ylabel="time (ms)", title="Blocks: as large as the cache, no larger", ylim=(0, None))
+right_.set(xlabel="block (KiB)", ylabel="time (ms)", title="Your blocks, by size", ylim=(0, None))
 plt.show()
 print(f"a copy moves {bandwidth / 1e9:.1f} GB/s with the write's fetch counted")
 
 # %% [markdown]
-# **Read it.** The bars follow the crossings, roughly. (NumPy's first line also has to ask the system for fresh memory
-# for each temporary, which costs extra.) A loop that does all of it stands near the floor: it computes three operations
-# for the price of a copy. On the right, very small blocks pay the interpreter, large ones fall out of the cache and
-# become the plain expression again.
+# **Read it.** NumPy's first line is the slowest by far: nine crossings, and each temporary is fresh memory besides. In
+# place is much better. A compiled loop that does all of it takes about as long as a copy, which does nothing: three
+# operations for the price of none. On the right, very small blocks pay the interpreter, and large ones fall out of the
+# cache. How much your blocks win depends on the machine: where the cache is large and memory fast, they may win little.
 #
 # Now the other limit. A sum reads and writes nothing back, one crossing; yet a plain compiled sum is far from its
 # floor.
@@ -456,7 +456,7 @@ for name, rate in zip(names, rates, strict=True):
 # %% [markdown]
 # **Read it.** Question 2: the adder. In order, a sum waits for its own last result; allowed any order (`fastmath`), the
 # compiler makes lanes by itself. `np.sum` has eight lanes and pairwise sums, written by hand. On the left the error falls
-# with the number of lanes: the faster sum is also the more accurate one.
+# with the number of lanes, with some luck in each point: the faster sum is also the more accurate one.
 #
 # ## Break it
 #
@@ -486,8 +486,8 @@ for name, options in {"compensated": {}, "compensated, fastmath": {"fastmath": T
         print(f"{name}: needs Numba")
 
 # %% [markdown]
-# With `fastmath` the compiler may simplify the correction to zero, since on paper it is: the care is gone and the error
-# back. minidl's compiled passes therefore allow reordering and contraction (`reassoc`, `contract`) and nothing that
+# With `fastmath` the compiler may simplify the correction to zero, since on paper it is: the care is gone, and what is left
+# is the error of a plain sum in lanes. minidl's compiled passes therefore allow reordering and contraction (`reassoc`, `contract`) and nothing that
 # forgets NaN; where the order of a sum matters they allow no reordering either.
 #
 # ## How far down can a norm go?

@@ -363,7 +363,8 @@ axes[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# **Read it.** The dotted lines are the recursion, and the signal follows them; the gradient has the same slopes from the
+# **Read it.** The dotted lines are the recursion, an expectation; the signal follows it but for the luck of the draw, which
+# a width of 100 still shows. The gradient has the same slopes from the
 # other end. A factor of 1.25 a layer already makes $10^5$ of fifty layers. Residual blocks with He weights *grow*: each
 # adds as much as it passes. That is why something must hold the branch down: a small last weight, or a **norm** at the
 # end of the branch, which sets its size whatever the weights are. With the norm, the blocks' sizes add, $q_l\approx
@@ -432,8 +433,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# **Read it.** With its shortcuts the network has begun to learn after sixty updates; without them it has hardly moved,
-# norms and all. That is a start and no result: one seed, a minute, a thousand images (lesson 11 says what more it takes).
+# **Read it.** Both losses fall, and with the shortcuts faster, though norms are in both networks. That is a start and no
+# result: one seed, a minute, a thousand images (lesson 11 says what more it takes).
 # Given time, a plain network of 20 layers learns too. At 56 layers and more it gets *worse* with depth, on the training
 # set as well (He et al., 2016, figure 1), and that is what the shortcuts mend.
 #

@@ -240,7 +240,7 @@ def test_in_a_notebook_a_check_that_fails_says_so_and_stops_nothing(monkeypatch,
     assert lesson.failed == {"y"}
 
 
-@pytest.mark.parametrize("number", ["15", "00", "5", 5, "five"])
+@pytest.mark.parametrize("number", ["18", "00", "5", 5, "five"])
 def test_a_lesson_that_minidl_does_not_know_asks_for_a_newer_minidl(number):
     with pytest.raises(LessonError, match=r"number must be 01 to 17.*git pull"):
         Lesson(number, checks=2)
