@@ -76,6 +76,12 @@ def two_hosts(folder, megabits, milliseconds=0):
             env = {**environment(), "MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
             return subprocess.run([*start, *map(str, words)], capture_output=True, text=True, timeout=timeout, env=env)
 
+        try:
+            started = mpi("-c", "from mpi4py import MPI; MPI.COMM_WORLD.barrier()", timeout=15).returncode == 0
+        except subprocess.TimeoutExpired:
+            started = False
+        if not started:
+            pytest.skip("MPI does not start between two namespaces here: it chose the interface lo")
         yield mpi, late
     finally:
         for name in names:
