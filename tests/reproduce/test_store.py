@@ -14,6 +14,8 @@ from minidl.train.recipes import FREE_FIELDS, NEWER_FIELDS, Config
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
 BASE = replace(recipe(), backend="numpy", momentum=0.7)
 OTHERS = {
+    "ranks": 2,
+    "sync_norm": True,
     "model": "lenet5",
     "task": "svhn",
     "norm": "bn",
