@@ -138,6 +138,15 @@ def test_five_hundred_kills(state):
 
 
 @pytest.mark.campaign
+def test_fifty_kills_of_one_rank_of_several(state):
+    pytest.importorskip("mpi4py", reason="several processes: pip install 'minidl[mpi]'")
+    words = ("--state", state / "ranks", "--kills", 50, "--seconds", SECONDS)
+    done = run("rank_kills.py", *words, timeout=2 * SECONDS + 600)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_a_reader_has_no_findings(state, target):
     pytest.importorskip("atheris", reason="the fuzzer: pip install 'minidl[campaigns]'")
