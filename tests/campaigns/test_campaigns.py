@@ -21,6 +21,8 @@ import steps
 
 import minidl
 from minidl.data import DataError
+from minidl.models import MODELS
+from minidl.train import plots
 
 HERE = Path(__file__).parent
 SECONDS = float(os.environ.get("MINIDL_CAMPAIGN_SECONDS", "600"))
@@ -30,6 +32,13 @@ def run(script, *arguments, timeout=120):
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MINIDL_BACKEND": "numpy"}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    """Undo what the campaigns, meant for processes of their own, change for all."""
+    monkeypatch.setattr(plots, "draw_run", plots.draw_run)
+    monkeypatch.setitem(MODELS, "tiny", None)
 
 
 @pytest.fixture

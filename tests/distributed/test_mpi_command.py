@@ -112,7 +112,7 @@ def test_sigterm_saves_and_ends_all_ranks_with_one_line(tmp_path):
 
 def test_what_all_ranks_run_into_is_said_once(tmp_path):
     done = mpi(3, *train_words(tmp_path / "run", "--batch-size", "2"))
-    assert done.returncode == 2
+    assert done.returncode != 0  # 2, or that of the ranks which mpiexec ends when the first is gone
     assert done.stderr.splitlines() == [
         "minidl.train: --batch-size must be at least 3, an image for each process, got 2; "
         "raise it, or start fewer processes"
