@@ -121,7 +121,8 @@ def test_what_all_ranks_run_into_is_said_once(tmp_path):
 
 def test_a_wrong_argument_is_said_once(tmp_path):
     done = mpi(2, *train_words(tmp_path / "run", "--nonsense"))
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_what_one_rank_runs_into_ends_the_job_with_its_line(tmp_path):
@@ -145,7 +146,7 @@ def test_what_one_rank_runs_into_ends_the_job_with_its_line(tmp_path):
 
 def test_several_processes_without_mpi4pys_runner_are_refused(tmp_path):
     done = mpi(2, *train_words(tmp_path / "run"), runner=())
-    assert done.returncode == 1
+    assert done.returncode != 0
     assert "2 processes were started without mpi4py" in done.stderr
     assert "mpiexec -n 2 python -m mpi4py -m minidl.train" in done.stderr
     assert not (tmp_path / "run").exists()
