@@ -180,7 +180,7 @@ def update(
 
     Examples
     --------
-    >>> update(network("lenet"), 0.01, 1, Link(1e9, 1e-5))
+    >>> round(update(network("lenet"), 0.01, 1, Link(1e9, 1e-5)), 9)
     0.01
     """
     now = 0.0
