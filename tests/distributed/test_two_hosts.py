@@ -77,11 +77,12 @@ def two_hosts(folder, megabits, milliseconds=0):
             return subprocess.run([*start, *map(str, words)], capture_output=True, text=True, timeout=timeout, env=env)
 
         try:
-            started = mpi("-c", "from mpi4py import MPI; MPI.COMM_WORLD.barrier()", timeout=15).returncode == 0
-        except subprocess.TimeoutExpired:
-            started = False
-        if not started:
-            pytest.skip("MPI does not start between two namespaces here: it chose the interface lo")
+            tried = mpi("-c", "from mpi4py import MPI; MPI.COMM_WORLD.barrier()", timeout=15)
+            why = tried.stderr.strip()[-300:] or f"status {tried.returncode}" if tried.returncode else ""
+        except subprocess.TimeoutExpired as error:
+            why = (error.stderr or b"").decode(errors="replace").strip()[-300:] or "no answer within 15 s"
+        if why:
+            pytest.skip(f"MPI does not start between two namespaces here: {why}")
         yield mpi, late
     finally:
         for name in names:
