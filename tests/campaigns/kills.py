@@ -4,8 +4,8 @@
 
 works for so many seconds and keeps in DIR what it has done, so that the same command goes on. Each round takes the
 next of the settings below, trains it in a process that is killed at a random moment and started again, until one
-comes to its end; then the last checkpoint and the log without times must be, byte for byte, those of a run in peace.
-Most processes are forked from this one, which has everything imported; every eighth round starts Python anew.
+comes to its end; then the last checkpoint and the log without times must be, byte for byte, those of an undisturbed
+run. Most processes are forked from this one, which has everything imported; every eighth round starts Python anew.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def forked(work):
 
 
 class Campaign:
-    """What was done, in `rounds.jsonl`; the results in peace, beside it."""
+    """What was done, in `rounds.jsonl`; the results of undisturbed runs, beside it."""
 
     def __init__(self, state):
         self.state = Path(state)
@@ -122,7 +122,7 @@ class Campaign:
             began = time.monotonic()
             child = forked(partial(train, settings, folder))
             if os.waitpid(child, 0)[1]:
-                raise SystemExit(f"the run in peace failed: {settings}")
+                raise SystemExit(f"the undisturbed run failed: {settings}")
             checkpoint, log = result(folder)
             kept.write_text(json.dumps({"seconds": time.monotonic() - began, "end": [checkpoint.hex(), log]}))
         content = json.loads(kept.read_text())

@@ -4,7 +4,7 @@
 
 trains on two and three ranks. At a random moment one of them is killed, which must end the whole job with a status
 that is not 0; the same command with --resume goes on, until a job comes to its end. Its last checkpoint must be, byte
-for byte, that of a job in peace. DIR keeps what was done, so that the same command goes on.
+for byte, that of an undisturbed job. DIR keeps what was done, so that the same command goes on.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def one_round(state, number, chance):
     if not (peace / "summary.json").exists():
         shutil.rmtree(peace, ignore_errors=True)
         if start(ranks, peace, *words).wait():
-            raise SystemExit(f"the job in peace failed: {state}/log.txt")
+            raise SystemExit(f"the undisturbed job failed: {state}/log.txt")
     kept = state / f"seconds-{number % len(SETTINGS)}"
     if not kept.exists():
         kept.write_text(str(time.monotonic() - began))
