@@ -237,7 +237,7 @@ def load(
     from minidl.data import Dataset, Task
     from minidl.norm.select import fit_modes
     from minidl.train import build
-    from minidl.train.recipes import Config
+    from minidl.train.config import Config
     from minidl.train.record import RunError
     from minidl.train.span import ConfigError
     from minidl.train.stored import find, under

@@ -13,7 +13,7 @@ from minidl.data.class_folder import find_images, load_all
 from minidl.data.image_files import ImageFiles
 from minidl.data.split import count_by_class
 from minidl.train import build
-from minidl.train.recipes import Config
+from minidl.train.config import Config
 from minidl.train.record import RunError
 from minidl.trained import Classifier
 

@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from minidl.reproduce import command
     from minidl.reproduce.store import ReproduceError
     from minidl.train.checkpoint import CheckpointError
-    from minidl.train.recipes import ConfigError
     from minidl.train.record import RunError
     from minidl.train.signals import StoppedError
+    from minidl.train.span import ConfigError
 
     try:
         failures = command.WHAT[args.what](args)

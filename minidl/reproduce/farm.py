@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from minidl.reproduce.run_process import BusyError, RunProcess
-from minidl.train.recipes import Config
+from minidl.train.config import Config
 from minidl.train.signals import SIGNALS, StopSignal
 
 POLL = 0.1  # seconds

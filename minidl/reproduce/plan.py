@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from minidl.reproduce import published
-from minidl.train.recipes import Config, recipe
+from minidl.train.config import Config
+from minidl.train.recipes import recipe
 
 BASELINE = "BN"  # what every other column is compared with
 WITHOUT_MODES = {"MGN": "GN"}  # and with what a column is compared besides

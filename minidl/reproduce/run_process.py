@@ -13,8 +13,9 @@ from typing import Any
 import minidl
 from minidl.distributed.launch import unlaunched
 from minidl.reproduce.provenance import git_commit
+from minidl.train.config import NEWER_FIELDS, Config
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
-from minidl.train.recipes import NEWER_FIELDS, Config, recipe
+from minidl.train.recipes import recipe
 
 __all__ = ["BusyError", "RunProcess", "train_arguments"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from minidl.reproduce.plan import Run
 from minidl.train.build import settings
-from minidl.train.recipes import Config, ConfigError, digest
+from minidl.train.config import Config, digest
 from minidl.train.record import read_metrics
+from minidl.train.span import ConfigError
 
 SCHEMA = 1  # to be raised when the same settings come to give other numbers
 

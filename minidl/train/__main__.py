@@ -20,10 +20,13 @@ from ..distributed.launch import PATIENCE, last_words, leave
 from ..extras import MissingLibraryError, require
 from ..models import MODELS
 from ..norm import NORMS
+from .config import Config
+from .config_checks import AUGMENTATIONS
 from .progress import Progress
-from .recipes import AUGMENTATIONS, Config, ConfigError, recipe, recipes
+from .recipes import folder_name, recipe, recipes
 from .rules import OPTIMISERS, SCHEDULES, usual
 from .signals import LeftError, leaving
+from .span import ConfigError
 
 Complain = Callable[[int, object], int]
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
@@ -185,7 +188,7 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
     elif "model" in given and "task" in given:
         defaults = {"backend": of_commands(), **usual(given.get("optimiser", "sgd"))}
         config = replace(recipe(given["model"], given["task"]), **{**defaults, **given})
-        out = Path(args.out) if args.out else Path("runs") / config.folder_name()
+        out = Path(args.out) if args.out else Path("runs") / folder_name(config)
         if not args.resume:
             return config, out
     else:

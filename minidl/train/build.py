@@ -35,9 +35,11 @@ from ..models import MODELS
 from ..models.parts import first_alone
 from ..norm import NormFactory, norm_factory
 from ..parallel import available_threads
+from .config import FREE_FIELDS, NEWER_FIELDS, Config
+from .config_checks import parse_rarer
 from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
-from .recipes import FREE_FIELDS, NEWER_FIELDS, Config, ConfigError, Span, parse_rarer
 from .rules import describe_schedule
+from .span import ConfigError, Span
 from .trial import try_out
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import build
-from .recipes import Config
+from .config import Config
 from .record import RunError, RunFolder, check_same_run
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..layers.base import Layer
 from . import build
-from .recipes import Config
+from .config import Config
 from .record import RunFolder, read_losses
 
 

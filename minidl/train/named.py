@@ -18,7 +18,7 @@ import numpy as np
 
 from ..layers.base import Layer
 from ..norm import NormFactory
-from .recipes import Config
+from .config import Config
 from .span import ConfigError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import sync_folder, write_atomic
+from .config import Config
 from .lock import BusyError, FolderLock
-from .recipes import Config
 
 TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
 

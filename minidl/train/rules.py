@@ -15,7 +15,7 @@ from ..schedule import CosineSchedule, Schedule, StepSchedule, Warmup
 from .span import ConfigError, Span
 
 if TYPE_CHECKING:
-    from .recipes import Config
+    from .config import Config
 
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..schedule import Schedule
 from . import build, rules
-from .recipes import Config, digest
+from .config import Config, digest
 from .record import RunError
 
 Stage = dict[str, Any]  # "length", "plan", and "until": the updates after which the next stage began

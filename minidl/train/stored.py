@@ -90,7 +90,7 @@ def _input_of_older_run(where: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return what an earlier version did not record of a run's inputs, from its data."""
     from ..data import DataError
     from . import build
-    from .recipes import Config
+    from .config import Config
     from .span import ConfigError
 
     try:

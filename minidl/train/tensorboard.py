@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .recipes import Config
+from .config import Config
+from .recipes import folder_name
 from .record import RunError, RunFolder
 
 
@@ -17,7 +18,7 @@ def events_folder(config: Config, run: RunFolder | None) -> Path | None:
     """Return where a run's events go; None where it writes none."""
     if config.tensorboard is None:
         return None
-    return Path(config.tensorboard) / (config.folder_name() if run is None else run.path.resolve().name)
+    return Path(config.tensorboard) / (folder_name(config) if run is None else run.path.resolve().name)
 
 
 class TensorBoard:

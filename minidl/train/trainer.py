@@ -24,13 +24,14 @@ from ..losses import SoftmaxCrossEntropy
 from ..norm.select import fit_modes
 from ..parallel import threads
 from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
+from .config import Config, digest
 from .continuing import check_settings
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
 from .named import name_of
 from .progress import Progress
-from .recipes import Config, digest, recipe
+from .recipes import recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal

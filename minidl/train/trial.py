@@ -9,8 +9,8 @@ import numpy as np
 from ..backend import to_device
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
+from .config import Config
 from .named import is_named, where
-from .recipes import Config
 from .span import ConfigError
 
 

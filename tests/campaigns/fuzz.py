@@ -32,8 +32,8 @@ def documented():
     from minidl.check.safetensors import VectorError
     from minidl.data import DataError
     from minidl.train.checkpoint import CheckpointError
-    from minidl.train.recipes import ConfigError
     from minidl.train.record import RunError
+    from minidl.train.span import ConfigError
 
     return DataError, CheckpointError, RunError, ConfigError, VectorError
 

@@ -14,8 +14,9 @@ from tiny_run import TOTAL, result, tiny_config, tiny_task, train
 
 import minidl
 from minidl.train import Config, RunError, Trainer, checkpoint
+from minidl.train.config import FREE_FIELDS
 from minidl.train.lock import BusyError, FolderLock
-from minidl.train.recipes import FREE_FIELDS
+from minidl.train.recipes import folder_name
 from minidl.train.record import RunFolder
 
 HOLD = """
@@ -96,9 +97,9 @@ OTHER = {
 def test_the_default_name_tells_any_two_settings_apart():
     decide = {field.name for field in fields(Config)} - set(FREE_FIELDS) | {"sample"}
     assert decide <= OTHER.keys(), "give a new field another value here"
-    names = [Config().folder_name(), *(replace(Config(), **{name: OTHER[name]}).folder_name() for name in decide)]
+    names = [folder_name(Config()), *(folder_name(replace(Config(), **{name: OTHER[name]})) for name in decide)]
     assert len(set(names)) == len(names)
-    assert replace(Config(), lr=0.001).folder_name() != replace(Config(), lr=0.0010000000000000002).folder_name()
+    assert folder_name(replace(Config(), lr=0.001)) != folder_name(replace(Config(), lr=0.0010000000000000002))
     assert all(len(name) < 200 and "/" not in name for name in names)
 
 

@@ -9,7 +9,7 @@ from minidl.reproduce import store
 from minidl.reproduce.plan import Run
 from minidl.reproduce.store import ReproduceError, Store, folder_name, run_hash
 from minidl.train import build, recipe
-from minidl.train.recipes import FREE_FIELDS, NEWER_FIELDS, Config
+from minidl.train.config import FREE_FIELDS, NEWER_FIELDS, Config
 
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
 BASE = replace(recipe(), backend="numpy", momentum=0.7)

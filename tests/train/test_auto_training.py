@@ -14,6 +14,7 @@ from minidl.norm.select import mode_norms
 from minidl.reproduce.store import run_hash
 from minidl.train import Config, ConfigError, RunError, Trainer, checkpoint, recipe
 from minidl.train.__main__ import main
+from minidl.train.recipes import folder_name
 from minidl.train.rules import ignored
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -217,7 +218,7 @@ def test_the_papers_form_is_the_default_and_its_runs_keep_their_names():
     assert run_hash(paper, {}) == run_hash(Config(), {}) != run_hash(Config(gate_input="normalised"), {})
     names = {Config(modes="auto", auto_by=by).name() for by in WAYS}
     assert names == {f"lenet-multitask-mnauto8{by}-n128-seed0" for by in WAYS}
-    assert replace(recipe(), modes="auto", gate_input="normalised").folder_name().endswith("-gateinputnormalised")
+    assert folder_name(replace(recipe(), modes="auto", gate_input="normalised")).endswith("-gateinputnormalised")
 
 
 def test_the_command_finds_modes_and_resumes(tmp_path, capsys):

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from minidl.data import TASKS, load_task
 from minidl.norm import ModeNorm
 from minidl.train import Config, ConfigError, build, recipe
-from minidl.train.recipes import Span, digest, recipes
+from minidl.train.config import digest
+from minidl.train.recipes import recipes
+from minidl.train.span import Span
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""What a configuration may hold: the kind of each field, its bounds, and which fields go together."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import os
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..auto import WAYS
+from ..backend import NAMES as BACKENDS
+from ..data import TASKS
+from ..data.image_files import CORRUPT
+from ..data.multitask import OWN
+from ..models import MODELS
+from ..norm import NORMS
+from ..norm.gate_input import GATE_INPUTS
+from . import rules
+from .span import ConfigError, Span
+
+if TYPE_CHECKING:
+    from .config import Config
+
+AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
+PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
+
+_WHOLE = (
+    *("image_size", "groups", "batch_size", "seed", "device", "threads", "max_modes"),
+    *("eval_every", "checkpoint_every", "log_every", "ranks"),
+)
+_REAL = (
+    *("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share"),
+    *("auto_strength", "auto_threshold", "gate_lr", "gate_weight_decay", "gate_temperature"),
+)
+_TEXT = (
+    *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),
+    *("optimiser", "schedule", "warmup", "auto_by", "auto_window", "auto_until", "gate_input"),
+)
+
+# Fields that take one of a few names; a model or a norm may also be one of one's own, "my_module:MyNet".
+_CHOICES: dict[str, Iterable[str | None]] = {
+    "model": MODELS,
+    "task": TASKS,
+    "norm": NORMS,
+    "norm_at": PLACES,
+    "augment": AUGMENTATIONS,
+    "corrupt": CORRUPT,
+    "dtype": ("float32", "float64"),
+    "optimiser": rules.OPTIMISERS,
+    "auto_by": WAYS,
+    "gate_input": GATE_INPUTS,
+    "schedule": rules.SCHEDULES,
+    "backend": (None, *BACKENDS),
+}
+_AT_LEAST = {
+    1: (
+        *("modes", "max_modes", "groups", "batch_size", "image_size"),
+        *("eval_every", "checkpoint_every", "log_every", "threads", "ranks"),
+    ),
+    0: ("seed", "device"),
+}
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError unless each field, and all of them together, can be used."""
+    for field, known in _CHOICES.items():
+        value = getattr(config, field)
+        own = field in ("model", "norm") and isinstance(value, str) and all(value.split(":", 1)) and ":" in value
+        if value not in known and not own:
+            raise ConfigError(_unknown(field, value, known))
+    for least, names in _AT_LEAST.items():
+        for field in names:
+            value = getattr(config, field)
+            if value not in (None, "auto") and min(each(value), default=least - 1) < least:
+                shown = ",".join(map(str, each(value)))
+                cure = f"give a whole number from {least} up"
+                raise ConfigError(f"{_flag(field)} must be at least {least}, got {shown}; {cure}")
+    if config.rarer is not None:
+        parse_rarer(config.rarer)
+    for field, holds, rule, cure in (
+        ("lr", 0 < config.lr < math.inf, "be positive and finite", "try 0.1"),
+        ("momentum", 0 <= config.momentum < 1, "lie in [0, 1)", "try 0.9"),
+        ("weight_decay", 0 <= config.weight_decay < math.inf, "be at least 0 and finite", "try 1e-4"),
+        ("norm_momentum", 0 < config.norm_momentum <= 1, "lie in (0, 1]", "try 0.1"),
+        ("drop_factor", 0 < config.drop_factor < math.inf, "be positive and finite", "try 0.1"),
+        ("test_share", 0 < config.test_share < 1, "lie in (0, 1)", "try 0.2"),
+    ):
+        if not holds:
+            raise ConfigError(f"{_flag(field)} must {rule}, got {getattr(config, field)}; {cure}")
+    _check_together(config)
+    _check_length(config)
+    rules.check(config)
+
+
+def _check_together(config: Config) -> None:
+    """Raise ConfigError where one field does not go with another."""
+    if config.rarer is not None and config.task in ("imagenet", *OWN):
+        raise ConfigError(
+            f"--rarer takes a dataset of a task, {config.task} has one alone, got {config.rarer}; leave it out"
+        )
+    if config.batch_size < config.ranks:
+        raise ConfigError(
+            f"--batch-size must be at least {config.ranks}, an image for each process, got {config.batch_size}; "
+            "raise it, or start fewer processes"
+        )
+    if config.ranks > 1 and config.modes == "auto":
+        raise ConfigError(
+            f"--modes auto looks at whole batches, {config.ranks} processes share each; give a number, or start one"
+        )
+    if config.augment != "none" and (config.augment == "resized-crop") != (config.task == "imagenet"):
+        raise ConfigError(
+            f"--augment {config.augment} does not go with {config.task}; imagenet takes resized-crop, others flip-crop"
+        )
+    if config.data_dir is not None and config.sample:
+        raise ConfigError("--data-dir and --sample exclude each other; give one of them")
+
+
+def _check_length(config: Config) -> None:
+    """Raise ConfigError unless the run has a length, and its learning rate stays above zero."""
+    length = Span.parse(config.length)
+    if length.unit == "share" or length.amount <= 0:
+        raise ConfigError(
+            f"the length of a run must be positive and in epochs, updates or touches, got {config.length}; "
+            "give --epochs, --updates or --touches"
+        )
+    for drop in config.lr_drops:
+        Span.parse(drop)
+    try:
+        last = config.lr * config.drop_factor ** len(config.lr_drops)
+    except OverflowError:
+        last = math.inf
+    if not 0 < last < math.inf:
+        raise ConfigError(
+            f"--drop-factor must leave the rate positive and finite, got {config.drop_factor} for "
+            f"{len(config.lr_drops)} drops of {config.lr}; try 0.1"
+        )
+
+
+def typed(name: str, value: Any, default: Any) -> Any:
+    """Return a field's value in Python's own types, NumPy's numbers included; ConfigError if it is of another kind."""
+    if value is None and default is None:
+        return None
+    try:
+        if name in ("data_dir", "start_from", "tensorboard"):
+            return os.fspath(value)
+        if name == "modes" and isinstance(value, str) and value == "auto":
+            return value
+        if name == "modes" and not hasattr(value, "__index__"):
+            return tuple(operator.index(_no_bool(one)) for one in value)
+        if name == "modes" or name in _WHOLE:
+            return operator.index(_no_bool(value))
+        if name == "betas":
+            return tuple(float(_no_bool(operator.pos(one))) for one in value)
+        if name in _REAL:
+            return float(_no_bool(operator.pos(value)))
+        if name == "lr_drops":
+            return tuple(_text(one) for one in ((value,) if isinstance(value, str) else value))
+        if name in _TEXT:
+            return _text(value)
+        return bool(operator.index(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = "a whole number" if name == "modes" or name in _WHOLE else "a number" if name in _REAL else None
+        kind = kind or ("true or false" if isinstance(default, bool) else "text")
+        raise ConfigError(f"{_flag(name)} must be {kind}, got {value!r}; such as {default!r}") from error
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def each(value: int | tuple[int, ...] | str) -> tuple[int, ...]:
+    """Return numbers that are given as one or as several."""
+    return value if isinstance(value, tuple) else (int(value),)
+
+
+def parse_rarer(text: str) -> tuple[str, int]:
+    """Return the dataset and the factor of a `rarer` field.
+
+    Examples
+    --------
+    >>> parse_rarer("svhn/10")
+    ('svhn', 10)
+    """
+    if not (match := re.fullmatch(r"([\w-]+)/([1-9]\d{0,8})", text)):
+        raise ConfigError(f"--rarer must be a dataset and how many times rarer it is, got {text!r}; write svhn/10")
+    return match[1], int(match[2])
+
+
+def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:
+    names = [each for each in known if each is not None]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? Choose" if near else "choose"
+    own = f"; one of your own is my_module:My{'Norm' if what == 'norm' else 'Net'}" if what in ("norm", "model") else ""
+    if what == "task" and os.path.exists(name):
+        own = f"; your own images are the task folder, with --data-dir {name}"
+    return f"unknown {what} {name!r}; {hint} from {', '.join(names)}{own}"
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
