@@ -21,9 +21,8 @@ from ..distributed import ALONE, Communicator
 from ..extras import require
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
-from ..norm.select import fit_modes
 from ..parallel import threads
-from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
+from . import build, checkpoint, diverged, finish, rules, stages, transfer
 from .config import Config, digest
 from .continuing import check_settings
 from .evaluate import evaluate
@@ -35,7 +34,7 @@ from .recipes import recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
-from .stored import under
+from .state import State
 from .tensorboard import TensorBoard, events_folder
 
 
@@ -70,12 +69,10 @@ class Trainer:
     ----------
     model, optimiser, task
         Ready to use before, between and after calls of `run`.
-    step : int
-        Updates done; `total` are to be done.
-    history : list of dict
-        The evaluations, as metrics.jsonl holds them.
-    best : dict or None
-        The evaluation with the lowest test error.
+    state : State
+        What training goes on from; `step`, `history` and `best` are read from it.
+    total : int
+        Updates to be done.
 
     Raises
     ------
@@ -137,22 +134,34 @@ class Trainer:
         self._earlier: list[stages.Stage] = []
         self._schedule = stages.make_schedule(config, self._plan, self._earlier)
 
-        self.step = 0
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
         self._criterion = SoftmaxCrossEntropy(config.label_smoothing)
         events = events_folder(config, self.folder) if across.rank == 0 else None
         self._board = TensorBoard(events, self.progress.warn)
         every = config.log_every or usual_interval(self.total)
         self._losses = LossLog(every, self.total, self._describe_update, self.folder, self._board.losses)
         self._running = Running(on_loss=self._losses.add, total=across.total)
-        self._evaluated = 0  # the step of the last evaluation
-        self._saved = (0, 0)  # step and _evaluated of the last checkpoint
+        moving = self.model, self.optimiser, self._loader, self._dropout, self._running, self._losses, self._auto
+        self.state = State(*moving)
+        self._saved = (0, 0)  # step and evaluated of the last checkpoint
         self._unshown = 0  # batches the progress bar has not counted
-        self._seconds = 0.0  # spent in earlier calls of run
         self._torn = False  # an exception came within an update: the state is that of no step
         with self._backend():
             self._open(resume)
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.state.step
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The evaluations, as metrics.jsonl holds them."""
+        return self.state.history
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The evaluation with the lowest test error."""
+        return self.state.best
 
     @contextmanager
     def _backend(self) -> Iterator[None]:
@@ -198,14 +207,14 @@ class Trainer:
         """Let all ranks begin where rank 0 does, whose folder it is, with the same data."""
         if self._across.size == 1:
             return
-        meta = {**self._meta(), "step": self.step}
-        kept = self._earlier, self.history, self._evaluated, self._seconds
-        of_first, tensors, meta, kept = self._across.broadcast((data, self._tensors(), meta, kept))
+        meta = {**self.state.meta(), "step": self.step}
+        kept = self._earlier, self.history, self.state.seconds
+        of_first, tensors, meta, kept = self._across.broadcast((data, self.state.tensors(), meta, kept))
         if of_first != data:
             raise RunError("the data here is not that of rank 0; give all machines the same --data-dir")
         if self._across.rank > 0:
-            self._restore(tensors, meta, Path("rank 0"), max(self.total, self.step))
-            self._earlier, self.history, self._evaluated, self._seconds = kept
+            self.state.restore(tensors, meta, Path("rank 0"), max(self.total, self.step))
+            self._earlier, self.state.history, self.state.seconds = kept
             self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
             self._losses.ends.update(stages.ends(self._earlier))
 
@@ -214,7 +223,7 @@ class Trainer:
         if self.config.start_from is not None:
             where = content["config"]["start_from"]
             content["from"] = transfer.start_from(
-                self.model, where, content["config"], self.task.num_classes, self._fit_modes
+                self.model, where, content["config"], self.task.num_classes, self.state.fit_modes
             )
             self.progress.say(transfer.describe(content["from"], len(self.model.state())))
 
@@ -256,57 +265,14 @@ class Trainer:
         """Go on from a checkpoint of the run that `content` describes."""
         if meta.get("identity_sha256") not in stages.digests(content):
             raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
-        self._restore(tensors, meta, folder.checkpoints, int(content["plan"]["updates"]))
-        self._saved = (self.step, self._evaluated)
-        seen = [line for line in folder.read_metrics() if line["step"] <= self._evaluated]
+        self.state.restore(tensors, meta, folder.checkpoints, int(content["plan"]["updates"]))
+        self._saved = (self.step, self.state.evaluated)
+        seen = [line for line in folder.read_metrics() if line["step"] <= self.state.evaluated]
         ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
-        check_log(seen, self._evaluated, self._eval_every(), folder.metrics_file, ends)
-        self.history = folder.forget_after(self._evaluated, self.step)
-        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        check_log(seen, self.state.evaluated, self._eval_every(), folder.metrics_file, ends)
+        self.state.history = folder.forget_after(self.state.evaluated, self.step)
+        self.state.seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
-
-    def _restore(self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path, updates: int) -> None:
-        """Make the state of a checkpoint the run's, which has so many updates; RunError if it is none of this run."""
-        try:
-            self._fit_modes(under(tensors, "model."))
-            restore.check(tensors, meta, self._tensors(), len(self._loader), updates)
-            self.model.load_state(under(tensors, "model."))
-            self.optimiser.load_state(under(tensors, "optimiser."))
-            self._loader.load_state(meta["loader"])
-            self._dropout.bit_generator.state = meta["random"]["dropout"]
-            self._running.load_state(meta["running"])
-            self._losses.load_state(meta.get("losses", self._losses.state()))
-            if self._auto is not None:
-                self._auto.load_state(under(tensors, "auto."), meta["auto"])
-            self.step, self._evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            what = " ".join(str(error).split())[:300]
-            raise RunError(f"{where} does not fit the run ({what}); give another --out") from error
-
-    def _tensors(self) -> dict[str, np.ndarray]:
-        """Return the arrays that a checkpoint holds, on the host."""
-        tensors = {f"model.{name}": array for name, array in self.model.state().items()}
-        tensors |= {f"optimiser.{name}": array for name, array in self.optimiser.state().items()}
-        auto = self._auto.tensors() if self._auto is not None else {}
-        return tensors | {f"auto.{name}": array for name, array in auto.items()}
-
-    def _fit_modes(self, state: dict[str, np.ndarray]) -> None:
-        """Where the run finds its numbers of modes itself, give the norms those of a network's state."""
-        if self._auto is not None:
-            self.optimiser.follow(self.model, fit_modes(self.model, state, self.config.max_modes))
-            self._auto.fit()
-
-    def _meta(self) -> dict[str, Any]:
-        """Return what is no array of the state that training goes on from."""
-        return {
-            "evaluated": self._evaluated,
-            "best": self.best,
-            "running": self._running.state(),
-            "losses": self._losses.state(),
-            "loader": self._loader.state(),
-            "random": {"dropout": self._dropout.bit_generator.state},
-            **({"auto": self._auto.state()} if self._auto is not None else {}),
-        }
 
     def run(
         self, until: int | None = None, on_evaluation: Callable[[dict[str, Any]], None] | None = None
@@ -372,7 +338,7 @@ class Trainer:
                 batches.close()
                 self.progress.close()
                 self._board.close()
-                self._seconds += time.perf_counter() - self._started
+                self.state.seconds += time.perf_counter() - self._started
             return self._finish()
 
     def _batches(self) -> Generator[Batch, None, None]:
@@ -398,7 +364,7 @@ class Trainer:
             # on a device it may have been an earlier update, whose batch is gone
             raise self._diverged(error, *((x, labels) if error.update == self.step + 1 else ())) from error
         self.optimiser.step()
-        self.step += 1
+        self.state.step += 1
         if self._auto is not None:
             self._auto.after(self.step)
         self._unshown += self.config.batch_size
@@ -428,7 +394,7 @@ class Trainer:
         return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels)
 
     def _evaluation_due(self) -> bool:
-        return self._evaluated < self.step and (self._is_due(self.step))
+        return self.state.evaluated < self.step and (self._is_due(self.step))
 
     def _is_due(self, step: int) -> bool:
         return step % self._eval_every() == 0 or step in (self.total, *stages.ends(self._earlier))
@@ -440,7 +406,7 @@ class Trainer:
         return self.step % (self.config.checkpoint_every or len(self._loader)) == 0
 
     def _finished(self) -> bool:
-        return self._evaluated == self.total
+        return self.state.evaluated == self.total
 
     def _evaluate(self, stop: StopSignal) -> dict[str, Any] | None:
         """Measure the test error and log it; None if a signal came meanwhile."""
@@ -463,18 +429,18 @@ class Trainer:
             "train_error": self._running.error,
             **result,
             **({"modes": self._auto.modes()} if self._auto is not None else {}),
-            "seconds": round(self._seconds + self._lap - self._started, 3),
+            "seconds": round(self.state.seconds + self._lap - self._started, 3),
             "images_per_second": round(rate, 1),
         }
         if self.folder is not None:
             self.folder.append(evaluation)  # first: where it fails, the evaluation is due again
         self._board.evaluation(evaluation)
         self._running.reset()
-        self._evaluated = self.step
+        self.state.evaluated = self.step
         self.history.append(evaluation)
         timeless = {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}
         if self.best is None or timeless["test_error"] < self.best["test_error"]:
-            self.best = timeless
+            self.state.best = timeless
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
@@ -489,14 +455,14 @@ class Trainer:
         """
         self._read()
         self._losses.write(lasting=True)
-        if self.folder is None or self._saved == (self.step, self._evaluated):
+        if self.folder is None or self._saved == (self.step, self.state.evaluated):
             return
-        tensors = self._tensors()
+        tensors = self.state.tensors()
         diverged.check_state(tensors, self.step)
-        meta = {"identity_sha256": digest(self._identity), "run": self._about, **self._meta()}
+        meta = {"identity_sha256": digest(self._identity), "run": self._about, **self.state.meta()}
         with self.folder:
             checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
-        self._saved = (self.step, self._evaluated)
+        self._saved = (self.step, self.state.evaluated)
 
     def _interrupted(self, signum: int) -> StoppedError:
         self.save()
@@ -508,7 +474,7 @@ class Trainer:
         summary = {
             "status": "finished" if self._finished() else "partial",
             "step": self.step,
-            **finish.summarise(self.history, self.best, self.model, self._seconds, self.config),
+            **finish.summarise(self.history, self.best, self.model, self.state.seconds, self.config),
         }
         if self.folder is not None and self._finished():
             self.folder.write_summary(summary)

@@ -116,7 +116,7 @@ def resumed(data):
 
     tensors, meta = load(FILES(f"step-{STEP:09d}.safetensors", data))
     trainer = tiny_trainer()
-    trainer._restore(tensors, meta, PATH, trainer.total)
+    trainer.state.restore(tensors, meta, PATH, trainer.total)
 
 
 def config(data):

@@ -103,8 +103,8 @@ def trained(size, kind=OfThread, **changes):
 
 @pytest.mark.parametrize("changes", [{"norm": "bn"}, {"norm": "mn", "sync_norm": True}], ids=str)
 def test_sums_over_nccl_are_those_of_ranks_on_the_host(nccl, changes):
-    over_host = [trainer._tensors() for trainer in trained(2, **changes)]
-    over_nccl = [trainer._tensors() for trainer in trained(2, OfDevice, **changes)]
+    over_host = [trainer.state.tensors() for trainer in trained(2, **changes)]
+    over_nccl = [trainer.state.tensors() for trainer in trained(2, OfDevice, **changes)]
     for host, device in zip(over_host, over_nccl, strict=True):
         for name, array in host.items():
             np.testing.assert_array_equal(device[name], array)
@@ -137,16 +137,16 @@ def test_nccl_needs_a_gpu_for_each_rank_of_a_machine(nccl):
 def test_ranks_on_devices_are_one_process_to_rounding():
     with strict.as_cupy(), use_backend("cupy"):
         changes = {"norm": "mn", "sync_norm": True}
-        got = trained(2, **changes)[0]._tensors()
+        got = trained(2, **changes)[0].state.tensors()
         (alone,) = trained(1, **changes)
-        want = alone._tensors()
+        want = alone.state.tensors()
 
     def perturbed(**start):
         def rank(across):
             trainer = Trainer(tiny_config(dtype="float64", **changes), None, False, True, tiny_task(), across=across)
             trainer.model.load_state(start)
             trainer.run(3)
-            return trainer._tensors()
+            return trainer.state.tensors()
 
         return Ranks(1).run(rank)[0]
 

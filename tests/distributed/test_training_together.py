@@ -17,7 +17,7 @@ UPDATES = 4
 
 
 def state(trainer):
-    return trainer._tensors()
+    return trainer.state.tensors()
 
 
 def trained(size, out=None, until=UPDATES, resume=False, task=None, model=None, start=None, **changes):

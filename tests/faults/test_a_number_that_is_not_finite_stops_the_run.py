@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_update_and_keeps_the_che
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     trainer = train(tmp_path / "run", until=3)
     trainer.model.layers[-1].params["bias"][1] = np.inf
-    trainer.step = 4
+    trainer.state.step = 4
     with pytest.raises(DivergedError, match=r"model.6.bias is not finite after update 4; lower --lr"):
         trainer.save()
     assert [path.name for path in checkpoint.list_steps(tmp_path / "run" / "checkpoints")] == [
