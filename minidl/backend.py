@@ -30,6 +30,8 @@ _default: Scoped[str | None] = Scoped()
 class BackendError(RuntimeError):
     """The backend asked for cannot be used here; the message says why and what to install."""
 
+    exit_status = 1
+
 
 def array_module(*arrays: Array, **named: Array) -> ModuleType:
     """Return the library (numpy or cupy) that all the given arrays belong to; None is passed over.

@@ -6,7 +6,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any, NoReturn
@@ -112,6 +112,51 @@ def complain(command: str, status: int, what: object) -> int:
     """Print what is wrong, on one line, and return the exit status."""
     say(f"{command}: {' '.join(str(what).split())}", sys.stderr)
     return status
+
+
+def exit_status(
+    complain: Callable[[int, object], int],
+    run: Callable[[], int | None],
+    files: str,
+    memory: str,
+    interrupted: str,
+    when_free: str = "",
+) -> int:
+    """Run a command and return its exit status; what a user can mend is one line, and no traceback.
+
+    Errors of minidl say their line and their status themselves, as `exit_status`: 1 something cannot be used, 2 wrong
+    arguments, 3 a number is not finite, 4 the data or a checkpoint cannot be used, 128 + n stopped by signal n.
+
+    Parameters
+    ----------
+    complain : function
+        Prints a line and returns the status that it is given, as `complain` of a command's name does.
+    run : function
+        Returns the status, or None for 0.
+    files, memory, interrupted : str
+        What to do where a file cannot be read or written, where the memory does not suffice, and what a Ctrl-C left.
+    when_free : str
+        Of `file_error`.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> exit_status(partial(complain, "minidl.train"), lambda: None, files="", memory="", interrupted="")
+    0
+    """
+    try:
+        return run() or 0
+    except KeyboardInterrupt:
+        return complain(130, interrupted)
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is not None:
+            return complain(status, error)
+        if isinstance(error, MemoryError):
+            return complain(1, f"the memory does not suffice; {memory}")
+        if isinstance(error, OSError):
+            return complain(1, file_error(error, files, when_free))
+        raise
 
 
 @contextmanager

@@ -20,6 +20,8 @@ CURE = "pip install 'minidl[train]'"
 class MissingLibraryError(ImportError):
     """A library of the extra `train` is not installed; the message is one line with the command that installs it."""
 
+    exit_status = 1
+
 
 def require(what: str, *modules: str) -> None:
     """Raise one clear line where a library is missing.

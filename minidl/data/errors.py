@@ -6,6 +6,8 @@ from pathlib import Path
 class DataError(Exception):
     """Data that cannot be had: one line that names the file, what was expected and the cure."""
 
+    exit_status = 4
+
 
 def bad_file(path: Path, offset: int, expected: str, got: object) -> DataError:
     """Return the error for a file whose byte ``offset`` (of the unpacked content) is not what the format asks for.

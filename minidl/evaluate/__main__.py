@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import log
 from ..backend import NAMES as BACKENDS
-from ..backend import BackendError, of_commands
-from ..command_line import Parser, changed_code, complain, file_error, say
-from ..data import TASKS, DataError
+from ..backend import of_commands
+from ..command_line import Parser, changed_code, complain, exit_status, say
+from ..data import TASKS
 from .confusion import Confusion
 
 SHOWN = 30  # classes that are printed
@@ -28,32 +28,18 @@ Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong 
 cannot be used.
 """
 
-_complain = partial(complain, "minidl.evaluate")
-
 
 @log.plainly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
-    from ..train.checkpoint import CheckpointError
-    from ..train.record import RunError
-    from ..train.span import ConfigError
-
-    try:
-        _evaluate(args)
-    except ConfigError as error:
-        return _complain(2, error)
-    except (RunError, BackendError) as error:
-        return _complain(1, error)
-    except (DataError, CheckpointError) as error:
-        return _complain(4, error)
-    except MemoryError:
-        return _complain(1, "the memory does not suffice; close other programs, or take fewer images")
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted; nothing was written")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another --out or make it writable"))
-    return 0
+    return exit_status(
+        partial(complain, "minidl.evaluate"),
+        lambda: _evaluate(args),
+        files="choose another --out or make it writable",
+        memory="close other programs, or take fewer images",
+        interrupted="interrupted; nothing was written",
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..backend import use_backend
-from ..command_line import Parser, changed_code, complain, file_error, say
+from ..command_line import Parser, changed_code, complain, exit_status, say
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -25,8 +25,6 @@ Exit status: 0 done; 1 the run cannot be used, a layer cannot be written or a fi
 checkpoints cannot be used.
 """
 
-_complain = partial(complain, "minidl.export")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
@@ -36,31 +34,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give --onnx, --safetensors or --torch, and a file")
     if args.torch_names and not args.safetensors:
         parser.error("--torch-names is for --safetensors; a file of --torch has PyTorch's names anyway")
-    from ..data import DataError
-    from ..interchange import StateError
     from ..interchange.files import TORCH_SUFFIXES
-    from ..train.checkpoint import CheckpointError
-    from ..train.record import RunError
 
     if args.safetensors and Path(args.safetensors).suffix in TORCH_SUFFIXES:
         parser.error(f"the name of --safetensors must not end in {Path(args.safetensors).suffix}; use --torch")
     if args.torch and Path(args.torch).suffix not in TORCH_SUFFIXES:
         parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
-    try:
-        with use_backend("numpy"):
-            _export(args, load(args.run, backend="numpy", check_code=not args.changed_code))
-    except (RunError, StateError) as error:
-        return _complain(1, error)
-    except (DataError, CheckpointError) as error:
-        return _complain(4, error)
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted; the files that were named are whole")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another file"))
-    return 0
+    return exit_status(
+        partial(complain, "minidl.export"),
+        lambda: _export(args),
+        files="choose another file",
+        memory="close other programs",
+        interrupted="interrupted; the files that were named are whole",
+    )
 
 
-def _export(args: argparse.Namespace, trained: Classifier) -> None:
+def _export(args: argparse.Namespace) -> None:
+    """Write what is asked for, computed by NumPy."""
+    with use_backend("numpy"):
+        _write(args, load(args.run, backend="numpy", check_code=not args.changed_code))
+
+
+def _write(args: argparse.Namespace, trained: Classifier) -> None:
     """Write each file that is asked for, and say what it is."""
     from ..interchange import export_onnx, to_torch_state, write_state
     from ..interchange.onnx_graph import OPSET

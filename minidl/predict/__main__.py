@@ -13,8 +13,7 @@ import numpy as np
 
 from .. import log
 from ..backend import NAMES as BACKENDS
-from ..backend import BackendError
-from ..command_line import Parser, changed_code, complain, say
+from ..command_line import Parser, changed_code, complain, exit_status, say
 
 BATCH = 64
 EPILOG = """\
@@ -36,20 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.top < 1:
         return _complain(2, f"--top must be at least 1, got {args.top}; give a whole number from 1 up")
-    from ..data import DataError
-    from ..train.checkpoint import CheckpointError
-    from ..train.record import RunError
-
-    try:
-        return _predict(args)
-    except (RunError, BackendError) as error:
-        return _complain(1, error)
-    except (DataError, CheckpointError) as error:
-        return _complain(4, error)
-    except MemoryError:
-        return _complain(1, "the memory does not suffice; close other programs, or take fewer images")
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted")
+    return exit_status(
+        partial(complain, "minidl.predict"),
+        lambda: _predict(args),
+        files="choose another file",
+        memory="close other programs, or take fewer images",
+        interrupted="interrupted",
+    )
 
 
 def _predict(args: argparse.Namespace) -> int:

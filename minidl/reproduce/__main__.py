@@ -9,9 +9,8 @@ from pathlib import Path
 
 from minidl import log
 from minidl.backend import NAMES as BACKENDS
-from minidl.backend import BackendError
-from minidl.command_line import Parser, complain, file_error
-from minidl.extras import MissingLibraryError, require
+from minidl.command_line import Parser, complain, exit_status
+from minidl.extras import require
 from minidl.parallel import available_threads
 
 OUT = "runs/reproduce"
@@ -24,7 +23,8 @@ examples:
 
 The command may be stopped (Ctrl-C) and given again at any time: finished runs are kept, interrupted runs continue.
 `python -m minidl.reproduce table1 --help` lists the options.
-Exit status: 0 done, 1 a run failed or something cannot be used, 2 wrong arguments, 130 or 143 stopped, saved.
+Exit status: 0 done; 1 a run failed, or something cannot be used; 2 wrong arguments; 4 the data or a checkpoint cannot
+be used; 130 or 143 stopped, saved.
 """
 
 _complain = partial(complain, "minidl.reproduce")
@@ -34,28 +34,21 @@ _complain = partial(complain, "minidl.reproduce")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
-    try:
-        require("reproducing the paper")
-    except MissingLibraryError as error:
-        return _complain(1, error)
-    from minidl.data import DataError
-    from minidl.reproduce import command
-    from minidl.reproduce.store import ReproduceError
-    from minidl.train.checkpoint import CheckpointError
-    from minidl.train.record import RunError
-    from minidl.train.signals import StoppedError
-    from minidl.train.span import ConfigError
+    return exit_status(
+        _complain,
+        lambda: _reproduce(args),
+        files="choose another --out or make it writable, then run it again",
+        memory="close other programs, or lower --jobs",
+        interrupted="interrupted; the same command continues from what was saved",
+    )
 
-    try:
-        failures = command.WHAT[args.what](args)
-    except (BackendError, CheckpointError, ConfigError, DataError, ReproduceError, RunError) as error:
-        return _complain(1, error)
-    except StoppedError as error:
-        return _complain(128 + error.signum, error)
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted; the same command continues from what was saved")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another --out or make it writable") + ", then run it again")
+
+def _reproduce(args: argparse.Namespace) -> int:
+    """Run what is asked for; 1 if a run of it failed."""
+    require("reproducing the paper")
+    from minidl.reproduce import command
+
+    failures = command.WHAT[args.what](args)
     for failure in failures:
         _complain(1, failure)
     return 1 if failures else 0

@@ -20,6 +20,8 @@ Data = dict[str, Any]  # the "data" of a run's config.json: images found, and a 
 class ReproduceError(RuntimeError):
     """Something that cannot be reproduced or reported; its message is one line that names the cure."""
 
+    exit_status = 1
+
 
 def run_hash(config: Config, data: Data) -> str:
     """Return the sha256 of all that decides a run's numbers: every setting that does, the data, and SCHEMA."""

@@ -12,12 +12,12 @@ from typing import Any
 from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
-from ..backend import BackendError, of_commands, resolve
-from ..command_line import Parser, complain, file_error, quietly, say
+from ..backend import of_commands, resolve
+from ..command_line import Parser, complain, exit_status, quietly, say
 from ..data import TASKS
 from ..distributed import ALONE, Communicator, LaunchError, communicator
 from ..distributed.launch import PATIENCE, last_words, leave
-from ..extras import MissingLibraryError, require
+from ..extras import require
 from ..models import MODELS
 from ..norm import NORMS
 from .config import Config
@@ -82,34 +82,21 @@ def _told(args: argparse.Namespace, across: Communicator) -> int:
 
     try:
         with leaving():
-            return _run(args, across, _complain)
+            return exit_status(
+                _complain,
+                lambda: _train(args, across, _complain),
+                files="choose another --out or make it writable",
+                memory="lower --batch-size",
+                interrupted="interrupted at once; what was saved before is whole",
+                when_free=", then --resume",
+            )
     except LeftError as error:
         return _complain(128 + error.signum, "stopped at once; what was saved before is whole")
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted at once; what was saved before is whole")
-
-
-def _run(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
-    try:
-        require("training")
-        return _train(args, across, _complain)
-    except ConfigError as error:
-        return _complain(2, error)
-    except (BackendError, MissingLibraryError) as error:
-        return _complain(1, error)
-    except MemoryError:
-        return _complain(1, "the memory does not suffice; lower --batch-size")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another --out or make it writable", ", then --resume"))
 
 
 def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
-    from ..data import DataError
-    from .checkpoint import CheckpointError
-    from .finite import DivergedError
+    require("training")
     from .named import came_from, where
-    from .record import RunError
-    from .signals import StoppedError
     from .trainer import Trainer
 
     config = Config()
@@ -122,18 +109,8 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
                 _say_result(done, f"done already, in {out}; {cure}")
             return 0
         summary = Trainer(config, out, resume=args.resume, quiet=args.quiet, across=across).run()
-    except RunError as error:
-        return _complain(1, error)
-    except (DataError, CheckpointError) as error:
-        return _complain(4, error)
-    except DivergedError as error:
-        return _complain(3, error)
-    except StoppedError as error:
-        return _complain(128 + error.signum, error)
-    except (ConfigError, BackendError, MemoryError):
-        raise
     except Exception as error:
-        if not came_from(error, config):
+        if isinstance(error, MemoryError) or hasattr(error, "exit_status") or not came_from(error, config):
             raise
         return _complain(
             1,

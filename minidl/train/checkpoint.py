@@ -28,6 +28,8 @@ _NAME = re.compile(r"step-(\d+)\.safetensors")
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; its message is one line that names the file."""
 
+    exit_status = 4
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops."""

@@ -15,6 +15,8 @@ _METHODS = ("forward", "backward")
 class DivergedError(RuntimeError):
     """The loss or an array of the model is no longer finite; the message names step, layer, tensor and cure."""
 
+    exit_status = 3
+
 
 def gradient_sum(model: Layer) -> Array:
     """Return the sum of all gradients, not finite if one of them is: a number or a 0-d array of their library.

@@ -17,6 +17,8 @@ TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two r
 class RunError(RuntimeError):
     """A run that cannot be started or continued; its message is one line that names the cure."""
 
+    exit_status = 1
+
 
 class RunFolder:
     """One run's folder: config.json, metrics.jsonl, losses.jsonl, summary.json, curves.png and checkpoints/.

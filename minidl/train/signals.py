@@ -16,6 +16,7 @@ class StoppedError(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+        self.exit_status = 128 + signum
 
 
 class LeftError(BaseException):

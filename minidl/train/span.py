@@ -11,6 +11,8 @@ LONGEST = 10**15  # epochs, updates or touches
 class ConfigError(ValueError):
     """A configuration that cannot be run; its message is one line that names the cure."""
 
+    exit_status = 2
+
 
 @dataclass(frozen=True)
 class Span:

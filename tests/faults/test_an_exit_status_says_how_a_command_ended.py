@@ -142,3 +142,24 @@ def test_what_uses_a_trained_network_has_the_same_statuses(tmp_path, trained, co
     for path in (tmp_path / "R" / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     assert finish(right) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments"),
+    [
+        (1, ["table1", "--report-only", "--out", "empty"]),
+        (2, ["table1", "--seeds", "none"]),
+        (4, ["table1", "--data-dir", "absent", "--out", "r"]),
+    ],
+)
+def test_a_table_has_the_same_statuses(tmp_path, monkeypatch, capsys, status, arguments):
+    from minidl.reproduce.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    try:
+        got = main(arguments)
+    except SystemExit as end:
+        got = end.code
+    err = capsys.readouterr().err
+    assert (got, err.count("\n")) == (status, 1), err
+    assert err.startswith("minidl.reproduce: ")
