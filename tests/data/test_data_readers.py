@@ -125,6 +125,3 @@ CIFAR10_SUMS = {
 @pytest.mark.parametrize("name", CIFAR10_SUMS)
 def test_real_cifar10_unpacks_to_the_official_bytes(name):
     assert hashlib.sha256(unpack(REAL / "cifar-10" / f"{name}.xz")).hexdigest() == CIFAR10_SUMS[name]
-
-
-# --- damage -------------------------------------------------------------------------------------
