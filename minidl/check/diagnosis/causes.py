@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, best_of
 from minidl.check.diagnosis.pairs import with_pairs
+from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
 
@@ -34,6 +35,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
+    if left:
+        more, left = structured(bench, left, wrong, layer)
+        causes += more
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
     if left and not ambiguous:
         causes, left = with_pairs(causes, known, left, wrong, bench)

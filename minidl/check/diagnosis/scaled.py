@@ -1,0 +1,341 @@
+"""An output that is the right one but for a factor, a summand, an order or a place: told from the right output alone.
+
+No layer is replayed.  What a layer answers is held against simple functions of what it must answer; a function is
+named only if it explains nearly all wrong outputs of a kind, leaves the right ones right, and is the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from minidl.check.case import Array
+from minidl.check.diagnosis.evidence import Tensor
+from minidl.check.diagnosis.items import Item, factors, fits, sizes
+from minidl.check.diagnosis.norms import pieces
+
+Found = tuple[str, set[Tensor]]
+Predict = Callable[[Item], Array]
+
+
+def ratio(got: Array, want: Array, tol: Array, limit: float = 1e-3) -> float | None:
+    """The one factor between two arrays, by least squares, or None if there is none."""
+    weight = 1 / tol
+    below = float(((want * weight) ** 2).sum())
+    if below == 0:
+        return None
+    factor = float((got * want * weight**2).sum()) / below
+    off = np.abs(got - factor * want) > np.maximum(tol * max(1.0, abs(factor)), 0)
+    return factor if not off.any() and abs(factor - 1) > limit else None
+
+
+def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -> tuple[str, set[Tensor]] | None:
+    """The factor that all wrong outputs of a kind have, in words."""
+    wrong = [item for item in found if item.wrong]
+    measured: list[tuple[Item, float]] = []
+    for item in wrong:
+        base = item.want * where(item) if where else item.want
+        if np.shape(base) != item.got.shape:
+            return None
+        if not np.any(np.abs(base) > 30 * item.tol):
+            continue
+        factor = ratio(item.got, base, item.tol, -1.0 if where else 1e-3)
+        if factor is not None:
+            measured.append((item, factor))
+    if len(measured) < max(2, min(3, len(wrong))) or len(measured) < 0.9 * len(wrong):
+        return None
+    if where and all(abs(factor - 1) < 1e-3 for _, factor in measured):
+        return "", {item.at for item, _ in measured}
+    if all(abs(factor) < 1e-6 for _, factor in measured):
+        return "is zero", {item.at for item, _ in measured}
+    if where:
+        return None
+    names: list[str] = []
+    spread = np.ptp([factor for _, factor in measured]) > 1e-3
+    tables = [(dict(factors(item)), factor) for item, factor in measured]
+    for name in tables[0][0]:
+        near = [name in t and abs(t[name] - factor) <= 2e-3 * abs(factor) for t, factor in tables]
+        if np.mean(near) >= 0.9:
+            names.append(name)
+    if not spread:  # a number that never changes is no count, though it may equal one
+        names = [name for name in names if name in ("has the wrong sign", "is doubled", "is halved")]
+    if not names or len(names) > 2:
+        return None
+    hits = {item.at for (item, factor), (t, _) in zip(measured, tables, strict=True) if _close(t, names[0], factor)}
+    return " or ".join(names), hits
+
+
+def _close(table: dict[str, float], name: str, factor: float) -> bool:
+    return name in table and abs(table[name] - factor) <= 2e-3 * abs(factor)
+
+
+def _as_param(item: Item, name: str) -> Array:
+    """A parameter per channel in the shape of an output."""
+    value = item.params.get(name)
+    if value is None or value.ndim != 1:
+        return np.zeros(())
+    if value.shape == item.want.shape:
+        return value
+    channel = item.want.ndim - 1 if item.layer.endswith("_last") or item.layer == "rms_norm" else 1
+    if item.want.ndim < 2 or item.want.shape[channel] != value.size:
+        return np.zeros(())
+    shape = [1] * item.want.ndim
+    shape[channel] = -1
+    return np.broadcast_to(value.reshape(shape), item.want.shape)
+
+
+def _rstd(item: Item, power: float) -> Array:
+    p = pieces(item)
+    if p is None:
+        return np.zeros(())
+    if item.want.shape == item.x.shape:
+        return p.back(np.broadcast_to(p.rstd, p.x.shape) ** power)
+    return np.reshape(p.rstd**power, item.want.shape) if p.rstd.size == item.want.size else np.zeros(())
+
+
+FIELDS: dict[str, Callable[[Item], Array]] = {
+    "has the factor weight once too often": lambda item: _as_param(item, "weight"),
+    "lacks the factor weight": lambda item: 1 / _as_param(item, "weight"),
+    "has the magnitude of weight for weight": lambda item: np.sign(_as_param(item, "weight")),
+    "has bias as a factor": lambda item: _as_param(item, "bias"),
+    "has the factor 1/sigma once too often": lambda item: _rstd(item, 1.0),
+    "lacks the factor 1/sigma": lambda item: _rstd(item, -1.0),
+    "has the factor 1/sigma² too many": lambda item: _rstd(item, 2.0),
+    "has the factor sigma² too many": lambda item: _rstd(item, -2.0),
+    "has dy as a factor once too often": lambda item: np.broadcast_to(
+        item.dy if item.dy is not None and item.dy.ndim == 0 else np.zeros(()), item.want.shape
+    ),
+    "has the sign of dy alone": lambda item: np.broadcast_to(
+        1 / abs(item.dy) if item.dy is not None and item.dy.ndim == 0 else np.zeros(()), item.want.shape
+    ),
+    "does not depend on dy": lambda item: np.broadcast_to(
+        1 / item.dy if item.dy is not None and item.dy.ndim == 0 else np.zeros(()), item.want.shape
+    ),
+}
+
+
+def functions(item: Item) -> Iterator[tuple[str, Predict]]:
+    """Simple functions of the right output, in words."""
+    elementwise: dict[str, Callable[[Array], Array]] = {
+        "is its magnitude: the sign is lost": np.abs,
+        "is cut off below 0, as by a ReLU": lambda v: np.maximum(v, 0),
+        "is squared": np.square,
+        "is the root of what it must be": lambda v: np.sqrt(np.abs(v)),
+        "is the inverse of what it must be": lambda v: 1 / np.where(v == 0, np.inf, v),
+        "is passed through a tanh": np.tanh,
+        "is passed through a sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "is its sign alone": np.sign,
+        "is exponentiated": lambda v: np.exp(np.minimum(v, 700)),
+        "is divided by its norm": lambda v: v / (np.sqrt((v * v).sum()) or 1),
+        "is rounded to whole numbers": np.round,
+        "has its mean subtracted": lambda v: v - v.mean(),
+    }
+    for name, of in elementwise.items():
+        yield name, lambda item, of=of: of(item.want)
+    for axis in range(item.want.ndim):
+        word = axis_name(item, axis)
+        yield f"is in reversed order along {word}", lambda item, a=axis: np.flip(item.want, a)
+        yield f"is shifted by one along {word}", lambda item, a=axis: np.roll(item.want, 1, a)
+        yield f"is shifted back by one along {word}", lambda item, a=axis: np.roll(item.want, -1, a)
+        if item.want.ndim > 1:
+            yield (
+                f"is averaged over {word}, the same for all",
+                lambda item, a=axis: np.broadcast_to(item.want.mean(axis=a, keepdims=True), item.want.shape),
+            )
+            yield (
+                f"is summed over {word}, the same for all",
+                lambda item, a=axis: np.broadcast_to(item.want.sum(axis=a, keepdims=True), item.want.shape),
+            )
+        for place, at in (("first", 0), ("last", -1)):
+            yield f"is zero for the {place} of {word}", lambda item, a=axis, at=at: without(item.want, a, at)
+            yield f"is zero but for the {place} of {word}", lambda item, a=axis, at=at: only(item.want, a, at)
+    for a in range(item.want.ndim):
+        for b in range(a + 1, item.want.ndim):
+            yield (
+                f"has {axis_name(item, a)} and {axis_name(item, b)} swapped in memory",
+                lambda item, a=a, b=b: (
+                    np.swapaxes(item.want, a, b).reshape(item.want.shape) if item.want.ndim > b else item.want
+                ),
+            )
+    yield "is the sum over all, the same everywhere", lambda item: 0 * item.want + item.want.sum()
+    yield "is the mean over all, the same everywhere", lambda item: 0 * item.want + item.want.mean()
+
+
+def axis_name(item: Item, axis: int) -> str:
+    """What an axis of an output is called."""
+    names: tuple[str, ...]
+    ndim = item.want.ndim
+    if item.want.shape == item.x.shape or item.at[1].partition(".")[2].startswith("y"):
+        names = ("the batch", "the channels", "the height", "the width") if ndim == 4 else ("the batch", "the channels")
+        if item.layer.endswith("_last") or item.layer == "rms_norm":
+            names = ("the batch",)
+    elif ndim == 4:
+        names = ("the output channels", "the input channels", "the kernel's height", "the kernel's width")
+    elif "gate" in item.at[1] or item.at[1].startswith("state."):
+        names = ("the modes", "the channels") if item.layer.startswith("mode") else ("the channels",)
+    else:
+        names = ("the outputs", "the inputs") if item.layer == "linear" else ("the channels",)
+    return names[axis] if axis < len(names) else f"axis {axis}"
+
+
+def without(value: Array, axis: int, at: int) -> Array:
+    """The values, zero in one place along an axis."""
+    out = value.copy()
+    out.swapaxes(0, axis)[at] = 0
+    return out
+
+
+def only(value: Array, axis: int, at: int) -> Array:
+    """The values in one place along an axis, zero elsewhere."""
+    return value - without(value, axis, at)
+
+
+def by_function(found: list[Item]) -> Found | None:
+    """The one simple function of the right outputs that the layer's outputs are."""
+    wrong = [item for item in found if item.wrong]
+    largest = max(wrong, key=lambda item: (item.want.ndim, item.want.size))
+    told: list[Found] = []
+    for name, predict in functions(largest):
+        if not largest.equals(predict(largest)):
+            continue
+        same = [item for item in found if item.want.ndim == largest.want.ndim]
+        hits = fits(same, predict)
+        rest = [item for item in wrong if item.want.ndim != largest.want.ndim]
+        if hits and len(rest) <= 0.7 * len(wrong):
+            told.append((name, hits | {item.at for item in rest if fits_any(item, name)}))
+    return told[0] if len(told) == 1 else None
+
+
+def fits_any(item: Item, name: str) -> bool:
+    """Whether an output of another rank is the same function of what it must be, by its name."""
+    return any(other == name and item.equals(predict(item)) for other, predict in functions(item))
+
+
+def by_summand(found: list[Item]) -> Found | None:
+    """A multiple of a parameter or an input that is added to the right output."""
+    wrong = [item for item in found if item.wrong]
+    for name in ("weight", "bias", "x", "dy", "x squared", "a constant", "gate.weight", "gate.bias"):
+        measured = []
+        for item in wrong:
+            source = summand(item, name)
+            if source is None:
+                break
+            factor = ratio(item.got - item.want, source, item.tol, -np.inf)
+            if factor is None or abs(factor) * np.abs(source).max() < 2 * item.tol.max():
+                continue
+            measured.append((item, factor))
+        if len(measured) < 3 or len(measured) < 0.9 * len(wrong):
+            continue
+        numbers = np.array([factor for _, factor in measured])
+        middle = float(np.median(numbers))
+        hits = {item.at for item, factor in measured}
+        if np.all(np.abs(numbers - middle) <= 2e-2 * abs(middle)):
+            times = {1.0: "", -1.0: "−"}.get(round(middle, 3), f"{middle:.3g} ")
+            note = " (weight decay, or a residual path)" if name in ("weight", "x") else ""
+            return f"has {times}{name} added{note}", hits
+        for word, _ in sizes(measured[0][0]):
+            tables = [(dict(sizes(item)).get(word, np.nan), factor) for item, factor in measured]
+            for says, power in ((f"over {word}", -1.0), (f"times {word}", 1.0)):
+                if np.mean([abs(v**power - f) <= 1e-2 * abs(f) for v, f in tables]) >= 0.9:
+                    return f"has {name} {says} added", hits
+    return None
+
+
+def summand(item: Item, name: str) -> Array | None:
+    """What may be added to an output, in its shape."""
+    source: Array | None = None
+    if name in ("x", "x squared"):
+        source = item.x if name == "x" else item.x**2
+    elif name == "dy":
+        source = item.dy
+    elif name == "a constant":
+        source = np.ones(item.want.shape)
+    elif name in item.params and item.params[name].dtype.kind == "f":
+        source = item.params[name]
+        if source.ndim == 1 and source.shape != item.want.shape:
+            source = _as_param(item, name)
+    return source if source is not None and source.shape == item.want.shape and np.any(source) else None
+
+
+def by_clipping(found: list[Item]) -> Found | None:
+    """A bound that outputs are cut off at."""
+    wrong = [item for item in found if item.wrong]
+    bounds = [float(np.abs(item.got).max()) for item in wrong]
+    middle = float(np.median(bounds))
+    if len(wrong) < 3 or np.mean(np.abs(np.array(bounds) - middle) <= 1e-5 * middle) < 0.9:
+        norms = [float(np.sqrt((item.got**2).sum())) for item in wrong]
+        middle = float(np.median(norms))
+        if len(wrong) >= 3 and np.mean(np.abs(np.array(norms) - middle) <= 1e-4 * middle) >= 0.9:
+            hits = fits(found, lambda item: item.want * min(1.0, middle / (np.sqrt((item.want**2).sum()) or 1)))
+            return (f"is scaled down to a norm of {middle:.4g}: gradient clipping", hits) if hits else None
+        return None
+    hits = fits(found, lambda item: np.clip(item.want, -middle, middle))
+    return (f"is clipped to the range from −{middle:.4g} to {middle:.4g}", hits) if hits else None
+
+
+def by_update(found: list[Item]) -> Found | None:
+    """The two weights of a running statistic's update, of the old and of the new."""
+    measured: list[tuple[Item, float, float]] = []
+    wrong = [item for item in found if item.wrong and item.old is not None and item.training]
+    for item in wrong:
+        lam = float(item.options.get("momentum", 0))
+        if item.old is None or item.base is None or not 0 < lam < 1 or item.want.size < 3:
+            continue
+        new = (item.want - (1 - lam) * item.base) / lam
+        columns = np.stack([item.old.ravel(), new.ravel()], 1)
+        scale = 1 / item.tol.ravel()
+        both, *_ = np.linalg.lstsq(columns * scale[:, None], item.got.ravel() * scale, rcond=None)
+        if item.equals((columns @ both).reshape(item.got.shape), 2.0):
+            measured.append((item, float(both[0]), float(both[1])))
+    if len(measured) < 4 or len(measured) < 0.8 * len(wrong):
+        return None
+    told = []
+    for place, what in ((1, "old"), (2, "new")):
+        names = None
+        for row in measured:
+            near = {name for name, value in weights(row[0]) if abs(value - row[place]) <= 3e-3 * max(abs(value), 0.1)}
+            names = near if names is None else names & near
+        order = [name for name, _ in weights(measured[0][0]) if names and name in names]
+        if not order:
+            return None
+        told.append(f"the {what} one weighs {order[0]}")
+    return f"is updated wrongly: {' and '.join(told)}", {item.at for item, *_ in measured}
+
+
+def weights(item: Item) -> Iterator[tuple[str, float]]:
+    """Weights of an update, in words."""
+    lam = float(item.options["momentum"])
+    n = item.x.size / item.x.shape[1]
+    single = {"1 − momentum": 1 - lam, "momentum": lam, "1": 1.0, "0": 0.0, "momentum squared": lam * lam}
+    single |= {"(1 − momentum) squared": (1 - lam) ** 2, "2 momentum": 2 * lam, "1 + momentum": 1 + lam}
+    single |= {"1 − 2 momentum": 1 - 2 * lam, "−momentum": -lam}
+    yield from single.items()
+    ratios = {"n/(n − 1)": n / max(n - 1, 1), "(n − 1)/n": (n - 1) / n, "n": n, "1/n": 1 / n}
+    ratios |= {"N": float(len(item.x)), "1/N": 1 / len(item.x)}
+    for name, value in single.items():
+        for word, by in ratios.items():
+            if value:
+                yield f"{name} times {word}", value * by
+    for number in (0.1, 0.9, 0.01, 0.99, 0.001, 0.999, 0.5):
+        yield f"{number} always", number
+
+
+def told_of(found: list[Item]) -> Found | None:
+    """What is wrong with the outputs of one kind, in words, and the outputs it explains."""
+    wrong = [item for item in found if item.wrong]
+    if len(wrong) < 2:
+        return None
+    state = wrong[0].at[1].startswith("state.")
+    if scaled := by_factor(found):
+        return scaled
+    for name, field in FIELDS.items():
+        with_field = by_factor(found, field)
+        if with_field and not with_field[0]:
+            return name, with_field[1]
+    if state and (update := by_update(found)):
+        return update
+    for way in (by_clipping, by_function, by_summand):
+        if told := way(found):
+            return told
+    return None

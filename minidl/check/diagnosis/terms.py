@@ -1,0 +1,168 @@
+"""Which term of a normalization's dx is wrong, and what stands in its place: dx held against the terms of the formula.
+
+    dx = rstd (d − mean(d) − xhat mean(d xhat)),  d = dy weight
+
+Each of the three terms may be missing, carry a wrong factor, or be computed of something else (dy for d, x or y for
+xhat), reduced over the wrong values, or have another power of rstd.  One or two wrong terms are looked for, by the
+residual that the right other terms leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from minidl.check.case import LAST_AXIS, Array
+from minidl.check.diagnosis.evidence import Tensor
+from minidl.check.diagnosis.items import LEAST, SHARE, Item, sizes
+from minidl.check.diagnosis.norms import Pieces, pieces
+
+POWERS = {"": 0.0, " lacks the factor 1/sigma": -1.0, " has 1/sigma² for 1/sigma": 1.0, " has 1/sigma³ for 1/sigma": 2.0}
+FACTORS = {" is missing": 0.0, " has the wrong sign": -1.0, " is doubled": 2.0, " is halved": 0.5}
+SLOTS = ("the direct term", "the term of the mean", "the term of the variance")
+MOST = 24  # steps that are looked at
+
+
+def reductions(item: Item, p: Pieces) -> Iterator[tuple[str, Any]]:
+    """Means, and what stands in their place, in words."""
+    yield "", p.mean
+    count = p.x.size / p.mean(p.x).size
+    yield " is a sum where a mean belongs", lambda v: p.mean(v) * count
+    yield " divides by n − 1 for n", lambda v: p.mean(v) * count / max(count - 1, 1)
+    for name, value in sizes(item):
+        if abs(value - count) > 1e-9 and value > 1:
+            yield f" divides by {name}", lambda v, value=value: p.mean(v) * count / value
+    yield " is a mean over all of x", lambda v: 0 * p.mean(v) + v.mean()
+    if item.layer not in LAST_AXIS and item.x.ndim > 2:
+        pixels, batch = tuple(range(2, item.x.ndim)), item.x.ndim
+        yield " is a mean over the batch alone", lambda v: _over(p, v, item, (0,))
+        yield " is a mean over the pixels alone", lambda v: _over(p, v, item, pixels)
+        yield " is a mean over the channels alone", lambda v: _over(p, v, item, (1,))
+        yield " is a mean over each sample", lambda v: _over(p, v, item, tuple(range(1, batch)))
+        yield " is a mean over each channel", lambda v: _over(p, v, item, (0, *pixels))
+    elif item.x.ndim > 2:
+        yield " is a mean over each sample", lambda v: v.mean(axis=tuple(range(1, v.ndim)), keepdims=True)
+        yield " is a mean over the batch", lambda v: v.mean(axis=0, keepdims=True)
+
+
+def _over(p: Pieces, value: Array, item: Item, axes: tuple[int, ...]) -> Array:
+    there = np.reshape(value, item.x.shape).mean(axis=axes, keepdims=True)
+    return np.reshape(np.broadcast_to(there, item.x.shape), p.x.shape)
+
+
+Terms = list[dict[str, Array]]
+
+
+def library(item: Item, p: Pieces) -> Terms:
+    """Of each of the three terms what it must be, under "", and what else it may be, under words."""
+    d, h, r, whole = p.dy * p.weight, p.xhat, p.rstd, p.x.shape
+    y = p.weight * h + p.bias
+    direct: dict[str, Array] = {"": r * d, " lacks the factor weight": r * p.dy}
+    for word, power in POWERS.items():
+        direct.setdefault(word, r * d * r**power)
+    direct[" has weight twice"] = r * d * p.weight
+    of_mean: dict[str, Array] = {}
+    of_var: dict[str, Array] = {}
+    sources = {"": d, " lacks the factor weight": p.dy, " has weight twice": d * p.weight}
+    for reduced, reduce in reductions(item, p):
+        for source, value in sources.items():
+            word = _both(source, reduced)
+            if word is not None:
+                of_mean[word] = np.broadcast_to(-r * reduce(value), whole)
+                of_var[word] = np.broadcast_to(-r * h * reduce(value * h), whole)
+    of_mean[" has weight multiplied after the mean is taken"] = np.broadcast_to(-r * p.weight * p.mean(p.dy), whole)
+    of_var[" has weight multiplied after the mean is taken"] = -r * h * p.weight * p.mean(p.dy * h)
+    others = {"y": y, "x": p.x, "x − mean": p.x - p.mu, "x squared": p.x**2}
+    for name, other in others.items():
+        of_var[f" takes {name} for xhat outside the mean"] = -r * other * p.mean(d * h)
+        of_var[f" takes {name} for xhat inside the mean"] = -r * h * p.mean(d * other)
+        of_var[f" takes {name} for xhat"] = -r * other * p.mean(d * other)
+    of_var[" lacks xhat inside the mean"] = -r * h * p.mean(d)
+    of_var[" lacks xhat outside the mean"] = np.broadcast_to(-r * p.mean(d * h), whole)
+    of_var[" takes the mean of products for a product of means"] = -r * h * p.mean(d) * p.mean(h)
+    for terms in (direct, of_mean, of_var):
+        base = terms[""]
+        for word, power in POWERS.items():
+            terms.setdefault(word, base * r**power)
+        terms[" has sigma for 1/sigma"] = base / r**2
+        for word, factor in FACTORS.items():
+            terms[word] = base * factor
+    if item.layer == "rms_norm":
+        of_mean = {"": 0 * d, " is there, though no mean is subtracted": np.broadcast_to(-r * p.mean(d), whole)}
+    return [direct, of_mean, of_var]
+
+
+def _both(one: str, other: str) -> str | None:
+    if one and other:
+        return f"{one} and{other}" if other.startswith(" is a sum") else None
+    return one or other
+
+
+def explained(item: Item, limit: float = 2.0) -> set[str] | None:
+    """What may be wrong with one dx, in words; of one term if that will do, else of two; or None if it tells nothing."""
+    p = pieces(item)
+    if p is None or p.x.size / p.mean(p.x).size < 3:
+        return None
+    slots = library(item, p)
+    scale = (1 / item.tol).reshape(-1)
+    got = item.got.reshape(-1) * scale
+    names = [list(slot) for slot in slots]
+    flat = [
+        np.stack([np.reshape(p.back(np.asarray(np.broadcast_to(v, p.x.shape))), -1) * scale for v in slot.values()])
+        for slot in slots
+    ]
+    for number in (1, 2):
+        found: set[str] = set()
+        for changed in combinations(range(3), number):
+            rest = got - sum(flat[k][0] for k in range(3) if k not in changed)
+            if number == 1:
+                worst = np.abs(rest - flat[changed[0]][1:]).max(axis=1)
+                found |= {SLOTS[changed[0]] + names[changed[0]][1 + k] for k in np.flatnonzero(worst <= limit)}
+                continue
+            first, second = (flat[k][1:] for k in changed)
+            far = rest - first  # what is left when one of them is settled
+            squares = (
+                (far * far).sum(1)[:, None] - 2 * far @ second.T + (second * second).sum(1)[None]
+            )  # loses digits: a first sieve
+            sieve = rest.size * limit**2 + 1e-10 * (far * far).sum(1)[:, None]
+            for a, b in np.argwhere(squares <= sieve):
+                if np.abs(far[a] - second[b]).max() <= limit:
+                    found.add(joined(changed, names[changed[0]][1 + a], names[changed[1]][1 + b]))
+        if found:
+            return found
+    return set()
+
+
+def joined(changed: tuple[int, ...], one: str, other: str) -> str:
+    """Two slips in words; the same slip in both terms is one."""
+    if one == other:
+        return f"{SLOTS[changed[0]]} and {SLOTS[changed[1]]}{' both'}{one}"
+    return f"{SLOTS[changed[0]]}{one} and {SLOTS[changed[1]]}{other}"
+
+
+def by_terms(found: list[Item]) -> tuple[str, set[Tensor]] | None:
+    """The one explanation that holds for nearly all wrong dx, with the outputs it explains."""
+    wrong = [item for item in found if item.wrong]
+    told: dict[str, set[Tensor]] = {}
+    counted = 0
+    for item in wrong[:MOST]:
+        said = explained(item)
+        if said is None:
+            continue
+        counted += 1
+        for name in said:
+            told.setdefault(name, set()).add(item.at)
+        if counted >= 5 and not any(len(hits) >= SHARE * counted - 1 for hits in told.values()):
+            return None
+    whole = {name: hits for name, hits in told.items() if len(hits) >= SHARE * counted}
+    if counted < LEAST or not whole:
+        return None
+    simple = [name for name in whole if " and the term" not in name] or list(whole)
+    if len(simple) > 2:
+        return None
+    hits = whole[simple[0]]
+    rest = {item.at for item in wrong if item.at not in hits and (len(wrong) > MOST or explained(item) is None)}
+    return " or ".join(simple), hits | rest
