@@ -23,7 +23,8 @@ class Item:
     """An output as the layer gave it and as it must be, for one step alone.
 
     ``tol`` is its tolerance, the rounding of its largest value counted; ``old`` are the layer's own running statistics
-    before the step, and ``base`` the right ones.
+    before the step, and ``base`` the right ones; ``running`` and ``after`` are the layer's running variances before and
+    after.
     """
 
     at: Tensor
@@ -39,6 +40,8 @@ class Item:
     training: bool
     old: Array | None = None
     base: Array | None = None
+    running: Array | None = None
+    after: Array | None = None
 
     def equals(self, predicted: Any, scale: float = 1.0) -> bool:
         """Whether the output is a prediction, up to rounding."""
@@ -63,7 +66,7 @@ def items(bench: Bench, kind: str, left: set[Tensor]) -> list[Item]:
     found = []
     for i in (*bench.failing, *bench.others):
         result = bench.results[i]
-        if result.asked is None or result.case.shards or result.case.memory:
+        if result.asked is None or result.case.shards:
             continue
         broken = {tensor.name for tensor in result.failed}
         for name in result.wanted:
@@ -100,7 +103,7 @@ def one(bench: Bench, result: CaseResult, i: int, name: str, wrong: bool) -> Ite
         wrong,
         got,
         want,
-        4 * np.broadcast_to(tol, got.shape) + 64 * UNIT[bench.dtype] * float(np.abs(want).max()),
+        allowed(tol, got, want, UNIT[bench.dtype]),
         x.astype(np.float64),
         None if dy is None else dy.astype(np.float64),
         {k[6:]: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in inputs.items() if k[:6] == "param."},
@@ -108,11 +111,24 @@ def one(bench: Bench, result: CaseResult, i: int, name: str, wrong: bool) -> Ite
         result.case.layer,
         steps[t] == "train",
     )
+    for field, number in (("running", t), ("after", t + 1)):
+        variance = result.outputs.get(f"state.{number}.running_var")
+        variance = inputs.get("state.0.running_var") if variance is None and number == 0 else variance
+        if variance is not None:
+            setattr(item, field, wide(variance))
     if state and "reload" not in result.asked.steps:
         before_it = f"state.{t}.{name.split('.', 2)[2]}"
         item.old = wide(inputs.get(before_it) if t == 0 else result.outputs.get(before_it))
         item.base = wide(inputs.get(before_it) if t == 0 else result.wanted.get(before_it))
     return item
+
+
+def allowed(tol: Array, got: Array, want: Array, unit: float) -> Array:
+    """What an output may be off that a slip has made larger: its tolerance with it, and some rounding."""
+    largest = float(np.abs(want).max())
+    larger = max(largest, float(np.abs(got).max()))
+    more = larger / largest if largest else 1.0
+    return np.asarray(4 * np.broadcast_to(tol, got.shape) * more + 64 * unit * larger)
 
 
 def fits(found: list[Item], predict: Callable[[Item], Any], scale: float = 1.0) -> set[Tensor] | None:

@@ -87,11 +87,26 @@ def _as_param(item: Item, name: str) -> Array:
 
 def _rstd(item: Item, power: float) -> Array:
     p = pieces(item)
+    if p is None and item.layer == "batch_norm" and item.running is not None:
+        rstd = 1 / np.sqrt(item.running + float(item.options["eps"]))
+        if item.want.shape == rstd.shape:
+            return np.asarray(rstd**power)
+        return np.broadcast_to((rstd**power).reshape((1, -1) + (1,) * (item.x.ndim - 2)), item.want.shape)
     if p is None:
         return np.zeros(())
     if item.want.shape == item.x.shape:
         return p.back(np.broadcast_to(p.rstd, p.x.shape) ** power)
     return np.reshape(p.rstd**power, item.want.shape) if p.rstd.size == item.want.size else np.zeros(())
+
+
+def _stale(item: Item) -> Array:
+    """1/sigma of the running variance after the step, over that of the batch."""
+    p = pieces(item)
+    if p is None or item.after is None:
+        return np.zeros(())
+    stale = 1 / np.sqrt(item.after + float(item.options["eps"])).reshape(p.rstd.shape)
+    both = stale / p.rstd
+    return both.reshape(item.want.shape) if both.size == item.want.size else np.broadcast_to(both, item.want.shape)
 
 
 FIELDS: dict[str, Callable[[Item], Array]] = {
@@ -103,6 +118,7 @@ FIELDS: dict[str, Callable[[Item], Array]] = {
     "lacks the factor 1/sigma": lambda item: _rstd(item, -1.0),
     "has the factor 1/sigma² too many": lambda item: _rstd(item, 2.0),
     "has the factor sigma² too many": lambda item: _rstd(item, -2.0),
+    "has sigma of the running variance": lambda item: _stale(item),
     "has dy as a factor once too often": lambda item: np.broadcast_to(
         item.dy if item.dy is not None and item.dy.ndim == 0 else np.zeros(()), item.want.shape
     ),
@@ -277,10 +293,14 @@ def by_clipping(found: list[Item]) -> Found | None:
 def by_update(found: list[Item]) -> Found | None:
     """The two weights of a running statistic's update, of the old and of the new."""
     measured: list[tuple[Item, float, float]] = []
-    wrong = [item for item in found if item.wrong and item.old is not None and item.training]
+    wrong = [
+        item
+        for item in found
+        if item.wrong and item.training and item.want.size > 2 and 0 < float(item.options.get("momentum", 0)) < 1
+    ]
     for item in wrong:
-        lam = float(item.options.get("momentum", 0))
-        if item.old is None or item.base is None or not 0 < lam < 1 or item.want.size < 3:
+        lam = float(item.options["momentum"])
+        if item.old is None or item.base is None:
             continue
         new = (item.want - (1 - lam) * item.base) / lam
         columns = np.stack([item.old.ravel(), new.ravel()], 1)

@@ -6,11 +6,20 @@ a wrong y.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from minidl.check.case import Array
+from minidl.check.diagnosis.consequences import alike
 from minidl.check.diagnosis.evidence import FORMULA, Bench, Hypothesis, Tensor, is_backward, kind_of
-from minidl.check.diagnosis.items import items
+from minidl.check.conventions import summed_gradients
+from minidl.check.diagnosis.items import Item, items, one
 from minidl.check.diagnosis.scaled import told_of
 from minidl.check.diagnosis.terms import by_terms
 from minidl.check.diagnosis.weighing import Cause
+from minidl.check.expected import exactly
 from minidl.check.variants import Variant
 
 FORMULAS = {"dx": "dx = rstd (d − mean(d) − xhat mean(d xhat)) with d = dy weight"}
@@ -25,9 +34,13 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
     """The causes that are found in what is left, and what is left then."""
     forward_wrong = {i for i, name in wrong if not is_backward(name) and quantity_of(kind_of(name)) == "y"}
     causes: dict[str, Cause] = {}
+    settled: set[Tensor] = set()
+    lost: set[Tensor] = set()
     kinds = dict.fromkeys(kind_of(name) for _, name in sorted(left) if "." in name)
     for kind in sorted(kinds, key=is_backward_kind):
-        chosen = {(i, name) for i, name in left if kind_of(name) == kind}
+        chosen = {(i, name) for i, name in left if kind_of(name) == kind} - settled
+        if not chosen:
+            continue
         if is_backward_kind(kind) and len({i for i, _ in chosen} & forward_wrong) > 0.2 * len(chosen):
             continue  # the gradients of a wrong y
         found = items(bench, kind, chosen)
@@ -44,8 +57,10 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         words, hits = told
         name = f"{quantity}: {words}" if words.startswith("the ") else f"{quantity} {words}"
-        # what could not be looked at, the memory of its inputs being unusual, goes with the rest of its kind
-        hits = hits | {at for at in chosen if at not in {item.at for item in usable}}
+        if quantity == "y" and kind == "out.y":
+            hits = hits | gradients_of(bench, {i for i, _ in hits}, left)
+        lost |= chosen  # nearly all of the kind is explained; in the others rounding hides it
+        settled |= hits
         if name in causes:
             causes[name].hits |= hits
             continue
@@ -53,7 +68,40 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
         causes[name] = Cause([Hypothesis(variant, FORMULA, hits=hits)], hits)
     for cause in causes.values():
         left = left - cause.hits
-    return list(causes.values()), left
+    return list(causes.values()), left - lost
+
+
+def gradients_of(bench: Bench, cases: set[int], left: set[Tensor]) -> set[Tensor]:
+    """The gradients that are right for outputs that each are a function of the right one: those of dy times its slope."""
+    hits: set[Tensor] = set()
+    for i in cases:
+        result = bench.results[i]
+        mine = {(j, name) for j, name in left if j == i and is_backward(name)}
+        steps = [one(bench, result, i, name, True) for name in result.wanted if quantity_of(kind_of(name)) == "y"]
+        if result.asked is None or not mine or not all(steps):
+            continue
+        inputs = result.asked.inputs
+        for ways in zip(*(slopes(item) for item in steps if item is not None), strict=True):
+            slopes_of = {f"in.dy.{t}": slope for t, slope in enumerate(ways) if f"in.dy.{t}" in inputs}
+            turned = {name: inputs[name] * slope for name, slope in slopes_of.items()}
+            redo = summed_gradients(exactly(replace(result.asked, inputs={**inputs, **turned})), bench.conventions)
+            if all(name in redo and alike(name, redo[name], result, bench.dtype) for _, name in mine):
+                hits |= mine
+                break
+    return hits
+
+
+def slopes(item: Item) -> Iterator[Array]:
+    """What dy may be multiplied by, y being a function of the right one."""
+    got, want = item.got, item.want
+    with np.errstate(all="ignore"):
+        per = np.where(np.abs(want) > item.tol, got / want, 1.0)
+    yield per
+    yield np.abs(got - want) <= item.tol
+    yield 1 - got * got  # tanh
+    yield got * (1 - got)  # sigmoid
+    yield 2 * want  # square
+    yield got  # exp
 
 
 def is_backward_kind(kind: str) -> bool:
