@@ -6,13 +6,14 @@ named only if it explains nearly all wrong outputs of a kind, leaves the right o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import Item, factors, fits, sizes
+from minidl.check.diagnosis.items import SHARE, Item, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 
 Found = tuple[str, set[Tensor]]
@@ -296,7 +297,12 @@ def by_update(found: list[Item]) -> Found | None:
     wrong = [
         item
         for item in found
-        if item.wrong and item.training and item.want.size > 2 and 0 < float(item.options.get("momentum", 0)) < 1
+        if item.wrong
+        and item.training
+        and item.old is not None
+        and np.any(item.old)
+        and item.want.size > 2
+        and 0 < float(item.options.get("momentum", 0)) < 1
     ]
     for item in wrong:
         lam = float(item.options["momentum"])
@@ -312,14 +318,14 @@ def by_update(found: list[Item]) -> Found | None:
         return None
     told = []
     for place, what in ((1, "old"), (2, "new")):
-        names = None
+        counts: Counter[str] = Counter()
         for row in measured:
             near = {name for name, value in weights(row[0]) if abs(value - row[place]) <= 3e-3 * max(abs(value), 0.1)}
-            names = near if names is None else names & near
-        order = [name for name, _ in weights(measured[0][0]) if names and name in names]
-        if not order:
+            counts.update(near)
+        usual = [name for name, _ in weights(measured[0][0]) if counts[name] >= SHARE * len(measured)]
+        if not usual:
             return None
-        told.append(f"the {what} one weighs {order[0]}")
+        told.append(f"the {what} one weighs {usual[0]}")
     return f"is updated wrongly: {' and '.join(told)}", {item.at for item, *_ in measured}
 
 
