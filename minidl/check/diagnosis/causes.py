@@ -9,6 +9,7 @@ from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
+from minidl.check.variants.wrapped import families
 
 MARGIN = 0.05  # by which a named variant explains more than the next
 ROUNDS = 8
@@ -35,6 +36,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
+    if any(is_output(name) for _, name in left):
+        more, left = of_families(bench, left, wrong, layer)
+        causes += more
     if left:
         more, left = structured(bench, left, wrong, layer)
         causes += more
@@ -43,6 +47,20 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         causes, left = with_pairs(causes, known, left, wrong, bench)
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
     return causes, near, left
+
+
+def is_output(name: str) -> bool:
+    """Whether an output is a y."""
+    return name.partition(".")[2].startswith("y.")
+
+
+def of_families(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) -> tuple[list[Cause], set[Tensor]]:
+    """What is done to the borders of a right layer, or which slips its forward pass is composed of."""
+    weighed = [h for variant in families(layer) for h in best_of(bench.weigh(variant, wrong))]
+    chosen, _ = choose(weighed, left, wrong)
+    if chosen is None or len({name.name for name in (h.variant for h in chosen.rivals)}) > 2:
+        return [], left
+    return [chosen], left - covered(chosen.rivals[0], wrong)
 
 
 def fits(variant: Variant, bench: Bench) -> bool:

@@ -120,7 +120,8 @@ class Bench:
         )
         found = [first]
         if at_all and not variant.derived and not only_backward(variant):
-            found += [self.tried(Hypothesis(variant, form), trial, wrong) for form in (DERIVED, RIGHT)]
+            forms = (RIGHT,) if variant.closed else (DERIVED, RIGHT)
+            found += [self.tried(Hypothesis(variant, form), trial, wrong) for form in forms]
         found = [h for h in found if h.hits]
         if cases or not found:
             return found

@@ -33,6 +33,11 @@ class Variant:
     seen: tuple[str, ...] = ()
     declares: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def closed(self) -> bool:
+        """Whether its gradients are settled by how it is built, so that none are derived from its forward pass."""
+        return False
+
     def plain(self, layer: str, options: dict[str, Any]) -> Plain:
         """Build the changed layer with its backward pass as it is written."""
         return plain_class(self.layer, self.patches)(layer, options)
