@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, best_of
+from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import Cause, covered, credible
@@ -56,7 +57,8 @@ def is_output(name: str) -> bool:
 
 def of_families(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) -> tuple[list[Cause], set[Tensor]]:
     """What is done to the borders of a right layer, or which slips its forward pass is composed of."""
-    weighed = [h for variant in families(layer) for h in best_of(bench.weigh(variant, wrong))]
+    candidates: list[Variant] = [*families(layer), *compositions(bench, left, layer)]
+    weighed = [h for variant in candidates for h in best_of(bench.weigh(variant, wrong))]
     chosen, _ = choose(weighed, left, wrong)
     if chosen is None or len({name.name for name in (h.variant for h in chosen.rivals)}) > 2:
         return [], left

@@ -1,0 +1,50 @@
+"""Which slips the forward pass of a normalization is composed of: one, or two at once."""
+
+from __future__ import annotations
+
+from minidl.check.diagnosis.evidence import Bench, Tensor
+from minidl.check.diagnosis.items import Item, items
+from minidl.check.variants.composed import LAYERS, Composed, Parts, answering, choices, composed
+
+LOOKED_AT = 8  # steps, of different shapes, that must all be answered
+MOST = 4  # that may answer alike and still be weighed
+
+
+def compositions(bench: Bench, left: set[Tensor], layer: str) -> list[Composed]:
+    """The compositions of fewest slips that give the layer's y."""
+    if layer not in LAYERS:
+        return []
+    kinds = ("out.y",) if layer == "batch_norm" else ("out.y", "eval.y")
+    found = [item for kind in kinds for item in items(bench, kind, left) if item.wrong and item.training]
+    spread = spread_out(found)
+    if len(spread) < 3:
+        return []
+    singles = tuple(parts for parts in choices(layer) if len(parts.slips) == 1)
+    pairs = tuple(parts for parts in choices(layer) if len(parts.slips) > 1)
+    for among in (singles, pairs):
+        for item in spread:
+            among = tuple(told(item, among))
+            if not among:
+                break
+        if among:
+            return [composed(layer, parts) for parts in among[:MOST]]
+    return []
+
+
+def told(item: Item, among: tuple[Parts, ...]) -> list[Parts]:
+    """The parts that answer a step as the layer did."""
+    return list(answering(item.layer, item.options, item.x, item.got, item.tol, item.params, among))
+
+
+def spread_out(found: list[Item]) -> list[Item]:
+    """Some steps, of the highest rank first, each shape once before any twice."""
+    chosen: list[Item] = []
+    waiting = sorted(
+        (item for item in found if abs(item.x).max() < 100 and item.x.size <= 2000),
+        key=lambda item: (-item.x.ndim, item.x.size),
+    )
+    for item in waiting:
+        if item.x.shape not in {other.x.shape for other in chosen}:
+            chosen.append(item)
+    chosen += [item for item in waiting if item.at not in {other.at for other in chosen}]
+    return chosen[:LOOKED_AT]

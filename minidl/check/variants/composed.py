@@ -1,0 +1,347 @@
+"""Normalizations composed of parts: over which values the mean and the variance are, where eps is, how y is formed.
+
+Each part has one right choice and many slips; a layer with one or two slips is a variant.  Gradients are derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from minidl.check.case import LAST_AXIS
+from minidl.check.plain.arith import Array, detach, mean, sqrt
+from minidl.check.plain.base import Plain
+from minidl.check.plain.derived import Derived
+from minidl.check.variants.kinds import Variant
+
+LAYERS = ("batch_norm", "instance_norm", "layer_norm", "group_norm", *LAST_AXIS)
+REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, groups, channels of a group, height, width)
+    "the batch alone": (0,),
+    "the batch and the channels": (0, 1, 2),
+    "the channels of each pixel": (1, 2),
+    "the channels of a group at each pixel": (2,),
+    "the pixels of each channel": (3, 4),
+    "the first axis of space alone": (3,),
+    "the width alone": (4,),
+    "each sample": (1, 2, 3, 4),
+    "each group": (2, 3, 4),
+    "all values of x": (0, 1, 2, 3, 4),
+    "each channel over the batch": (0, 2, 3, 4),
+    "the batch and the height": (0, 3),
+    "the batch and the width": (0, 4),
+    "the channels and the height": (1, 2, 3),
+    "the channels and the width": (1, 2, 4),
+    "each pixel over batch and channels": (0, 1, 2),
+}
+LAST_REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, heads, tokens, values)
+    "the batch alone": (0,),
+    "the tokens": (2,),
+    "the tokens and the values": (2, 3),
+    "each sample": (1, 2, 3),
+    "all values of x": (0, 1, 2, 3),
+    "the batch and the values": (0, 3),
+    "all but the last axis": (0, 1, 2),
+}
+Statistic = Callable[[Any], Any]
+ABOUT: dict[str, str] = {
+    "": "centred",
+    "the variance is about zero": "raw",
+    "the variance is E[x²] − 2 E[x]²": "twice",
+    "the variance is E[x²] + E[x]²": "plus",
+    "the variance is E[x]²": "mean",
+    "the variance is that of the magnitudes": "magnitudes",
+}
+COUNTS: dict[str, Callable[[int], float]] = {
+    "": lambda n: 1.0,
+    "the variance divides by n − 1": lambda n: n / max(n - 1, 1),
+    "the variance divides by n + 1": lambda n: n / (n + 1),
+    "the variance is a sum": lambda n: float(n),
+    "the variance is divided by n twice": lambda n: 1.0 / n,
+    "the variance divides by n − 2": lambda n: n / max(n - 2, 1),
+    "the variance is doubled": lambda n: 2.0,
+    "the variance is halved": lambda n: 0.5,
+}
+ROOTS: dict[str, Callable[[Any, float, int], Any]] = {
+    "": lambda v, e, n: 1 / sqrt(v + e),
+    "eps is outside the root": lambda v, e, n: 1 / (sqrt(v) + e),
+    "eps is outside the root too": lambda v, e, n: 1 / (sqrt(v + e) + e),
+    "eps is missing": lambda v, e, n: 1 / sqrt(v),
+    "eps is squared": lambda v, e, n: 1 / sqrt(v + e * e),
+    "the root of eps is added": lambda v, e, n: 1 / sqrt(v + e**0.5),
+    "eps is subtracted": lambda v, e, n: 1 / sqrt(v - e),
+    "eps is doubled": lambda v, e, n: 1 / sqrt(v + 2 * e),
+    "eps is halved": lambda v, e, n: 1 / sqrt(v + e / 2),
+    "eps is divided by n": lambda v, e, n: 1 / sqrt(v + e / n),
+    "eps is multiplied by n": lambda v, e, n: 1 / sqrt(v + e * n),
+    "eps is 1": lambda v, e, n: 1 / sqrt(v + 1),
+    "eps is added after 1/sigma": lambda v, e, n: 1 / sqrt(v) + e,
+    "eps is a floor of the variance": lambda v, e, n: 1 / sqrt(np.maximum(v, e)),
+    "eps is a floor of the deviation": lambda v, e, n: 1 / np.maximum(sqrt(v), e),
+    "eps is fixed at 1e-5": lambda v, e, n: 1 / sqrt(v + 1e-5),
+    "eps is fixed at 1e-6": lambda v, e, n: 1 / sqrt(v + 1e-6),
+    "eps is fixed at 1e-8": lambda v, e, n: 1 / sqrt(v + 1e-8),
+    "eps is fixed at 1e-12": lambda v, e, n: 1 / sqrt(v + 1e-12),
+    "eps is fixed at 1e-4": lambda v, e, n: 1 / sqrt(v + 1e-4),
+    "eps is fixed at 1e-2": lambda v, e, n: 1 / sqrt(v + 1e-2),
+    "the root is missing": lambda v, e, n: 1 / (v + e),
+    "the root is missing, eps too": lambda v, e, n: 1 / v,
+    "the root is taken twice": lambda v, e, n: 1 / sqrt(sqrt(v + e)),
+    "the variance is squared for its root": lambda v, e, n: 1 / ((v + e) * (v + e)),
+    "x is multiplied by sigma": lambda v, e, n: sqrt(v + e),
+    "x is multiplied by sigma²": lambda v, e, n: v + e,
+    "sigma is detached": lambda v, e, n: 1 / sqrt(detach(v) + e),
+    "x is not divided by sigma": lambda v, e, n: 1 + 0 * v,
+    "sigma has 1 added": lambda v, e, n: 1 / (sqrt(v + e) + 1),
+    "sigma is clipped to 1 from below": lambda v, e, n: 1 / np.maximum(sqrt(v + e), 1.0),
+}
+CENTRES: dict[str, str] = {
+    "": "mean",
+    "the mean is not subtracted": "none",
+    "the mean is added": "added",
+    "the mean is subtracted twice": "twice",
+    "the mean is subtracted after the division": "after",
+    "the mean is detached": "detached",
+    "the mean is that of the magnitudes": "magnitudes",
+    "the mean is a root mean square": "rms",
+    "the largest value is subtracted for the mean": "largest",
+}
+FORMS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "": lambda h, w, b: w * h + b,
+    "weight is ignored": lambda h, w, b: h + b,
+    "bias is ignored": lambda h, w, b: w * h,
+    "weight and bias are ignored": lambda h, w, b: h + 0 * w,
+    "weight has 1 added": lambda h, w, b: (1 + w) * h + b,
+    "weight has 1 subtracted": lambda h, w, b: (w - 1) * h + b,
+    "bias is added before weight multiplies": lambda h, w, b: w * (h + b),
+    "bias is subtracted": lambda h, w, b: w * h - b,
+    "bias is subtracted before weight multiplies": lambda h, w, b: w * (h - b),
+    "weight and bias are swapped": lambda h, w, b: b * h + w,
+    "bias is added twice": lambda h, w, b: w * h + 2 * b,
+    "weight multiplies twice": lambda h, w, b: w * w * h + b,
+    "y is divided by weight": lambda h, w, b: h / w + b,
+    "weight is added": lambda h, w, b: w + h + b,
+    "bias multiplies too": lambda h, w, b: w * h * b,
+}
+BEFORE = "the affine map is before the normalisation"
+SCALED = "weight multiplies x before the normalisation"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The choice of each part, the right one being ''."""
+
+    mean_over: str = ""
+    var_over: str = ""
+    about: str = ""
+    count: str = ""
+    root: str = ""
+    centre: str = ""
+    form: str = ""
+
+    @property
+    def slips(self) -> list[str]:
+        """What is wrong, in words."""
+        over = {k: v for k, v in (("mean", self.mean_over), ("variance", self.var_over)) if v}
+        words = []
+        if len(over) == 2 and self.mean_over == self.var_over:
+            words.append(f"statistics are over {self.mean_over}")
+        else:
+            words += [f"the {what} is over {region}" for what, region in over.items()]
+        return words + [w for w in (self.about, self.count, self.centre, self.root, self.form) if w]
+
+
+def regions(layer: str) -> Mapping[str, tuple[int, ...]]:
+    """The values that statistics may be taken over, in words."""
+    return LAST_REGIONS if layer in LAST_AXIS else REGIONS
+
+
+def right_region(layer: str) -> tuple[int, ...]:
+    """The axes that statistics are taken over."""
+    return {
+        "batch_norm": (0, 3, 4),
+        "instance_norm": (3, 4),
+        "layer_norm": (1, 2, 3, 4),
+        "group_norm": (2, 3, 4),
+    }.get(layer, (3,))
+
+
+def axes_of(layer: str, name: str) -> tuple[int, ...]:
+    """The axes of a region by its name."""
+    return regions(layer)[name] if name else right_region(layer)
+
+
+def viewed(x: Any, layer: str, groups: int) -> Any:
+    """x with the axes that regions are told in."""
+    shape = x.shape
+    if layer in LAST_AXIS:
+        middle = shape[1:-1]
+        return x.reshape((shape[0], *((1,) * (2 - len(middle))), *middle, shape[-1]))
+    space = (*shape[2:], *(1,) * (4 - len(shape)))
+    return x.reshape((shape[0], groups, shape[1] // groups, *space))
+
+
+def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: float) -> tuple[Any, Any, Any]:
+    """y, the mean and the variance of x in view, by the parts."""
+    if parts.form in (BEFORE, SCALED):
+        x = x * weight + bias if parts.form == BEFORE else x * weight
+    form = FORMS.get(parts.form, lambda h, w, b: h + b if parts.form == SCALED else h)
+    mean_axes, var_axes = axes_of(layer, parts.mean_over), axes_of(layer, parts.var_over)
+    mu = mean(x, mean_axes)
+    subtract = layer != "rms_norm"
+    kind = ABOUT[parts.about]
+    if not subtract and kind == "centred" and not parts.centre:
+        kind = "raw"
+    if kind == "centred":
+        var = mean((x - mu) * (x - mu), var_axes)
+    elif kind == "raw":
+        var = mean(x * x, var_axes)
+    elif kind == "magnitudes":
+        size = abs(x)
+        var = mean(size * size, var_axes) - mean(size, var_axes) * mean(size, var_axes)
+    else:
+        first, second = mean(x, var_axes), mean(x * x, var_axes)
+        var = {"twice": second - 2 * first * first, "plus": second + first * first, "mean": first * first}[kind]
+    n = x.size // var.size if var.size else 1
+    rstd = ROOTS[parts.root](var * COUNTS[parts.count](n), eps, n)
+    centre = CENTRES[parts.centre]
+    if not subtract and centre == "mean":
+        centre = "none"
+    if centre == "magnitudes":
+        h = (x - mean(abs(x), mean_axes)) * rstd
+    elif centre == "rms":
+        h = (x - sqrt(mean(x * x, mean_axes))) * rstd
+    elif centre == "largest":
+        h = (x - detach(x).max(axis=mean_axes, keepdims=True)) * rstd
+    elif centre == "after":
+        h = x * rstd - mu
+    else:
+        h = (x - {"mean": 1.0, "none": 0.0, "added": -1.0, "twice": 2.0, "detached": 1.0}[centre] * (
+            detach(mu) if centre == "detached" else mu
+        )) * rstd
+    return form(h, weight, bias), mu, var
+
+
+class Layer(Plain):
+    """A normalization composed of parts."""
+
+    def __init__(self, layer: str, options: Mapping[str, Any], parts: Parts) -> None:
+        super().__init__(layer, options)
+        self.parts = parts
+        self.running_mean: Any = None
+        self.running_var: Any = None
+
+    def start(self) -> None:
+        """Running mean 0 and running variance 1, of batch normalization."""
+        zero = 0 * self.params["weight"]
+        self.running_mean, self.running_var = zero, zero + (self.options.get("start") != "zero")
+
+    def state(self) -> dict[str, Array]:
+        """Return the running statistics."""
+        if self.layer != "batch_norm":
+            return {}
+        return {"running_mean": self.running_mean, "running_var": self.running_var}
+
+    def compute(self, x: Array, training: bool) -> Array:
+        """Forward pass."""
+        groups = {"layer_norm": 1}.get(self.layer) or int(self.options.get("num_groups", x.shape[1]))
+        if self.layer not in LAST_AXIS and x.shape[1] % groups:
+            raise ValueError("num_groups must divide the channels")
+        view = viewed(x, self.layer, groups)
+        weight, bias = (self.column(name, x, groups) for name in ("weight", "bias"))
+        parts = self.parts
+        if self.layer == "batch_norm" and not training:
+            column = (1, -1, 1, 1, 1)
+            mu, var = self.running_mean.reshape(column), self.running_var.reshape(column)
+            rstd = ROOTS[parts.root](var, self.options["eps"], 1)
+            form = FORMS.get(parts.form, FORMS[""])
+            return np.asanyarray(form((view - mu) * rstd, weight, bias).reshape(x.shape))
+        y, mu, var = normalised(view, weight, bias, parts, self.layer, self.options["eps"])
+        if self.layer == "batch_norm":
+            self.update(detach(mu), detach(var), x)
+        out: Array = (y + 0 * view).reshape(x.shape)
+        return out
+
+    def column(self, name: str, x: Array, groups: int) -> Any:
+        """A parameter in the shape of the view."""
+        value = self.params.get(name)
+        if value is None:
+            return 0.0
+        if self.layer in LAST_AXIS:
+            return value
+        return value.reshape((1, groups, -1, 1, 1))
+
+    def update(self, mu: Array, var: Array, x: Array) -> None:
+        """Move the running statistics; of statistics over other values, by their means."""
+        lam, n, shape = self.options["momentum"], x.size // x.shape[1], (1, x.shape[1], 1, 1, 1)
+        first, second = (mean(np.broadcast_to(v, np.broadcast_shapes(v.shape, shape)), (0, 2, 3, 4)) for v in (mu, var))
+        if self.options.get("running_var", "unbiased") == "unbiased":
+            second = second * n / max(n - 1, 1)
+        self.running_mean = (1 - lam) * self.running_mean + lam * first.reshape(-1)
+        self.running_var = (1 - lam) * self.running_var + lam * second.reshape(-1)
+
+
+@dataclass(frozen=True)
+class Composed(Variant):
+    """A variant that is composed of parts."""
+
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def closed(self) -> bool:
+        """Its gradients are derived already."""
+        return True
+
+    def plain(self, layer: str, options: dict[str, Any]) -> Any:
+        """Build the layer; its gradients are derived from its forward pass."""
+        return Derived(Layer(layer, options, self.parts))
+
+
+SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("about", ABOUT),
+    ("count", COUNTS),
+    ("root", ROOTS),
+    ("centre", CENTRES),
+    ("form", {**FORMS, BEFORE: None, SCALED: None}),
+)
+
+
+@cache
+def choices(layer: str) -> tuple[Parts, ...]:
+    """Parts with one slip, then those with two."""
+    slips: list[dict[str, str]] = []
+    for region, axes in regions(layer).items():
+        if axes != right_region(layer):
+            slips += [{"mean_over": region, "var_over": region}, {"mean_over": region}, {"var_over": region}]
+    for name, table in SINGLES:
+        slips += [{name: word} for word in table if word]
+    pairs = [one | other for one, other in combinations(slips, 2) if not one.keys() & other.keys()]
+    return tuple(Parts(**slip) for slip in [*slips, *pairs])
+
+
+def answering(layer: str, options: Mapping[str, Any], x: Array, y: Array, tol: Array, params: Mapping[str, Array],
+              among: tuple[Parts, ...]) -> Iterator[Parts]:
+    """The parts that give y of x in training."""
+    made = Layer(layer, options, Parts())
+    groups = {"layer_norm": 1}.get(layer) or int(options.get("num_groups", x.shape[1]))
+    made.params = dict(params)
+    view = viewed(x, layer, groups)
+    want, allowed = viewed(y, layer, groups), viewed(tol, layer, groups)
+    weight, bias = (made.column(name, x, groups) for name in ("weight", "bias"))
+    for parts in among:
+        with np.errstate(all="ignore"):
+            said = normalised(view, weight, bias, parts, layer, float(options["eps"]))[0]
+            if np.shape(said) == want.shape and bool((np.abs(said - want) <= allowed).all()):
+                yield parts
+
+
+def composed(layer: str, parts: Parts) -> Composed:
+    """The variant of some parts."""
+    slips = parts.slips
+    name = " and ".join(slips)
+    says = "the forward pass is right but for this"
+    return Composed(layer, name, says, (), parts=parts)
