@@ -92,7 +92,7 @@ def sentence(cause: Cause, bench: Bench) -> str:
     first = cause.rivals[0].variant
     count = len({i for i, _ in cause.hits})
     text = f"{cause.name}: {first.says} (explains {count} of {len(bench.failing)} failing cases)"
-    if len(cause.rivals) > 1:
+    if len({rival.variant.name for rival in cause.rivals}) > 1:
         text += "; these cases cannot tell them apart"
     if first.seen:
         text += f"; seen in {', '.join(first.seen)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from minidl.check.diagnosis.evidence import Bench, Tensor
 from minidl.check.diagnosis.items import Item, items
 from minidl.check.variants.composed import LAYERS, Composed, Parts, answering, choices, composed
@@ -22,12 +24,12 @@ def compositions(bench: Bench, left: set[Tensor], layer: str) -> list[Composed]:
     singles = tuple(parts for parts in choices(layer) if len(parts.slips) == 1)
     pairs = tuple(parts for parts in choices(layer) if len(parts.slips) > 1)
     for among in (singles, pairs):
-        for item in spread:
-            among = tuple(told(item, among))
-            if not among:
-                break
-        if among:
-            return [composed(layer, parts) for parts in among[:MOST]]
+        some = tuple({*told(spread[0], among), *told(spread[1], among)})  # one of the two may be odd
+        counts = Counter(parts for item in spread for parts in told(item, some))
+        best = [parts for parts in among if counts[parts] >= len(spread) - 1]
+        if best:
+            most = max(counts[parts] for parts in best)
+            return [composed(layer, parts) for parts in best if counts[parts] == most][:MOST]
     return []
 
 

@@ -23,8 +23,8 @@ class Item:
     """An output as the layer gave it and as it must be, for one step alone.
 
     ``tol`` is its tolerance, the rounding of its largest value counted; ``old`` are the layer's own running statistics
-    before the step, and ``base`` the right ones; ``running`` and ``after`` are the layer's running variances before and
-    after.
+    before the step, and ``base`` the right ones; ``running`` and ``after`` are the layer's own running variances before
+    and after it, ``running_mean`` its running mean before it.
     """
 
     at: Tensor
@@ -41,6 +41,7 @@ class Item:
     old: Array | None = None
     base: Array | None = None
     running: Array | None = None
+    running_mean: Array | None = None
     after: Array | None = None
 
     def equals(self, predicted: Any, scale: float = 1.0) -> bool:
@@ -111,11 +112,11 @@ def one(bench: Bench, result: CaseResult, i: int, name: str, wrong: bool) -> Ite
         result.case.layer,
         steps[t] == "train",
     )
-    for field, number in (("running", t), ("after", t + 1)):
-        variance = result.outputs.get(f"state.{number}.running_var")
-        variance = inputs.get("state.0.running_var") if variance is None and number == 0 else variance
-        if variance is not None:
-            setattr(item, field, wide(variance))
+    for field, number, which in (("running", t, "var"), ("after", t + 1, "var"), ("running_mean", t, "mean")):
+        statistic = result.outputs.get(f"state.{number}.running_{which}")
+        statistic = inputs.get(f"state.0.running_{which}") if statistic is None and number == 0 else statistic
+        if statistic is not None:
+            setattr(item, field, wide(statistic))
     if state and "reload" not in result.asked.steps:
         before_it = f"state.{t}.{name.split('.', 2)[2]}"
         item.old = wide(inputs.get(before_it) if t == 0 else result.outputs.get(before_it))

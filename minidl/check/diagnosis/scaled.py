@@ -13,7 +13,7 @@ import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import SHARE, Item, factors, fits, sizes
+from minidl.check.diagnosis.items import LEAST, SHARE, Item, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 
 Found = tuple[str, set[Tensor]]
@@ -347,12 +347,119 @@ def weights(item: Item) -> Iterator[tuple[str, float]]:
         yield f"{number} always", number
 
 
+def by_evaluation(found: list[Item]) -> Found | None:
+    """What batch normalization normalises with in evaluation: its y is an affine map of x for each channel."""
+    told: Counter[str] = Counter()
+    hits: set[Tensor] = set()
+    counted = 0
+    for item in (item for item in found if item.wrong and not item.training):
+        measured = affine(item)
+        if measured is None:
+            continue
+        counted += 1
+        centre, square, near = measured
+        names = [
+            " and ".join(filter(None, (a, b))) or "nothing"
+            for a, value in centres(item)
+            for b, other in squares(item)
+            if near(value, centre) and near(other, square)
+        ]
+        told.update(names)
+        hits |= {item.at} if names else set()
+    best = [name for name, number in told.most_common() if counted >= LEAST and number >= SHARE * counted]
+    shortest = [name for name in best if len(name) == min(map(len, best))] if best else []
+    return (f"of evaluation: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
+
+
+def affine(item: Item) -> tuple[Array, Array, Callable[[Array, Array], bool]] | None:
+    """The centre and the squared divisor that y has in each channel, weight and bias taken off, and their nearness."""
+    weight, bias = item.params.get("weight"), item.params.get("bias")
+    if item.layer != "batch_norm" or weight is None or bias is None or item.x.size // item.x.shape[1] < 3:
+        return None
+    x, y = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (item.x, item.got))
+    middle = x.mean(1, keepdims=True)
+    spread = ((x - middle) ** 2).sum(1)
+    if not (spread > 0).all() or np.abs(middle).max() > 100:
+        return None
+    slope = ((x - middle) * y).sum(1) / spread
+    start = y.mean(1) - slope * middle[:, 0]
+    if not item.equals(np.reshape(_column(slope, item.x) * item.x + _column(start, item.x), item.x.shape), 4.0):
+        return None
+    if not np.all(slope):
+        return None
+    centre, square = (bias - start) / slope, (weight / slope) ** 2
+
+    def near(value: Array, measured: Array) -> bool:
+        return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
+
+    return centre, square, near
+
+
+def _column(value: Array, x: Array) -> Array:
+    return value.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def centres(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be subtracted in evaluation."""
+    running = item.running_mean
+    axes = (0, *range(2, item.x.ndim))
+    if running is not None:
+        yield "", running
+        yield "the running mean is added", -running
+        lam = float(item.options["momentum"])
+        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
+            yield f"the running mean is multiplied by {word}", running * value
+            yield f"the running mean is divided by {word}", running / (value or np.nan)
+    yield "the mean is that of the batch", item.x.mean(axes)
+    yield "no mean is subtracted", 0 * item.x.mean(axes)
+
+
+def squares(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be under the root in evaluation, eps included."""
+    running, eps = item.running, float(item.options["eps"])
+    axes = (0, *range(2, item.x.ndim))
+    n = item.x.size // item.x.shape[1]
+    if running is not None:
+        yield "", running + eps
+        yield "eps is missing", running
+        yield "eps is outside the root", (np.sqrt(running) + eps) ** 2
+        yield "eps is squared", running + eps * eps
+        yield "eps is fixed at 1e-5", running + 1e-5
+        yield "the running variance is multiplied by n/(n − 1)", running * n / max(n - 1, 1) + eps
+        yield "the running variance is multiplied by (n − 1)/n", running * (n - 1) / n + eps
+        big = item.x.shape[0]
+        yield "the running variance is multiplied by N/(N − 1)", running * big / max(big - 1, 1) + eps
+        yield "the running variance is multiplied by n", running * n + eps
+        yield "the running variance is divided by n", running / n + eps
+        yield "the running variance is taken for a deviation", (running + eps) ** 2
+        yield "the running variance is taken for a deviation, eps missing", running**2
+        yield "x is multiplied by the deviation", 1 / (running + eps)
+        yield "the running variance is taken for 1/sigma", 1 / running**2
+        lam = float(item.options["momentum"])
+        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
+            yield f"the running variance is multiplied by {word}", running * value + eps
+            yield f"the running variance is divided by {word}", running / (value or np.nan) + eps
+        if item.running_mean is not None:
+            square = item.running_mean**2
+            yield "the square of the running mean is subtracted from the running variance", running - square + eps
+            yield "the square of the running mean is added to the running variance", running + square + eps
+    var = item.x.var(axes)
+    yield "the variance is that of the batch", var + eps
+    yield "the variance is that of the batch, by n − 1", var * n / max(n - 1, 1) + eps
+    yield "there is no division by the deviation", 0 * var + 1
+    if item.running_mean is not None:
+        about = ((item.x - _column(item.running_mean, item.x)) ** 2).mean(axes)
+        yield "the variance is that of the batch about the running mean", about + eps
+
+
 def told_of(found: list[Item]) -> Found | None:
     """What is wrong with the outputs of one kind, in words, and the outputs it explains."""
     wrong = [item for item in found if item.wrong]
     if len(wrong) < 2:
         return None
     state = wrong[0].at[1].startswith("state.")
+    if wrong[0].at[1].startswith("eval.y") and (evaluation := by_evaluation(found)):
+        return evaluation
     if scaled := by_factor(found):
         return scaled
     for name, field in FIELDS.items():

@@ -259,7 +259,8 @@ class Layer(Plain):
             mu, var = self.running_mean.reshape(column), self.running_var.reshape(column)
             rstd = ROOTS[parts.root](var, self.options["eps"], 1)
             form = FORMS.get(parts.form, FORMS[""])
-            return np.asanyarray(form((view - mu) * rstd, weight, bias).reshape(x.shape))
+            given: Array = (form((view - mu) * rstd, weight, bias) + 0 * view).reshape(x.shape)
+            return given
         y, mu, var = normalised(view, weight, bias, parts, self.layer, self.options["eps"])
         if self.layer == "batch_norm":
             self.update(detach(mu), detach(var), x)
@@ -320,7 +321,7 @@ def choices(layer: str) -> tuple[Parts, ...]:
     for name, table in SINGLES:
         slips += [{name: word} for word in table if word]
     pairs = [one | other for one, other in combinations(slips, 2) if not one.keys() & other.keys()]
-    return tuple(Parts(**slip) for slip in [*slips, *pairs])
+    return tuple(dict.fromkeys(Parts(**slip) for slip in [*slips, *pairs]))
 
 
 def answering(layer: str, options: Mapping[str, Any], x: Array, y: Array, tol: Array, params: Mapping[str, Array],
