@@ -39,7 +39,7 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
             break
     if any(is_output(name) for _, name in left):
         more, left = of_families(bench, left, wrong, layer)
-        causes += more
+        causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
     if left:
         more, left = structured(bench, left, wrong, layer)
         causes += more

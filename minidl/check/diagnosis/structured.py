@@ -16,6 +16,7 @@ from minidl.check.diagnosis.consequences import alike
 from minidl.check.diagnosis.evidence import FORMULA, Bench, Hypothesis, Tensor, is_backward, kind_of
 from minidl.check.conventions import summed_gradients
 from minidl.check.diagnosis.items import Item, items, one
+from minidl.check.diagnosis.multiples import by_multiples
 from minidl.check.diagnosis.scaled import told_of
 from minidl.check.diagnosis.terms import by_terms
 from minidl.check.diagnosis.weighing import Cause
@@ -66,6 +67,10 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         variant = Variant(layer, name.replace(":", ",", 1), says(name, quantity, kind), ())
         causes[name] = Cause([Hypothesis(variant, FORMULA, hits=hits)], hits)
+    rest = left - lost - settled
+    if rest and not forward_wrong and layer.startswith("mode") and (term := by_multiples(bench, rest, layer)):
+        variant = Variant(layer, term[0], "the gradients are right but for this term", ())
+        causes[term[0]] = Cause([Hypothesis(variant, FORMULA, hits=term[1])], term[1])
     for cause in causes.values():
         left = left - cause.hits
     return list(causes.values()), left - lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.slips import of_conv2d
 
 
 def conv2d() -> list[Variant]:
@@ -274,6 +275,7 @@ def odd_conv2d(table: Collection) -> None:
     )
     spaced_conv2d(table)
     crops(table)
+    of_conv2d(table)
 
 
 def spaced_conv2d(table: Collection) -> None:

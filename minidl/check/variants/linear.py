@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.slips import of_linear
 
 
 def linear() -> list[Variant]:
@@ -119,6 +120,7 @@ def linear() -> list[Variant]:
         order,
         ("x = self.kept", 'x = self.kept\n        dy = dy.ravel(order="K").reshape(dy.shape)'),
     )
+    of_linear(table)
     table.right("as the formula reads")
     table.right("matrix product", (forward, 'y = x @ self.params["weight"].T'))
     return table.variants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.slips import of_loss
 
 
 def softmax_cross_entropy() -> list[Variant]:
@@ -140,5 +141,6 @@ def softmax_cross_entropy() -> list[Variant]:
     table.wrong("dx without one-hot", "dx lacks the one-hot of the labels", ("(exp(logp) - chosen)", "exp(logp)"))
     table.wrong("dy ignored", "dx ignores the dy it receives", ("dx = dy * (", "dx = ("))
     table.wrong("dx signed wrongly", "dx has the wrong sign", ("dx = dy * (", "dx = -dy * ("))
+    of_loss(table)
     table.right("as the formula reads")
     return table.variants

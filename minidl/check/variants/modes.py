@@ -7,6 +7,7 @@ from minidl.check.variants.modes_backward import mode_backward
 from minidl.check.variants.modes_gates import gates, more_gates
 from minidl.check.variants.modes_moments import moments, more_moments
 from minidl.check.variants.modes_state import inference
+from minidl.check.variants.slips import of_modes
 
 VAR = "var = total(w[:, :, None] * mean(d * d, 3)[..., 0], 0)  # 1 K C"
 
@@ -20,6 +21,7 @@ def mode_norm() -> list[Variant]:
     more_gates(table)
     more_moments(table)
     mode_backward(table)
+    of_modes(table)
     table.right("as the formula reads")
     table.right(
         "two passes, corrected mean",
