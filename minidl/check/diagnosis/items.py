@@ -132,6 +132,23 @@ def allowed(tol: Array, got: Array, want: Array, unit: float) -> Array:
     return np.asarray(4 * np.broadcast_to(tol, got.shape) * more + 64 * unit * larger)
 
 
+def agreed(found: list[Item], names: Callable[[Item], set[str] | None]) -> tuple[list[str], set[Tensor]] | None:
+    """The names that hold for nearly all wrong outputs that tell anything (None: it tells nothing), and those outputs."""
+    told: dict[str, set[Tensor]] = {}
+    counted = 0
+    for item in (item for item in found if item.wrong):
+        said = names(item)
+        if said is None:
+            continue
+        counted += 1
+        for name in said:
+            told.setdefault(name, set()).add(item.at)
+        if counted >= 5 and not any(len(hits) >= SHARE * counted - 1 for hits in told.values()):
+            return None
+    whole = [name for name, hits in told.items() if len(hits) >= SHARE * counted]
+    return (whole, told[whole[0]]) if counted >= LEAST and whole else None
+
+
 def fits(found: list[Item], predict: Callable[[Item], Any], scale: float = 1.0) -> set[Tensor] | None:
     """The wrong outputs that a prediction explains, or None if it does not explain nearly all, or spoils right ones."""
     wrong = [item for item in found if item.wrong]

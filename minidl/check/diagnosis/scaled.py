@@ -15,6 +15,7 @@ from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
 from minidl.check.diagnosis.items import LEAST, SHARE, Item, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
+from minidl.check.diagnosis.partial import by_partial, by_statistic
 
 Found = tuple[str, set[Tensor]]
 Predict = Callable[[Item], Array]
@@ -335,7 +336,8 @@ def weights(item: Item) -> Iterator[tuple[str, float]]:
     n = item.x.size / item.x.shape[1]
     single = {"1 − momentum": 1 - lam, "momentum": lam, "1": 1.0, "0": 0.0, "momentum squared": lam * lam}
     single |= {"(1 − momentum) squared": (1 - lam) ** 2, "2 momentum": 2 * lam, "1 + momentum": 1 + lam}
-    single |= {"1 − 2 momentum": 1 - 2 * lam, "−momentum": -lam}
+    single |= {"1 − 2 momentum": 1 - 2 * lam, "−momentum": -lam, "1 − momentum squared": 1 - lam * lam}
+    single |= {"momentum times (1 − momentum)": lam * (1 - lam), "momentum/2": lam / 2, "1 − momentum/2": 1 - lam / 2}
     yield from single.items()
     ratios = {"n/(n − 1)": n / max(n - 1, 1), "(n − 1)/n": (n - 1) / n, "n": n, "1/n": 1 / n}
     ratios |= {"N": float(len(item.x)), "1/N": 1 / len(item.x)}
@@ -357,12 +359,13 @@ def by_evaluation(found: list[Item]) -> Found | None:
         if measured is None:
             continue
         counted += 1
-        centre, square, near = measured
         names = [
-            " and ".join(filter(None, (a, b))) or "nothing"
+            " and ".join(filter(None, (a, b, form))) or "nothing"
+            for form, centre, square in measured
             for a, value in centres(item)
+            if near(value, centre)
             for b, other in squares(item)
-            if near(value, centre) and near(other, square)
+            if near(other, square)
         ]
         told.update(names)
         hits |= {item.at} if names else set()
@@ -371,8 +374,13 @@ def by_evaluation(found: list[Item]) -> Found | None:
     return (f"of evaluation: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
 
 
-def affine(item: Item) -> tuple[Array, Array, Callable[[Array, Array], bool]] | None:
-    """The centre and the squared divisor that y has in each channel, weight and bias taken off, and their nearness."""
+def near(value: Array, measured: Array) -> bool:
+    """Whether a statistic is what was read from y, with few digits lost."""
+    return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
+
+
+def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
+    """The centre and the squared divisor that y has in each channel, for each way that weight and bias may be applied."""
     weight, bias = item.params.get("weight"), item.params.get("bias")
     if item.layer != "batch_norm" or weight is None or bias is None or item.x.size // item.x.shape[1] < 3:
         return None
@@ -387,12 +395,18 @@ def affine(item: Item) -> tuple[Array, Array, Callable[[Array, Array], bool]] | 
         return None
     if not np.all(slope):
         return None
-    centre, square = (bias - start) / slope, (weight / slope) ** 2
-
-    def near(value: Array, measured: Array) -> bool:
-        return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
-
-    return centre, square, near
+    zero = 0 * bias
+    forms = {
+        "": (weight, bias),
+        "weight is ignored": (zero + 1, bias),
+        "bias is ignored": (weight, zero),
+        "weight and bias are ignored": (zero + 1, zero),
+        "weight has 1 added": (weight + 1, bias),
+        "bias is subtracted": (weight, -bias),
+        "weight and bias are swapped": (bias, weight),
+        "bias is added before weight multiplies": (weight, weight * bias),
+    }
+    return [(name, (b - start) / slope, (w / slope) ** 2) for name, (w, b) in forms.items()]
 
 
 def _column(value: Array, x: Array) -> Array:
@@ -466,8 +480,10 @@ def told_of(found: list[Item]) -> Found | None:
         with_field = by_factor(found, field)
         if with_field and not with_field[0]:
             return name, with_field[1]
-    if state and (update := by_update(found)):
+    if state and (update := by_update(found) or by_statistic(found)):
         return update
+    if partial := by_partial(found):
+        return partial
     for way in (by_clipping, by_function, by_summand):
         if told := way(found):
             return told

@@ -17,6 +17,7 @@ from minidl.check.diagnosis.evidence import FORMULA, Bench, Hypothesis, Tensor, 
 from minidl.check.conventions import summed_gradients
 from minidl.check.diagnosis.items import Item, items, one
 from minidl.check.diagnosis.multiples import by_multiples
+from minidl.check.diagnosis.partial import by_dy
 from minidl.check.diagnosis.scaled import told_of
 from minidl.check.diagnosis.terms import by_terms
 from minidl.check.diagnosis.weighing import Cause
@@ -50,6 +51,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         told = told_of(found)
         quantity = quantity_of(kind)
+        if told is None and is_backward_kind(kind):
+            told = by_dy(bench, found)
         if told is None and quantity == "dx":
             told = by_terms(found)
             if told is not None:

@@ -20,7 +20,17 @@ from minidl.check.diagnosis.evidence import Tensor
 from minidl.check.diagnosis.items import LEAST, SHARE, Item, sizes
 from minidl.check.diagnosis.norms import Pieces, pieces
 
-POWERS = {"": 0.0, " lacks the factor 1/sigma": -1.0, " has 1/sigma² for 1/sigma": 1.0, " has 1/sigma³ for 1/sigma": 2.0}
+POWERS = {
+    " lacks the factor 1/sigma": -1.0,
+    " has the factor 1/sigma once too often": 1.0,
+    " has the factor 1/sigma twice too often": 2.0,
+    " has sigma for 1/sigma": -2.0,
+    " has a power of sigma that is off by 3": -3.0,
+    " has a power of sigma that is off by 1/2": -0.5,
+    " has a power of sigma that is off by −1/2": 0.5,
+    " has a power of sigma that is off by 3/2": -1.5,
+    " has a power of sigma that is off by −3/2": 1.5,
+}
 FACTORS = {" is missing": 0.0, " has the wrong sign": -1.0, " is doubled": 2.0, " is halved": 0.5}
 SLOTS = ("the direct term", "the term of the mean", "the term of the variance")
 MOST = 24  # steps that are looked at
@@ -87,7 +97,6 @@ def library(item: Item, p: Pieces) -> Terms:
         base = terms[""]
         for word, power in POWERS.items():
             terms.setdefault(word, base * r**power)
-        terms[" has sigma for 1/sigma"] = base / r**2
         for word, factor in FACTORS.items():
             terms[word] = base * factor
     if item.layer == "rms_norm":

@@ -109,6 +109,7 @@ CENTRES: dict[str, str] = {
     "the mean is that of the magnitudes": "magnitudes",
     "the mean is a root mean square": "rms",
     "the largest value is subtracted for the mean": "largest",
+    "eps is added after the division": "eps",
 }
 FORMS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "": lambda h, w, b: w * h + b,
@@ -127,6 +128,23 @@ FORMS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "weight is added": lambda h, w, b: w + h + b,
     "bias multiplies too": lambda h, w, b: w * h * b,
 }
+PICKS: dict[str, Callable[[Any], Any]] = {
+    "those of the first group or channel for all": lambda v: v[:, :1],
+    "those of the last group or channel for all": lambda v: v[:, -1:],
+    "those of the first sample for all": lambda v: v[:1],
+    "those of the last sample for all": lambda v: v[-1:],
+    "averaged over the batch": lambda v: mean(v, 0),
+    "averaged over the groups or channels": lambda v: mean(v, 1),
+    "those of the group or channel before": lambda v: v[:, [-1, *range(v.shape[1] - 1)]],
+    "those of the next group or channel": lambda v: v[:, [*range(1, v.shape[1]), 0]],
+    "those of the sample before": lambda v: v[[-1, *range(len(v) - 1)]],
+    "summed over the batch": lambda v: mean(v, 0) * len(v),
+}
+PICKED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    f"{what} {name.replace('those', 'that') if which != 'mv' else name}": (which, pick)
+    for which, what in (("mv", "mean and variance are"), ("m", "the mean is"), ("v", "the variance is"))
+    for name, pick in PICKS.items()
+}
 BEFORE = "the affine map is before the normalisation"
 SCALED = "weight multiplies x before the normalisation"
 
@@ -142,6 +160,7 @@ class Parts:
     root: str = ""
     centre: str = ""
     form: str = ""
+    picked: str = ""
 
     @property
     def slips(self) -> list[str]:
@@ -152,7 +171,7 @@ class Parts:
             words.append(f"statistics are over {self.mean_over}")
         else:
             words += [f"the {what} is over {region}" for what, region in over.items()]
-        return words + [w for w in (self.about, self.count, self.centre, self.root, self.form) if w]
+        return words + [w for w in (self.about, self.count, self.centre, self.root, self.form, self.picked) if w]
 
 
 def regions(layer: str) -> Mapping[str, tuple[int, ...]]:
@@ -207,6 +226,10 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
         first, second = mean(x, var_axes), mean(x * x, var_axes)
         var = {"twice": second - 2 * first * first, "plus": second + first * first, "mean": first * first}[kind]
     n = x.size // var.size if var.size else 1
+    if parts.picked:
+        which, pick = PICKED[parts.picked]
+        mu = pick(mu) if "m" in which else mu
+        var = pick(var) if "v" in which else var
     rstd = ROOTS[parts.root](var * COUNTS[parts.count](n), eps, n)
     centre = CENTRES[parts.centre]
     if not subtract and centre == "mean":
@@ -217,6 +240,8 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
         h = (x - sqrt(mean(x * x, mean_axes))) * rstd
     elif centre == "largest":
         h = (x - detach(x).max(axis=mean_axes, keepdims=True)) * rstd
+    elif centre == "eps":
+        h = (x - mu) * rstd + eps
     elif centre == "after":
         h = x * rstd - mu
     else:
@@ -308,6 +333,7 @@ SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("root", ROOTS),
     ("centre", CENTRES),
     ("form", {**FORMS, BEFORE: None, SCALED: None}),
+    ("picked", PICKED),
 )
 
 
