@@ -48,8 +48,6 @@ def reduced(item: Item) -> set[str] | None:
     value = contributions(item)
     if value is None or value.shape[-1] != item.want.size or min(value.shape[:-1]) < 2:
         return None
-    if not item.equals(value.sum(axis=tuple(range(value.ndim - 1)))) and item.got.shape != item.want.shape:
-        return None
     names = axes(item, value.ndim - 1)
     found = set()
     for ways in product(REDUCED, repeat=value.ndim - 1):
@@ -79,14 +77,14 @@ def by_partial(found: list[Item]) -> Found | None:
     """A gradient of weight or bias that is summed over a part, or averaged over some axes."""
     if contributions(found[0]) is None and all(contributions(item) is None for item in found[:5]):
         return None
-    high = max(item.dy.ndim for item in found if item.wrong and item.dy is not None)
-    same = [item for item in found if item.dy is not None and item.dy.ndim == high]
-    told = agreed(same, reduced)
-    if told is None:
-        return None
-    shortest = sorted(told[0], key=len)
-    rest = {item.at for item in found if item.wrong and item.dy is not None and item.dy.ndim != high}
-    return shortest[0], told[1] | rest
+    wrong = [item for item in found if item.wrong and item.dy is not None]
+    for rank in (None, 4, 3):
+        same = [item for item in wrong if rank is None or np.ndim(item.dy) == rank]
+        told = agreed(same, reduced)
+        if told is not None:
+            shortest = sorted(told[0], key=len)
+            return shortest[0], told[1] | {item.at for item in wrong if rank is not None and np.ndim(item.dy) != rank}
+    return None
 
 
 def statistics(item: Item) -> Iterator[tuple[str, Array]]:

@@ -379,10 +379,9 @@ def near(value: Array, measured: Array) -> bool:
     return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
 
 
-def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
-    """The centre and the squared divisor that y has in each channel, for each way that weight and bias may be applied."""
-    weight, bias = item.params.get("weight"), item.params.get("bias")
-    if item.layer != "batch_norm" or weight is None or bias is None or item.x.size // item.x.shape[1] < 3:
+def slope_and_start(item: Item) -> tuple[Array, Array] | None:
+    """The slope and the intercept of y as an affine map of x, for each channel, of batch normalization."""
+    if item.layer != "batch_norm" or item.x.ndim < 2 or item.x.size // item.x.shape[1] < 3:
         return None
     x, y = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (item.x, item.got))
     middle = x.mean(1, keepdims=True)
@@ -395,6 +394,16 @@ def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
         return None
     if not np.all(slope):
         return None
+    return slope, start
+
+
+def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
+    """The centre and the squared divisor that y has in each channel, for each way that weight and bias may be applied."""
+    lines = slope_and_start(item)
+    if lines is None:
+        return None
+    slope, start = lines
+    weight, bias = item.params["weight"], item.params["bias"]
     zero = 0 * bias
     forms = {
         "": (weight, bias),

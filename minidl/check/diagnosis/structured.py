@@ -18,7 +18,7 @@ from minidl.check.conventions import summed_gradients
 from minidl.check.diagnosis.items import Item, items, one
 from minidl.check.diagnosis.multiples import by_multiples
 from minidl.check.diagnosis.partial import by_dy
-from minidl.check.diagnosis.scaled import told_of
+from minidl.check.diagnosis.scaled import slope_and_start, told_of
 from minidl.check.diagnosis.terms import by_terms
 from minidl.check.diagnosis.weighing import Cause
 from minidl.check.expected import exactly
@@ -61,6 +61,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         words, hits = told
         name = f"{quantity}: {words}" if words.startswith("the ") else f"{quantity} {words}"
+        if kind == "eval.y":
+            hits = hits | gradients_in_evaluation(bench, found, left)
         if quantity == "y" and kind == "out.y":
             hits = hits | gradients_of(bench, {i for i, _ in hits}, left)
         lost |= chosen  # nearly all of the kind is explained; in the others rounding hides it
@@ -96,6 +98,31 @@ def gradients_of(bench: Bench, cases: set[int], left: set[Tensor]) -> set[Tensor
             if all(name in redo and alike(name, redo[name], result, bench.dtype) for _, name in mine):
                 hits |= mine
                 break
+    return hits
+
+
+def gradients_in_evaluation(bench: Bench, found: list[Item], left: set[Tensor]) -> set[Tensor]:
+    """The gradients of evaluation that are right for a y that is another affine map of x for each channel."""
+    hits: set[Tensor] = set()
+    for item in found:
+        i, t = item.at[0], item.at[1].rpartition(".")[2]
+        lines = slope_and_start(item)
+        if lines is None or item.dy is None:
+            continue
+        slope, start = (v.reshape((1, -1) + (1,) * (item.x.ndim - 2)) for v in lines)
+        axes = (0, *range(2, item.x.ndim))
+        weight = item.params["weight"].reshape(slope.shape)
+        bias = item.params["bias"].reshape(slope.shape)
+        xhat = (slope * item.x + start - bias) / weight
+        redo = {f"eval.dx.{t}": slope * item.dy, f"eval.dweight.{t}": (item.dy * xhat).sum(axes)}
+        unweighted = {f"eval.dweight.{t}": (item.dy * xhat * weight).sum(axes)}
+        zero = {f"eval.d{name}.{t}": 0 * item.params[name] for name in ("weight", "bias")}
+        for said in (redo, unweighted, zero):
+            hits |= {
+                (i, name)
+                for name, value in said.items()
+                if (i, name) in left and alike(name, value, bench.results[i], bench.dtype)
+            }
     return hits
 
 

@@ -204,6 +204,16 @@ def viewed(x: Any, layer: str, groups: int) -> Any:
     return x.reshape((shape[0], groups, shape[1] // groups, *space))
 
 
+def centred_by(centre: str, x: Any, mu: Any, rstd: Any, eps: float) -> Any:
+    """x with its mean taken off, or what is done in place of it, and divided by its deviation."""
+    if centre == "eps":
+        return (x - mu) * rstd + eps
+    if centre == "after":
+        return x * rstd - mu
+    times = {"none": 0.0, "added": -1.0, "twice": 2.0}.get(centre, 1.0)
+    return (x - times * (detach(mu) if centre == "detached" else mu)) * rstd
+
+
 def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: float) -> tuple[Any, Any, Any]:
     """y, the mean and the variance of x in view, by the parts."""
     if parts.form in (BEFORE, SCALED):
@@ -235,19 +245,12 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     if not subtract and centre == "mean":
         centre = "none"
     if centre == "magnitudes":
-        h = (x - mean(abs(x), mean_axes)) * rstd
+        mu, centre = mean(abs(x), mean_axes), "mean"
     elif centre == "rms":
-        h = (x - sqrt(mean(x * x, mean_axes))) * rstd
+        mu, centre = sqrt(mean(x * x, mean_axes)), "mean"
     elif centre == "largest":
-        h = (x - detach(x).max(axis=mean_axes, keepdims=True)) * rstd
-    elif centre == "eps":
-        h = (x - mu) * rstd + eps
-    elif centre == "after":
-        h = x * rstd - mu
-    else:
-        h = (x - {"mean": 1.0, "none": 0.0, "added": -1.0, "twice": 2.0, "detached": 1.0}[centre] * (
-            detach(mu) if centre == "detached" else mu
-        )) * rstd
+        mu, centre = detach(x).max(axis=mean_axes, keepdims=True), "mean"
+    h = centred_by(centre, x, mu, rstd, eps)
     return form(h, weight, bias), mu, var
 
 
@@ -284,7 +287,8 @@ class Layer(Plain):
             mu, var = self.running_mean.reshape(column), self.running_var.reshape(column)
             rstd = ROOTS[parts.root](var, self.options["eps"], 1)
             form = FORMS.get(parts.form, FORMS[""])
-            given: Array = (form((view - mu) * rstd, weight, bias) + 0 * view).reshape(x.shape)
+            h = centred_by(CENTRES[parts.centre], view, mu, rstd, self.options["eps"])
+            given: Array = (form(h, weight, bias) + 0 * view).reshape(x.shape)
             return given
         y, mu, var = normalised(view, weight, bias, parts, self.layer, self.options["eps"])
         if self.layer == "batch_norm":
