@@ -25,9 +25,11 @@ FINDS = {
     "many-channels": "a limit on the channels: a table or a tile of 8, 32, 64 or 128",
     "odd-padding": "height and width that are mixed up",
     "many-samples": "a limit on the samples",
+    "axes-alike": "a parameter that is broadcast along an axis of the same length as the channels'",
     "again": "what one pass leaves behind for the next",
 }
 LARGE: tuple[tuple[int, ...], ...] = ((3, 5, 11, 13), (7, 3, 19, 17), (2, 3, 37, 31))
+ALIKE: tuple[tuple[int, ...], ...] = ((4, 4), (5, 5, 5), (3, 5, 4, 5), (6, 3, 3, 3))
 WIDE: tuple[tuple[int, ...], ...] = ((4, 70, 3), (3, 131, 2))
 
 
@@ -44,6 +46,10 @@ def norms(table: Table, layer: str) -> None:
             "many",
             **groups(layer, shape[1] // (10 if shape[1] == 70 else 1)),
         )
+
+
+    for shape in ALIKE:
+        table.add(layer, "axes-alike", shape, "train eval", **groups(layer, 1))
 
 
 def groups(layer: str, number: int) -> dict[str, Any]:

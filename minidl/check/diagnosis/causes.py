@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, best_of
+from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, only_backward
 from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.structured import structured
@@ -40,6 +41,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
     if any(is_output(name) for _, name in left):
         more, left = of_families(bench, left, wrong, layer)
         causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
+    if left and not any(is_output(name) for _, name in wrong):
+        more, left = of_backward(bench, known, left, wrong)
+        causes += more
     if left:
         more, left = structured(bench, left, wrong, layer)
         causes += more
@@ -53,6 +57,23 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
 def is_output(name: str) -> bool:
     """Whether an output is a y."""
     return name.partition(".")[2].startswith("y.")
+
+
+def of_backward(
+    bench: Bench, known: Sequence[Variant], left: set[Tensor], wrong: set[Tensor]
+) -> tuple[list[Cause], set[Tensor]]:
+    """A right forward pass whose gradients are those of a wrong one."""
+    weighed = []
+    for variant in known:
+        if not only_backward(variant) and not variant.derived:
+            named = replace(variant, name=f"gradients as of: {variant.name}", says=f"y is right; {variant.says}")
+            held = bench.tried(Hypothesis(named, BACKWARD), bench.panel(left)[:4], left)
+            if held.hits and len(held.misses) <= len(held.hits):
+                weighed.append(bench.tried(held, [*bench.failing, *bench.others], left))
+    chosen, _ = choose(weighed, left, wrong)
+    if chosen is None or len(chosen.rivals) > 2:
+        return [], left
+    return [chosen], left - covered(chosen.rivals[0], wrong)
 
 
 def of_families(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) -> tuple[list[Cause], set[Tensor]]:

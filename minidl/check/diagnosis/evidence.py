@@ -19,6 +19,7 @@ from minidl.check.plain import first_gradient, plain_source
 from minidl.check.runner import MISSING, CaseResult
 from minidl.check.variants import Variant
 
+BACKWARD = "backward"  # the right forward pass beside the gradients of a wrong one
 RIGHT = "right"  # a wrong forward pass beside the right gradients
 Tensor = tuple[int, str]  # a case's number and an output's name
 PANEL = 12  # failing cases that a variant is first held against
@@ -149,6 +150,8 @@ class Bench:
         form = DERIVED if hypothesis.form == DERIVED else FORMULA
         kind = np.float32 if self.dtype == "float16" else np.float64
         found = predicted(hypothesis.variant, form, result.asked, self.keys[i], kind, self.conventions)
+        if hypothesis.form == BACKWARD:
+            return {name: value if is_backward(name) else result.wanted.get(name) for name, value in found.items()}
         if hypothesis.form == RIGHT:
             return {name: result.wanted.get(name) if is_backward(name) else value for name, value in found.items()}
         return dict(found)

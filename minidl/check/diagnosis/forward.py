@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from minidl.check.diagnosis.evidence import Bench, Tensor
 from minidl.check.diagnosis.items import Item, items
@@ -29,7 +30,10 @@ def compositions(bench: Bench, left: set[Tensor], layer: str) -> list[Composed]:
         best = [parts for parts in among if counts[parts] >= len(spread) - 1]
         if best:
             most = max(counts[parts] for parts in best)
-            return [composed(layer, parts) for parts in best if counts[parts] == most][:MOST]
+            best = [parts for parts in best if counts[parts] == most][:MOST]
+            if layer == "batch_norm":
+                best += [replace(parts, tracked=True) for parts in best if parts.count]
+            return [composed(layer, parts) for parts in best]
     return []
 
 

@@ -201,10 +201,10 @@ def sizes(item: Item) -> Iterator[tuple[str, float]]:
         pixels = float(np.prod(shape[2:]))
         yield "the batch", n
         yield "the channels", shape[1]
+        yield "all values of a channel", n * pixels
+        yield "the values of a sample", shape[1] * pixels
         if len(shape) > 2:
             yield "the pixels", pixels
-            yield "all values of a channel", n * pixels
-            yield "the values of a sample", shape[1] * pixels
         if "num_groups" in o:
             yield "the groups", float(o["num_groups"])
             yield "the channels of a group", shape[1] / float(o["num_groups"])

@@ -62,7 +62,7 @@ def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -
             names.append(name)
     if not spread:  # a number that never changes is no count, though it may equal one
         names = [name for name in names if name in ("has the wrong sign", "is doubled", "is halved")]
-    if not names or len(names) > 2:
+    if not names or len(names) > 3:
         return None
     hits = {item.at for (item, factor), (t, _) in zip(measured, tables, strict=True) if _close(t, names[0], factor)}
     return " or ".join(names), hits
@@ -252,11 +252,23 @@ def by_summand(found: list[Item]) -> Found | None:
             times = {1.0: "", -1.0: "−"}.get(round(middle, 3), f"{middle:.3g} ")
             note = " (weight decay, or a residual path)" if name in ("weight", "x") else ""
             return f"has {times}{name} added{note}", hits
+        if name in ("weight", "bias") and (whole := multiplied(measured)):
+            return f"has {name} {whole}", hits
         for word, _ in sizes(measured[0][0]):
             tables = [(dict(sizes(item)).get(word, np.nan), factor) for item, factor in measured]
             for says, power in ((f"over {word}", -1.0), (f"times {word}", 1.0)):
                 if np.mean([abs(v**power - f) <= 1e-2 * abs(f) for v, f in tables]) >= 0.9:
                     return f"has {name} {says} added", hits
+    return None
+
+
+def multiplied(measured: list[tuple[Item, float]]) -> str | None:
+    """By what a summand is multiplied that should stand there once."""
+    for word, _ in sizes(measured[0][0]):
+        tables = [(dict(sizes(item)).get(word, np.nan), 1 + factor) for item, factor in measured]
+        for says, power in (("divided by", -1.0), ("multiplied by", 1.0)):
+            if np.mean([abs(v**power - f) <= 1e-2 * abs(f) for v, f in tables]) >= 0.9:
+                return f"{says} {word}"
     return None
 
 

@@ -117,6 +117,10 @@ def precision(bench: Bench, wrong: set[Tensor], dtype: str) -> tuple[str, set[Te
             short = representable(tensors, digits)
             noise = group == groups[0] and np.median(units) >= ratio / 2**9 and all_noise(tensors)
             if short or (noise and digits > FORMATS["bfloat16"]):
+                if not short:
+                    if not any(".y" in kind for kind in group):
+                        continue  # noise in gradients alone may be of many kinds
+                    name = {"float16 or TF32": "float16, bfloat16 or TF32"}.get(name, name)
                 return said_short(bench, cases, chosen, group, kinds, name, units, dtype)
             break
     return None

@@ -56,15 +56,24 @@ ABOUT: dict[str, str] = {
     "the variance is E[x]²": "mean",
     "the variance is that of the magnitudes": "magnitudes",
 }
-COUNTS: dict[str, Callable[[int], float]] = {
-    "": lambda n: 1.0,
-    "the variance divides by n − 1": lambda n: n / max(n - 1, 1),
-    "the variance divides by n + 1": lambda n: n / (n + 1),
-    "the variance is a sum": lambda n: float(n),
-    "the variance is divided by n twice": lambda n: 1.0 / n,
-    "the variance divides by n − 2": lambda n: n / max(n - 2, 1),
-    "the variance is doubled": lambda n: 2.0,
-    "the variance is halved": lambda n: 0.5,
+COUNTS: dict[str, Callable[[int, tuple[int, ...]], float]] = {  # by n, and the shape of the view
+    "": lambda n, s: 1.0,
+    "divides by n − 1": lambda n, s: n / max(n - 1, 1),
+    "divides by n + 1": lambda n, s: n / (n + 1),
+    "is a sum": lambda n, s: float(n),
+    "is divided by n twice": lambda n, s: 1.0 / n,
+    "divides by n − 2": lambda n, s: n / max(n - 2, 1),
+    "is doubled": lambda n, s: 2.0,
+    "is halved": lambda n, s: 0.5,
+    "divides by the batch": lambda n, s: n / s[0],
+    "divides by the batch less 1": lambda n, s: n / max(s[0] - 1, 1),
+    "has a factor N/(N − 1) of the batch": lambda n, s: s[0] / max(s[0] - 1, 1),
+    "divides by the pixels": lambda n, s: n / float(np.prod(s[3:]) or 1),
+    "divides by the channels": lambda n, s: n / float(s[1] * (s[2] if len(s) > 4 else 1)),
+    "divides by the channels of a group": lambda n, s: n / float(s[2]),
+    "divides by all values of x": lambda n, s: n / float(np.prod(s)),
+    "divides by the values of a sample": lambda n, s: n / float(np.prod(s[1:])),
+    "has a factor of the batch": lambda n, s: float(s[0]),
 }
 ROOTS: dict[str, Callable[[Any, float, int], Any]] = {
     "": lambda v, e, n: 1 / sqrt(v + e),
@@ -111,22 +120,37 @@ CENTRES: dict[str, str] = {
     "the largest value is subtracted for the mean": "largest",
     "eps is added after the division": "eps",
 }
+WEIGHTS: dict[str, Callable[[Any, Any], Any]] = {
+    "": lambda w, b: w,
+    "weight is ignored": lambda w, b: 1.0,
+    "weight has 1 added": lambda w, b: 1 + w,
+    "weight has 1 subtracted": lambda w, b: w - 1,
+    "weight multiplies twice": lambda w, b: w * w,
+    "y is divided by weight": lambda w, b: 1 / w,
+    "bias stands for weight": lambda w, b: b,
+    "bias multiplies too": lambda w, b: w * b,
+    "weight has the wrong sign": lambda w, b: -w,
+}
+BIASES: dict[str, Callable[[Any, Any], Any]] = {
+    "": lambda w, b: b,
+    "bias is ignored": lambda w, b: 0.0,
+    "bias is subtracted": lambda w, b: -b,
+    "bias is added twice": lambda w, b: 2 * b,
+    "bias is added before weight multiplies": lambda w, b: w * b,
+    "weight stands for bias": lambda w, b: w,
+    "bias is subtracted before weight multiplies": lambda w, b: -w * b,
+    "weight is added too": lambda w, b: w + b,
+}
+
+
+def _formed(of_weight: Callable[[Any, Any], Any], of_bias: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    return lambda h, w, b: of_weight(w, b) * h + of_bias(w, b)
+
+
 FORMS: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "": lambda h, w, b: w * h + b,
-    "weight is ignored": lambda h, w, b: h + b,
-    "bias is ignored": lambda h, w, b: w * h,
-    "weight and bias are ignored": lambda h, w, b: h + 0 * w,
-    "weight has 1 added": lambda h, w, b: (1 + w) * h + b,
-    "weight has 1 subtracted": lambda h, w, b: (w - 1) * h + b,
-    "bias is added before weight multiplies": lambda h, w, b: w * (h + b),
-    "bias is subtracted": lambda h, w, b: w * h - b,
-    "bias is subtracted before weight multiplies": lambda h, w, b: w * (h - b),
-    "weight and bias are swapped": lambda h, w, b: b * h + w,
-    "bias is added twice": lambda h, w, b: w * h + 2 * b,
-    "weight multiplies twice": lambda h, w, b: w * w * h + b,
-    "y is divided by weight": lambda h, w, b: h / w + b,
-    "weight is added": lambda h, w, b: w + h + b,
-    "bias multiplies too": lambda h, w, b: w * h * b,
+    " and ".join(filter(None, (one, other))): _formed(of_weight, of_bias)
+    for one, of_weight in WEIGHTS.items()
+    for other, of_bias in BIASES.items()
 }
 PICKS: dict[str, Callable[[Any], Any]] = {
     "those of the first group or channel for all": lambda v: v[:, :1],
@@ -157,10 +181,12 @@ class Parts:
     var_over: str = ""
     about: str = ""
     count: str = ""
+    mean_count: str = ""
     root: str = ""
     centre: str = ""
     form: str = ""
     picked: str = ""
+    tracked: bool = False  # whether the running variance takes in what y is normalised by
 
     @property
     def slips(self) -> list[str]:
@@ -171,7 +197,8 @@ class Parts:
             words.append(f"statistics are over {self.mean_over}")
         else:
             words += [f"the {what} is over {region}" for what, region in over.items()]
-        return words + [w for w in (self.about, self.count, self.centre, self.root, self.form, self.picked) if w]
+        words += [f"the {what} {w}" for what, w in (("mean", self.mean_count), ("variance", self.count)) if w]
+        return words + [w for w in (self.about, self.centre, self.root, self.form, self.picked) if w]
 
 
 def regions(layer: str) -> Mapping[str, tuple[int, ...]]:
@@ -221,6 +248,8 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     form = FORMS.get(parts.form, lambda h, w, b: h + b if parts.form == SCALED else h)
     mean_axes, var_axes = axes_of(layer, parts.mean_over), axes_of(layer, parts.var_over)
     mu = mean(x, mean_axes)
+    if parts.mean_count:
+        mu = mu * COUNTS[parts.mean_count](x.size // mu.size, x.shape)
     subtract = layer != "rms_norm"
     kind = ABOUT[parts.about]
     if not subtract and kind == "centred" and not parts.centre:
@@ -240,7 +269,8 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
         which, pick = PICKED[parts.picked]
         mu = pick(mu) if "m" in which else mu
         var = pick(var) if "v" in which else var
-    rstd = ROOTS[parts.root](var * COUNTS[parts.count](n), eps, n)
+    counted = var * COUNTS[parts.count](n, x.shape)
+    rstd = ROOTS[parts.root](counted, eps, n)
     centre = CENTRES[parts.centre]
     if not subtract and centre == "mean":
         centre = "none"
@@ -251,7 +281,7 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     elif centre == "largest":
         mu, centre = detach(x).max(axis=mean_axes, keepdims=True), "mean"
     h = centred_by(centre, x, mu, rstd, eps)
-    return form(h, weight, bias), mu, var
+    return form(h, weight, bias), mu, counted if parts.tracked else var
 
 
 class Layer(Plain):
@@ -334,6 +364,7 @@ class Composed(Variant):
 SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("about", ABOUT),
     ("count", COUNTS),
+    ("mean_count", COUNTS),
     ("root", ROOTS),
     ("centre", CENTRES),
     ("form", {**FORMS, BEFORE: None, SCALED: None}),

@@ -124,6 +124,13 @@ def of_loss(table: Collection) -> None:
             (kept, f"valid = ~chosen[:, [{index}]]\n        chosen = chosen & valid\n        {kept}"),
             ("(exp(logp) - chosen)", "(exp(logp) - chosen) * chosen.any(1, keepdims=True)"),
         )
+        table.wrong(
+            f"samples of the {word} class left out of the mean",
+            f"samples whose label is the {word} class do not count, and the mean is over the others",
+            (kept, f"valid = ~chosen[:, [{index}]]\n        chosen = chosen & valid\n        "
+             f"count = max(int(valid.sum()), 1)\n        {kept}"),
+            ("(exp(logp) - chosen)", "(exp(logp) - chosen) * chosen.any(1, keepdims=True)"),
+        )
     table.wrong(
         "logarithm of the mean",
         "the loss is −log of the mean probability, not the mean of −log",

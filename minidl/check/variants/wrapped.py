@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,30 @@ OF_A_MATRIX: dict[str, Map] = {
 }
 
 
+def moved(v: Array, by: int) -> Array:
+    """The values moved along the last axis, zeros coming in."""
+    out = np.roll(v, by, -1)
+    out[..., 0 if by > 0 else -1] = 0
+    return out
+
+
+def in_memory(order: tuple[int, ...]) -> Map:
+    """An array whose memory is read with its axes in another order, and turned back."""
+    back = tuple(int(k) for k in np.argsort(order))
+    return Map(
+        lambda v: v.reshape([v.shape[k] for k in order]).transpose(back),
+        lambda g, v: np.ascontiguousarray(g.transpose(order)).reshape(v.shape),
+    )
+
+
+AXES = ("O", "I", "kh", "kw")
+OF_A_KERNEL: dict[str, Map] = {
+    f"is read as memory of ({', '.join(AXES[k] for k in order)})": in_memory(order)
+    for order in permutations(range(4))
+    if order != (0, 1, 2, 3)
+}
+
+
 def _not_last(v: Array) -> Array:
     keep = np.ones((len(v),) + (1,) * (v.ndim - 1))
     keep[-1] = 0
@@ -125,6 +150,14 @@ OF_X: dict[str, Map] = {
     "is reversed along its last axis": Map(lambda v: v[..., ::-1], lambda g, v: g[..., ::-1]),
     "has its channels in reversed order": Map(lambda v: v[:, ::-1], lambda g, v: g[:, ::-1]),
     "has its channels shifted by one": Map(lambda v: np.roll(v, 1, 1), lambda g, v: np.roll(g, -1, 1)),
+    "is shifted by one along its last axis": Map(lambda v: np.roll(v, 1, -1), lambda g, v: np.roll(g, -1, -1)),
+    "is shifted back by one along its last axis": Map(lambda v: np.roll(v, -1, -1), lambda g, v: np.roll(g, 1, -1)),
+    "is shifted by one along its last axis but one": Map(lambda v: np.roll(v, 1, -2), lambda g, v: np.roll(g, -1, -2)),
+    "is shifted back by one along its last axis but one": Map(
+        lambda v: np.roll(v, -1, -2), lambda g, v: np.roll(g, 1, -2)
+    ),
+    "is moved by one along its last axis, zeros coming in": Map(lambda v: moved(v, 1), lambda g, v: moved(g, -1)),
+    "is moved back by one along its last axis, zeros coming in": Map(lambda v: moved(v, -1), lambda g, v: moved(g, 1)),
     "has its samples in reversed order": Map(lambda v: v[::-1], lambda g, v: g[::-1]),
     "is that of the first sample for all": Map(first_of, to_first),
     "has the mean of its batch subtracted": Map(
@@ -174,6 +207,23 @@ OF_Y: dict[str, Map] = {
 }
 
 
+def _each(of: Callable[[int], int]) -> Callable[[Any], Any]:
+    return lambda value: of(int(value)) if np.ndim(value) == 0 else [of(int(v)) for v in value]
+
+
+OF_OPTIONS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("the padding", "is doubled", _each(lambda v: 2 * v)),
+    ("the padding", "is one too small", _each(lambda v: max(v - 1, 0))),
+    ("the padding", "is halved", _each(lambda v: v // 2)),
+    ("the stride", "is one too large", _each(lambda v: v + 1)),
+    ("the stride", "is doubled", _each(lambda v: 2 * v)),
+    ("the kernel's size", "is one too small", _each(lambda v: max(v - 1, 1))),
+    ("the kernel's size", "is one too large", _each(lambda v: v + 1)),
+    ("the dilation", "is doubled", _each(lambda v: 2 * v)),
+    ("the dilation", "is ignored", _each(lambda v: 1)),
+)
+
+
 @dataclass(frozen=True)
 class Wrap:
     """What is done to x, to parameters and to y; ``residual`` adds x to y."""
@@ -182,6 +232,8 @@ class Wrap:
     params: Mapping[str, Map] = field(default_factory=dict)
     y: Map | None = None
     residual: bool = False
+    inverted: bool = False
+    options: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 class Wrapped:
@@ -202,7 +254,7 @@ class Wrapped:
         """Forward pass."""
         if isinstance(x, list):
             raise NotImplementedError("shards")
-        y = self.inner.forward(self.wrap.x.of(x) if self.wrap.x else x, training)
+        y = self.inner.forward(self.wrap.x.of(x) if self.wrap.x else x, training != self.wrap.inverted)
         self.kept = x, np.asarray(y)
         if self.wrap.y:
             y = self.wrap.y.of(np.asarray(y))
@@ -243,7 +295,8 @@ class Family(Variant):
 
     def plain(self, layer: str, options: dict[str, Any]) -> Any:
         """Build the wrapped layer."""
-        return Wrapped(plain_class(layer)(layer, options), self.wrap)
+        changed = {name: of(options[name]) for name, of in self.wrap.options.items() if name in options}
+        return Wrapped(plain_class(layer)(layer, {**options, **changed}), self.wrap)
 
 
 @cache
@@ -257,7 +310,8 @@ def families(layer: str) -> tuple[Family, ...]:
 
     for param in PARAMS.get(layer, ()):
         matrix = layer in ("conv2d", "linear") and param == "weight"
-        for name, of in {**MAPS, **OF_A_PARAM, **(OF_A_MATRIX if matrix else {})}.items():
+        more = {**(OF_A_MATRIX if matrix else {}), **(OF_A_KERNEL if matrix and layer == "conv2d" else {})}
+        for name, of in {**MAPS, **OF_A_PARAM, **more}.items():
             add(param, name, Wrap(params={param: of}))
     if PARAMS.get(layer, ()) == NORM and layer not in ("conv2d", "linear"):
         for name, of in OF_A_PARAM.items():
@@ -266,6 +320,11 @@ def families(layer: str) -> tuple[Family, ...]:
         add("x", name, Wrap(x=of))
     for name, of in OF_Y.items():
         add("y", name, Wrap(y=of))
+    for option, name, change in OF_OPTIONS:
+        if layer in ("conv2d", "max_pool2d", "avg_pool2d"):
+            add(option, name, Wrap(options={option.replace("the kernel's size", "kernel_size").split()[-1]: change}))
+    if layer in ("batch_norm", "mode_norm"):
+        add("training and evaluation", "are exchanged: the flag is inverted", Wrap(inverted=True))
     if layer.endswith(("_norm", "_last")):
         add("y", "has x added, as by a residual path", Wrap(residual=True))
     return tuple(made)
