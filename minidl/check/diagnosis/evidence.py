@@ -229,9 +229,9 @@ def only_backward(variant: Variant) -> bool:
 
 def best_of(hypotheses: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
     """The best form of each variant."""
-    by_variant: dict[tuple[str, Any], Hypothesis] = {}
+    by_variant: dict[tuple[Any, ...], Hypothesis] = {}
     for hypothesis in hypotheses:
-        key = hypothesis.variant.name, hypothesis.variant.patches
+        key = hypothesis.variant.key
         old = by_variant.get(key)
         if old is None or _worth(hypothesis) > _worth(old):
             by_variant[key] = hypothesis

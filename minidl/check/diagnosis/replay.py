@@ -41,7 +41,7 @@ def predicted(
     """The outputs of a variant on a case (as ``conventions.asked`` gives it), computed in a dtype; under "raised", the
     exception that ended it.
     """
-    full = (variant.layer, variant.name, variant.patches, form, key, np.dtype(kind).char, conventions.grads)
+    full = (variant.key, form, key, np.dtype(kind).char, conventions.grads)
     found = _KEPT.get(full)
     if found is None:
         if len(_KEPT) >= ROOM:

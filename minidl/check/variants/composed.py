@@ -352,6 +352,11 @@ class Composed(Variant):
     parts: Parts = field(default_factory=Parts)
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """Its parts tell it from others."""
+        return *super().key, self.parts
+
+    @property
     def closed(self) -> bool:
         """Its gradients are derived already."""
         return True

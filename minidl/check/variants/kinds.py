@@ -34,6 +34,11 @@ class Variant:
     declares: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from other variants."""
+        return self.layer, self.name, self.patches
+
+    @property
     def closed(self) -> bool:
         """Whether its gradients are settled by how it is built, so that none are derived from its forward pass."""
         return False

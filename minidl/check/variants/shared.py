@@ -160,12 +160,13 @@ def of_affine(table: Collection, t: Texts) -> None:
     affine(
         "bias before weight", "bias is added before weight multiplies: weight (xhat + bias)", "weight * (xhat + bias)"
     )
-    last = "(len(shape) > 2 and shape[1] == shape[-1])" if t is GROUP else "(x.ndim > 2 and x.shape[1] == x.shape[-1])"
-    table.wrong(
-        "weight and bias along the last axis",
-        "weight and bias are broadcast along the last axis where it is as long as the channels",
-        (t.y, f"if {last}:\n            weight, bias = self.params['weight'], self.params['bias']\n        {t.y}"),
-    )
+    if t in (BATCH, GROUP):
+        last = "(len(shape) > 2 and shape[1] == shape[-1])" if t is GROUP else "(x.ndim > 2 and x.shape[1] == x.shape[-1])"
+        table.wrong(
+            "weight and bias along the last axis",
+            "weight and bias are broadcast along the last axis where it is as long as the channels",
+            (t.y, f"if {last}:\n            weight, bias = self.params['weight'], self.params['bias']\n        {t.y}"),
+        )
     affine("bias subtracted", "bias is subtracted from y", "weight * xhat - bias")
     affine("weight and bias swapped", "weight and bias are swapped", "bias * xhat + weight")
     affine("weight squared", "weight multiplies y twice", "weight * weight * xhat + bias")
