@@ -133,7 +133,7 @@ def allowed(tol: Array, got: Array, want: Array, unit: float) -> Array:
 
 
 def agreed(found: list[Item], names: Callable[[Item], set[str] | None]) -> tuple[list[str], set[Tensor]] | None:
-    """The names that hold for nearly all wrong outputs that tell anything (None: it tells nothing), and those outputs."""
+    """The names that hold for nearly all wrong outputs that tell anything (None tells nothing), and those outputs."""
     told: dict[str, set[Tensor]] = {}
     counted = 0
     for item in (item for item in found if item.wrong):

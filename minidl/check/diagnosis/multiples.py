@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from minidl.check.case import Array
-from minidl.check.diagnosis.evidence import FORMULA, Bench, Hypothesis, Tensor, is_backward, only_backward
+from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, is_backward, only_backward
 from minidl.check.diagnosis.items import Item, factors, one
+from minidl.check.diagnosis.replay import FORMULA
 from minidl.check.variants import Variant, known_wrong
 
 MISSING = ("dropped ",)

@@ -43,16 +43,19 @@ def pieces(item: Item) -> Pieces | None:
     if item.layer == "batch_norm" and not item.training:
         return None
     x, shape = item.x, item.x.shape
+    grouped: tuple[int, ...] = ()
     if item.layer in LAST_AXIS:
-        view, axes, column = (lambda a: a), (x.ndim - 1,), (1,) * (x.ndim - 1) + (-1,)
+        axes: tuple[int, ...] = (x.ndim - 1,)
+        column = (1,) * (x.ndim - 1) + (-1,)
     elif item.layer == "batch_norm":
-        view, axes, column = (lambda a: a), (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+        axes, column = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
     else:
         groups = {"layer_norm": 1, "instance_norm": shape[1]}.get(item.layer) or int(item.options["num_groups"])
         axes, column = (2,), (1, -1) + (1,) * (x.ndim - 2)
+        grouped = (shape[0], groups, -1)
 
-        def view(a: Array) -> Array:
-            return np.asarray(a.reshape((shape[0], groups, -1)))
+    def view(a: Array) -> Array:
+        return a.reshape(grouped) if grouped else a
 
     def param(name: str) -> Array:
         value = item.params.get(name)
@@ -63,6 +66,4 @@ def pieces(item: Item) -> Pieces | None:
     mu = 0 * value.mean(axis=axes, keepdims=True) if rms else value.mean(axis=axes, keepdims=True)
     var = ((value - mu) ** 2).mean(axis=axes, keepdims=True)
     rstd = 1 / np.sqrt(var + float(item.options["eps"]))
-    return Pieces(
-        value, view(item.dy), param("weight"), param("bias"), axes, mu, rstd, lambda a: np.reshape(a, shape)
-    )
+    return Pieces(value, view(item.dy), param("weight"), param("bias"), axes, mu, rstd, lambda a: np.reshape(a, shape))

@@ -79,12 +79,17 @@ def by_partial(found: list[Item]) -> Found | None:
         return None
     wrong = [item for item in found if item.wrong and item.dy is not None]
     for rank in (None, 4, 3):
-        same = [item for item in wrong if rank is None or np.ndim(item.dy) == rank]
+        same = [item for item in wrong if rank is None or rank_of(item) == rank]
         told = agreed(same, reduced)
         if told is not None:
             shortest = sorted(told[0], key=len)
-            return shortest[0], told[1] | {item.at for item in wrong if rank is not None and np.ndim(item.dy) != rank}
+            return shortest[0], told[1] | {item.at for item in wrong if rank is not None and rank_of(item) != rank}
     return None
+
+
+def rank_of(item: Item) -> int:
+    """How many axes dy has."""
+    return 0 if item.dy is None else item.dy.ndim
 
 
 def statistics(item: Item) -> Iterator[tuple[str, Array]]:
@@ -119,8 +124,9 @@ def statistics(item: Item) -> Iterator[tuple[str, Array]]:
     yield "the mean of each pixel's variance over the batch", per_sample.var(0).mean(-1)
     yield "the variance of the samples' means", per_sample.mean(-1).var(0)
     yield "the variance over all channels", 0 * mean + flat.var()
-    yield "the mean over the batch of each pixel's unbiased variance", (
-        per_sample.var(0).mean(-1) * len(item.x) / max(len(item.x) - 1, 1)
+    yield (
+        "the mean over the batch of each pixel's unbiased variance",
+        (per_sample.var(0).mean(-1) * len(item.x) / max(len(item.x) - 1, 1)),
     )
 
 
@@ -131,9 +137,7 @@ def new_value(item: Item) -> set[str] | None:
         return None
     if np.abs(item.x).max() > 100 or item.x.size // item.x.shape[1] < 3:
         return None
-    return {
-        f"takes in {name}" for name, value in statistics(item) if item.equals((1 - lam) * item.old + lam * value)
-    }
+    return {f"takes in {name}" for name, value in statistics(item) if item.equals((1 - lam) * item.old + lam * value)}
 
 
 def by_statistic(found: list[Item]) -> Found | None:
@@ -196,7 +200,7 @@ def by_dy(bench: Bench, found: list[Item]) -> Found | None:
     def names(item: Item) -> set[str] | None:
         i, name = item.at
         asked = bench.results[i].asked
-        if asked is None or min(np.shape(item.dy)) < 2 or item.x.size > 2000:
+        if asked is None or item.dy is None or min(item.dy.shape) < 2 or item.x.size > 2000:
             return None
         t = name.rpartition(".")[2]
         said = set()

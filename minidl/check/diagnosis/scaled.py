@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from minidl.check.case import Array
+from minidl.check.diagnosis.evaluation import by_evaluation
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import LEAST, SHARE, Item, factors, fits, sizes
+from minidl.check.diagnosis.items import SHARE, Item, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 from minidl.check.diagnosis.partial import by_partial, by_statistic
 
 Found = tuple[str, set[Tensor]]
-Predict = Callable[[Item], Array]
 
 
 def ratio(got: Array, want: Array, tol: Array, limit: float = 1e-3) -> float | None:
@@ -133,51 +133,60 @@ FIELDS: dict[str, Callable[[Item], Array]] = {
 }
 
 
-def functions(item: Item) -> Iterator[tuple[str, Predict]]:
+def functions(item: Item) -> Iterator[tuple[str, Array]]:
     """Simple functions of the right output, in words."""
-    elementwise: dict[str, Callable[[Array], Array]] = {
-        "is its magnitude: the sign is lost": np.abs,
-        "is cut off below 0, as by a ReLU": lambda v: np.maximum(v, 0),
-        "is squared": np.square,
-        "is the root of what it must be": lambda v: np.sqrt(np.abs(v)),
-        "is the inverse of what it must be": lambda v: 1 / np.where(v == 0, np.inf, v),
-        "is passed through a tanh": np.tanh,
-        "is passed through a sigmoid": lambda v: 1 / (1 + np.exp(-v)),
-        "is its sign alone": np.sign,
-        "is exponentiated": lambda v: np.exp(np.minimum(v, 700)),
-        "is divided by its norm": lambda v: v / (np.sqrt((v * v).sum()) or 1),
-        "is rounded to whole numbers": np.round,
-        "has its mean subtracted": lambda v: v - v.mean(),
-    }
-    for name, of in elementwise.items():
-        yield name, lambda item, of=of: of(item.want)
-    for axis in range(item.want.ndim):
-        word = axis_name(item, axis)
-        yield f"is in reversed order along {word}", lambda item, a=axis: np.flip(item.want, a)
-        yield f"is shifted by one along {word}", lambda item, a=axis: np.roll(item.want, 1, a)
-        yield f"is shifted back by one along {word}", lambda item, a=axis: np.roll(item.want, -1, a)
-        if item.want.ndim > 1:
-            yield (
-                f"is averaged over {word}, the same for all",
-                lambda item, a=axis: np.broadcast_to(item.want.mean(axis=a, keepdims=True), item.want.shape),
-            )
-            yield (
-                f"is summed over {word}, the same for all",
-                lambda item, a=axis: np.broadcast_to(item.want.sum(axis=a, keepdims=True), item.want.shape),
-            )
-        for place, at in (("first", 0), ("last", -1)):
-            yield f"is zero for the {place} of {word}", lambda item, a=axis, at=at: without(item.want, a, at)
-            yield f"is zero but for the {place} of {word}", lambda item, a=axis, at=at: only(item.want, a, at)
-    for a in range(item.want.ndim):
-        for b in range(a + 1, item.want.ndim):
-            yield (
-                f"has {axis_name(item, a)} and {axis_name(item, b)} swapped in memory",
-                lambda item, a=a, b=b: (
-                    np.swapaxes(item.want, a, b).reshape(item.want.shape) if item.want.ndim > b else item.want
-                ),
-            )
-    yield "is the sum over all, the same everywhere", lambda item: 0 * item.want + item.want.sum()
-    yield "is the mean over all, the same everywhere", lambda item: 0 * item.want + item.want.mean()
+    v = item.want
+    yield "is its magnitude: the sign is lost", np.abs(v)
+    yield "is cut off below 0, as by a ReLU", np.maximum(v, 0)
+    yield "is squared", np.square(v)
+    yield "is the root of what it must be", np.sqrt(np.abs(v))
+    yield "is the inverse of what it must be", 1 / np.where(v == 0, np.inf, v)
+    yield "is passed through a tanh", np.tanh(v)
+    yield "is passed through a sigmoid", 1 / (1 + np.exp(-v))
+    yield "is its sign alone", np.sign(v)
+    yield "is exponentiated", np.exp(np.minimum(v, 700))
+    yield "is divided by its norm", v / (np.sqrt((v * v).sum()) or 1)
+    yield "is rounded to whole numbers", np.round(v)
+    yield "has its mean subtracted", v - v.mean()
+    yield "is the sum over all, the same everywhere", 0 * v + v.sum()
+    yield "is the mean over all, the same everywhere", 0 * v + v.mean()
+    for axis in range(v.ndim):
+        yield from along(v, axis, axis_name(item, axis))
+    for a in range(v.ndim):
+        for b in range(a + 1, v.ndim):
+            what = f"has {axis_name(item, a)} and {axis_name(item, b)} swapped in memory"
+            yield what, np.swapaxes(v, a, b).reshape(v.shape)
+
+
+def along(v: Array, axis: int, word: str) -> Iterator[tuple[str, Array]]:
+    """Functions along an axis."""
+    yield f"is in reversed order along {word}", np.flip(v, axis)
+    yield f"is shifted by one along {word}", np.roll(v, 1, axis)
+    yield f"is shifted back by one along {word}", np.roll(v, -1, axis)
+    if v.ndim > 1:
+        yield f"is averaged over {word}, the same for all", 0 * v + v.mean(axis=axis, keepdims=True)
+        yield f"is summed over {word}, the same for all", 0 * v + v.sum(axis=axis, keepdims=True)
+    for place, at in (("first", 0), ("last", -1)):
+        rest = v.copy()
+        rest.swapaxes(0, axis)[at] = 0
+        yield f"is zero for the {place} of {word}", rest
+        yield f"is zero but for the {place} of {word}", v - rest
+
+
+def by_function(found: list[Item]) -> Found | None:
+    """The one simple function of the right outputs that the layer's outputs are."""
+    wrong = [item for item in found if item.wrong]
+    largest = max(wrong, key=lambda item: (item.want.ndim, item.want.size))
+    told: list[Found] = []
+    for name, value in functions(largest):
+        if not largest.equals(value):
+            continue
+        same = [item for item in found if item.want.ndim == largest.want.ndim]
+        hits = fits(same, lambda item, name=name: dict(functions(item)).get(name))  # type: ignore[misc]
+        rest = [item for item in wrong if item.want.ndim != largest.want.ndim]
+        if hits and len(rest) <= 0.7 * len(wrong):
+            told.append((name, hits | {item.at for item in rest if item.equals(dict(functions(item)).get(name))}))
+    return told[0] if len(told) == 1 else None
 
 
 def axis_name(item: Item, axis: int) -> str:
@@ -195,39 +204,6 @@ def axis_name(item: Item, axis: int) -> str:
     else:
         names = ("the outputs", "the inputs") if item.layer == "linear" else ("the channels",)
     return names[axis] if axis < len(names) else f"axis {axis}"
-
-
-def without(value: Array, axis: int, at: int) -> Array:
-    """The values, zero in one place along an axis."""
-    out = value.copy()
-    out.swapaxes(0, axis)[at] = 0
-    return out
-
-
-def only(value: Array, axis: int, at: int) -> Array:
-    """The values in one place along an axis, zero elsewhere."""
-    return value - without(value, axis, at)
-
-
-def by_function(found: list[Item]) -> Found | None:
-    """The one simple function of the right outputs that the layer's outputs are."""
-    wrong = [item for item in found if item.wrong]
-    largest = max(wrong, key=lambda item: (item.want.ndim, item.want.size))
-    told: list[Found] = []
-    for name, predict in functions(largest):
-        if not largest.equals(predict(largest)):
-            continue
-        same = [item for item in found if item.want.ndim == largest.want.ndim]
-        hits = fits(same, predict)
-        rest = [item for item in wrong if item.want.ndim != largest.want.ndim]
-        if hits and len(rest) <= 0.7 * len(wrong):
-            told.append((name, hits | {item.at for item in rest if fits_any(item, name)}))
-    return told[0] if len(told) == 1 else None
-
-
-def fits_any(item: Item, name: str) -> bool:
-    """Whether an output of another rank is the same function of what it must be, by its name."""
-    return any(other == name and item.equals(predict(item)) for other, predict in functions(item))
 
 
 def by_summand(found: list[Item]) -> Found | None:
@@ -330,16 +306,24 @@ def by_update(found: list[Item]) -> Found | None:
     if len(measured) < 4 or len(measured) < 0.8 * len(wrong):
         return None
     told = []
-    for place, what in ((1, "old"), (2, "new")):
+    for what, of in (("old", _old), ("new", _new)):
         counts: Counter[str] = Counter()
         for row in measured:
-            near = {name for name, value in weights(row[0]) if abs(value - row[place]) <= 3e-3 * max(abs(value), 0.1)}
+            near = {name for name, value in weights(row[0]) if abs(value - of(row)) <= 3e-3 * max(abs(value), 0.1)}
             counts.update(near)
         usual = [name for name, _ in weights(measured[0][0]) if counts[name] >= SHARE * len(measured)]
         if not usual:
             return None
         told.append(f"the {what} one weighs {usual[0]}")
     return f"is updated wrongly: {' and '.join(told)}", {item.at for item, *_ in measured}
+
+
+def _old(row: tuple[Item, float, float]) -> float:
+    return row[1]
+
+
+def _new(row: tuple[Item, float, float]) -> float:
+    return row[2]
 
 
 def weights(item: Item) -> Iterator[tuple[str, float]]:
@@ -359,132 +343,6 @@ def weights(item: Item) -> Iterator[tuple[str, float]]:
                 yield f"{name} times {word}", value * by
     for number in (0.1, 0.9, 0.01, 0.99, 0.001, 0.999, 0.5):
         yield f"{number} always", number
-
-
-def by_evaluation(found: list[Item]) -> Found | None:
-    """What batch normalization normalises with in evaluation: its y is an affine map of x for each channel."""
-    told: Counter[str] = Counter()
-    hits: set[Tensor] = set()
-    counted = 0
-    for item in (item for item in found if item.wrong and not item.training):
-        measured = affine(item)
-        if measured is None:
-            continue
-        counted += 1
-        names = [
-            " and ".join(filter(None, (a, b, form))) or "nothing"
-            for form, centre, square in measured
-            for a, value in centres(item)
-            if near(value, centre)
-            for b, other in squares(item)
-            if near(other, square)
-        ]
-        told.update(names)
-        hits |= {item.at} if names else set()
-    best = [name for name, number in told.most_common() if counted >= LEAST and number >= SHARE * counted]
-    shortest = [name for name in best if len(name) == min(map(len, best))] if best else []
-    return (f"of evaluation: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
-
-
-def near(value: Array, measured: Array) -> bool:
-    """Whether a statistic is what was read from y, with few digits lost."""
-    return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
-
-
-def slope_and_start(item: Item) -> tuple[Array, Array] | None:
-    """The slope and the intercept of y as an affine map of x, for each channel, of batch normalization."""
-    if item.layer != "batch_norm" or item.x.ndim < 2 or item.x.size // item.x.shape[1] < 3:
-        return None
-    x, y = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (item.x, item.got))
-    middle = x.mean(1, keepdims=True)
-    spread = ((x - middle) ** 2).sum(1)
-    if not (spread > 0).all() or np.abs(middle).max() > 100:
-        return None
-    slope = ((x - middle) * y).sum(1) / spread
-    start = y.mean(1) - slope * middle[:, 0]
-    if not item.equals(np.reshape(_column(slope, item.x) * item.x + _column(start, item.x), item.x.shape), 4.0):
-        return None
-    if not np.all(slope):
-        return None
-    return slope, start
-
-
-def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
-    """The centre and the squared divisor that y has in each channel, for each way that weight and bias may be applied."""
-    lines = slope_and_start(item)
-    if lines is None:
-        return None
-    slope, start = lines
-    weight, bias = item.params["weight"], item.params["bias"]
-    zero = 0 * bias
-    forms = {
-        "": (weight, bias),
-        "weight is ignored": (zero + 1, bias),
-        "bias is ignored": (weight, zero),
-        "weight and bias are ignored": (zero + 1, zero),
-        "weight has 1 added": (weight + 1, bias),
-        "bias is subtracted": (weight, -bias),
-        "weight and bias are swapped": (bias, weight),
-        "bias is added before weight multiplies": (weight, weight * bias),
-    }
-    return [(name, (b - start) / slope, (w / slope) ** 2) for name, (w, b) in forms.items()]
-
-
-def _column(value: Array, x: Array) -> Array:
-    return value.reshape((1, -1) + (1,) * (x.ndim - 2))
-
-
-def centres(item: Item) -> Iterator[tuple[str, Array]]:
-    """What may be subtracted in evaluation."""
-    running = item.running_mean
-    axes = (0, *range(2, item.x.ndim))
-    if running is not None:
-        yield "", running
-        yield "the running mean is added", -running
-        lam = float(item.options["momentum"])
-        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
-            yield f"the running mean is multiplied by {word}", running * value
-            yield f"the running mean is divided by {word}", running / (value or np.nan)
-    yield "the mean is that of the batch", item.x.mean(axes)
-    yield "no mean is subtracted", 0 * item.x.mean(axes)
-
-
-def squares(item: Item) -> Iterator[tuple[str, Array]]:
-    """What may be under the root in evaluation, eps included."""
-    running, eps = item.running, float(item.options["eps"])
-    axes = (0, *range(2, item.x.ndim))
-    n = item.x.size // item.x.shape[1]
-    if running is not None:
-        yield "", running + eps
-        yield "eps is missing", running
-        yield "eps is outside the root", (np.sqrt(running) + eps) ** 2
-        yield "eps is squared", running + eps * eps
-        yield "eps is fixed at 1e-5", running + 1e-5
-        yield "the running variance is multiplied by n/(n − 1)", running * n / max(n - 1, 1) + eps
-        yield "the running variance is multiplied by (n − 1)/n", running * (n - 1) / n + eps
-        big = item.x.shape[0]
-        yield "the running variance is multiplied by N/(N − 1)", running * big / max(big - 1, 1) + eps
-        yield "the running variance is multiplied by n", running * n + eps
-        yield "the running variance is divided by n", running / n + eps
-        yield "the running variance is taken for a deviation", (running + eps) ** 2
-        yield "the running variance is taken for a deviation, eps missing", running**2
-        yield "x is multiplied by the deviation", 1 / (running + eps)
-        yield "the running variance is taken for 1/sigma", 1 / running**2
-        lam = float(item.options["momentum"])
-        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
-            yield f"the running variance is multiplied by {word}", running * value + eps
-            yield f"the running variance is divided by {word}", running / (value or np.nan) + eps
-        if item.running_mean is not None:
-            square = item.running_mean**2
-            yield "the square of the running mean is subtracted from the running variance", running - square + eps
-            yield "the square of the running mean is added to the running variance", running + square + eps
-    var = item.x.var(axes)
-    yield "the variance is that of the batch", var + eps
-    yield "the variance is that of the batch, by n − 1", var * n / max(n - 1, 1) + eps
-    yield "there is no division by the deviation", 0 * var + 1
-    if item.running_mean is not None:
-        about = ((item.x - _column(item.running_mean, item.x)) ** 2).mean(axes)
-        yield "the variance is that of the batch about the running mean", about + eps
 
 
 def told_of(found: list[Item]) -> Found | None:

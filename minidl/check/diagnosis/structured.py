@@ -12,13 +12,15 @@ from dataclasses import replace
 import numpy as np
 
 from minidl.check.case import Array
-from minidl.check.diagnosis.consequences import alike
-from minidl.check.diagnosis.evidence import FORMULA, Bench, Hypothesis, Tensor, is_backward, kind_of
 from minidl.check.conventions import summed_gradients
+from minidl.check.diagnosis.consequences import alike
+from minidl.check.diagnosis.evaluation import slope_and_start
+from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, is_backward, kind_of
 from minidl.check.diagnosis.items import Item, items, one
 from minidl.check.diagnosis.multiples import by_multiples
 from minidl.check.diagnosis.partial import by_dy
-from minidl.check.diagnosis.scaled import slope_and_start, told_of
+from minidl.check.diagnosis.replay import FORMULA
+from minidl.check.diagnosis.scaled import told_of
 from minidl.check.diagnosis.terms import by_terms
 from minidl.check.diagnosis.weighing import Cause
 from minidl.check.expected import exactly
@@ -55,12 +57,10 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             told = by_dy(bench, found)
         if told is None and quantity == "dx":
             told = by_terms(found)
-            if told is not None:
-                told = f"{told[0]}", told[1]
         if told is None:
             continue
         words, hits = told
-        name = f"{quantity}: {words}" if words.startswith("the ") else f"{quantity} {words}"
+        name = f"{quantity}: {words}" if words.startswith(("the ", "in the ")) else f"{quantity} {words}"
         if kind == "eval.y":
             hits = hits | gradients_in_evaluation(bench, found, left)
         if quantity == "y" and kind == "out.y":
@@ -72,8 +72,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         variant = Variant(layer, name.replace(":", ",", 1), says(name, quantity, kind), ())
         causes[name] = Cause([Hypothesis(variant, FORMULA, hits=hits)], hits)
-    rest = left - lost - settled
-    if rest and not forward_wrong and layer.startswith("mode") and (term := by_multiples(bench, rest, layer)):
+    rest = {at for at in left - lost - settled if at[0] not in forward_wrong}
+    if rest and layer.startswith("mode") and (term := by_multiples(bench, rest, layer)):
         variant = Variant(layer, term[0], "the gradients are right but for this term", ())
         causes[term[0]] = Cause([Hypothesis(variant, FORMULA, hits=term[1])], term[1])
     for cause in causes.values():
@@ -82,7 +82,7 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
 
 
 def gradients_of(bench: Bench, cases: set[int], left: set[Tensor]) -> set[Tensor]:
-    """The gradients that are right for outputs that each are a function of the right one: those of dy times its slope."""
+    """The gradients that are right where y is a function of the right one: those of dy times its slope."""
     hits: set[Tensor] = set()
     for i in cases:
         result = bench.results[i]
@@ -147,6 +147,5 @@ def is_backward_kind(kind: str) -> bool:
 def says(name: str, quantity: str, kind: str) -> str:
     """The sentence of a structured cause."""
     where = {"eval": " of evaluation", "out": "", "state": " after a step"}[kind.partition(".")[0]]
-    text = f"the layer's {quantity}{where} is the right one but for this"
-    return f"{text}; {FORMULAS[quantity]}" if name.startswith("dx: the") else text
-
+    text = f"{quantity}{where} is right but for this"
+    return f"{text}; {FORMULAS[quantity]}" if "the term of" in name else text

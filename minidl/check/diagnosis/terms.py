@@ -79,10 +79,10 @@ def library(item: Item, p: Pieces) -> Terms:
     sources = {"": d, " lacks the factor weight": p.dy, " has weight twice": d * p.weight}
     for reduced, reduce in reductions(item, p):
         for source, value in sources.items():
-            word = _both(source, reduced)
-            if word is not None:
-                of_mean[word] = np.broadcast_to(-r * reduce(value), whole)
-                of_var[word] = np.broadcast_to(-r * h * reduce(value * h), whole)
+            both = _both(source, reduced)
+            if both is not None:
+                of_mean[both] = np.broadcast_to(-r * reduce(value), whole)
+                of_var[both] = np.broadcast_to(-r * h * reduce(value * h), whole)
     of_mean[" has weight multiplied after the mean is taken"] = np.broadcast_to(-r * p.weight * p.mean(p.dy), whole)
     of_var[" has weight multiplied after the mean is taken"] = -r * h * p.weight * p.mean(p.dy * h)
     others = {"y": y, "x": p.x, "x − mean": p.x - p.mu, "x squared": p.x**2}
@@ -111,7 +111,7 @@ def _both(one: str, other: str) -> str | None:
 
 
 def explained(item: Item, limit: float = 2.0) -> set[str] | None:
-    """What may be wrong with one dx, in words; of one term if that will do, else of two; or None if it tells nothing."""
+    """What may be wrong with one dx, in words, of one term if that will do, else of two; None if it tells nothing."""
     p = pieces(item)
     if p is None or p.x.size / p.mean(p.x).size < 3:
         return None
@@ -148,7 +148,7 @@ def explained(item: Item, limit: float = 2.0) -> set[str] | None:
 def joined(changed: tuple[int, ...], one: str, other: str) -> str:
     """Two slips in words; the same slip in both terms is one."""
     if one == other:
-        return f"{SLOTS[changed[0]]} and {SLOTS[changed[1]]}{' both'}{one}"
+        return f"in {SLOTS[changed[0]]} and in {SLOTS[changed[1]]} each{one}"
     return f"{SLOTS[changed[0]]}{one} and {SLOTS[changed[1]]}{other}"
 
 

@@ -380,7 +380,7 @@ SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
 @cache
 def choices(layer: str) -> tuple[Parts, ...]:
     """Parts with one slip, then those with two."""
-    slips: list[dict[str, str]] = []
+    slips: list[dict[str, Any]] = []
     for region, axes in regions(layer).items():
         if axes != right_region(layer):
             slips += [{"mean_over": region, "var_over": region}, {"mean_over": region}, {"var_over": region}]
@@ -390,8 +390,15 @@ def choices(layer: str) -> tuple[Parts, ...]:
     return tuple(dict.fromkeys(Parts(**slip) for slip in [*slips, *pairs]))
 
 
-def answering(layer: str, options: Mapping[str, Any], x: Array, y: Array, tol: Array, params: Mapping[str, Array],
-              among: tuple[Parts, ...]) -> Iterator[Parts]:
+def answering(
+    layer: str,
+    options: Mapping[str, Any],
+    x: Array,
+    y: Array,
+    tol: Array,
+    params: Mapping[str, Array],
+    among: tuple[Parts, ...],
+) -> Iterator[Parts]:
     """The parts that give y of x in training."""
     made = Layer(layer, options, Parts())
     groups = {"layer_norm": 1}.get(layer) or int(options.get("num_groups", x.shape[1]))
@@ -410,5 +417,5 @@ def composed(layer: str, parts: Parts) -> Composed:
     """The variant of some parts."""
     slips = parts.slips
     name = " and ".join(slips)
-    says = "the forward pass is right but for this"
+    says = f"{name}; the rest of the forward pass is right"
     return Composed(layer, name, says, (), parts=parts)

@@ -161,7 +161,8 @@ def of_affine(table: Collection, t: Texts) -> None:
         "bias before weight", "bias is added before weight multiplies: weight (xhat + bias)", "weight * (xhat + bias)"
     )
     if t in (BATCH, GROUP):
-        last = "(len(shape) > 2 and shape[1] == shape[-1])" if t is GROUP else "(x.ndim > 2 and x.shape[1] == x.shape[-1])"
+        shape = "shape" if t is GROUP else "x.shape"
+        last = f"(len({shape}) > 2 and {shape}[1] == {shape}[-1])"
         table.wrong(
             "weight and bias along the last axis",
             "weight and bias are broadcast along the last axis where it is as long as the channels",

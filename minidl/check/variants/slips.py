@@ -1,4 +1,4 @@
-"""Further slips of convolution, pooling, the loss, the affine map and the modes, found by going through each formula."""
+"""Further slips of convolution, pooling, loss, affine map and modes, found by going through each formula."""
 
 from __future__ import annotations
 
@@ -101,8 +101,11 @@ def of_loss(table: Collection) -> None:
     for name, says, number in (
         ("labels count from −1", "each label is one too high", "np.arange(x.shape[1]) - 1"),
         ("labels count backwards", "class C − 1 − label is taken for the label", "np.arange(x.shape[1])[::-1]"),
-        ("label 0 for all", "all labels are taken for 0", "np.where(np.arange(x.shape[1]), -1, "
-         'np.asarray(self.params["labels"]).reshape(-1, 1))'),
+        (
+            "label 0 for all",
+            "all labels are taken for 0",
+            'np.where(np.arange(x.shape[1]), -1, np.asarray(self.params["labels"]).reshape(-1, 1))',
+        ),
     ):
         table.wrong(name, says, (at, f"chosen = {number} == np.asarray"))
     labels = 'np.asarray(self.params["labels"]).reshape(-1, 1)'
@@ -127,8 +130,11 @@ def of_loss(table: Collection) -> None:
         table.wrong(
             f"samples of the {word} class left out of the mean",
             f"samples whose label is the {word} class do not count, and the mean is over the others",
-            (kept, f"valid = ~chosen[:, [{index}]]\n        chosen = chosen & valid\n        "
-             f"count = max(int(valid.sum()), 1)\n        {kept}"),
+            (
+                kept,
+                f"valid = ~chosen[:, [{index}]]\n        chosen = chosen & valid\n        "
+                f"count = max(int(valid.sum()), 1)\n        {kept}",
+            ),
             ("(exp(logp) - chosen)", "(exp(logp) - chosen) * chosen.any(1, keepdims=True)"),
         )
     table.wrong(
@@ -168,13 +174,12 @@ def of_modes(table: Collection) -> None:
     """Of mode normalization: what the gates see, and how modes are mixed."""
     logits = 'total(m * self.params["gate.weight"], 2)[:, :, 0] + self.params["gate.bias"]  # N K'
     z = f"z = {logits}"
-    standard = (
-        "seen = m - mean(m, 0)\n        seen = seen / sqrt(mean(seen * seen, 0) + 1e-5)\n        "
-        + z.replace("total(m", "total(seen")
+    standard = "seen = m - mean(m, 0)\n        seen = seen / sqrt(mean(seen * seen, 0) + 1e-5)\n        " + z.replace(
+        "total(m", "total(seen"
     )
     table.wrong("gates see standardised means", "the gates see the means standardised over the batch", (z, standard))
-    deviation = (
-        "seen = sqrt(mean(flat * flat, 2)[:, None, :, 0] - m * m + 1e-12)\n        " + z.replace("total(m", "total(seen")
+    deviation = "seen = sqrt(mean(flat * flat, 2)[:, None, :, 0] - m * m + 1e-12)\n        " + z.replace(
+        "total(m", "total(seen"
     )
     table.wrong("gates see the deviation", "the gates see the deviation over space, not the mean", (z, deviation))
     square = "seen = mean(flat * flat, 2)[:, None, :, 0]\n        " + z.replace("total(m", "total(seen")

@@ -101,9 +101,7 @@ OF_A_PARAM: dict[str, Map] = {
     "is 1 for the last": Map(lambda v: v * _not_last(v) + 1 - _not_last(v), lambda g, v: g * _not_last(v)),
 }
 OF_A_MATRIX: dict[str, Map] = {
-    "is scaled by 1/root of its inputs": Map(
-        lambda v: v / np.sqrt(v[0].size), lambda g, v: g / np.sqrt(v[0].size)
-    ),
+    "is scaled by 1/root of its inputs": Map(lambda v: v / np.sqrt(v[0].size), lambda g, v: g / np.sqrt(v[0].size)),
     "is scaled by 1/its inputs": Map(lambda v: v / v[0].size, lambda g, v: g / v[0].size),
     "is scaled by the root of 2/its inputs": Map(
         lambda v: v * np.sqrt(2 / v[0].size), lambda g, v: g * np.sqrt(2 / v[0].size)
@@ -196,13 +194,9 @@ OF_Y: dict[str, Map] = {
     "is passed through a leaky ReLU (0.2)": Map(
         lambda v: np.where(v > 0, v, 0.2 * v), lambda g, y: g * np.where(y > 0, 1, 0.2)
     ),
-    "is clipped to the range from 0 to 6": Map(
-        lambda v: np.clip(v, 0, 6), lambda g, y: g * ((y > 0) & (y < 6))
-    ),
+    "is clipped to the range from 0 to 6": Map(lambda v: np.clip(v, 0, 6), lambda g, y: g * ((y > 0) & (y < 6))),
     "is clipped to the range from 0 to 1": Map(lambda v: np.clip(v, 0, 1), lambda g, y: g * ((y > 0) & (y < 1))),
-    "is passed through a SiLU": Map(
-        lambda v: v * sigmoid(v), lambda g, y: g * sigmoid(y) * (1 + y * (1 - sigmoid(y)))
-    ),
+    "is passed through a SiLU": Map(lambda v: v * sigmoid(v), lambda g, y: g * sigmoid(y) * (1 + y * (1 - sigmoid(y)))),
     "is divided by its largest magnitude": Map(lambda v: v / np.abs(v).max(), lambda g, y: g / np.abs(y).max()),
 }
 
@@ -305,7 +299,7 @@ def families(layer: str) -> tuple[Family, ...]:
     made: list[Family] = []
 
     def add(what: str, name: str, wrap: Wrap) -> None:
-        says = f"the layer is right but for this: {what} {name} before or after it"
+        says = f"{what} {name}; the rest of the layer is right"
         made.append(Family(layer, f"{what} {name}", says, (), wrap=wrap))
 
     for param in PARAMS.get(layer, ()):
@@ -315,7 +309,7 @@ def families(layer: str) -> tuple[Family, ...]:
             add(param, name, Wrap(params={param: of}))
     if PARAMS.get(layer, ()) == NORM and layer not in ("conv2d", "linear"):
         for name, of in OF_A_PARAM.items():
-            add("weight and bias:", f"each {name}", Wrap(params={"weight": of, "bias": of}))
+            add("weight and bias", f"each {name}", Wrap(params={"weight": of, "bias": of}))
     for name, of in {**MAPS, **OF_X}.items():
         add("x", name, Wrap(x=of))
     for name, of in OF_Y.items():
@@ -324,8 +318,7 @@ def families(layer: str) -> tuple[Family, ...]:
         if layer in ("conv2d", "max_pool2d", "avg_pool2d"):
             add(option, name, Wrap(options={option.replace("the kernel's size", "kernel_size").split()[-1]: change}))
     if layer in ("batch_norm", "mode_norm"):
-        add("training and evaluation", "are exchanged: the flag is inverted", Wrap(inverted=True))
+        add("training and evaluation", "are exchanged, the flag is inverted", Wrap(inverted=True))
     if layer.endswith(("_norm", "_last")):
         add("y", "has x added, as by a residual path", Wrap(residual=True))
     return tuple(made)
-

@@ -1,0 +1,140 @@
+"""What batch normalization normalises with in evaluation, read from its y."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from minidl.check.case import Array
+from minidl.check.diagnosis.evidence import Tensor
+from minidl.check.diagnosis.items import LEAST, SHARE, Item
+
+Found = tuple[str, set[Tensor]]
+
+
+def by_evaluation(found: list[Item]) -> Found | None:
+    """What batch normalization normalises with in evaluation: its y is an affine map of x for each channel."""
+    told: Counter[str] = Counter()
+    hits: set[Tensor] = set()
+    counted = 0
+    for item in (item for item in found if item.wrong and not item.training):
+        measured = affine(item)
+        if measured is None:
+            continue
+        counted += 1
+        names = [
+            " and ".join(filter(None, (a, b, form))) or "nothing"
+            for form, centre, square in measured
+            for a, value in centres(item)
+            if near(value, centre)
+            for b, other in squares(item)
+            if near(other, square)
+        ]
+        told.update(names)
+        hits |= {item.at} if names else set()
+    best = [name for name, number in told.most_common() if counted >= LEAST and number >= SHARE * counted]
+    shortest = [name for name in best if len(name) == min(map(len, best))] if best else []
+    return (f"of evaluation: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
+
+
+def near(value: Array, measured: Array) -> bool:
+    """Whether a statistic is what was read from y, with few digits lost."""
+    return bool((np.abs(value - measured) <= 1e-4 * (np.abs(measured) + np.abs(value) + 0.1)).all())
+
+
+def slope_and_start(item: Item) -> tuple[Array, Array] | None:
+    """The slope and the intercept of y as an affine map of x, for each channel, of batch normalization."""
+    if item.layer != "batch_norm" or item.x.ndim < 2 or item.x.size // item.x.shape[1] < 3:
+        return None
+    x, y = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) for v in (item.x, item.got))
+    middle = x.mean(1, keepdims=True)
+    spread = ((x - middle) ** 2).sum(1)
+    if not (spread > 0).all() or np.abs(middle).max() > 100:
+        return None
+    slope = ((x - middle) * y).sum(1) / spread
+    start = y.mean(1) - slope * middle[:, 0]
+    if not item.equals(np.reshape(_column(slope, item.x) * item.x + _column(start, item.x), item.x.shape), 4.0):
+        return None
+    if not np.all(slope):
+        return None
+    return slope, start
+
+
+def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
+    """The centre and the squared divisor of y in each channel, for each way that weight and bias may be applied."""
+    lines = slope_and_start(item)
+    if lines is None:
+        return None
+    slope, start = lines
+    weight, bias = item.params["weight"], item.params["bias"]
+    zero = 0 * bias
+    forms = {
+        "": (weight, bias),
+        "weight is ignored": (zero + 1, bias),
+        "bias is ignored": (weight, zero),
+        "weight and bias are ignored": (zero + 1, zero),
+        "weight has 1 added": (weight + 1, bias),
+        "bias is subtracted": (weight, -bias),
+        "weight and bias are swapped": (bias, weight),
+        "bias is added before weight multiplies": (weight, weight * bias),
+    }
+    return [(name, (b - start) / slope, (w / slope) ** 2) for name, (w, b) in forms.items()]
+
+
+def _column(value: Array, x: Array) -> Array:
+    return value.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def centres(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be subtracted in evaluation."""
+    running = item.running_mean
+    axes = (0, *range(2, item.x.ndim))
+    if running is not None:
+        yield "", running
+        yield "the running mean is added", -running
+        lam = float(item.options["momentum"])
+        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
+            yield f"the running mean is multiplied by {word}", running * value
+            yield f"the running mean is divided by {word}", running / (value or np.nan)
+    yield "the mean is that of the batch", item.x.mean(axes)
+    yield "no mean is subtracted", 0 * item.x.mean(axes)
+
+
+def squares(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be under the root in evaluation, eps included."""
+    running, eps = item.running, float(item.options["eps"])
+    axes = (0, *range(2, item.x.ndim))
+    n = item.x.size // item.x.shape[1]
+    if running is not None:
+        yield "", running + eps
+        yield "eps is missing", running
+        yield "eps is outside the root", (np.sqrt(running) + eps) ** 2
+        yield "eps is squared", running + eps * eps
+        yield "eps is fixed at 1e-5", running + 1e-5
+        yield "the running variance is multiplied by n/(n − 1)", running * n / max(n - 1, 1) + eps
+        yield "the running variance is multiplied by (n − 1)/n", running * (n - 1) / n + eps
+        big = item.x.shape[0]
+        yield "the running variance is multiplied by N/(N − 1)", running * big / max(big - 1, 1) + eps
+        yield "the running variance is multiplied by n", running * n + eps
+        yield "the running variance is divided by n", running / n + eps
+        yield "the running variance is taken for a deviation", (running + eps) ** 2
+        yield "the running variance is taken for a deviation, eps missing", running**2
+        yield "x is multiplied by the deviation", 1 / (running + eps)
+        yield "the running variance is taken for 1/sigma", 1 / running**2
+        lam = float(item.options["momentum"])
+        for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
+            yield f"the running variance is multiplied by {word}", running * value + eps
+            yield f"the running variance is divided by {word}", running / (value or np.nan) + eps
+        if item.running_mean is not None:
+            square = item.running_mean**2
+            yield "the square of the running mean is subtracted from the running variance", running - square + eps
+            yield "the square of the running mean is added to the running variance", running + square + eps
+    var = item.x.var(axes)
+    yield "the variance is that of the batch", var + eps
+    yield "the variance is that of the batch, by n − 1", var * n / max(n - 1, 1) + eps
+    yield "there is no division by the deviation", 0 * var + 1
+    if item.running_mean is not None:
+        about = ((item.x - _column(item.running_mean, item.x)) ** 2).mean(axes)
+        yield "the variance is that of the batch about the running mean", about + eps
