@@ -76,7 +76,8 @@ def trusted(causes: Sequence[Cause], wrong: set[Tensor], left: set[Tensor]) -> b
         return True
     forward = {tensor for tensor in wrong if not is_backward(tensor[1])}
     explained = set().union(*(cause.hits for cause in causes)) if causes else set()
-    return bool(forward) and len(forward & explained) >= 0.9 * len(forward) and len(forward) >= 3
+    settled = len(forward & (explained | (wrong - left)))
+    return len(forward & explained) >= 3 and settled >= 0.9 * len(forward)
 
 
 def settle(cause: Cause, bench: Bench) -> None:

@@ -54,6 +54,11 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
     return causes, near, left
 
 
+def kindred(one: Hypothesis, other: Hypothesis) -> bool:
+    """Whether two variants are two of one kind, so that one of the two may be named: both misplace eps, say."""
+    return one.variant.name.split()[0] == other.variant.name.split()[0] == "eps"
+
+
 def is_output(name: str) -> bool:
     """Whether an output is a y."""
     return name.partition(".")[2].startswith("y.")
@@ -107,5 +112,7 @@ def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor])
         common = other.hits & hits
         ahead = len(hits - common) + len(other.misses) - len(best.misses)
         if len(common) > 0.5 * len(hits) and ahead < max(1, MARGIN * len(hits)):
+            if kindred(best, other) and not other.misses and not best.misses:
+                return Cause([best, other], hits), []
             return None, [Cause([best], hits), Cause([other], common)]
     return Cause(rivals, hits), []

@@ -14,12 +14,12 @@ from minidl.check.diagnosis.items import LEAST, SHARE, Item
 Found = tuple[str, set[Tensor]]
 
 
-def by_evaluation(found: list[Item]) -> Found | None:
-    """What batch normalization normalises with in evaluation: its y is an affine map of x for each channel."""
+def by_evaluation(found: list[Item], training: bool = False) -> Found | None:
+    """What batch normalization normalises with, in evaluation or in training: y is an affine map of x per channel."""
     told: Counter[str] = Counter()
     hits: set[Tensor] = set()
     counted = 0
-    for item in (item for item in found if item.wrong and not item.training):
+    for item in (item for item in found if item.wrong and item.training == training):
         measured = affine(item)
         if measured is None:
             continue
@@ -27,16 +27,17 @@ def by_evaluation(found: list[Item]) -> Found | None:
         names = [
             " and ".join(filter(None, (a, b, form))) or "nothing"
             for form, centre, square in measured
-            for a, value in centres(item)
+            for a, value in (of_batch_centres(item) if training else centres(item))
             if near(value, centre)
-            for b, other in squares(item)
+            for b, other in (of_batch_squares(item) if training else squares(item))
             if near(other, square)
         ]
         told.update(names)
         hits |= {item.at} if names else set()
     best = [name for name, number in told.most_common() if counted >= LEAST and number >= SHARE * counted]
     shortest = [name for name in best if len(name) == min(map(len, best))] if best else []
-    return (f"of evaluation: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
+    where = "training" if training else "evaluation"
+    return (f"of {where}: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
 
 
 def near(value: Array, measured: Array) -> bool:
@@ -85,6 +86,29 @@ def affine(item: Item) -> list[tuple[str, Array, Array]] | None:
 
 def _column(value: Array, x: Array) -> Array:
     return value.reshape((1, -1) + (1,) * (x.ndim - 2))
+
+
+def of_batch_centres(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be subtracted in training."""
+    mean = item.x.mean((0, *range(2, item.x.ndim)))
+    yield "", mean
+    yield "no mean is subtracted", 0 * mean
+    if item.running_mean is not None:
+        lam = float(item.options["momentum"])
+        yield "the mean is the running one", item.running_mean
+        yield "the mean is the running one, just updated", (1 - lam) * item.running_mean + lam * mean
+
+
+def of_batch_squares(item: Item) -> Iterator[tuple[str, Array]]:
+    """What may be under the root in training, eps included."""
+    eps, var = float(item.options["eps"]), item.x.var((0, *range(2, item.x.ndim)))
+    yield "", var + eps
+    for word, running in (("the running one", item.running), ("the running one, just updated", item.after)):
+        if running is not None:
+            yield f"the variance is {word}", running + eps
+            yield f"the variance is {word} and eps is missing", running
+            yield f"the variance is {word} and is taken for a deviation", (running + eps) ** 2
+    yield "there is no division by the deviation", 0 * var + 1
 
 
 def centres(item: Item) -> Iterator[tuple[str, Array]]:

@@ -213,11 +213,25 @@ def sizes(item: Item) -> Iterator[tuple[str, float]]:
             yield "the modes", float(o["num_modes"])
 
 
+CONSTANTS = {
+    "has the wrong sign": -1.0,
+    "is doubled": 2.0,
+    "is halved": 0.5,
+    "has the wrong sign and is doubled": -2.0,
+    "has the wrong sign and is halved": -0.5,
+    "is multiplied by 3": 3.0,
+    "is multiplied by 4": 4.0,
+    "is divided by 4": 0.25,
+    "is multiplied by the root of 2": 2**0.5,
+    "is divided by the root of 2": 0.5**0.5,
+    "is divided by ln 10, as a logarithm to base 10 is": 1 / np.log(10.0),
+    "is divided by ln 2, as a logarithm to base 2 is": 1 / np.log(2.0),
+}
+
+
 def factors(item: Item) -> Iterator[tuple[str, float]]:
     """Factors that are slips, in words; the commonest first."""
-    yield "has the wrong sign", -1.0
-    yield "is doubled", 2.0
-    yield "is halved", 0.5
+    yield from CONSTANTS.items()
     for name, value in sizes(item):
         yield f"is divided by {name}", 1.0 / value
         yield f"is multiplied by {name}", value
@@ -228,6 +242,7 @@ def factors(item: Item) -> Iterator[tuple[str, float]]:
         yield f"is divided by the root of {name}", value**-0.5
         yield f"is multiplied by the root of {name}", value**0.5
         yield f"has the wrong sign and is divided by {name}", -1.0 / value
+        yield f"has the wrong sign and is multiplied by {name}", -value
         yield f"is divided by {name} squared", value**-2.0
         yield f"is doubled and divided by {name}", 2.0 / value
     if "momentum" in item.options:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, is_backward, only_backward
-from minidl.check.diagnosis.items import Item, factors, one
+from minidl.check.diagnosis.items import CONSTANTS, Item, factors, one
 from minidl.check.diagnosis.replay import FORMULA
 from minidl.check.variants import Variant, known_wrong
 
@@ -85,5 +85,5 @@ def named(measured: list[tuple[Tensor, Item, float]]) -> str | None:
     ]
     same = all(abs(factor - middle) < 1e-2 for *_, factor in measured)
     if same:
-        fitting = [name for name in fitting if name in ("is missing", "has the wrong sign", "is doubled", "is halved")]
+        fitting = [name for name in fitting if name == "is missing" or name in CONSTANTS]
     return fitting[0] if fitting else None

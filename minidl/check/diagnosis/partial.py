@@ -169,6 +169,7 @@ def other_dy(item: Item) -> Iterator[tuple[str, Array]]:
         yield f"dy shifted by one along {word}", np.roll(dy, 1, axis)
         yield f"dy shifted back by one along {word}", np.roll(dy, -1, axis)
         yield f"dy averaged over {word}", np.broadcast_to(dy.mean(axis=axis, keepdims=True), dy.shape)
+        yield f"dy less its mean over {word}", dy - dy.mean(axis=axis, keepdims=True)
         yield f"dy summed over {word}", np.broadcast_to(dy.sum(axis=axis, keepdims=True), dy.shape)
     yield "1 for dy", np.ones(dy.shape)
     yield "the magnitude of dy", np.abs(dy)

@@ -14,7 +14,7 @@ import numpy as np
 from minidl.check.case import Array
 from minidl.check.diagnosis.evaluation import by_evaluation
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import SHARE, Item, factors, fits, sizes
+from minidl.check.diagnosis.items import CONSTANTS, SHARE, Item, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 from minidl.check.diagnosis.partial import by_partial, by_statistic
 
@@ -56,12 +56,12 @@ def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -
     names: list[str] = []
     spread = np.ptp([factor for _, factor in measured]) > 1e-3
     tables = [(dict(factors(item)), factor) for item, factor in measured]
-    for name in tables[0][0]:
-        near = [name in t and abs(t[name] - factor) <= 2e-3 * abs(factor) for t, factor in tables]
-        if np.mean(near) >= 0.9:
-            names.append(name)
+    counts = {name: sum(_close(t, name, factor) for t, factor in tables) for name in tables[0][0]}
+    most = max(counts.values())
+    if most >= SHARE * len(tables):
+        names = [name for name, count in counts.items() if count == most]
     if not spread:  # a number that never changes is no count, though it may equal one
-        names = [name for name in names if name in ("has the wrong sign", "is doubled", "is halved")]
+        names = [name for name in names if name in CONSTANTS]
     if not names or len(names) > 3:
         return None
     hits = {item.at for (item, factor), (t, _) in zip(measured, tables, strict=True) if _close(t, names[0], factor)}
@@ -351,7 +351,8 @@ def told_of(found: list[Item]) -> Found | None:
     if len(wrong) < 2:
         return None
     state = wrong[0].at[1].startswith("state.")
-    if wrong[0].at[1].startswith("eval.y") and (evaluation := by_evaluation(found)):
+    prefix, _, rest = wrong[0].at[1].partition(".")
+    if rest.startswith("y") and (evaluation := by_evaluation(found, training=prefix == "out")):
         return evaluation
     if scaled := by_factor(found):
         return scaled

@@ -53,8 +53,11 @@ def reductions(item: Item, p: Pieces) -> Iterator[tuple[str, Any]]:
         yield " is a mean over the channels alone", lambda v: _over(p, v, item, (1,))
         yield " is a mean over each sample", lambda v: _over(p, v, item, tuple(range(1, batch)))
         yield " is a mean over each channel", lambda v: _over(p, v, item, (0, *pixels))
-    elif item.x.ndim > 2:
+    elif item.x.ndim == 2:
+        yield " is a mean over the last axis but one", lambda v: v.mean(axis=-2, keepdims=True)
+    else:
         yield " is a mean over each sample", lambda v: v.mean(axis=tuple(range(1, v.ndim)), keepdims=True)
+        yield " is a mean over the last axis but one", lambda v: v.mean(axis=-2, keepdims=True)
         yield " is a mean over the batch", lambda v: v.mean(axis=0, keepdims=True)
 
 

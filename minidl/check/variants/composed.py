@@ -37,6 +37,8 @@ REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, groups, channels of a
     "the channels and the height": (1, 2, 3),
     "the channels and the width": (1, 2, 4),
     "each pixel over batch and channels": (0, 1, 2),
+    "the sample but for its last axis": (1, 2, -1),
+    "the batch and space but for its last axis": (0, -1),
 }
 LAST_REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, heads, tokens, values)
     "the batch alone": (0,),
@@ -221,6 +223,13 @@ def axes_of(layer: str, name: str) -> tuple[int, ...]:
     return regions(layer)[name] if name else right_region(layer)
 
 
+def actual(axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of a region; −1 is the first axis of space, where space has two."""
+    if -1 not in axes:
+        return axes
+    return axes[:-1] + ((3,) if shape[-1] > 1 else ())
+
+
 def viewed(x: Any, layer: str, groups: int) -> Any:
     """x with the axes that regions are told in."""
     shape = x.shape
@@ -246,7 +255,7 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     if parts.form in (BEFORE, SCALED):
         x = x * weight + bias if parts.form == BEFORE else x * weight
     form = FORMS.get(parts.form, lambda h, w, b: h + b if parts.form == SCALED else h)
-    mean_axes, var_axes = axes_of(layer, parts.mean_over), axes_of(layer, parts.var_over)
+    mean_axes, var_axes = (actual(axes_of(layer, region), x.shape) for region in (parts.mean_over, parts.var_over))
     mu = mean(x, mean_axes)
     if parts.mean_count:
         mu = mu * COUNTS[parts.mean_count](x.size // mu.size, x.shape)

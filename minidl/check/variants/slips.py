@@ -45,6 +45,13 @@ def of_conv2d(table: Collection) -> None:
         "the padding is one too large",
         (image, f"padding = (padding[0] + 1, padding[1] + 1)\n        {image}"),
     )
+    add = "dimage[here] = dimage[here] + total(dy[:, :, None]"
+    near = "(*here[:2], slice(a, a + dy.shape[2]), slice(b, b + dy.shape[3]))"
+    table.wrong(
+        "stride ignored in dx",
+        "dx is put together as if the stride were 1",
+        (add, f"here = {near}\n            {add}"),
+    )
     term = "term = total(weight[None, :, :, a, b, None, None] * image[here][:, None], 2)[:, :, 0]\n"
     for name, says, skipped in (
         ("last column of the kernel skipped", "the last column of the kernel", "b == kernel[1] - 1 and b"),
@@ -67,6 +74,12 @@ def of_windows(table: Collection) -> None:
             f"{says} is left out",
             (where, f"where = [here for a, b, here in places(image.shape, kernel, stride) if {kept}]"),
         )
+    options = 'for key in ("kernel_size", "stride", "padding"))'
+    table.wrong(
+        "kernel and stride exchanged",
+        "the kernel's size is taken for the stride, and the stride for the kernel's size",
+        (options, f"{options}\n        kernel, stride = stride, kernel"),
+    )
     if table.layer == "max_pool2d":
         wins = "wins = winner == index"
         for word, index in (("first", "0"), ("last", "len(where) - 1")):
@@ -97,6 +110,13 @@ def of_loss(table: Collection) -> None:
         "the loss is the squared distance of the softmax to one-hot",
         (chosen, "((exp(logp) - chosen) * (exp(logp) - chosen)).sum()"),
     )
+    logp = "logp = log_softmax(x, 1)"
+    for value in ("1e-2", "1e-3", "1e-4", "1e-5"):
+        table.wrong(
+            f"softmax clipped at {value} and 1 − {value}",
+            f"the softmax is clipped to the range from {value} to 1 − {value} before its logarithm is taken",
+            (logp, f"{logp}\n        logp = np.log(np.minimum(np.maximum(exp(logp), {value}), 1 - {value}))"),
+        )
     at = "chosen = np.arange(x.shape[1]) == np.asarray"
     for name, says, number in (
         ("labels count from −1", "each label is one too high", "np.arange(x.shape[1]) - 1"),
