@@ -47,9 +47,11 @@ def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -
             measured.append((item, factor))
     if len(measured) < max(2, min(3, len(wrong))) or len(measured) < 0.9 * len(wrong):
         return None
+    if where and spoilt(found, lambda item: item.want * where(item)):
+        return None
     if where and all(abs(factor - 1) < 1e-3 for _, factor in measured):
         return "", {item.at for item, _ in measured}
-    if all(abs(factor) < 1e-6 for _, factor in measured):
+    if all(abs(factor) < 1e-6 for _, factor in measured) and not spoilt(found, lambda item: 0 * item.want):
         return "is zero", {item.at for item, _ in measured}
     if where:
         return None
@@ -64,8 +66,17 @@ def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -
         names = [name for name in names if name in CONSTANTS]
     if not names or len(names) > 3:
         return None
+    if spoilt(found, lambda item: item.want * dict(factors(item)).get(names[0], 1.0)):
+        return None
     hits = {item.at for (item, factor), (t, _) in zip(measured, tables, strict=True) if _close(t, names[0], factor)}
     return " or ".join(names), hits
+
+
+def spoilt(found: list[Item], predict: Callable[[Item], Array]) -> bool:
+    """Whether a prediction would make many outputs wrong that are right."""
+    right = [item for item in found if not item.wrong]
+    wrong = len(found) - len(right)
+    return sum(not item.equals(predict(item)) for item in right) > 0.1 * wrong
 
 
 def _close(table: dict[str, float], name: str, factor: float) -> bool:
@@ -224,6 +235,8 @@ def by_summand(found: list[Item]) -> Found | None:
         numbers = np.array([factor for _, factor in measured])
         middle = float(np.median(numbers))
         hits = {item.at for item, factor in measured}
+        if spoilt(found, lambda item, name=name, by=middle: _with(item, name, by)):  # type: ignore[misc]
+            continue
         if np.all(np.abs(numbers - middle) <= 2e-2 * abs(middle)):
             times = {1.0: "", -1.0: "−"}.get(round(middle, 3), f"{middle:.3g} ")
             note = " (weight decay, or a residual path)" if name in ("weight", "x") else ""
@@ -236,6 +249,11 @@ def by_summand(found: list[Item]) -> Found | None:
                 if np.mean([abs(v**power - f) <= 1e-2 * abs(f) for v, f in tables]) >= 0.9:
                     return f"has {name} {says} added", hits
     return None
+
+
+def _with(item: Item, name: str, factor: float) -> Array:
+    source = summand(item, name)
+    return item.want if source is None else item.want + factor * source
 
 
 def multiplied(measured: list[tuple[Item, float]]) -> str | None:

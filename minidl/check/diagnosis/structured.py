@@ -60,6 +60,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
         if told is None:
             continue
         words, hits = told
+        if len(found) - len(usable) > 2 * len(usable):
+            continue  # it is right more often than wrong: what is found holds of a few cases alone
         name = f"{quantity}: {words}" if words.startswith(("the ", "in the ")) else f"{quantity} {words}"
         if kind == "eval.y":
             hits = hits | gradients_in_evaluation(bench, found, left)
