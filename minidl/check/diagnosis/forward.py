@@ -22,8 +22,8 @@ def compositions(bench: Bench, left: set[Tensor], layer: str) -> list[Composed]:
     spread = spread_out(found)
     if len(spread) < 3:
         return []
-    singles = tuple(parts for parts in choices(layer) if len(parts.slips) == 1)
-    pairs = tuple(parts for parts in choices(layer) if len(parts.slips) > 1)
+    singles = tuple(parts for parts in choices(layer) if parts.single)
+    pairs = tuple(parts for parts in choices(layer) if not parts.single)
     for among in (singles, pairs):
         some = tuple({*told(spread[0], among), *told(spread[1], among)})  # one of the two may be odd
         counts = Counter(parts for item in spread for parts in told(item, some))

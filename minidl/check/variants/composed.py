@@ -175,6 +175,35 @@ BEFORE = "the affine map is before the normalisation"
 SCALED = "weight multiplies x before the normalisation"
 
 
+SHORT = {  # slips that are listed variants too, by those variants' names
+    "the variance divides by n − 1": "unbiased variance",
+    "the variance is a sum": "variance is a sum",
+    "the mean is a sum": "mean is a sum",
+    "the variance is about zero": "variance about zero",
+    "the mean is not subtracted": "mean not subtracted",
+    "eps is outside the root": "eps outside the root",
+    "eps is outside the root too": "eps under the root and outside",
+    "eps is missing": "eps missing",
+    "eps is squared": "eps squared",
+    "the root of eps is added": "root of eps",
+    "eps is subtracted": "eps subtracted",
+    "eps is doubled": "eps twice",
+    "eps is a floor of the variance": "eps as a floor",
+    "eps is a floor of the deviation": "eps as a floor of the deviation",
+    "the root is missing": "root missing",
+    "the variance is squared for its root": "square in place of the root",
+    "x is multiplied by sigma": "multiplied by the deviation",
+    "weight is ignored": "weight ignored",
+    "bias is ignored": "bias ignored",
+    "weight has 1 added": "weight plus one",
+    "weight multiplies twice": "weight squared",
+    "y is divided by weight": "y divided by weight",
+    "bias is subtracted": "bias subtracted",
+    "bias is added twice": "bias added twice",
+    "bias is added before weight multiplies": "bias before weight",
+} | {f"eps is fixed at {value}": f"eps fixed at {value}" for value in ("1e-5", "1e-6", "1e-8", "1e-12", "1e-4", "1e-2")}
+
+
 @dataclass(frozen=True)
 class Parts:
     """The choice of each part, the right one being ''."""
@@ -191,6 +220,14 @@ class Parts:
     tracked: bool = False  # whether the running variance takes in what y is normalised by
 
     @property
+    def single(self) -> bool:
+        """Whether one choice is wrong, that of where both statistics are over counting as one."""
+        over = {self.mean_over, self.var_over} - {""}
+        one_region = bool(over) and (not self.mean_over or not self.var_over or len(over) == 1)
+        others = (self.about, self.count, self.mean_count, self.centre, self.root, self.form, self.picked)
+        return sum(map(bool, others)) + (1 if one_region else 2 if over else 0) == 1
+
+    @property
     def slips(self) -> list[str]:
         """What is wrong, in words."""
         over = {k: v for k, v in (("mean", self.mean_over), ("variance", self.var_over)) if v}
@@ -200,7 +237,8 @@ class Parts:
         else:
             words += [f"the {what} is over {region}" for what, region in over.items()]
         words += [f"the {what} {w}" for what, w in (("mean", self.mean_count), ("variance", self.count)) if w]
-        return words + [w for w in (self.about, self.centre, self.root, self.form, self.picked) if w]
+        forms = self.form.split(" and ") if self.form in FORMS else [self.form]
+        return words + [w for w in (self.about, self.centre, self.root, *forms, self.picked) if w]
 
 
 def regions(layer: str) -> Mapping[str, tuple[int, ...]]:
@@ -425,6 +463,6 @@ def answering(
 def composed(layer: str, parts: Parts) -> Composed:
     """The variant of some parts."""
     slips = parts.slips
-    name = " and ".join(slips)
-    says = f"{name}; the rest of the forward pass is right"
+    name = " + ".join(SHORT.get(slip, slip) for slip in slips)
+    says = f"{' and '.join(slips)}; the rest of the forward pass is right"
     return Composed(layer, name, says, (), parts=parts)
