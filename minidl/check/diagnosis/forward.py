@@ -30,7 +30,9 @@ def compositions(bench: Bench, left: set[Tensor], layer: str) -> list[Composed]:
         best = [parts for parts in among if counts[parts] >= len(spread) - 1]
         if best:
             most = max(counts[parts] for parts in best)
-            best = [parts for parts in best if counts[parts] == most][:MOST]
+            best = [parts for parts in best if counts[parts] == most]
+            fewest = min(len(parts.slips) for parts in best)
+            best = [parts for parts in best if len(parts.slips) == fewest][:MOST]
             if layer == "batch_norm":
                 best += [replace(parts, tracked=True) for parts in best if parts.count]
             return [composed(layer, parts) for parts in best]
