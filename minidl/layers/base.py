@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -224,6 +224,21 @@ class Layer:
             array[...] = to_device(to_host(state[name]), like=array)
 
 
+def forward_through(layers: Sequence[Layer], x: Array) -> Array:
+    """y = f_n(... f_1(x))."""
+    for layer in layers:
+        x = layer.forward(x)
+        layer._output_shape = x.shape
+    return x
+
+
+def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
+    """dx = f_1'(... f_n'(dy)), each f' as its forward left it."""
+    for layer in reversed(layers):
+        dy = layer.backward(dy)
+    return dy
+
+
 class Sequential(Layer):
     """Layers one after the other: y = f_n(... f_1(x)).
 
@@ -254,16 +269,11 @@ class Sequential(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the last layer's output."""
-        for layer in self.layers:
-            x = layer.forward(x)
-            layer._output_shape = x.shape
-        return x
+        return engine(x)(forward_through)(self.layers, x)
 
     def backward(self, dy: Array) -> Array:
         """Return dx, the layers taken in reverse."""
-        for layer in reversed(self.layers):
-            dy = layer.backward(dy)
-        return dy
+        return engine(dy)(backward_through)(self.layers, dy)
 
 
 class Residual(Layer):

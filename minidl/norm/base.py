@@ -49,10 +49,7 @@ class Norm(Layer):
             self.keep(None, x, None, None)
             return x.copy()
         with np.errstate(under="ignore"):  # squares of small values and gates of far modes are 0
-            m, v, centred = on(moments)(x)
-            s, u, kept = self._forward_small(on, m, v, x.size // self.num_features)
-            if not s.shape == u.shape == v.shape:
-                raise ValueError(f"{type(self).__name__}.small: s and u must be {v.shape}, got {s.shape} and {u.shape}")
+            centred, s, u, kept = self.scale_and_shift(on, x)
             self.keep(on, centred, s, kept, of=x)
             return on(scale_shift)(centred, s, u, x.dtype)
 
@@ -65,12 +62,27 @@ class Norm(Layer):
         array_module(dy=dy, s=s)
         with np.errstate(under="ignore"):
             ds, du = on(scale_shift_sums)(dy, centred)
-            dm, dv = self._backward_small(on, ds, du, training, kept)
-            if not dm.shape == dv.shape == ds.shape:
-                raise ValueError(
-                    f"{type(self).__name__}.small_backward: dm and dv must be {ds.shape}, got {dm.shape} and {dv.shape}"
-                )
+            dm, dv = self.scale_and_shift_backward(on, ds, du, training, kept)
             return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
+
+    def scale_and_shift(self, on: Engine, x: Images) -> tuple[Any, PerChannel, PerChannel, Any]:
+        """Return x − m, s, u, and what `scale_and_shift_backward` needs."""
+        m, v, centred = on(moments)(x)
+        s, u, kept = self._forward_small(on, m, v, x.size // self.num_features)
+        if not s.shape == u.shape == v.shape:
+            raise ValueError(f"{type(self).__name__}.small: s and u must be {v.shape}, got {s.shape} and {u.shape}")
+        return centred, s, u, kept
+
+    def scale_and_shift_backward(
+        self, on: Engine, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+    ) -> tuple[PerChannel, PerChannel]:
+        """Return dm and dv."""
+        dm, dv = self._backward_small(on, ds, du, training, kept)
+        if not dm.shape == dv.shape == ds.shape:
+            raise ValueError(
+                f"{type(self).__name__}.small_backward: dm and dv must be {ds.shape}, got {dm.shape} and {dv.shape}"
+            )
+        return dm, dv
 
     def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u for the moments of each channel of each sample, and what backward needs.

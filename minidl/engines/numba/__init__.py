@@ -7,7 +7,7 @@ from importlib import import_module
 
 from minidl.engine import NUMBA, NUMPY
 
-MODULES = ("activation", "conv", "linear", "loss", "norm", "optim", "pool", "small")  # of this package
+MODULES = ("activation", "conv", "fused", "linear", "loss", "norm", "optim", "pool", "small")  # of this package
 
 import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)

@@ -78,7 +78,12 @@ def conv2d_backward(
 def _batch_last(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return x as (C, H, W, N): contiguous, of the weight's dtype, and writable, else Numba compiles once more."""
     xt: np.ndarray = memory.batch_last(np, x, weight.dtype)
-    return xt if xt.flags.writeable else xt.copy()
+    if not xt.flags.writeable:
+        try:
+            xt.flags.writeable = True  # this view alone, which nobody writes to
+        except ValueError:  # of memory that is read-only itself
+            return xt.copy()
+    return xt
 
 
 def _compiled(values: int, weight: np.ndarray) -> bool:

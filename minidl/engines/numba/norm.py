@@ -37,6 +37,7 @@ class Centred(NamedTuple):
     delta: Array
     shape: tuple[int, ...]  # (C, ..., N)
     layout: tuple[int, int]  # P, and the pixels in a row
+    behind: Any = None  # what came of the layers behind the norm, where they are fused with it
 
 
 @NUMBA.twin(written.moments)
@@ -59,7 +60,7 @@ def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
     """y = (x − m)·s + u, for s, u (N, C); y has this dtype."""
     if not isinstance(centred, Centred):
         return written.scale_shift(centred, s, u, dtype)
-    x, m0, delta, shape, layout = centred
+    x, m0, delta, shape, layout, _ = centred
     y = memory.empty(np, shape, x.dtype)
     share(len(m0), x.size, _scale_shift, x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout)
     return memory.batch_first(y.astype(dtype, copy=False))
@@ -70,7 +71,7 @@ def scale_shift_sums(dy: Array, centred: Any) -> tuple[Array, Array]:
     """Return ds = sum_p dy·(x − m) and du = sum_p dy, (N, C) in float64."""
     if not isinstance(centred, Centred):
         return written.scale_shift_sums(dy, centred)
-    x, m0, delta, _, layout = centred
+    x, m0, delta, _, layout, _ = centred
     sums = np.empty((2, *m0.shape))
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
     share(len(m0), x.size, _sums, dyt, x, m0, delta, sums, *layout)
@@ -83,7 +84,7 @@ def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array
     """dx = s·(dy − du/P) + (2·dv/P)·(x − m) + dm/P, for s, du, dm, dv (N, C)."""
     if not isinstance(centred, Centred):
         return written.scale_shift_backward(dy, centred, s, du, dm, dv)
-    x, m0, delta, shape, layout = centred
+    x, m0, delta, shape, layout, _ = centred
     dx = memory.empty(np, shape, x.dtype)
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
     small = m0, delta, rows(s), rows(du), rows(dm), rows(dv)

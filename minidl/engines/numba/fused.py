@@ -1,0 +1,301 @@
+"""Layers that follow each other, computed in one pass: a norm and ReLU, and a norm, pooling by 2×2 and ReLU.
+
+Each layer keeps what it keeps alone, so that each can also go backward alone; only the arrays between them are never
+made. Forward rounds as the layers do one by one. In backward a dy that ReLU or the pooling turns into zeros adds nothing
+to the norm's sums: these run over what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidl import memory
+from minidl.backend import Array
+from minidl.engine import NUMBA
+from minidl.engines.numba.compile import jit
+from minidl.engines.numba.norm import Centred, rows
+from minidl.engines.numba.share import share
+from minidl.layers import base
+from minidl.layers.activation import ReLU
+from minidl.layers.base import Layer, read_only
+from minidl.layers.pool import MaxPool2d
+from minidl.norm.base import Norm
+from minidl.norm.moments import scale_shift
+
+_NOTHING = np.empty(0)
+_BEHIND = (ReLU,), (MaxPool2d, ReLU)  # a norm
+_BLOCK = 32  # rows that are summed in the precision of x
+
+
+class Behind(NamedTuple):
+    """What came of the layers behind a norm, kept with x − m: y, and who won the pooling, and x there."""
+
+    y: Array
+    won: Array | None
+    winners: Array
+
+
+@NUMBA.twin(base.forward_through)
+def forward_through(layers: Sequence[Layer], x: Array) -> Array:
+    """y = f_n(... f_1(x))."""
+    for start, stop, together in _parts(tuple(map(type, layers))):
+        some = layers[start:stop]
+        if together and _fits(some, x):
+            x = _forward(some[0], some[1:], x)
+            for layer in some:
+                layer._output_shape = x.shape
+            if stop - start > 2:
+                some[0]._output_shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+        else:
+            x = base.forward_through(some, x)
+    return x
+
+
+@NUMBA.twin(base.backward_through)
+def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
+    """dx = f_1'(... f_n'(dy))."""
+    for start, stop, together in reversed(_parts(tuple(map(type, layers)))):
+        some = layers[start:stop]
+        if together and _went_together(some, dy):
+            dy = _backward(some[0], some[1:], dy)
+        else:
+            dy = base.backward_through(some, dy)
+    return dy
+
+
+@lru_cache(256)
+def _parts(kinds: tuple[type, ...]) -> list[tuple[int, int, bool]]:
+    """Cut layers of these types into those that may go together (True) and those between them.
+
+    >>> from minidl import BatchNorm, Linear
+    >>> _parts((Linear, BatchNorm, ReLU, Linear))
+    [(0, 1, False), (1, 3, True), (3, 4, False)]
+    """
+    parts, start, i = [], 0, 0
+    while i < len(kinds):
+        size = 0
+        if issubclass(kinds[i], Norm) and (kinds[i].forward, kinds[i].backward) == (Norm.forward, Norm.backward):
+            size = next((1 + len(those) for those in _BEHIND if kinds[i + 1 : i + 1 + len(those)] == those), 0)
+        if size:
+            parts += [(start, i, False)] * (start < i) + [(i, i + size, True)]
+            start = i + size
+        i += size or 1
+    return parts + [(start, i, False)] * (start < i)
+
+
+def _fits(layers: Sequence[Layer], x: Array) -> bool:
+    """Tell whether these layers may go together over x."""
+    if x.ndim != 4 or x.size == 0 or x.dtype not in (np.float32, np.float64):
+        return False
+    if any("forward" in vars(layer) or "backward" in vars(layer) for layer in layers):  # somebody looks on
+        return False
+    return len(layers) == 2 or (layers[1]._window == ((2, 2), (2, 2), (0, 0)) and x.shape[2] % 2 == x.shape[3] % 2 == 0)
+
+
+def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
+    with np.errstate(under="ignore"):
+        on = norm._check(x)
+        centred, s, u, kept = norm.scale_and_shift(on, x)
+        if not isinstance(centred, Centred):
+            norm.keep(on, centred, s, kept, of=x)
+            return base.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
+        flat, m0, delta, shape, layout, _ = centred
+        small = m0, delta, rows(s), rows(u)
+        if len(behind) == 1:
+            made = memory.empty(np, shape, x.dtype)
+            share(len(m0), x.size, _scale_relu, flat, *small, made.reshape(-1), *layout)
+            won, winners = None, flat
+        else:
+            c, h, w, n = shape
+            made, winners = memory.empty(np, (2, c, h // 2, w // 2, n), x.dtype)
+            won = memory.empty(np, made.shape, np.uint8)
+            arrays = made.reshape(-1), won.reshape(-1), winners.reshape(-1)
+            share(c, x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
+            behind[0].keep(on, _NOTHING, x.shape, won)
+            winners = arrays[2]
+    y = read_only(memory.batch_first(made))
+    behind[-1].keep(on, y)
+    norm.keep(on, centred._replace(behind=Behind(y, won, winners)), s, kept, of=x)
+    return y
+
+
+def _went_together(layers: Sequence[Layer], dy: Array) -> bool:
+    """Tell whether these layers went forward together, and dy fits what they gave."""
+    kept = [layer._kept for layer in layers]
+    if None in kept or not isinstance(kept[0][1][1], Centred) or any("backward" in vars(layer) for layer in layers):
+        return False
+    centred = kept[0][1][1]
+    y = kept[-1][1][1]
+    return (
+        centred.behind is not None
+        and centred.behind.y is y
+        and (len(layers) == 2 or centred.behind.won is kept[1][1][3])
+        and isinstance(dy, np.ndarray)
+        and (dy.shape, dy.dtype) == (y.shape, y.dtype)
+    )
+
+
+def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
+    for layer in behind:
+        layer.kept(dy)
+    training, (on, centred, s, kept) = norm.kept(dy)
+    x, m0, delta, shape, (p, pixels), (y, won, winners) = centred
+    dyt, yt = memory.batch_last(np, dy).reshape(-1), memory.batch_last(np, y).reshape(-1)
+    sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
+    share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
+    ds, du = sums
+    with np.errstate(under="ignore"):
+        dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
+    small = m0, delta, rows(s), du, rows(dm), rows(dv)
+    if won is None:
+        share(len(m0), x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
+    else:
+        _, h, w, _ = shape
+        share(len(m0), x.size, _backward_pool_relu, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
+    return memory.batch_first(dx)
+
+
+# -- compiled: arrays are flat but for the small ones (C, N) -----------------------------------------------------------
+
+
+@jit(in_order=True, apart=True)
+def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
+    n = m0.shape[1]
+    lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
+    m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    for c in range(start, stop):
+        for i in range(n):
+            m[i] = m0[c, i]
+            scale[i] = s[c, i]
+            shift[i] = u[c, i] - delta[c, i] * s[c, i]
+        for i in range(n, lanes):
+            m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
+        a, end = np.uint64(c * p * n), np.uint64((c + 1) * p * n)
+        while a < end:
+            for j in range(min(lanes, end - a)):
+                t = (x[a + j] - m[j]) * scale[j] + shift[j]
+                y[a + j] = zero if t <= zero else t
+            a += lanes
+
+
+@jit(in_order=True, apart=True)
+def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop):
+    n = m0.shape[1]
+    size, zero = np.uint64(n), x.dtype.type(0)
+    m, scale, shift = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
+    for channel in range(start, stop):
+        for i in range(n):
+            m[i] = m0[channel, i]
+            scale[i] = s[channel, i]
+            shift[i] = u[channel, i] - delta[channel, i] * s[channel, i]
+        out = np.uint64(channel * (h // 2) * (w // 2) * n)
+        for r in range(0, h, 2):
+            a = np.uint64((channel * h + r) * w * n)
+            for _ in range(w // 2):
+                b = a + size
+                c, d = a + np.uint64(w * n), b + np.uint64(w * n)
+                for i in range(size):
+                    best, tap, at = (x[a + i] - m[i]) * scale[i] + shift[i], np.uint8(0), x[a + i]
+                    v = (x[b + i] - m[i]) * scale[i] + shift[i]
+                    take = (v > best) | (v != v)
+                    best, tap, at = v if take else best, np.uint8(1) if take else tap, x[b + i] if take else at
+                    v = (x[c + i] - m[i]) * scale[i] + shift[i]
+                    take = (v > best) | (v != v)
+                    best, tap, at = v if take else best, np.uint8(2) if take else tap, x[c + i] if take else at
+                    v = (x[d + i] - m[i]) * scale[i] + shift[i]
+                    take = (v > best) | (v != v)
+                    best, tap, at = v if take else best, np.uint8(3) if take else tap, x[d + i] if take else at
+                    y[out + i], won[out + i], winners[out + i] = zero if best <= zero else best, tap, at
+                a, out = b + size, out + size
+
+
+@jit(in_order=True, apart=True)
+def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop):
+    """Write ds and du (2, C, N): the sums of dy·(x − m) and of dy where y > 0."""
+    channels, n = m0.shape
+    lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
+    m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    size = np.uint64(len(dy) // channels)
+    for c in range(start, stop):
+        for i in range(n):
+            m[i] = m0[c, i]
+            out[0, c, i] = out[1, c, i] = 0
+        for i in range(n, lanes):
+            m[i] = m[i - n]
+        a = np.uint64(c) * size
+        end = a + size
+        while a < end:
+            for j in range(lanes):
+                first[j] = second[j] = 0
+            until = min(a + np.uint64(_BLOCK) * lanes, end)
+            while a < until:
+                for j in range(min(lanes, until - a)):
+                    g = dy[a + j] if y[a + j] > zero else zero
+                    first[j] += g * (x[a + j] - m[j])
+                    second[j] += g
+                a += lanes
+            a = until
+            for k in range(0, lanes, n):
+                for i in range(n):
+                    out[0, c, i] += first[k + i]
+                    out[1, c, i] += second[k + i]
+        for i in range(n):
+            out[0, c, i] -= delta[c, i] * out[1, c, i]
+
+
+@jit(in_order=True, apart=True)
+def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
+    channels, n = m0.shape
+    lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
+    m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    slope, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    size = len(x) // channels
+    p = size // n
+    for c in range(start, stop):
+        for i in range(n):
+            k = 2 / p * dv[c, i]
+            m[i] = m0[c, i]
+            scale[i] = s[c, i]
+            slope[i] = k
+            shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
+        for i in range(n, lanes):
+            m[i], scale[i], slope[i], shift[i] = m[i - n], scale[i - n], slope[i - n], shift[i - n]
+        a, end = np.uint64(c * size), np.uint64((c + 1) * size)
+        while a < end:
+            for j in range(min(lanes, end - a)):
+                g = dy[a + j] if y[a + j] > zero else zero
+                dx[a + j] = g * scale[j] + ((x[a + j] - m[j]) * slope[j] + shift[j])
+            a += lanes
+
+
+@jit(in_order=True, apart=True)
+def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
+    n = m0.shape[1]
+    size, zero, p = np.uint64(n), x.dtype.type(0), h * w
+    m, scale = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    slope, shift = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    for channel in range(start, stop):
+        for i in range(n):
+            k = 2 / p * dv[channel, i]
+            m[i] = m0[channel, i]
+            scale[i] = s[channel, i]
+            slope[i] = k
+            shift[i] = (dm[channel, i] - s[channel, i] * du[channel, i]) / p - k * delta[channel, i]
+        at = np.uint64(channel * (h // 2) * (w // 2) * n)
+        for r in range(0, h, 2):
+            a = np.uint64((channel * h + r) * w * n)
+            for _ in range(w // 2):
+                b = a + size
+                c, d = a + np.uint64(w * n), b + np.uint64(w * n)
+                for i in range(size):
+                    g = dy[at + i] * scale[i] if y[at + i] > zero else zero
+                    tap = won[at + i]
+                    dx[a + i] = (g if tap == 0 else zero) + ((x[a + i] - m[i]) * slope[i] + shift[i])
+                    dx[b + i] = (g if tap == 1 else zero) + ((x[b + i] - m[i]) * slope[i] + shift[i])
+                    dx[c + i] = (g if tap == 2 else zero) + ((x[c + i] - m[i]) * slope[i] + shift[i])
+                    dx[d + i] = (g if tap == 3 else zero) + ((x[d + i] - m[i]) * slope[i] + shift[i])
+                a, at = b + size, at + size
