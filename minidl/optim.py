@@ -44,9 +44,11 @@ class _Flat:
             If an array is gone, or of another shape or dtype.
         """
         for member in self.members:
-            for arrays, buffer, view in member.sides(self):
-                if arrays.get(member.name) is not view:
-                    member.take(arrays, buffer)
+            layer, name = member.layer, member.name
+            if layer.params.get(name) is not member.param:
+                member.take(layer.params, self.params)
+            if layer.grads.get(name) is not member.grad:
+                member.take(layer.grads, self.grads)
 
 
 @dataclass
@@ -64,10 +66,6 @@ class _Member:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the views out of a copy and of a pickle: arrays come there as arrays of their own."""
         return vars(self) | {"param": None, "grad": None}
-
-    def sides(self, flat: _Flat) -> tuple[tuple[dict[str, Array], Array, Array], ...]:
-        """Return the layer's dictionary, the buffer and the view, of the parameter and of the gradient."""
-        return (self.layer.params, flat.params, self.param), (self.layer.grads, flat.grads, self.grad)
 
     def take(self, arrays: dict[str, Array], buffer: Array) -> None:
         """Write the layer's array into the buffer, and give the layer a view of it instead."""

@@ -193,8 +193,8 @@ class Conv2d(Layer):
     def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if len(x) != 4 or x[1] != weight[1]:
             raise ValueError(f"Conv2d.forward: x must be (N, {weight[1]}, H, W), got {x}; give it that many channels")
-        padded = tuple(size + 2 * pad for size, pad in zip(x[2:], self.padding, strict=True))
-        if any(size < k for size, k in zip(padded, self.kernel_size, strict=True)):
+        padded = x[2] + 2 * self.padding[0], x[3] + 2 * self.padding[1]
+        if padded[0] < self.kernel_size[0] or padded[1] < self.kernel_size[1]:
             raise ValueError(
                 f"Conv2d.forward: the padded image must be at least the kernel {self.kernel_size}, got {padded}; "
                 f"use a larger image or more padding"

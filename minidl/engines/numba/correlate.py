@@ -249,6 +249,27 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
 
 
 @jit
+def add_up(sums, total):
+    """Write the sums of all tasks, (tasks, a vector of `dots` for each kernel, two o and three c), to (kernels, o, c)."""
+    tasks, _, lanes = sums.shape
+    kernels, o, channels = total.shape
+    pairs, threes, parts = (o + 1) // 2, (channels + 2) // 3, lanes // 8
+    for i in range(kernels):
+        for k in range(o):
+            for c in range(channels):
+                place, lane = (i * pairs + k // 2) * threes + c // 3, (k % 2 * 3 + c % 3) * parts
+                value = sums[0, place, lane]
+                for task in range(1, tasks):
+                    value += sums[task, place, lane]
+                if parts == 2:
+                    other = sums[0, place, lane + 1]
+                    for task in range(1, tasks):
+                        other += sums[task, place, lane + 1]
+                    value += other
+                total[i, k, c] = value
+
+
+@jit
 def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
     """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
 

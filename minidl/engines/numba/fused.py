@@ -119,7 +119,7 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
             winners = arrays[2]
     y = read_only(memory.batch_first(made))
     behind[-1].keep(on, y)
-    norm.keep(on, centred._replace(behind=Behind(y, won, winners)), s, kept, of=x)
+    norm.keep(on, Centred(flat, m0, delta, shape, layout, Behind(y, won, winners)), s, kept, of=x)
     return y
 
 

@@ -48,9 +48,10 @@ def moments(x: Array) -> tuple[Mean, Array, Any]:
     c, layout = shape[0], _layout(shape)
     flat = t.reshape(-1)
     small = np.empty((3, c, shape[-1]))
-    share(c, t.size, _moments, flat, small, *layout)
+    widest = np.zeros(c)
+    share(c, t.size, _moments, flat, small, widest, *layout)
     m0, delta, v = small
-    if x.dtype != np.float64 and not v.max(initial=0) < written.WIDE:
+    if x.dtype != np.float64 and not max(widest.tolist()) < written.WIDE:
         return written.moments(x)
     return Mean(m0.T, delta.T), v.T, Centred(flat, m0, delta, shape, layout)
 
@@ -182,8 +183,8 @@ def _wide_variance(x, at, p, n):
 
 
 @jit(in_order=True)
-def _moments(x, out, p, pixels, start, stop):
-    """Write m0, δ and v (3, C, N), for the channels start to stop."""
+def _moments(x, out, widest, p, pixels, start, stop):
+    """Write m0, δ and v (3, C, N), for the channels start to stop, and the largest v of a channel, or Inf."""
     n = out.shape[2]
     lanes, rows = pixels * n, p // pixels
     rest = (p - rows * pixels) * n
@@ -227,6 +228,8 @@ def _moments(x, out, p, pixels, start, stop):
             if not spread < np.inf:  # squares beyond the range of float32, or what is in x
                 spread = _wide_variance(x, c * p * n + i, p, n)
             out[2, c, i] = 0.0 if spread < 0 else spread
+            if not spread <= widest[c]:
+                widest[c] = spread if spread == spread else np.inf
 
 
 @jit(inner=True, in_order=True)
