@@ -16,6 +16,7 @@ Shape = tuple[int, ...]
 
 _BUFFER = 1 << 19  # values of x that a band copies, about
 _DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
+_ROWS = 1 << 15  # values of dy that are met by one row of x after the other, about: they stay in the second cache
 _ALONE = 1 << 24  # products of a convolution that one thread computes in one piece
 
 
@@ -183,8 +184,9 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     offset += offset[:1] * (-len(offset) % 3)
     pairs, threes = (o + 1) // 2, len(offset) // 3
     columns = -(-wo * n // 16) * 16
-    chunk = min(columns, 512 if o <= 8 else 256)
-    group = max(1, min(most, 512 // columns))  # short rows of dy are taken several at a time
+    longest = max(512, min(2048, _ROWS // o // 16 * 16))
+    chunk = min(columns, longest)
+    group = max(1, min(most, longest // columns))  # short rows of dy are taken several at a time
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)

@@ -152,10 +152,10 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
         dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
     small = m0, delta, rows(s), du, rows(dm), rows(dv)
     if won is None:
-        share(len(m0), x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
+        share(len(m0), 2 * x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
     else:
         _, h, w, _ = shape
-        share(len(m0), x.size, _backward_pool_relu, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
+        share(len(m0), 2 * x.size, _backward_pool_relu, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
     return memory.batch_first(dx)
 
 
