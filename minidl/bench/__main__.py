@@ -13,7 +13,7 @@ from typing import Any
 from minidl import device, log
 from minidl.backend import NAMES as BACKENDS
 from minidl.backend import on_gpu, resolve, use_backend, use_device
-from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, record, table
+from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, record, table, targets
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
@@ -25,6 +25,7 @@ from minidl.parallel import available_threads
 
 MEASURE: dict[str, Callable[[Settings], Iterator[Record]]] = {
     "steps": cases.steps,
+    "targets": targets.targets,
     "modes": cases.modes,
     "threads": cases.threads,
     "convolutions": cases.convolutions,
@@ -43,6 +44,7 @@ EPILOG = """\
 examples:
   python -m minidl.bench --against torch --json bench.json --plot bench.png
   python -m minidl.bench --only steps --batch 16,128 --norms bn,mn6
+  python -m minidl.bench --backend numba --against torch --only targets --markdown
   python -m minidl.bench --backend cupy --against torch --json gpu.json
   python -m minidl.bench --read bench.json --plot bench.png
 
@@ -63,15 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.plot:
             require("--plot", "matplotlib")
         records = record.load(args.read) if args.read else []
+        write = table.markdown if args.markdown else table.lines
         if args.read:
-            print("\n".join(table.lines(records)))
+            print("\n".join(write(records)))
         else:
             args.backend = resolve(args.backend)
             measure = ON_A_GPU if on_gpu(args.backend) else MEASURE
             if unknown := [section for section in args.only or () if section not in measure]:
                 parser.error(f"--backend {args.backend} has no {' and no '.join(unknown)}, only {', '.join(measure)}")
             with use_backend(args.backend), use_device(args.device):
-                for line in table.lines(_measured(args, arguments, records, measure)):
+                for line in write(_measured(args, arguments, records, measure)):
                     print(line, flush=True)
         if args.plot:
             plot.draw(records, args.plot)
@@ -99,10 +102,12 @@ def _measured(
             0, f"the machine is busy (load {about['load'][0]:.1f}): wait until it rests, for figures that mean much"
         )
 
+    unasked = {"targets"} if measure is MEASURE else set()  # there, other sections measure the same steps
+
     def stream() -> Iterator[Record]:
         yield about
         for section in measure:
-            if section in (args.only or measure):
+            if section in args.only if args.only else section not in unasked:
                 yield from (row | where for row in measure[section](settings))
 
     for one in stream():
@@ -167,6 +172,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
     add("--json", type=_file(), metavar="FILE", help="write the records")
+    add("--markdown", action="store_true", help="write Markdown tables instead of aligned columns")
     add("--plot", type=_file(".png", ".pdf", ".svg"), metavar="FILE", help="draw the ratios (.png, .pdf or .svg)")
     add("--read", type=Path, metavar="FILE", help="show what an earlier --json wrote, and measure nothing")
     return parser

@@ -94,7 +94,7 @@ def modes(settings: Settings) -> Iterator[Record]:
     """The cost of K modes, and of BN, over that of one mode."""
     norms = [Norm("mn", k) for k in MODES] + [Norm("bn")]
     for n in settings.batches or (4, 16, 128, 512):
-        taken = interleave({norm.label: _own_step(norm, n, settings.threads) for norm in norms}, settings.plan)
+        taken = interleave({norm.label: own_step(norm, n, settings.threads) for norm in norms}, settings.plan)
         one_mode = taken[norms[0].label]["step"]
         for norm in norms:
             time = taken[norm.label]["step"]
@@ -109,14 +109,15 @@ def threads(settings: Settings) -> Iterator[Record]:
         return
     for norm in norms_of(settings, "bn", "mn2"):
         for n in settings.batches or (128, 512):
-            works = {"one": _own_step(norm, n, 1), "all": _own_step(norm, n, settings.threads)}
+            works = {"one": own_step(norm, n, 1), "all": own_step(norm, n, settings.threads)}
             taken = interleave(works, settings.plan)
             one, every = taken["one"]["step"], taken["all"]["step"]
             gain = ratio_fields(one, every, f"time on 1 thread / on {settings.threads}")
             yield record("threads", "lenet step", norm, n, settings.threads, every, **gain)
 
 
-def _own_step(norm: Norm, n: int, num_threads: int) -> Work:
+def own_step(norm: Norm, n: int, num_threads: int) -> Work:
+    """Return a training step of LeNet, minidl's alone."""
     rng = np.random.default_rng(0)
     return minidl_side.step(network("lenet", norm, rng), *batch_of(n, rng), num_threads)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import minidl
 from minidl import device
+from minidl.backend import default_name
 from minidl.bench.timing import Rounds, fastest_quartile, median, ratio
 from minidl.norm import NORMS, NormFactory, norm_factory
 from minidl.parallel import available_threads
@@ -23,7 +24,7 @@ from minidl.parallel import available_threads
 Record = dict[str, Any]
 SECTIONS = {
     "steps": "one training step",
-    "targets": "what was set out to be reached, at N = 128",
+    "targets": "what was set out to be reached",
     "modes": "one training step of LeNet against the number of modes",
     "threads": "one training step of LeNet on several threads over one",
     "convolutions": "3×3 convolutions, forward and backward",
@@ -109,7 +110,7 @@ def ratio_fields(above: Rounds, below: Rounds, name: str) -> Record:
 
 def header(arguments: Sequence[str], against_torch: bool, **settings: Any) -> Record:
     """Return the record that comes first: versions, machine, date and command."""
-    packages = ["threadpoolctl", *(["torch"] if against_torch else [])]
+    packages = ["threadpoolctl"] + ["torch"] * against_torch + ["numba"] * (default_name() == "numba")
     versions = {"minidl": minidl.__version__, "python": platform.python_version()}
     return {
         "what": "header",

@@ -33,6 +33,38 @@ def _about(header: Record) -> Iterator[str]:
     yield f"{gpu}{header['cpu']}, {header['cores']} cores, {header['system']}, {header['date']}"
 
 
+def markdown(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the lines of Markdown tables, one a section: the form in which documentation has them."""
+    section = None
+    for record in records:
+        if record["what"] == "header":
+            yield from _about(record)
+            yield f"`{record['command']}`, {record['threads']} threads, load {record['load']}"
+            continue
+        if record["section"] != section:
+            section = record["section"]
+            unit = "MiB" if record["unit"] == "MiB" else "ms"
+            yield f"\n**{section}**: {SECTIONS[section]}\n"
+            yield f"| what | norm | N | minidl {unit} | PyTorch {unit} | ratio (quartiles) | of | target | aim | |"
+            yield "|---|---|---|---|---|---|---|---|---|---|"
+        yield _markdown_row(record)
+
+
+def _markdown_row(record: Record) -> str:
+    unit = record["unit"]
+    times = [_number(record.get(f"{side}_{unit.lower()}")) for side in ("minidl", "torch")]
+    if unit == "MiB":
+        times = [f"{time} MiB" for time in times]
+    ratio = "-"
+    if record["ratio"] is not None:
+        ratio = f"**{record['ratio']:.2f}** ({record['ratio_low']:.2f}–{record['ratio_high']:.2f})"
+    goal = record.get("target", ""), f"{record['aim']:g}" if "aim" in record else ""
+    verdict = {True: "met", False: "missed", None: ""}[record.get("met")]
+    what = " ".join(filter(None, (record["what"], record.get("pass"))))
+    cells = (what, label(record), _number(record["batch"]), *times, ratio, record["ratio_is"] or "", *goal, verdict)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def _row(record: Record) -> str:
     what = " ".join(filter(None, (record["what"], record.get("pass"))))
     unit = record["unit"].lower()

@@ -250,7 +250,7 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
 
 @jit
 def add_up(sums, total):
-    """Write the sums of all tasks, (tasks, a vector of `dots` for each kernel, two o and three c), to (kernels, o, c)."""
+    """Write to (kernels, o, c) the sums of all tasks, of each a vector of `dots` for each kernel, two o and three c."""
     tasks, _, lanes = sums.shape
     kernels, o, channels = total.shape
     pairs, threes, parts = (o + 1) // 2, (channels + 2) // 3, lanes // 8

@@ -1,8 +1,8 @@
 """Layers that follow each other, computed in one pass: a norm and ReLU, and a norm, pooling by 2×2 and ReLU.
 
 Each layer keeps what it keeps alone, so that each can also go backward alone; only the arrays between them are never
-made. Forward rounds as the layers do one by one. In backward a dy that ReLU or the pooling turns into zeros adds nothing
-to the norm's sums: these run over what is left.
+made. Forward rounds as the layers do one by one. What pooling does not hand on adds nothing to the norm's sums: in
+backward these run over the windows' maxima alone.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
 
 
 @lru_cache(256)
-def _parts(kinds: tuple[type, ...]) -> list[tuple[int, int, bool]]:
+def _parts(kinds: tuple[Any, ...]) -> list[tuple[int, int, bool]]:
     """Cut layers of these types into those that may go together (True) and those between them.
 
     >>> from minidl import BatchNorm, Linear
@@ -87,7 +87,7 @@ def _parts(kinds: tuple[type, ...]) -> list[tuple[int, int, bool]]:
     return parts + [(start, i, False)] * (start < i)
 
 
-def _fits(layers: Sequence[Layer], x: Array) -> bool:
+def _fits(layers: Sequence[Any], x: Array) -> bool:
     """Tell whether these layers may go together over x."""
     if x.ndim != 4 or x.size == 0 or x.dtype not in (np.float32, np.float64):
         return False
@@ -143,7 +143,7 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     for layer in behind:
         layer.kept(dy)
     training, (on, centred, s, kept) = norm.kept(dy)
-    x, m0, delta, shape, (p, pixels), (y, won, winners) = centred
+    x, m0, delta, shape, (_, pixels), (y, won, winners) = centred
     dyt, yt = memory.batch_last(np, dy).reshape(-1), memory.batch_last(np, y).reshape(-1)
     sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
     share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
@@ -234,7 +234,7 @@ def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop):
             until = min(a + np.uint64(_BLOCK) * lanes, end)
             while a < until:
                 for j in range(min(lanes, until - a)):
-                    g = dy[a + j] if y[a + j] > zero else zero
+                    g = dy[a + j] * (y[a + j] > zero)
                     first[j] += g * (x[a + j] - m[j])
                     second[j] += g
                 a += lanes
@@ -267,7 +267,7 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
         a, end = np.uint64(c * size), np.uint64((c + 1) * size)
         while a < end:
             for j in range(min(lanes, end - a)):
-                g = dy[a + j] if y[a + j] > zero else zero
+                g = dy[a + j] * (y[a + j] > zero)
                 dx[a + j] = g * scale[j] + ((x[a + j] - m[j]) * slope[j] + shift[j])
             a += lanes
 
@@ -292,7 +292,7 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
                 b = a + size
                 c, d = a + np.uint64(w * n), b + np.uint64(w * n)
                 for i in range(size):
-                    g = dy[at + i] * scale[i] if y[at + i] > zero else zero
+                    g = dy[at + i] * (y[at + i] > zero) * scale[i]
                     tap = won[at + i]
                     dx[a + i] = (g if tap == 0 else zero) + ((x[a + i] - m[i]) * slope[i] + shift[i])
                     dx[b + i] = (g if tap == 1 else zero) + ((x[b + i] - m[i]) * slope[i] + shift[i])

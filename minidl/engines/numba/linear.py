@@ -1,4 +1,4 @@
-"""The backward of a fully connected layer: two products of BLAS, on two threads where they take longer than to wake one."""
+"""The backward of a fully connected layer: two products of BLAS, on two threads where that is worth it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minidl.engine import NUMBA
 from minidl.engines.numba.direct import ones
 from minidl.layers import linear
 
-_WORTH = 1 << 22  # multiplications of one of the products
+_WORTH = 1 << 22  # multiplications of one of the products, which take longer than to wake a thread
 
 
 @NUMBA.twin(linear.linear_backward)
