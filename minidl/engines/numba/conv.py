@@ -59,10 +59,10 @@ def conv2d_backward(
 
     tiled = _tiled(weight.shape, stride, n, size)
     if tiled and n % _SAMPLES == 0:
-        dweight = tiles.weight_gradient(dyt, xt, padding)
+        dweight, finite = tiles.weight_gradient(dyt, xt, padding)
     else:
-        dweight = direct.weight_gradient(dyt, xt, weight.shape, stride, padding)
-    if not np.isfinite(dweight).all():
+        dweight, finite = direct.weight_gradient(dyt, xt, weight.shape, stride, padding)
+    if not finite:
         _, dweight, _ = mec.conv2d_backward(dy, x, weight, stride, padding, False, False)
 
     if not needs_dx:

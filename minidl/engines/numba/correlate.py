@@ -250,23 +250,31 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
 
 @jit
 def add_up(sums, total):
-    """Write to (kernels, o, c) the sums of all tasks, of each a vector of `dots` for each kernel, two o and three c."""
+    """Write to (kernels, o, c, columns) the sums of all tasks; return 0, or NaN where one is not finite.
+
+    Of each task `sums` has a vector of `dots` for each kernel, each two o and each three (c, column).
+    """
     tasks, _, lanes = sums.shape
-    kernels, o, channels = total.shape
-    pairs, threes, parts = (o + 1) // 2, (channels + 2) // 3, lanes // 8
+    kernels, o, channels, columns = total.shape
+    pairs, threes, parts = (o + 1) // 2, (channels * columns + 2) // 3, lanes // 8
+    wrong = sums.dtype.type(0)
     for i in range(kernels):
         for k in range(o):
             for c in range(channels):
-                place, lane = (i * pairs + k // 2) * threes + c // 3, (k % 2 * 3 + c % 3) * parts
-                value = sums[0, place, lane]
-                for task in range(1, tasks):
-                    value += sums[task, place, lane]
-                if parts == 2:
-                    other = sums[0, place, lane + 1]
+                for j in range(columns):
+                    t = c * columns + j
+                    place, lane = (i * pairs + k // 2) * threes + t // 3, (k % 2 * 3 + t % 3) * parts
+                    value = sums[0, place, lane]
                     for task in range(1, tasks):
-                        other += sums[task, place, lane + 1]
-                    value += other
-                total[i, k, c] = value
+                        value += sums[task, place, lane]
+                    if parts == 2:
+                        other = sums[0, place, lane + 1]
+                        for task in range(1, tasks):
+                            other += sums[task, place, lane + 1]
+                        value += other
+                    total[i, k, c, j] = value
+                    wrong += value * 0
+    return wrong
 
 
 @jit

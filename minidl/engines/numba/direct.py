@@ -193,8 +193,10 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products)
 
 
-def weight_gradient(dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair, padding: Pair) -> np.ndarray:
-    """Return dweight[o, c, i, j] = sum_hwn dy[o, h, w, n] · x[c, stride·(h, w) + (i, j) − padding, n]."""
+def weight_gradient(
+    dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair, padding: Pair
+) -> tuple[np.ndarray, bool]:
+    """Return dweight[o, c, i, j] = sum_hwn dy[o, h, w, n] · x[c, stride·(h, w) + (i, j) − padding, n]; tell if it is finite."""
     o, c, kh, kw = shape
     plan = _weight_plan(o, xt.shape, (kh, kw), stride, (-padding[0], -padding[1]), dyt.shape[1:3])
     sums = np.zeros((*plan.sums, 64 // xt.itemsize), xt.dtype)
@@ -205,11 +207,10 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair,
         correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, buffer, rows, sums[i].reshape(-1))
 
     parallel.run(task, len(plan.bands), products=plan.products)
-    return added_up(sums, kh, o, c * kw).reshape(kh, o, c, kw).transpose(1, 2, 0, 3)
+    dweight = np.empty(shape, xt.dtype)
+    return dweight, added_up(sums, dweight.transpose(2, 0, 1, 3))
 
 
-def added_up(sums: np.ndarray, kernels: int, o: int, c: int) -> np.ndarray:
-    """Add up what the tasks summed, laid out as `correlate.dots` does; return (kernels, o, c)."""
-    total = np.empty((kernels, o, c), sums.dtype)
-    correlate.add_up(sums, total)
-    return total
+def added_up(sums: np.ndarray, total: np.ndarray) -> bool:
+    """Write to (kernels, o, c, columns) what the tasks summed, laid out as `correlate.dots` does; tell if it is finite."""
+    return bool(correlate.add_up(sums, total) == 0)

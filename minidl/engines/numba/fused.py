@@ -91,8 +91,9 @@ def _fits(layers: Sequence[Any], x: Array) -> bool:
     """Tell whether these layers may go together over x."""
     if x.ndim != 4 or x.size == 0 or x.dtype not in (np.float32, np.float64):
         return False
-    if any("forward" in vars(layer) or "backward" in vars(layer) for layer in layers):  # somebody looks on
-        return False
+    for layer in layers:
+        if "forward" in layer.__dict__ or "backward" in layer.__dict__:  # somebody looks on
+            return False
     return len(layers) == 2 or (layers[1]._window == ((2, 2), (2, 2), (0, 0)) and x.shape[2] % 2 == x.shape[3] % 2 == 0)
 
 
@@ -125,18 +126,15 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
 
 def _went_together(layers: Sequence[Layer], dy: Array) -> bool:
     """Tell whether these layers went forward together, and dy fits what they gave."""
-    kept = [layer._kept for layer in layers]
-    if None in kept or not isinstance(kept[0][1][1], Centred) or any("backward" in vars(layer) for layer in layers):
+    for layer in layers:
+        if layer._kept is None or "backward" in layer.__dict__:
+            return False
+    centred, y = layers[0]._kept[1][1], layers[-1]._kept[1][1]
+    if not isinstance(centred, Centred) or centred.behind is None or centred.behind.y is not y:
         return False
-    centred = kept[0][1][1]
-    y = kept[-1][1][1]
-    return (
-        centred.behind is not None
-        and centred.behind.y is y
-        and (len(layers) == 2 or centred.behind.won is kept[1][1][3])
-        and isinstance(dy, np.ndarray)
-        and (dy.shape, dy.dtype) == (y.shape, y.dtype)
-    )
+    if len(layers) == 3 and centred.behind.won is not layers[1]._kept[1][3]:
+        return False
+    return isinstance(dy, np.ndarray) and dy.shape == y.shape and dy.dtype == y.dtype
 
 
 def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:

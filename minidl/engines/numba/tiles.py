@@ -104,8 +104,11 @@ def _weight_plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     return _Plan(geometry, parts, K * rows[0] * ld, K * rows[1] * ld, np.empty(0))
 
 
-def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> np.ndarray:
-    """Return dweight (O, C, 3, 3) = sum_hwn dy[o, h, w, n] · x[c, h + i − ph, w + j − pw, n]; N a multiple of 16."""
+def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> tuple[np.ndarray, bool]:
+    """Return dweight (O, C, 3, 3) = sum_hwn dy[o, h, w, n] · x[c, h + i − ph, w + j − pw, n], and whether it is finite.
+
+    N is a multiple of 16.
+    """
     o, c = len(dyt), len(xt)
     plan = _weight_plan(o, xt.shape, padding, dyt.shape[1:3])
     if o * c >= _BLAS:
@@ -132,6 +135,10 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> np.ndarra
                 sums[i] += np.matmul(left, right, out=scratch("product", (K, o, c), xt.dtype))
 
     parallel.run(task, len(plan.units))
-    total = np.add.reduce(sums, axis=0) if o * c >= _BLAS else added_up(sums, K, o, c)
+    if o * c >= _BLAS:
+        total = np.add.reduce(sums, axis=0)
+    else:
+        total = np.empty((K, o, c), xt.dtype)
+        added_up(sums, total[..., None])
     dweight: np.ndarray = np.matmul(_g(xt.dtype).T, total.reshape(K, -1)).reshape(3, 3, o, c)
-    return dweight.transpose(2, 3, 0, 1)
+    return dweight.transpose(2, 3, 0, 1), bool(np.isfinite(dweight).all())
