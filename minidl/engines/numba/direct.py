@@ -196,8 +196,8 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
 def weight_gradient(
     dyt: np.ndarray, xt: np.ndarray, shape: Shape, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, bool]:
-    """Return dweight[o, c, i, j] = sum_hwn dy[o, h, w, n] · x[c, stride·(h, w) + (i, j) − padding, n]; tell if it is finite."""
-    o, c, kh, kw = shape
+    """Return dweight[o, c, i, j] = sum_hwn dy[o, h, w, n] · x[c, stride·(h, w) + (i, j) − padding, n]; is it finite?"""
+    o, _, kh, kw = shape
     plan = _weight_plan(o, xt.shape, (kh, kw), stride, (-padding[0], -padding[1]), dyt.shape[1:3])
     sums = np.zeros((*plan.sums, 64 // xt.itemsize), xt.dtype)
 
@@ -212,5 +212,5 @@ def weight_gradient(
 
 
 def added_up(sums: np.ndarray, total: np.ndarray) -> bool:
-    """Write to (kernels, o, c, columns) what the tasks summed, laid out as `correlate.dots` does; tell if it is finite."""
+    """Write to (kernels, o, c, columns) what the tasks summed, laid out as `correlate.dots` does; is it finite?"""
     return bool(correlate.add_up(sums, total) == 0)

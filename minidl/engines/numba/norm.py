@@ -101,16 +101,17 @@ def rows(small: Array) -> Array:
 
 @lru_cache
 def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return P and the pixels of a row, for x (C, ..., N): whole vectors where the batch allows it.
+    """Return P and the pixels of a row, for x (C, ..., N): whole vectors where the batch allows it, few left over.
 
     >>> _layout((6, 28, 28, 4)), _layout((6, 28, 28, 5)), _layout((6, 28, 28, 512)), _layout((6, 4))
-    ((784, 64), (784, 64), (784, 1), (1, 1))
+    ((784, 60), (784, 48), (784, 1), (1, 1))
     """
     p, n = math.prod(shape[1:-1]), shape[-1]
     pixels = max(1, -(-_LANES // n))
     if n < 64:
         step = 16 // math.gcd(n, 16)
         pixels = -(-pixels // step) * step
+        pixels = p // -(-p // pixels) // step * step or pixels
     return p, min(pixels, p)
 
 
