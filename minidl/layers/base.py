@@ -99,7 +99,7 @@ class Layer:
     def engine(self, x: Array) -> Engine:
         """Return the engine for x, a floating array of the parameters' library."""
         weight = self.params.get("weight")
-        on = engine(x=x) if weight is None else engine(x=x, weight=weight)
+        on = engine(x) if weight is None else engine(x=x, weight=weight)
         if x.size == 0:
             on = WRITTEN  # so that no twin need think of batches without samples
         if x.dtype.kind != "f":

@@ -182,7 +182,7 @@ class Conv2d(Layer):
         weight = self.params["weight"]
         array_module(dy=dy, x=x)
         dtype = compute_dtype(x, weight)
-        d, x, weight = (a.astype(dtype, copy=False) for a in (dy, x, weight))
+        d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
         has_bias = "bias" in self.grads
         dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
         self.grads["weight"] += dweight

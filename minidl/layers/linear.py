@@ -98,7 +98,7 @@ class Linear(Layer):
         array_module(dy=dy, x=x)
         weight = self.params["weight"]
         dtype = compute_dtype(x, weight)
-        d, x, weight = (a.astype(dtype, copy=False) for a in (dy, x, weight))
+        d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
         dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
         self.grads["weight"] += dweight
         if "bias" in self.grads:

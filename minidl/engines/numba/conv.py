@@ -87,7 +87,7 @@ def _batch_last(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _compiled(values: int, weight: np.ndarray) -> bool:
-    return values > 0 and weight.size > 0 and weight.dtype in (np.float32, np.float64)
+    return values > 0 and weight.size > 0 and weight.dtype.char in "fd"
 
 
 def _tiled(weight: tuple[int, ...], stride: Pair, n: int, size: tuple[int, ...]) -> bool:

@@ -89,7 +89,7 @@ def _parts(kinds: tuple[Any, ...]) -> list[tuple[int, int, bool]]:
 
 def _fits(layers: Sequence[Any], x: Array) -> bool:
     """Tell whether these layers may go together over x."""
-    if x.ndim != 4 or x.size == 0 or x.dtype not in (np.float32, np.float64):
+    if x.ndim != 4 or x.size == 0 or x.dtype.char not in "fd":
         return False
     for layer in layers:
         if "forward" in layer.__dict__ or "backward" in layer.__dict__:  # somebody looks on
