@@ -39,28 +39,6 @@ GROUPS = {
     "loaders": "the batches of an epoch",
     "models": "whole networks",
 }
-# Of the largest value, by kind. They are chosen, not derived: a unit roundoff is 6e-8 in float32 and 1e-16 in float64,
-# and a kind has room for what its sums and its cancelling take of them. A loader's batches are the same bits.
-TOLERANCES = {
-    "float32": {
-        "layers": 2e-5,
-        "norms": 1e-5,
-        "gates": 5e-4,
-        "losses": 5e-6,
-        "optimisers": 1e-6,
-        "loaders": 0.0,
-        "models": 5e-4,
-    },
-    "float64": {
-        "layers": 1e-13,
-        "norms": 1e-12,
-        "gates": 1e-8,
-        "losses": 1e-14,
-        "optimisers": 4e-15,
-        "loaders": 0.0,
-        "models": 1e-11,
-    },
-}
 ODD = (5, 4, 7, 3)
 LENET = (128, 6, 28, 28)
 
@@ -79,11 +57,6 @@ class Case:
     group: str
     name: str
     subject: Subject
-
-    def tolerance(self, value: str, dtype: str) -> float:
-        """Return how far a value of this name may be off; a gating map's gradients are small sums of large terms."""
-        kind = "gates" if value.startswith("d ") and "gate." in value else self.group
-        return TOLERANCES[dtype][kind]
 
 
 def cases() -> Iterator[Case]:

@@ -12,6 +12,7 @@ import numpy as np
 from minidl import device
 from minidl.backend import to_host, use_backend, use_device
 from minidl.parity.cases import Case
+from minidl.parity.rounding import conditions
 from minidl.parity.subjects import Pass
 
 Record = dict[str, Any]
@@ -45,26 +46,27 @@ def compare(case: Case, dtype: str, backend: str, index: int | None = None, seco
     if ours.keys() != theirs.keys():
         raise RuntimeError(f"{case.name}: numpy gives {', '.join(ours)}, {backend} gives {', '.join(theirs)}")
     about = {"group": case.group, "case": case.name, "dtype": dtype}
-    return [about | {"value": key} | error(ours[key], theirs[key], case.tolerance(key, dtype)) | times for key in ours]
+    of = conditions(case.subject)
+    return [about | {"value": key} | error(ours[key], theirs[key], of[key].allowed(dtype)) | times for key in ours]
 
 
-def error(a: np.ndarray, b: np.ndarray, tolerance: float) -> Record:
-    """Return the largest |a − b|, also relative to the largest |a|, and whether that is within the tolerance.
+def error(a: np.ndarray, b: np.ndarray, allowed: float) -> Record:
+    """Return the largest |a − b| and whether that is allowed; it and the tolerance are relative to the largest |a|.
 
-    An error below the smallest normal number is within any: a processor may flush such numbers to zero.
+    An error below the smallest normal number is allowed always: a processor may flush such numbers to zero.
 
-    >>> error(np.array([4.0, -8.0]), np.array([4.0, -8.5]), 0.1)["relative"]
+    >>> error(np.array([4.0, -8.0]), np.array([4.0, -8.5]), 0.8)["relative"]
     0.0625
-    >>> error(np.array([3e-41], np.float32), np.array([0], np.float32), 1e-2)["ok"]
+    >>> error(np.array([3e-41], np.float32), np.array([0], np.float32), 1e-42)["ok"]
     True
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         raise RuntimeError(f"numpy gives {a.dtype} {a.shape}, the other backend {b.dtype} {b.shape}")
     largest = float(np.abs(a).max(initial=0.0))
     absolute = float(np.abs(b.astype(np.float64) - a.astype(np.float64)).max(initial=0.0))
-    relative = absolute / largest if largest else absolute
+    relative, tolerance = (value / largest if largest else value for value in (absolute, allowed))
     smallest = float(np.finfo(a.dtype).tiny) if a.dtype.kind == "f" else 0.0
-    ok = bool(relative <= tolerance or absolute <= smallest)  # not of NaN
+    ok = bool(absolute <= allowed or absolute <= smallest)  # not of NaN
     return {"absolute": absolute, "largest": largest, "relative": relative, "tolerance": tolerance, "ok": ok}
 
 

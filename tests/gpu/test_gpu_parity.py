@@ -3,13 +3,14 @@
 import pytest
 from on_a_gpu import ON_A_GPU
 
-from minidl.parity.cases import TOLERANCES, cases
+from minidl.parity.cases import cases
 from minidl.parity.compare import compare
+from minidl.parity.subjects import DTYPES
 
 pytestmark = ON_A_GPU
 
 
-@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)
 def test_a_gpu_computes_what_numpy_computes(case, dtype):
     records = compare(case, dtype, "cupy", seconds=0)
