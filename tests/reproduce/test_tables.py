@@ -18,6 +18,9 @@ STEM = "table1-sample-scale0.1"
 PAPER = {"BN": (30.0, 1.0), "GN": (29.0, 1.0), "MGN": (27.0, 1.0)}
 
 
+DECIMALS = 1e-6  # a file has six of them
+
+
 def summaries(folder):
     """Return {norm: {seed: summary}} straight from the files."""
     found = {}
@@ -44,11 +47,11 @@ def test_cells_are_mean_and_deviation_of_the_summaries(trained):
         assert (int(row["seeds"]), row["row"]) == (len(runs), "N = 128") == (2, "N = 128")
         for when in ("best", "last"):
             errors = [run[when]["test_error"] for run in runs.values()]
-            assert float(row[f"{when}_mean"]) == pytest.approx(statistics.mean(errors), abs=1e-6)
-            assert float(row[f"{when}_std"]) == pytest.approx(statistics.stdev(errors), abs=1e-6)
+            assert float(row[f"{when}_mean"]) == pytest.approx(statistics.mean(errors), abs=DECIMALS)
+            assert float(row[f"{when}_std"]) == pytest.approx(statistics.stdev(errors), abs=DECIMALS)
             for source in ("mnist", "cifar-10", "svhn", "fashion-mnist"):
                 errors = [run[when]["test_errors"][source] for run in runs.values()]
-                assert float(row[f"{when}_{source}_mean"]) == pytest.approx(statistics.mean(errors), abs=1e-6)
+                assert float(row[f"{when}_{source}_mean"]) == pytest.approx(statistics.mean(errors), abs=DECIMALS)
 
 
 def test_the_comparison_with_bn_pairs_the_seeds(trained):
@@ -59,7 +62,7 @@ def test_the_comparison_with_bn_pairs_the_seeds(trained):
         differences = [there["MN K=2"][s][when]["test_error"] - there["BN"][s][when]["test_error"] for s in (0, 1)]
         mean, half = statistics.mean(differences), 12.706205 * statistics.stdev(differences) / 2**0.5
         for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half)):
-            assert float(rows[1][f"minus_bn_{when}_{name}"]) == pytest.approx(value, abs=1e-4)
+            assert float(rows[1][f"minus_bn_{when}_{name}"]) == pytest.approx(value, abs=1e-4)  # of a printed quantile
 
 
 def test_mgn_is_paired_with_gn_as_well(trained, monkeypatch):
@@ -82,8 +85,8 @@ def test_each_run_has_its_line(trained):
     assert len(rows) == 4
     for row in rows:
         summary = there[row["norm"]][int(row["seed"])]
-        assert float(row["best_error"]) == pytest.approx(summary["best"]["test_error"], abs=1e-6)
-        assert float(row["last_svhn"]) == pytest.approx(summary["last"]["test_errors"]["svhn"], abs=1e-6)
+        assert float(row["best_error"]) == pytest.approx(summary["best"]["test_error"], abs=DECIMALS)
+        assert float(row["last_svhn"]) == pytest.approx(summary["last"]["test_errors"]["svhn"], abs=DECIMALS)
         assert (int(row["parameters"]), float(row["seconds"])) == (summary["parameters"], summary["seconds"])
         assert (trained / "runs" / row["folder"]).is_dir()
 

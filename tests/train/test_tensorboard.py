@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 from tiny_run import result, tiny_config, tiny_task, train
 
@@ -41,7 +42,7 @@ def logged(run):
 def assert_same(found, run):
     for tag, points in logged(run).items():
         assert [step for step, _ in found[tag]] == [step for step, _ in points], tag
-        assert [value for _, value in found[tag]] == pytest.approx([value for _, value in points], rel=1e-6), tag
+        assert [value for _, value in found[tag]] == [np.float32(value) for _, value in points], tag
 
 
 def test_every_number_of_the_logs_is_there_and_the_run_is_the_same(tmp_path, read, uninterrupted):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tolerance import assert_close, terms
 from train_command import run
 
 import minidl
@@ -60,8 +61,8 @@ def test_a_run_leaves_configuration_log_summary_curves_and_checkpoints(finished)
     for line in lines:
         for gates in line["gates"].values():
             assert len(gates["usage"]) == 2
-            assert sum(gates["usage"]) == pytest.approx(1)
-            assert 0 <= gates["sample_entropy"] <= gates["entropy"] + 1e-6
+            assert_close(sum(gates["usage"]), 1, terms(16, 1, "float32"))
+            assert 0 <= gates["sample_entropy"] <= gates["entropy"] + terms(16, 1, "float32")
 
 
 def test_a_checkpoint_holds_parameters_running_statistics_velocity_and_random_states(finished):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from tiny_run import BATCHES, TOTAL, tiny_config, tiny_task, train
+from tolerance import assert_close, terms
 
 from minidl.optim import SGD
 from minidl.train import ConfigError, Trainer
@@ -46,12 +47,14 @@ def test_the_evaluation_is_the_error_of_the_model_on_the_whole_test_set(tmp_path
     wrong = logits.argmax(axis=1) != labels
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     last = trainer.history[-1]
-    assert last["test_error"] == pytest.approx(100 * wrong.mean())
+    assert_close(last["test_error"], 100 * wrong.mean(), terms(4, 100))
     even, odd = (100 * wrong[source == index].mean() for index in (0, 1))
-    assert last["test_errors"] == pytest.approx({"even": even, "odd": odd})
-    assert last["test_loss"] == pytest.approx(-np.log(p[np.arange(11), labels]).mean(), rel=1e-5)
+    assert list(last["test_errors"]) == ["even", "odd"]
+    assert_close(list(last["test_errors"].values()), [even, odd], terms(4, 100))
+    size = np.abs(logits).max() + np.log(4)
+    assert_close(last["test_loss"], -np.log(p[np.arange(11), labels]).mean(), terms(16, size, "float32"))
     norm = trainer.model.layers[2]
-    assert last["gates"]["2"]["usage"] == pytest.approx(norm.gates.mean(axis=0), rel=1e-5)
+    assert_close(last["gates"]["2"]["usage"], norm.gates.mean(axis=0), terms(16, 1, norm.gates.dtype))
 
 
 def test_the_training_loss_is_the_mean_over_the_updates_since_the_last_evaluation(monkeypatch):
@@ -65,7 +68,7 @@ def test_the_training_loss_is_the_mean_over_the_updates_since_the_last_evaluatio
     monkeypatch.setattr(trainer._criterion, "forward", spy)
     trainer.run()
     expected = [np.mean(losses[:5]), np.mean(losses[5:10]), np.mean(losses[10:])]
-    assert [line["train_loss"] for line in trainer.history] == pytest.approx(expected, rel=1e-6)
+    assert_close([line["train_loss"] for line in trainer.history], expected, terms(8, max(losses), "float32"))
 
 
 def test_the_loss_log_has_the_mean_over_each_interval_and_the_last_update_ends_it(tmp_path, monkeypatch):
@@ -81,8 +84,8 @@ def test_the_loss_log_has_the_mean_over_each_interval_and_the_last_update_ends_i
     found = read_losses(tmp_path / "run" / "losses.jsonl")
     assert [line["step"] for line in found] == [3, 6, 9, 12, 14]
     expected = [np.mean(losses[start : start + 3]) for start in range(0, TOTAL, 3)]
-    assert [line["train_loss"] for line in found] == pytest.approx(expected, rel=1e-6)
-    assert [line["lr"] for line in found] == pytest.approx([0.05, 0.025, 0.025, 0.0125, 0.0125])
+    assert_close([line["train_loss"] for line in found], expected, terms(8, max(losses), "float32"))
+    assert [line["lr"] for line in found] == [0.05, 0.025, 0.025, 0.0125, 0.0125]
     assert [line["epoch"] for line in found] == [line["step"] / BATCHES for line in found]
 
 
@@ -105,7 +108,7 @@ def test_the_rate_drops_after_the_touches_and_updates_asked_for(monkeypatch):
     monkeypatch.setattr(SGD, "step", lambda self: (rates.append(self.lr), step(self)))
     train(None)
     expected = [0.05] * 5 + [0.025] * 4 + [0.0125] * 5  # 20 touches are 5 updates
-    assert rates == pytest.approx(expected)
+    assert rates == expected
 
 
 def test_every_update_sees_a_full_batch_and_an_epoch_each_image_at_most_once():
