@@ -26,12 +26,20 @@ def read_only(array: Array) -> Array:
     return array
 
 
+FLOATING = frozenset(np.dtype(name) for name in ("float16", "float32", "float64"))
+
+
 def check_floating(what: str, **named: Array) -> None:
-    """Raise ValueError unless the array has a floating dtype: the one rule for what layers and losses compute with."""
+    """Raise ValueError unless the array has a floating dtype: the one rule for what layers and losses compute with.
+
+    The floating dtypes are those that every engine has: no wider ones, and in the byte order of the machine.
+    """
     for name, array in named.items():
-        if array.dtype.kind != "f":
+        if array.dtype not in FLOATING:
+            wanted = "float16, float32 or float64 as this machine orders bytes" if array.dtype.kind == "f" else ""
             raise ValueError(
-                f"{what}: {name} must be of a floating dtype, got {array.dtype}; use {name}.astype('float32')"
+                f"{what}: {name} must be of {wanted or 'a floating dtype'}, got {array.dtype}; "
+                f"use {name}.astype('float32')"
             )
 
 
@@ -102,7 +110,7 @@ class Layer:
         on = engine(x) if weight is None else engine(x=x, weight=weight)
         if x.size == 0:
             on = WRITTEN  # so that no twin need think of batches without samples
-        if x.dtype.kind != "f":
+        if x.dtype not in FLOATING:
             check_floating(f"{type(self).__name__}.forward", x=x)
         return on
 
@@ -123,7 +131,7 @@ class Layer:
         if self._kept is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
-        if dy.dtype.kind != "f":
+        if dy.dtype not in FLOATING:
             check_floating(f"{type(self).__name__}.backward", dy=dy)
         (training, values, of), self._kept = self._kept, None
         if of is not None and not of.holds():

@@ -211,6 +211,26 @@ def test_every_layer_refuses_what_is_not_floating_with_the_cure(name, dtype):
     layer.backward(dy)  # a refused dy uses nothing up
 
 
+@pytest.mark.parametrize(
+    "dtype", [np.dtype("float32").newbyteorder("S"), np.dtype("float64").newbyteorder("S")], ids=str
+)
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_refuses_the_other_order_of_bytes_with_the_cure(name, dtype):
+    layer, (x, dy) = CASES[name].layer("float32"), CASES[name].arrays("float32")
+    wanted = "must be of float16, float32 or float64 as this machine orders bytes"
+    with pytest.raises(ValueError, match=rf"\.forward: x {wanted}, got {dtype}; use x\.astype\('float32'\)$"):
+        layer.forward(x.astype(dtype))
+    layer.forward(x)
+    with pytest.raises(ValueError, match=rf"\.backward: dy {wanted}, got {dtype}; use dy\.astype\('float32'\)$"):
+        layer.backward(dy.astype(dtype))
+
+
+@pytest.mark.skipif(np.dtype("longdouble").itemsize == 8, reason="long double is float64 on this machine")
+def test_a_wider_number_than_float64_is_refused_with_the_cure():
+    with pytest.raises(ValueError, match=r"^MaxPool2d\.forward: x must be of float16, .*; use x\.astype\('float32'\)$"):
+        MaxPool2d(1).forward(np.ones((2, 3, 1, 1), np.longdouble))
+
+
 @pytest.mark.parametrize("dtype", REFUSED)
 def test_the_loss_refuses_logits_that_are_not_floating(dtype):
     with pytest.raises(

@@ -77,3 +77,15 @@ def test_minus_infinity_wins_over_padding(pool, seed, finite):
     allowed = terms(2 * np.prod(layer.kernel_size), size, "float32")  # as many windows at most hold a pixel
     assert_close(to_host(layer.backward(to_device(dy))), want, allowed, "dx")
     assert y.shape == dy.shape
+
+
+@EACH_ENGINE
+def test_a_narrower_gradient_than_the_image_comes_back_as_narrow():
+    x = draw(3, 3, 4, 5, 7).astype("float32")
+    for layer in (MaxPool2d(2), MaxPool2d(3, 2), AvgPool2d(2)):
+        y = to_host(layer(to_device(x)))
+        dy = np.random.default_rng(4).integers(-8, 9, y.shape) * 4.0  # every sum of them is exact in float16
+        narrow = to_host(layer.backward(to_device(dy.astype("float16"))))
+        layer(to_device(x))
+        assert narrow.dtype == "float16"
+        np.testing.assert_array_equal(narrow, to_host(layer.backward(to_device(dy.astype("float32")))))

@@ -52,6 +52,9 @@ def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: P
     """Return dx, for x of this shape: dy at the place of each window's maximum."""
     if isinstance(won, _Other):
         return NUMPY(pool.max_pool_backward)(dy, won.won, shape, kernel, stride, padding)
+    if dy.dtype.itemsize < 4:  # of a forward that was wider
+        wide: Array = max_pool_backward(dy.astype(np.float32), won, shape, kernel, stride, padding)
+        return wide.astype(dy.dtype)
     n, c, h, w = shape
     dyt = memory.batch_last(np, dy)
     dx = memory.empty(np, (c, h, w, n), dy.dtype)
