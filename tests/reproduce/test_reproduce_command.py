@@ -30,7 +30,7 @@ def test_figure_2_draws_the_modes_of_finished_runs(trained, capsys):
     for layer in usage:
         for k in range(2):
             gates = [float(row["mean_gate"]) for row in rows if (row["layer"], row["mode"]) == (layer, str(k + 1))]
-            assert sum(gates) / 4 == pytest.approx(usage[layer]["usage"][k], abs=1e-5)
+            assert sum(gates) / 4 == pytest.approx(usage[layer]["usage"][k], abs=1e-5)  # the file has six decimals
     images, _ = read_csv(trained / f"{stem}-images.csv")
     assert len(images) == 2 * 2 * 10
     assert [float(row["gate"]) for row in images[:10]] == sorted(
