@@ -20,8 +20,8 @@ from minidl.check.selftest import selftest
 from minidl.lesson.hints import GENERAL, hint
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import codes, repair, unused
+from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
 
-Values = Mapping[str, Any]
 LESSONS = 17
 
 
@@ -85,7 +85,7 @@ class Lesson:
         name: str,
         got: Callable[[], Any],
         want: Any,
-        tol: float | Mapping[str, float],
+        tol: Tolerance,
         wrong: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         """Compare what the learner's code gives with what is right.
@@ -134,22 +134,18 @@ class Lesson:
         if changed := inputs.restore():
             return self._fail(name, f"{name}: {_in_place(changed)}")
         if raised is not None:
-            now = set(_named(name, right))
-            change = (
-                ""
-                if "your turn" in raised
-                else repair(got, lambda given: _bad(name, given, right, tol), now, self.trusted)
-            )
+            now = set(named(name, right))
+            change = "" if "your turn" in raised else repair(got, judge(name, right, tol), now, self.trusted)
             return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
-        results = _compare(name, given, right, tol)
+        results = compare_all(name, given, right, tol)
         bad = [result for result in results if not result.passed]
         if bad:
             lines = [line for result in bad for line in result.lines()]
-            diagnosis = [said for said, mistake in (wrong or {}).items() if _same(name, given, mistake, tol)]
+            diagnosis = [said for said, mistake in (wrong or {}).items() if same(name, given, mistake, tol)]
             lines += diagnosis or _tutor(name, got, given, right, tol, bad, self.trusted)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
-            if all(result.passed for result in _compare(name, mistake(), right, tol)):
+            if all(result.passed for result in compare_all(name, mistake(), right, tol)):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
         self.failed.discard(name)
         self.trusted |= codes(got)
@@ -196,71 +192,16 @@ class Lesson:
         if unseen := self.checks - len(self.passed) - len(self.failed):
             print(f"  not run  {unseen} check{'s' * (unseen > 1)}")
 
-    def _refuse_what_cannot_fail(self, name: str, want: Any, tol: float | Mapping[str, float]) -> None:
-        wanted = _named(name, want)
+    def _refuse_what_cannot_fail(self, name: str, want: Any, tol: Tolerance) -> None:
+        wanted = named(name, want)
         if not wanted or not all(np.size(value) for value in wanted.values()):
             raise LessonError(f"lesson {self.number}: the check {name!r} compares nothing")
         for key, value in wanted.items():
             array = np.asarray(value)
             if array.dtype.kind not in "fiub":
                 raise LessonError(f"lesson {self.number}: {key} must be real numbers, got {array.dtype}")
-            if compare(key, np.zeros(array.shape), array, _of(tol, key)).passed:
+            if compare(key, np.zeros(array.shape), array, of(tol, key)).passed:
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept zeros for {key}")
-
-
-def _named(name: str, value: Any) -> Values:
-    return value if isinstance(value, Mapping) else {name: value}
-
-
-def _of(tol: float | Mapping[str, float], key: str) -> float:
-    return tol[key] if isinstance(tol, Mapping) else tol
-
-
-def _compare(name: str, got: Any, want: Any, tol: float | Mapping[str, float]) -> list[TensorResult]:
-    """Compare every array that is wanted; what is missing, too much, or no array is a problem of its own."""
-    if isinstance(got, Mapping) != isinstance(want, Mapping):
-        kind = f"a dict with the keys {', '.join(want)}" if isinstance(want, Mapping) else "one array"
-        return [TensorResult(name, problem=f"is {_kind(got)}; want {kind}")]
-    given, wanted = _named(name, got), _named(name, want)
-    results = [TensorResult(key, problem="is not wanted; leave it out") for key in given if key not in wanted]
-    for key, value in wanted.items():
-        if key not in given:
-            results.append(TensorResult(key, problem="is missing"))
-        elif kind := _wrong_kind(given[key]):
-            results.append(TensorResult(key, problem=f"is {kind}"))
-        else:
-            results.append(compare(key, given[key], value, _of(tol, key)))
-    return results
-
-
-def _wrong_kind(value: Any) -> str:
-    """Say what a value is that no check can compare; "" for an array of real numbers or what becomes one."""
-    if value is None or isinstance(value, str | bytes | set | Mapping) or callable(value):
-        return f"{_kind(value)}, want an array of real numbers" if value is not None else _kind(value)
-    try:
-        array = np.asarray(value)
-    except ValueError:  # arrays of several shapes in one tuple or list
-        return f"{type(value).__name__} of {len(value)} arrays of several shapes, want one array: which of them is it?"
-    if array.dtype.kind == "c":
-        return _kind(array)
-    if array.dtype.kind not in "fiub":
-        return f"{type(value).__name__} of {array.dtype} values, want an array of real numbers"
-    return ""
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "None: does your function end without `return`?"
-    if isinstance(value, np.ndarray) and np.iscomplexobj(value):
-        return "complex, want real numbers"
-    if callable(value):
-        return f"a function, {getattr(value, '__name__', 'without a name')}: is it called, with ()?"
-    return type(value).__name__
-
-
-def _bad(name: str, given: Any, want: Any, tol: float | Mapping[str, float]) -> set[str]:
-    """Return the names of what is wrong."""
-    return {result.name for result in _compare(name, given, want, tol) if not result.passed}
 
 
 def _tutor(
@@ -268,7 +209,7 @@ def _tutor(
     got: Callable[[], Any],
     given: Any,
     want: Any,
-    tol: float | Mapping[str, float],
+    tol: Tolerance,
     bad: list[TensorResult],
     trusted: set[Any],
 ) -> list[str]:
@@ -277,16 +218,16 @@ def _tutor(
     if said and not said[0].startswith(GENERAL):
         return said
     now = {result.name for result in bad}
-    change = repair(got, lambda again: _bad(name, again, want, tol), now, trusted) or unused(got, trusted)
+    change = repair(got, judge(name, want, tol), now, trusted) or unused(got, trusted)
     return [*said, change] if change else said
 
 
-def _hints(name: str, got: Any, want: Any, tol: float | Mapping[str, float], bad: list[TensorResult]) -> list[str]:
+def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> list[str]:
     """Return what the pattern of the first wrong array says, where one was given."""
-    given, wanted = _named(name, got), _named(name, want)
+    given, wanted = named(name, got), named(name, want)
     for result in bad:
-        if result.name in given and result.name in wanted and not _wrong_kind(given[result.name]):
-            largest = float(np.max(_of(tol, result.name)))
+        if result.name in given and result.name in wanted and not wrong_kind(given[result.name]):
+            largest = float(np.max(of(tol, result.name)))
             if said := hint(given[result.name], wanted[result.name], largest):
                 return [said]
             return []
@@ -301,14 +242,6 @@ def _in_place(names: list[str]) -> str:
         "handed over, and every cell below would compute with it. Write `x = x - a`, or begin with `x = x.copy()`. "
         f"minidl gave {listed} {'its' if len(names) == 1 else 'their'} values back."
     )
-
-
-def _same(name: str, got: Any, mistake: Callable[[], Any], tol: float | Mapping[str, float]) -> bool:
-    """Whether got is what the mistake gives; a mistake that needs what does not work yet says nothing."""
-    try:
-        return all(result.passed for result in _compare(name, got, mistake(), tol))
-    except Exception:
-        return False
 
 
 def _explain(error: Exception, home: dict[str, Any] | None) -> str:

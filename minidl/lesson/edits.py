@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 Definition = ast.FunctionDef | ast.ClassDef
+TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
 REDUCE = (
     "sum",
     "mean",
@@ -74,19 +76,46 @@ class Edit:
     writes: bool = False
 
     def apply(self, tree: Definition) -> Definition:
-        """Return a copy of the tree with the change made."""
-        made = copy.deepcopy(tree)
-        at: Any = made
+        """Return a tree with the change made; the nodes that stay as they were are those of the tree given."""
+        for one in self.new if isinstance(self.new, list) else [self.new]:
+            ast.fix_missing_locations(ast.copy_location(one, self.node))
+        made = at = copy.copy(tree)
         for field, index in self.path[:-1]:
-            at = getattr(at, field) if index is None else getattr(at, field)[index]
+            child = getattr(at, field)
+            if index is None:
+                at_next = copy.copy(child)
+                setattr(at, field, at_next)
+            else:
+                at_next = copy.copy(child[index])
+                setattr(at, field, [*child[:index], at_next, *child[index + 1 :]])
+            at = at_next
         field, index = self.path[-1]
         if index is None:
-            setattr(at, field, copy.deepcopy(self.new))
-        elif isinstance(self.new, list):
-            getattr(at, field)[index : index + 1] = copy.deepcopy(self.new)
+            setattr(at, field, self.new)
         else:
-            getattr(at, field)[index] = copy.deepcopy(self.new)
+            child, new = getattr(at, field), self.new if isinstance(self.new, list) else [self.new]
+            setattr(at, field, [*child[:index], *new, *child[index + 1 :]])
         return made
+
+
+def counted(tree: Definition) -> Definition:
+    """Return the tree with a call of `TICK` in each turn of each of its loops."""
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.For | ast.While):
+            node.body.insert(0, ast.Expr(ast.Call(ast.Name(TICK, ast.Load()), [], [])))
+        elif isinstance(node, ast.comprehension):
+            node.ifs.append(ast.Call(ast.Name(TICK, ast.Load()), [], []))
+    return ast.fix_missing_locations(tree)
+
+
+def _is_tick(node: Any) -> bool:
+    call = node.value if isinstance(node, ast.Expr) else node
+    return isinstance(call, ast.Call) and _called(call) == TICK
+
+
+def quoted(node: ast.AST) -> str:
+    """Return the code of a node, as the learner wrote it."""
+    return ast.unparse(node).replace(f" if {TICK}()", "")
 
 
 def edits(tree: Definition) -> Iterator[Edit]:
@@ -119,6 +148,8 @@ def _walk(node: ast.AST, path: Any, within: ast.AST) -> Iterator[tuple[ast.AST, 
             continue
         listed = value if isinstance(value, list) else [value]
         for i, child in enumerate(listed):
+            if _is_tick(child):
+                continue
             if isinstance(child, ast.AST) and not isinstance(child, ast.expr_context | ast.operator | ast.cmpop):
                 where = (*path, (field, i if isinstance(value, list) else None))
                 yield child, where, node
@@ -139,6 +170,7 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
+@functools.lru_cache(maxsize=1000)
 def _name(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
@@ -360,20 +392,22 @@ def _of_an_expression(
         return
     if isinstance(within, ast.Call) and node is within.func:
         return
-    text = ast.unparse(node)
-    yield _name(f"-({text})"), "the sign of", 3, None
-    yield _name(f"({text}) ** 2"), "a square that is missing at", 4, None
-    yield _name(f"({text}) ** 0.5"), "a root that is missing at", 4, None
-    yield _name(f"1 / ({text})"), "what is divided by what at", 4, None
-    yield _name(f"({text}).T"), "the transpose of", 4, None
-    for number in ("2", "4", "0.5"):
-        yield _name(f"({text}) * {number}"), "a factor, a number, that is wrong at", 5, None
-    for other in names:
-        yield _name(f"({text}) * {other}"), f"`{other}`, a factor that is missing at", 6, None
-        yield _name(f"({text}) / {other}"), f"`{other}`, a divisor that is missing at", 6, None
-        yield _name(f"({text}) + {other}"), f"`{other}`, a term that is missing at", 6, None
-        yield _name(f"({text}) - {other}"), f"`{other}`, a term that is missing at", 6, None
-        yield _name(f"({text}) / len({other})"), f"`{other}`: a division by its length is missing at", 8, None
+    two, half = ast.Constant(2), ast.Constant(0.5)
+    yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
+    yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
+    yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
+    yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
+    yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
+    for number in (two, ast.Constant(4), half):
+        yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 5, None
+    for given in names:
+        second, said = _name(given), f"`{given}`"
+        yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
+        yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
+        yield ast.BinOp(node, ast.Add(), second), f"{said}, a term that is missing at", 6, None
+        yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
+        length = ast.Call(_name("len"), [second], [])
+        yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
 
 
 Change = Callable[..., Iterator[tuple[Any, str, int, ast.AST | None]]]

@@ -11,6 +11,7 @@ import ast
 import contextlib
 import io
 import linecache
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Set
@@ -19,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.edits import edits
+from minidl.lesson.edits import TICK, counted, edits, quoted
 from minidl.lesson.inputs import Inputs
 
-SECONDS, TRIALS = 3.0, 1500  # what a search may take, on the clock and in runs of the check
+SECONDS, TRIALS = 3.0, 1500  # what a search may take, of the processor and in runs of the check
+TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
     "as_strided",
@@ -40,6 +42,23 @@ Check = Callable[[Any], set[str]]
 
 class _EndlessError(Exception):
     """A changed loop does not end."""
+
+
+class _Turns:
+    """Counts the turns of loops, and ends a run that has too many or takes too long."""
+
+    def __init__(self) -> None:
+        self.count, self.most, self.until = 0, TURNS, math.inf
+
+    def begin(self) -> None:
+        """Count from the start."""
+        self.count, self.until = 0, time.process_time() + SECONDS / 10
+
+    def __call__(self) -> bool:
+        self.count += 1
+        if self.count > self.most or (self.count % 100 == 0 and time.process_time() > self.until):
+            raise _EndlessError
+        return True
 
 
 def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeType] = frozenset()) -> str:
@@ -69,16 +88,18 @@ def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeT
 def _search(
     got: Any, bad: Check, now: set[str], inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]
 ) -> str:
-    partly = ""
-    candidates = [(edit, name, tree) for name, tree in _answers(got, trusted) for edit in edits(tree)]
+    partly, turns = "", _Turns()
+    answers = list(_answers(got, trusted))
+    for name, tree in answers:  # as they are, for the number of turns
+        _with(got, name, tree, bad, turns)
+        turns.most = max(turns.most, TURNS + 4 * turns.count)
+        _reset(generators, inputs)
+    candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
     for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[:TRIALS]:
         if time.process_time() - begin > SECONDS:
             break
-        left = _with(got, name, edit.apply(tree), bad)
-        for generator, state in generators:
-            generator.bit_generator.state = state
-        if edit.writes:
-            inputs.restore()
+        left = _with(got, name, edit.apply(tree), bad, turns)
+        _reset(generators, inputs if edit.writes else None)
         if left is not None and not left:
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}"
         if left is not None and left < now and not partly:
@@ -87,28 +108,27 @@ def _search(
     return partly
 
 
-def _with(got: Any, name: str, tree: Definition, bad: Check) -> set[str] | None:
+def _reset(generators: list[Any], inputs: Inputs | None) -> None:
+    for generator, state in generators:
+        generator.bit_generator.state = state
+    if inputs:
+        inputs.restore()
+
+
+def _with(got: Any, name: str, tree: Definition, bad: Check, turns: _Turns) -> set[str] | None:
     """Return what is wrong if the learner's definition is this tree; None if it does not run."""
-    space, begin = got.__globals__, time.process_time()
-
-    def tick() -> None:
-        if time.process_time() - begin > SECONDS / 10:
-            raise _EndlessError
-
-    module = ast.Module([tree], [])
-    for node in ast.walk(module):
-        if isinstance(node, ast.While):
-            node.body.insert(0, ast.Expr(ast.Call(ast.Name("_minidl_tick", ast.Load()), [], [])))
+    space = got.__globals__
     kept = space[name]
+    turns.begin()
     try:
-        space["_minidl_tick"] = tick
-        exec(compile(ast.fix_missing_locations(module), "<repair>", "exec"), space)
+        space[TICK] = turns
+        exec(compile(ast.Module([tree], []), "<repair>", "exec"), space)
         return bad(got())
     except Exception:
         return None
     finally:
         space[name] = kept
-        space.pop("_minidl_tick", None)
+        space.pop(TICK, None)
 
 
 def _place(words: str, node: ast.AST, tree: Definition) -> str:
@@ -117,7 +137,7 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
         (f.name for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and any(n is node for n in ast.walk(f))),
         tree.name,
     )
-    text = ast.unparse(node)
+    text = quoted(node)
     return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
 
 
@@ -184,9 +204,9 @@ def _definition(file: str, name: str) -> Definition | None:
         node for node in found[-1].body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
     ]
     only = body[0] if len(body) == 1 else None
-    return (
-        None if isinstance(only, ast.Return) and isinstance(only.value, ast.Dict) and _plain(only.value) else found[-1]
-    )
+    if isinstance(only, ast.Return) and isinstance(only.value, ast.Dict) and _plain(only.value):
+        return None
+    return counted(found[-1])
 
 
 def _plain(tree: ast.Dict) -> bool:

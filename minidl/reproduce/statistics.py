@@ -1,5 +1,6 @@
 """Means over seeds, and what two columns differ by over the seeds that both have."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -82,6 +83,7 @@ def student_cdf(t: float, df: int) -> float:
     return (1 + inside) / 2
 
 
+@functools.lru_cache(maxsize=1024, typed=True)
 def student_quantile(p: float, df: int) -> float:
     """Return the t with `student_cdf(t, df)` = p, for 0.5 < p < 1, by bisection.
 

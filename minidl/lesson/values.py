@@ -1,0 +1,99 @@
+"""What an answer is compared with, and what an answer of the wrong kind is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minidl.check.compare import TensorResult, compare
+
+Values = Mapping[str, Any]
+Tolerance = float | Mapping[str, float]
+
+
+def named(name: str, value: Any) -> Values:
+    """Return a dict of arrays as it is, and an array as the dict of one."""
+    return value if isinstance(value, Mapping) else {name: value}
+
+
+def of(tol: Tolerance, key: str) -> float:
+    """Return the tolerance of one array."""
+    return tol[key] if isinstance(tol, Mapping) else tol
+
+
+def compare_all(name: str, got: Any, want: Any, tol: Tolerance) -> list[TensorResult]:
+    """Compare every array that is wanted; what is missing, too much, or no array is a problem of its own."""
+    if isinstance(got, Mapping) != isinstance(want, Mapping):
+        kind = f"a dict with the keys {', '.join(want)}" if isinstance(want, Mapping) else "one array"
+        return [TensorResult(name, problem=f"is {kind_of(got)}; want {kind}")]
+    given, wanted = named(name, got), named(name, want)
+    results = [TensorResult(key, problem="is not wanted; leave it out") for key in given if key not in wanted]
+    for key, value in wanted.items():
+        if key not in given:
+            results.append(TensorResult(key, problem="is missing"))
+        elif kind := wrong_kind(given[key]):
+            results.append(TensorResult(key, problem=f"is {kind}"))
+        else:
+            results.append(compare(key, given[key], value, of(tol, key)))
+    return results
+
+
+def wrong_kind(value: Any) -> str:
+    """Say what a value is that no check can compare; "" for an array of real numbers or what becomes one."""
+    if value is None or isinstance(value, str | bytes | set | Mapping) or callable(value):
+        return f"{kind_of(value)}, want an array of real numbers" if value is not None else kind_of(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # arrays of several shapes in one tuple or list
+        return f"{type(value).__name__} of {len(value)} arrays of several shapes, want one array: which of them is it?"
+    if array.dtype.kind == "c":
+        return kind_of(array)
+    if array.dtype.kind not in "fiub":
+        return f"{type(value).__name__} of {array.dtype} values, want an array of real numbers"
+    return ""
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value is called, with the likely reason."""
+    if value is None:
+        return "None: does your function end without `return`?"
+    if isinstance(value, np.ndarray) and np.iscomplexobj(value):
+        return "complex, want real numbers"
+    if callable(value):
+        return f"a function, {getattr(value, '__name__', 'without a name')}: is it called, with ()?"
+    return type(value).__name__
+
+
+def judge(name: str, want: Any, tol: Tolerance) -> Callable[[Any], set[str]]:
+    """Return a function that gives the names of what is wrong in an answer, quicker than `compare_all`."""
+    wanted = {key: np.asarray(value) for key, value in named(name, want).items()}
+    finite = {key: bool(np.isfinite(value).all()) for key, value in wanted.items()}
+
+    def near(key: str, value: Any) -> bool:
+        array = np.asarray(value)
+        if array.shape != wanted[key].shape or array.dtype.kind not in "fiub":
+            return False
+        if not finite[key]:
+            return True  # left to the comparison
+        with np.errstate(all="ignore"):
+            return bool(np.all(np.abs(array - wanted[key].astype(float)) <= 2 * of(tol, key)))
+
+    def bad(given: Any) -> set[str]:
+        if isinstance(given, Mapping) == isinstance(want, Mapping):
+            values = named(name, given)
+            far = {key for key in wanted if key not in values or wrong_kind(values[key]) or not near(key, values[key])}
+            if far == set(wanted):
+                return far | (set(values) - set(wanted))
+        return {result.name for result in compare_all(name, given, want, tol) if not result.passed}
+
+    return bad
+
+
+def same(name: str, got: Any, mistake: Callable[[], Any], tol: Tolerance) -> bool:
+    """Whether got is what the mistake gives; a mistake that needs what does not work yet says nothing."""
+    try:
+        return all(result.passed for result in compare_all(name, got, mistake(), tol))
+    except Exception:
+        return False
