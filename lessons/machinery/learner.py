@@ -7,9 +7,9 @@ begins with ``=`` is right in another style; one that begins with ``!`` gets a s
 
 from __future__ import annotations
 
-import ast
 import os
 import re
+import symtable
 import sys
 import warnings
 from collections.abc import Iterator
@@ -104,23 +104,29 @@ def play(source: Source, given: list[Answer]) -> Iterator[Played]:
 
 def _needed(cells: list[Cell]) -> set[int]:
     """Return the cells that checks and solutions need, so that no figure is drawn and nothing trained for nothing."""
-    names: set[str] = set()
-    wanted = set()
-    for cell in reversed(cells):
-        used = [node for node in ast.walk(ast.parse(cell.text)) if isinstance(node, ast.Name)]
-        bound = {node.id for node in used if isinstance(node.ctx, ast.Store)}
-        tree = ast.parse(cell.text).body
-        bound |= {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        bound |= {
-            (a.asname or a.name).partition(".")[0]
-            for n in tree
-            if isinstance(n, ast.Import | ast.ImportFrom)
-            for a in n.names
-        }
-        if cell.tag in ("start", "check") or "### BEGIN" in cell.text or bound & names:
-            wanted.add(id(cell))
-            names |= {node.id for node in used}
+    uses = {id(cell): _names(cell) for cell in cells}
+    always = [cell for cell in cells if cell.tag in ("start", "check") or "### BEGIN" in cell.text]
+    wanted = {id(cell) for cell in always}
+    grown = True
+    while grown:
+        free = set().union(*(uses[one][1] for one in wanted))
+        more = {one for one, (bound, _) in uses.items() if one not in wanted and bound & free}
+        wanted, grown = wanted | more, bool(more)
     return wanted
+
+
+def _names(cell: Cell) -> tuple[set[str], set[str]]:
+    """Return the global names that a cell binds, and those that it takes from other cells."""
+    top = symtable.symtable(cell.text, "cell", "exec")
+    bound = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
+    bound |= {one.get_name() for one in top.get_children()}
+    free = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
+    waiting = top.get_children()
+    while waiting:
+        table = waiting.pop()
+        free |= {one.get_name() for one in table.get_symbols() if one.is_global()}
+        waiting += table.get_children()
+    return bound, free - bound
 
 
 def _try(player: Player, answer: Answer, check: Cell, source: Source, before: list[Cell]) -> Played:

@@ -99,12 +99,13 @@ class Edit:
 
 
 def counted(tree: Definition) -> Definition:
-    """Return the tree with a call of `TICK` in each turn of each of its loops."""
+    """Return the tree with a call of `TICK` in each turn of each of its loops; one of `while` counts as ten."""
     for node in list(ast.walk(tree)):
         if isinstance(node, ast.For | ast.While):
-            node.body.insert(0, ast.Expr(ast.Call(ast.Name(TICK, ast.Load()), [], [])))
+            turns = ast.Constant(10 if isinstance(node, ast.While) else 1)
+            node.body.insert(0, ast.Expr(ast.Call(ast.Name(TICK, ast.Load()), [turns], [])))
         elif isinstance(node, ast.comprehension):
-            node.ifs.append(ast.Call(ast.Name(TICK, ast.Load()), [], []))
+            node.ifs.append(ast.Call(ast.Name(TICK, ast.Load()), [ast.Constant(1)], []))
     return ast.fix_missing_locations(tree)
 
 
@@ -115,7 +116,7 @@ def _is_tick(node: Any) -> bool:
 
 def quoted(node: ast.AST) -> str:
     """Return the code of a node, as the learner wrote it."""
-    return ast.unparse(node).replace(f" if {TICK}()", "")
+    return ast.unparse(node).replace(f" if {TICK}(1)", "")
 
 
 def edits(tree: Definition) -> Iterator[Edit]:

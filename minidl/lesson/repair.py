@@ -54,9 +54,9 @@ class _Turns:
         """Count from the start."""
         self.count, self.until = 0, time.process_time() + SECONDS / 10
 
-    def __call__(self) -> bool:
-        self.count += 1
-        if self.count > self.most or (self.count % 100 == 0 and time.process_time() > self.until):
+    def __call__(self, turns: int) -> bool:
+        self.count += turns
+        if self.count > self.most or (self.count % 100 < turns and time.process_time() > self.until):
             raise _EndlessError
         return True
 
