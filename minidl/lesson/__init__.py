@@ -5,18 +5,16 @@ In a notebook a check that does not pass says so and lets the cells below run; i
 
 from __future__ import annotations
 
-import linecache
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
+from minidl.lesson.errors import explain
 from minidl.lesson.hints import GENERAL, hint
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import codes, repair, unused
@@ -130,12 +128,11 @@ class Lesson:
             given = got()
             raised = None
         except Exception as error:
-            raised = _explain(error, getattr(got, "__globals__", None))
+            raised = explain(error, getattr(got, "__globals__", None))
         if changed := inputs.restore():
             return self._fail(name, f"{name}: {_in_place(changed)}")
         if raised is not None:
-            now = set(named(name, right))
-            change = "" if "your turn" in raised else repair(got, judge(name, right, tol), now, self.trusted)
+            change = "" if "your turn" in raised else repair(got, judge(name, right, tol), self.trusted)
             return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
         results = compare_all(name, given, right, tol)
         bad = [result for result in results if not result.passed]
@@ -217,8 +214,7 @@ def _tutor(
     said = _hints(name, given, want, tol, bad)
     if said and not said[0].startswith(GENERAL):
         return said
-    now = {result.name for result in bad}
-    change = repair(got, judge(name, want, tol), now, trusted) or unused(got, trusted)
+    change = repair(got, judge(name, want, tol), trusted) or unused(got, trusted)
     return [*said, change] if change else said
 
 
@@ -242,38 +238,6 @@ def _in_place(names: list[str]) -> str:
         "handed over, and every cell below would compute with it. Write `x = x - a`, or begin with `x = x.copy()`. "
         f"minidl gave {listed} {'its' if len(names) == 1 else 'their'} values back."
     )
-
-
-def _explain(error: Exception, home: dict[str, Any] | None) -> str:
-    """Say what went wrong in the learner's code, and where."""
-    if isinstance(error, NotImplementedError) and str(error).startswith("your turn"):
-        return f"{error} is still to be written. Write it, run its cell, then run this one again."
-    frame, line = _innermost(error, home)
-    code = frame.f_code
-    outside = code.co_name in ("<lambda>", "<module>") or frame.f_globals is globals()
-    if isinstance(error, NameError) and outside:
-        return f"{error}. Run the cells above first, from the top, then this one again."
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    if outside:
-        return f"calling your code raised {what}"
-    text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
-    where = f"{code.co_name}, line {line} of its cell" + (f", `{text}`" if text else "")
-    hint = " (a slip of the pen, or a cell above that has not run)" if isinstance(error, NameError) else ""
-    return "\n".join([f"an error in {where}", f"      {what}{hint}", *_shapes(frame, text)])
-
-
-def _shapes(frame: FrameType, text: str) -> list[str]:
-    """Return a sentence with the shapes of the arrays that a line of the learner's code names."""
-    names = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text))
-    values = {name: frame.f_locals.get(name) for name in names}
-    known = [f"{name} is {value.shape}" for name, value in values.items() if isinstance(value, np.ndarray)]
-    return [f"There, {', '.join(known)}."] if known else []
-
-
-def _innermost(error: Exception, home: dict[str, Any] | None) -> tuple[FrameType, int]:
-    """Return the innermost frame of the learner's own code; of any code, if none is the learner's."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return ([pair for pair in frames if pair[0].f_globals is home] or frames)[-1]
 
 
 def _notebook() -> Any:

@@ -400,7 +400,7 @@ def _of_an_expression(
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
     yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
     for number in (two, ast.Constant(4), half):
-        yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 5, None
+        yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 7, None
     for given in names:
         second, said = _name(given), f"`{given}`"
         yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None

@@ -14,7 +14,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Pattern = Callable[[Array, Array, float], str]
 
-GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ")  # sentences that name nothing
+GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", "It is right to about")
+# the beginnings of sentences that describe, and name nothing
 PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
 
 
@@ -38,15 +39,14 @@ def hint(got: Any, want: Any, tol: float) -> str:
     got, want = np.asarray(got), np.asarray(want, float)
     if got.dtype.kind not in "fiub":
         return ""
-    single = got.dtype in (np.float32, np.float16)
-    got = got.astype(float)
+    dtype, got = got.dtype, got.astype(float)
     if got.shape != want.shape:
         return _shape(got, want, tol)
     with np.errstate(all="ignore"):
-        for pattern in (_not_finite, _digits, _nothing, _scaled, _moved, _function, _places, _by_slice, _flat, _part):
+        if said := _single(got, want, tol, dtype):
+            return said
+        for pattern in (_not_finite, _nothing, _scaled, _moved, _digits, _function, _places, _by_slice, _flat, _part):
             if said := pattern(got, want, tol):
-                if pattern is _digits and single:
-                    return said + " Your result has a dtype of 32 bits or fewer; compute in float64 throughout."
                 return said
     return ""
 
@@ -96,6 +96,16 @@ def _not_finite(got: Array, want: Array, tol: float) -> str:
     return "There is infinity: a division by zero, or exp of a large number."
 
 
+def _single(got: Array, want: Array, tol: float, dtype: Any) -> str:
+    """Say that a result is as exact as its dtype, where the check wants more."""
+    if dtype not in (np.float32, np.float16) or _same(got, want, tol):
+        return ""
+    info, scale = np.finfo(dtype), np.abs(want).max(initial=0)
+    if not np.abs(got - want).max(initial=0) <= 16 * info.eps * scale:
+        return ""
+    return f"Your result is {dtype}, right to its {info.precision} digits: compute in float64 throughout."
+
+
 def _digits(got: Array, want: Array, tol: float) -> str:
     """Say how many digits are right, where that is all that is wrong."""
     scale = np.abs(want).max(initial=0)
@@ -104,9 +114,9 @@ def _digits(got: Array, want: Array, tol: float) -> str:
         return ""
     digits = int(-np.log10(error / scale))
     return (
-        f"It is right to about {digits} digits, and the check asks for more. Look for what costs digits: a small "
-        "constant that the formula does not have or that stands elsewhere, a divisor of N − 1 for a large N, a "
-        "difference of two large numbers, or float32."
+        f"It is right to about {digits} digits, and the check asks for more. Often that is a small constant that the "
+        "formula does not have or that stands elsewhere, a divisor of N − 1 for a large N, a difference of two large "
+        "numbers, or float32 on the way."
     )
 
 
@@ -125,6 +135,8 @@ def _scaled(got: Array, want: Array, tol: float) -> str:
         return ""
     factor = float(np.median(got[known] / want[known]))
     if not np.isfinite(factor) or factor == 0 or want.size < 2 or not _same(got, factor * want, tol):
+        return ""
+    if abs(factor - 1) < PRECISE:  # its digits would say nothing
         return ""
     for n in (n for n in _counts(want.shape) if n > 2):
         for value, words in ((n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"), (1 / n, f"1/{n}")):
@@ -148,6 +160,8 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     shift = float(np.median(got - want))
     if shift and _same(got - want, shift, tol):
         return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
+    if np.abs(got - want).max() <= PRECISE * np.abs(want).max():
+        return ""
     a, b = np.polyfit(want.ravel(), got.ravel(), 1) if np.ptp(want) > 0 and np.isfinite(got).all() else (0.0, 0.0)
     if abs(a) > 1e-9 and _same(got, a * want + b, tol):
         return f"Your values are {a:.6g} times the right ones, {'plus' if b > 0 else 'minus'} {abs(b):.6g}."

@@ -61,14 +61,13 @@ class _Turns:
         return True
 
 
-def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeType] = frozenset()) -> str:
+def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset()) -> str:
     """Return a sentence about the change that makes an answer right, or "" if no single one was found.
 
     Parameters
     ----------
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
-    now : the names that are wrong now; a change counts if fewer remain
     trusted : the code of functions that passed a check, and so are not to blame
     """
     if not isinstance(got, FunctionType):
@@ -78,17 +77,15 @@ def repair(got: Callable[[], Any], bad: Check, now: set[str], trusted: Set[CodeT
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, now, inputs, generators, begin, trusted)
+            return _search(got, bad, inputs, generators, begin, trusted)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(
-    got: Any, bad: Check, now: set[str], inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]
-) -> str:
-    partly, turns = "", _Turns()
+def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
+    turns = _Turns()
     answers = list(_answers(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
         _with(got, name, tree, bad, turns)
@@ -100,12 +97,9 @@ def _search(
             break
         left = _with(got, name, edit.apply(tree), bad, turns)
         _reset(generators, inputs if edit.writes else None)
-        if left is not None and not left:
+        if left == set():
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}"
-        if left is not None and left < now and not partly:
-            mended = ", ".join(sorted(now - left))
-            partly = f"One change makes {mended} right: {_place(edit.words, edit.node, tree)}"
-    return partly
+    return ""
 
 
 def _reset(generators: list[Any], inputs: Inputs | None) -> None:
