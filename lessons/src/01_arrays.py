@@ -56,7 +56,7 @@ print("images:", images.shape, images.dtype, f"{images.nbytes / 2**20:.1f} MiB, 
 # ## A block of memory, and a rule
 #
 # Memory is one long row of bytes. An array is a *start* in it, a *dtype* (how many bytes a number has, and how to read
-# them), a *shape*, and one **stride** an axis: the number of bytes to move when that axis's index grows by one. That is
+# them), a *shape*, and one **stride** per axis: the number of bytes to move when that axis's index grows by one. That is
 # all. The element at index $(n, c, h, w)$ lies at the address
 #
 # $$ \text{start} + n\,s_N + c\,s_C + h\,s_H + w\,s_W . $$
@@ -201,7 +201,7 @@ lesson.check(
 # %% [markdown]
 # ## See it: why the layout decides the speed
 #
-# NumPy walks through an array with one **inner loop** over as many numbers as one stride reaches, and some bookkeeping
+# NumPy walks through an array with one **inner loop** over as many numbers as one stride reaches, and some overhead
 # around it for every start of that loop. The processor fetches memory in lines of 64 bytes and computes on 8 or 16
 # floats at once. So an operation is fast when its inner loop is *long* and *contiguous*.
 #
@@ -265,12 +265,12 @@ for text, f in {
 
 # %% [markdown]
 # On the machines this was tried on, small images cost several times more in C order: rows of three numbers keep the
-# processor busy with bookkeeping. Deep in a network images *are* small, 4 or 8 pixels wide. The batch, 16 or 128, is
+# processor busy with that overhead. Deep in a network images *are* small, 4 or 8 pixels wide. The batch, 16 or 128, is
 # the same everywhere, and so is the speed of the format that has it innermost.
 #
 # A layout is no free lunch. The table shows what an operation costs when its operands **disagree**: NumPy must walk
 # along one of them and across the other, and every number read drags in a cache line of which it uses four bytes. The
-# last line is the surprise: `scale` is tiny, one number a sample and channel, and its order still decides how NumPy
+# last line is the surprise: `scale` is tiny, one number per sample and channel, and its order still decides how NumPy
 # walks through everything. The rule to keep: **choose one memory format and let every array follow it**, the small
 # ones too.
 #
@@ -281,9 +281,9 @@ for text, f in {
 #
 # | expression | second operand | means |
 # |---|---|---|
-# | `x - mu[:, None, None]` | $(C, 1, 1)$ | one number a channel |
-# | `x - m[:, :, None, None]` | $(N, C, 1, 1)$ | one number a sample and channel |
-# | `x - mu` | $(C)$ | an error, or, if $C = W$ by chance, **one number a column**: no error, wrong result |
+# | `x - mu[:, None, None]` | $(C, 1, 1)$ | one number per channel |
+# | `x - m[:, :, None, None]` | $(N, C, 1, 1)$ | one number per sample and channel |
+# | `x - mu` | $(C)$ | an error, or, if $C = W$ by chance, **one number per column**: no error, wrong result |
 #
 # This is why the tests of this course use the sizes 3, 4, 5, 7: equal sizes hide transposed axes.
 #
@@ -297,7 +297,7 @@ for text, f in {
 # **Floats round.** float32 has 24 bits, about 7 digits. Adding a small number to a sum of a million rounds it to the
 # sum's own grid. NumPy softens this by adding in pairs (*pairwise summation*), but only along the axis that lies
 # innermost; along another axis it adds row after row, the naive way. So *the layout decides the accuracy as well*: the
-# cell below first shows a mean of a million tenths that is wrong by one percent, without a warning. `dtype=np.float64`
+# cell below first adds a million tenths, and is wrong by one percent, without a warning. `dtype=np.float64`
 # in the reduction makes the sum in float64, and needs no float64 copy of the data.
 #
 # Now use all of it. The training of this course feeds networks with standardized images: for each channel $c$, with
@@ -368,7 +368,7 @@ lesson.check(
             (some / 255 - naive_statistics(some)[0][:, None, None]) / naive_statistics(some)[1][:, None, None],
             *naive_statistics(some),
         ),
-        "One mean for the whole array: name the axes, axis=(0, 2, 3), so that one a channel remains.": lambda: named(
+        "One mean for the whole array: name the axes, axis=(0, 2, 3), so that one per channel remains.": lambda: named(
             whole, np.full(3, (some / 255).mean()), np.full(3, (some / 255).std())
         ),
     },
@@ -378,7 +378,7 @@ lesson.check(
 # %% [markdown]
 # ## One function, two libraries
 #
-# CuPy is a library with NumPy's interface whose arrays live on a GPU. JAX and others look alike, too. A function that
+# CuPy is a library with NumPy's interface whose arrays lie on a GPU. JAX and others look alike, too. A function that
 # says `np.exp` is bound to NumPy. A function that *asks its arguments* which library they belong to runs anywhere:
 #
 # ```
@@ -389,7 +389,7 @@ lesson.check(
 # This one line is all there is to minidl's "backend". The function never imports CuPy; it never moves an array behind
 # your back; and if you mix arrays of two libraries, you get a TypeError that says so.
 #
-# To practise without a GPU we make a second library ourselves: `ledger`, whose arrays live "elsewhere" and whose
+# To practise without a GPU we make a second library ourselves: `ledger`, whose arrays lie "elsewhere" and whose
 # functions write down their names. NumPy's functions refuse its arrays, much as CuPy refuses to be read by accident.
 
 
@@ -480,7 +480,8 @@ def on_both(function, z):
 
 # %% tags=["check"]
 own = np.random.default_rng(104)  # the check's own scores, whatever ran above
-scores = own.normal(size=(5, 7)) * 300 + np.array([[0], [1500], [-1500], [900], [-900]])
+spread, offset = np.array([[300.0], [1], [1], [2], [0.5]]), np.array([[0], [1500], [-1500], [900], [-900]])
+scores = own.normal(size=(5, 7)) * spread + offset
 true_log_p = np.stack([row - row.max() - math.log(math.fsum(np.exp(row - row.max()))) for row in scores])
 over_samples = scores - scores.max(axis=0)
 lesson.check(

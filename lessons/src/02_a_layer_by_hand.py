@@ -301,7 +301,7 @@ lesson.check(
 # %% [markdown]
 # ## From functions to layers
 #
-# A layer is bookkeeping around such a pair. It owns its parameters, it keeps what its backward pass will need, and it
+# A layer is what surrounds such a pair. It owns its parameters, it keeps what its backward pass will need, and it
 # collects gradients. Two rules deserve their reasons.
 #
 # **Keep.** `linear_backward` needs $x$, so `forward` keeps it until `backward` has come. This is where the memory of
@@ -549,7 +549,7 @@ print(f"loss of the first step {losses[0]:.2f}, of the last {losses[-1]:.2f}")
 
 # %% [markdown]
 # The loss starts at log 40 and falls. On digits and clothes, centred on black, comparing pixels works: those errors are
-# small, from 1150 images a set. On CIFAR-10 and SVHN the network does clearly better on the images it was shown than on
+# small, from 1150 images per set. On CIFAR-10 and SVHN the network does clearly better on the images it was shown than on
 # new ones. A linear layer on flattened pixels does not know that two pixels are neighbours; shift a photo by one pixel
 # and all 3072 inputs change. Lesson 04 gives the network that knowledge.
 #
@@ -610,12 +610,12 @@ lesson.check(
 # ## In the package, and in PyTorch
 #
 # - `minidl/layers/linear.py`, `minidl/layers/activation.py`, `minidl/losses.py`: the same pairs, forward directly above
-#   backward, and the classes around them. `minidl/layers/base.py` has the bookkeeping: `params`, `grads`, `keep`, and
+#   backward, and the classes around them. `minidl/layers/base.py` has what all layers share: `params`, `grads`, `keep`, and
 #   an error that says so if backward is called without a forward.
 # - `minidl/optim.py`: the step, with momentum and weight decay.
 #
-# PyTorch has the same pairs, written once for every operation in `derivatives.yaml`. Its autograd does the bookkeeping:
-# it records which operation made each tensor, and `loss.backward()` calls the backward functions in reverse order. The
+# PyTorch has the same pairs, written once for every operation in `derivatives.yaml`. Its autograd keeps the record:
+# it writes down which operation made each tensor, and `loss.backward()` calls the backward functions in reverse order. The
 # rest looks as it does here. `.grad` accumulates too, which is why every PyTorch loop calls `optimizer.zero_grad()`.
 # `nn.Linear` stores its weight as $(O, I)$. `nn.CrossEntropyLoss` takes logits and averages over the batch. And it
 # notices the failure you provoked above: a tensor kept for backward that was changed in place raises an error.

@@ -260,7 +260,7 @@ plt.show()
 # respect to $x$ must be what `backward(dy)` returns. The array $dy$ is called the **cotangent**.
 #
 # Which one? The obvious choice, $dy = 1$, is a trap. Take batch normalization, $y = w \hat x + b$ with $\hat x$ of mean
-# 0 in each channel, whatever $x$ is. With $M$ values a channel,
+# 0 in each channel, whatever $x$ is. With $M$ values per channel,
 #
 # $$ L = \sum y = \sum_c \Big[w_c \underbrace{\textstyle\sum \hat x}_{0} + M b_c\Big] = M \sum_c b_c . $$
 #

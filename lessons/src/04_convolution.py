@@ -297,7 +297,7 @@ lesson.check(
 #
 # $$L_{h,\,(c,j),\,(v,n)}=x_{n,c,h,v+j},\qquad L:\;(H)\times(Ck_w)\times(W_oN),$$
 #
-# $k_w$ values a pixel in place of $k_hk_w$. Now look at one row $h$ of the *output*. It needs image rows
+# $k_w$ values per pixel in place of $k_hk_w$. Now look at one row $h$ of the *output*. It needs image rows
 # $h,\dots,h+k_h-1$:
 #
 # $$y_{o,h,(v,n)}=\sum_{i}\sum_{(c,j)}w_{o,c,i,j}\;L_{h+i,\,(c,j),\,(v,n)} .$$
@@ -313,7 +313,7 @@ lesson.check(
 # L_3                                             ┘
 # ```
 #
-# One product a row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
+# One product per row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
 # that of the view's lines: $(i,c,j)$.
 
 
@@ -369,7 +369,7 @@ w1, b1 = rng.standard_normal((6, 3, 5, 5)).astype(np.float32), np.zeros(6, np.fl
 
 ways = {
     "seven loops": (lesson.yours(conv_loops, reference.conv2d, "loops"), batch[:1], 1),
-    "a dot product a window": (reference.conv2d, batch[:1], 2),
+    "a dot product per window": (reference.conv2d, batch[:1], 2),
     "im2col + one product": (im2col_ours, batch, 9),
     "MEC": (mec_ours, batch, 9),
     "MEC, minidl": (lambda x, w, b: mec.conv2d(x, w, b, (1, 1), (0, 0)), batch, 9),
@@ -393,7 +393,7 @@ mega = 4 * 64 / 1e6
 print(f"MB for 64 images: {3 * 32**2 * mega:.1f}; im2col {75 * 28**2 * mega:.1f}; MEC {15 * 32 * 28 * mega:.1f}")
 
 # %% [markdown]
-# **Read it.** The arithmetic never changed. The first jump (a dot product a window) takes the inner 75 steps out of
+# **Read it.** The arithmetic never changed. The first jump (a dot product per window) takes the inner 75 steps out of
 # the interpreter, the second takes out all the rest, and MEC saves most of the copying: 4.4 times the images where
 # im2col writes 19. Your bars vary with the machine, and with what else it does; the first factor of a thousand does
 # not.

@@ -18,7 +18,7 @@
 #
 # A batch of feature maps is an array $x$ of shape $(N, C, H, W)$: sample $n$, channel $c$, pixel $(h, w)$. BN asks each
 # channel one question, *what are your mean and your spread over this whole batch?*, and rescales the channel so that
-# the answer is always "0 and 1". Two learned numbers a channel, `weight` and `bias`, then let the network choose
+# the answer is always "0 and 1". Two learned numbers per channel, `weight` and `bias`, then let the network choose
 # another answer, if it wants one.
 #
 # **Predict before running.** Write your answers down; this page will give them.
@@ -515,7 +515,7 @@ for name, cotangent in {"dy = 1, L = sum y": np.ones_like(x), "dy = y, L = sum y
 
 one = rng.normal(size=(1, C, 1, 1))
 print(
-    "(b) y − bias for a single value a channel:",
+    "(b) y − bias for a single value per channel:",
     (reference.batch_norm(one, weight, bias, eps) - per_channel(bias)).ravel(),
 )
 print("    dx:", right(np.ones_like(one) * 7.0, one, weight, bias, eps)["dx"].ravel())

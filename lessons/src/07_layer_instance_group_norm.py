@@ -579,9 +579,9 @@ lesson.check(
 #
 # | PyTorch | differs from minidl in |
 # |---|---|
-# | `nn.GroupNorm(G, C)` | nothing: one affine pair a channel |
+# | `nn.GroupNorm(G, C)` | nothing: one affine pair per channel |
 # | `nn.InstanceNorm2d(C)` | **no** weight and bias unless `affine=True`; refuses one pixel in training |
-# | `nn.LayerNorm(shape)` | normalises the *last* axes; weight and bias have that shape, one pair a value |
+# | `nn.LayerNorm(shape)` | normalises the *last* axes; weight and bias have that shape, one pair per value |
 #
 # Transformers use the last line with shape $(C,)$ on $(N, L, C)$: there a *token* is a set, as if each pixel had its
 # own mean over the channels. The same name stands for two different sets; ask which axes.

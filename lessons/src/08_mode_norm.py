@@ -98,7 +98,7 @@ print(f"after BN: deviation of MNIST {mnist.std() / both.std():.2f}, of SVHN {sv
 # ## The gates
 #
 # Every sample has a **gate vector** $g_n$: $K$ shares, positive, adding up to 1. A small affine map $\Psi$ looks at the
-# sample's channel means and gives a logit a mode, and a softmax turns logits into shares:
+# sample's channel means and gives a logit per mode, and a softmax turns logits into shares:
 #
 # $$m_{nc} = \tfrac1P \textstyle\sum_p x_{ncp}, \qquad z_{nk} = \sum_c A_{kc}\,m_{nc} + b_k, \qquad
 # g_{nk} = e^{z_{nk}} \big/ \sum_j e^{z_{nj}} .$$
@@ -303,7 +303,7 @@ lesson.check(
 
 # %% tags=["figure"]
 forward = lesson.yours(mode_norm, reference.mode_norm, check="y")
-channel = both[:, None, None, None]  # (2300, 1, 1, 1): one channel, one value a sample
+channel = both[:, None, None, None]  # (2300, 1, 1, 1): one channel, one value per sample
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")
 for ax, sharpness in zip(axes, (0, 10, 200), strict=True):
     slope = sharpness * np.array([[-1.0], [1.0]])

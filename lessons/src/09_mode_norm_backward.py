@@ -108,7 +108,7 @@ def complex_step(f, cotangents, **point):
 # + \underbrace{\textstyle\sum_k g_{nk}\,\mathrm{scale}_k\,(m - \mu_k) + \beta}_{u}.$$
 #
 # So forward is a pass over the pixels for $m, v$; a **small function** $(m, v) \to (s, u)$; and a pass for
-# $y = (x - m)s + u$. The modes live in the small function alone. Here it is, step by step, as matrix products:
+# $y = (x - m)s + u$. The modes occur in the small function only. Here it is, step by step, as matrix products:
 #
 # | step | | shape |
 # |---|---|---|
@@ -185,7 +185,7 @@ lesson.check(
 # %% [markdown]
 # ## Backward over the pixels
 #
-# Given $dy$, $(N, C, H, W)$; wanted $dx$. In $y = (x - m)s + u$, $s$ and $u$ are one number a sample and channel, so
+# Given $dy$, $(N, C, H, W)$; wanted $dx$. In $y = (x - m)s + u$, $s$ and $u$ are one number per sample and channel, so
 #
 # $$du_{nc} = \sum_p dy_{ncp}, \qquad ds_{nc} = \sum_p dy_{ncp}\,(x_{ncp} - m_{nc}) \qquad (N, C)\ \text{each}.$$
 #
@@ -544,8 +544,8 @@ print("dgate_bias adds up to", float(backward(dy, x, **params, eps=eps)["dgate_b
 # ## Exercise: backward in inference
 #
 # In inference $\mu_k$ and $\sigma_k^2$ are running statistics: constants (lesson 08). So steps 3 to 5 are gone. What is
-# left of `mode_norm_backward`? Take the pieces you have; it is shorter than you may think. (Who needs it? Whoever
-# fine-tunes with frozen statistics, or asks which pixels a trained network looks at.)
+# left of `mode_norm_backward`? Take the pieces you have; it is shorter than you may think. (Who needs it? All who
+# fine-tune with frozen statistics, or ask which pixels a trained network looks at.)
 
 
 # %% tags=["wrong"]
@@ -632,10 +632,10 @@ lesson.done()
 # ## In the package, in PyTorch
 #
 # `minidl/norm/mode.py` has the small function and, right below it, its backward: your three pieces as one function of
-# thirty lines, and footnote 3 of the paper (an affine pair a mode) for one line more. `minidl/norm/moments.py` has the
+# thirty lines, and footnote 3 of the paper (an affine pair per mode) for one line more. `minidl/norm/moments.py` has the
 # passes over the pixels, which all six norms share. `minidl/reference/mode.py` is Algorithm 1 with its backward in plain
 # loops; its step numbers run the other way, from the last line up.
 #
 # In PyTorch, autograd finds all four ways by itself; what people lose there are the other things: a `detach()` around
 # the gates, 0/0 in an empty mode, and a cost that grows with $K$, because the formulas are followed to the letter.
-# Autograd cannot know that the modes do not need the pixels. Whoever derives by hand can.
+# Autograd cannot know that the modes do not need the pixels. You can, by hand.

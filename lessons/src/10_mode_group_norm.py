@@ -410,7 +410,7 @@ def mode_group_norm_backward(dy, x, weight, bias, gate_weight, gate_bias, eps):
 
 # %% tags=["check"]
 def minidl_backward(follow_gates=1.0):
-    """Return the gradients from the rooms of minidl's layer; follow_gates=0 takes the gates as constants."""
+    """Return the gradients that minidl's layer; follow_gates=0 takes the gates as constants."""
     mean_parts, v, centred = norm.moments.moments(x)
     m = mean_parts.value()
     g, log_g = norm.mode_group.channel_gates(m, gate_weight, gate_bias)
@@ -446,7 +446,7 @@ def complex_step():
     return found
 
 
-# No backward pass of anybody's is involved here, so a mistake that two derivations share would show.
+# No backward pass is involved here, so a mistake that two derivations share would show.
 lesson.check("complex step", lambda: mode_group_norm_backward(dy, *args), complex_step, tol=1e-12)
 
 # %% [markdown]

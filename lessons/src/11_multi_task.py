@@ -217,7 +217,7 @@ lesson.check(
 # %% [markdown]
 # ## What would convince us?
 #
-# Decide that *before* looking at the numbers. Soon there will be five differences, MN less BN, one a seed:
+# Decide that *before* looking at the numbers. Soon there will be five differences, MN less BN, one per seed:
 # $d_1, \dots, d_n$ with $n = 5$. Had we other seeds, we had other numbers. Think of each $d_i$ as drawn from a heap with
 # some true mean $\delta$ and deviation $\sigma$, which we do not know. $\delta$ is what we ask for.
 #
@@ -450,14 +450,14 @@ for delta, name in ((3.75, "Table 1: MN, K = 2"), (1.79, "Table 1: MN, K = 6"), 
     )
 ax.axhline(5, color="k", lw=1, ls=":")
 ax.text(0.31, 5.4, "five seeds", fontsize="small")
-ax.set(xlabel="true difference (points)", ylabel="seeds for a power of 80 %", xlim=(0.3, 9), ylim=(3, 400))
+ax.set(xlabel="true difference (points)", ylabel="seeds for a power of 80 %", xlim=(0.3, 9), ylim=(3, 1000))
 ax.set_xticks(ticks := [0.5, 1, 2, 5], ticks)
 ax.minorticks_off()
 ax.set_title(f"With differences that spread by {s:.1f} points, five seeds see large effects only", fontsize="medium")
 plt.show()
 
 # %% [markdown]
-# A difference like the paper's in Table 1 would show up with about five seeds, even here. A tenth of it needs about a
+# A difference like the paper's in Table 1 would show up with six seeds or so, even here. A tenth of it needs about a
 # hundred times as many, since $n$ grows like $(s/\delta)^2$. Question 3: a good thirty. A single pair of trainings says
 # next to nothing. The formula also says what *helps*: a smaller $s$, and longer training, with a learning rate that
 # falls, gives one.
@@ -519,7 +519,8 @@ lesson.done()
 #
 # `python -m minidl.reproduce table1 --data-dir DIR` trains the real thing and writes the paper's figures above ours,
 # every column against BN with the interval you wrote (`minidl/reproduce/statistics.py`). `--sample --scale 0.1` tries
-# it in a minute. docs/reproduce.md says what its settings are; the tables that we ran at full length are in docs/results.
+# it in a minute. [docs/reproduce.md](../docs/reproduce.md) says what its settings are; the tables that we ran at full length are in
+# [docs/results](../docs/results/README.md).
 # `minidl/train/trainer.py` is your loop plus what makes a run repeatable: `_update` is `train_step`.
 #
 # In PyTorch the five lines read the same, `loss.backward()` for `model.backward(criterion.backward())`. That it, too,

@@ -366,7 +366,7 @@ plt.show()
 # **And $W$ grows.** If the loss does not depend on the length of $W$, its gradient has no component along $W$: the
 # derivative of $L(aW)$ by $a$ at 1, $\langle W, dW\rangle$, is 0. A plain step then gives
 # $|W - \eta\,dW|^2 = |W|^2 + \eta^2 |dW|^2$. It never shrinks. (With MN the independence holds as far as the gates are
-# alike, and momentum changes the bookkeeping; measure it below.)
+# alike, and momentum changes the account; measure it below.)
 #
 # **Why does it stay?** A mode without samples gets no gradient (lesson 09: its $q_{nk}$ is 0). Question 3: yes.
 #

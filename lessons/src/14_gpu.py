@@ -511,7 +511,7 @@ plt.show()
 # ## The same code
 #
 # What remains for `array_module`? Everything that is not an image-sized pass: the small $(N, C)$ and $(K, C)$
-# arithmetic of the norms, the losses, the layers' bookkeeping, and the matrix products. These are `@` on
+# arithmetic of the norms, the losses, the layers' own work, and the matrix products. These are `@` on
 # **two-dimensional** arrays, always: `y = W2 @ cols` with $(O, CK)(CK, M)$, never a batch of small ones. On CuPy a 2-D
 # product is one call to cuBLAS, a transposed operand costs nothing (a flag says so), and large matrices fill the
 # device; with more dimensions, operands whose strides do not fit are copied first.
@@ -555,8 +555,9 @@ else:
 #
 # ## In the package, and in PyTorch
 #
-# - `minidl/backend.py`: `array_module`, `use_backend`, and why a missing GPU is an error rather than a silent detour.
-# - `minidl/engines/cuda/*.cu`: each file names what it is a twin of; `launch.py` there starts them (docs/kernels.md).
+# - `minidl/backend.py`: `array_module`, `use_backend`, and why a missing GPU is an error rather than a silent change to NumPy.
+# - `minidl/engines/cuda/*.cu`: each file names what it is a twin of; `launch.py` there starts them
+#   ([docs/kernels.md](../docs/kernels.md)).
 # - `minidl/train/running.py`: metrics without waiting.
 #
 # PyTorch's CUDA tensors queue work in the same way; `loss.item()` is its synchronisation, and

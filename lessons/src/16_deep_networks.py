@@ -458,7 +458,7 @@ for depth_ in (8, 20, 56):
 # ## Exercise: how many parameters?
 #
 # A ResNet of depth $6n+2$ and first width $w$, for 3 channels and $K$ classes, with BN. Count: convolutions are 3×3
-# without bias, each norm has two numbers a channel, shortcuts have none, the linear layer has a bias.
+# without bias, each norm has two numbers per channel, shortcuts have none, the linear layer has a bias.
 
 
 # %%

@@ -211,7 +211,7 @@ lesson.check(
 #
 # $$ V = \frac1n\sum_r\bigl[S_r + n_r(m_r-m)^2\bigr] . $$
 #
-# What is sent: three numbers a channel, whatever the images' size. (Adding $\sum x$ and $\sum x^2$ is one all-reduce
+# What is sent: three numbers per channel, whatever the images' size. (Adding $\sum x$ and $\sum x^2$ is one all-reduce
 # instead of a gather, and loses digits at large means: lesson 06 again.)
 
 
@@ -273,7 +273,7 @@ lesson.check(
 # one all-reduce of $2C$ numbers gives $A$ and $B$, and each computes its own $dx$. No image ever travels.
 #
 # And the parameters: $d\mathrm{bias}$ of *all* is $A$, $d\mathrm{weight}$ of all is $B$. A machine must return its own
-# **part**, $A_r$ and $B_r$: the gradients of all parameters are added up later, once. Whoever returns $A$ here counts it
+# **part**, $A_r$ and $B_r$: the gradients of all parameters are added up later, once. To return $A$ here counts it
 # $P$ times.
 
 
@@ -506,7 +506,7 @@ plt.show()
 #
 # ## In the package, and in PyTorch
 #
-# - `docs/scale.md` says how minidl trains in several processes by MPI, and `--sync-norm` synchronises
+# - [docs/scale.md](../docs/scale.md) says how minidl trains in several processes by MPI, and `--sync-norm` synchronises
 #   the statistics of BN and MN as here.
 # - PyTorch: `DistributedDataParallel` (a ring or tree by NCCL, overlapped with backward; it takes the plain mean over
 #   machines) and `nn.SyncBatchNorm` (your `combined` and `sync_backward`).

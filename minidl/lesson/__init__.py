@@ -15,9 +15,9 @@ import numpy as np
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
-from minidl.lesson.hints import GENERAL, hint
+from minidl.lesson.hints import GENERAL, hint, related
 from minidl.lesson.inputs import Inputs
-from minidl.lesson.repair import codes, repair, unused
+from minidl.lesson.repair import codes, handed_over, repair, unused
 from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
 
 LESSONS = 17
@@ -214,6 +214,8 @@ def _tutor(
     said = _hints(name, given, want, tol, bad)
     if said and not said[0].startswith(GENERAL):
         return said
+    if follows := _follows(name, got, given, want, tol, bad):
+        return [follows]
     change = repair(got, judge(name, want, tol), trusted) or unused(got, trusted)
     return [*said, change] if change else said
 
@@ -228,6 +230,17 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
                 return [said]
             return []
     return []
+
+
+def _follows(name: str, got: Callable[[], Any], given: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> str:
+    """Say how a wrong array differs by an array that the check hands over, where it does."""
+    values, wanted = named(name, given), named(name, want)
+    for result in bad:
+        if result.name in values and result.name in wanted and not wrong_kind(values[result.name]):
+            largest = float(np.max(of(tol, result.name)))
+            if said := related(values[result.name], wanted[result.name], largest, handed_over(got)):
+                return said
+    return ""
 
 
 def _in_place(names: list[str]) -> str:

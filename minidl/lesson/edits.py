@@ -268,6 +268,10 @@ def _of_an_operation(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST |
         if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Add | ast.Sub):
             yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right), "the brackets in", 4, None
             yield ast.BinOp(right.left, right.op, ast.BinOp(left, op, right.right)), "the brackets in", 4, None
+        if isinstance(op, ast.Div) and isinstance(left, ast.BinOp) and isinstance(left.op, ast.Pow):  # a ** b / c
+            power = ast.BinOp(left.right, ast.Div(), right)
+            yield ast.BinOp(left.left, ast.Pow(), power), "the brackets in", 2, None
+        yield from _of_a_chain(node)
     elif isinstance(op, ast.Pow):
         yield left, "the power in", 2, None
         if isinstance(left, ast.BinOp):
@@ -284,6 +288,24 @@ def _of_an_operation(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST |
         yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right), "the brackets in", 4, None
     if isinstance(op, ast.Add | ast.Sub) and isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mult | ast.Div):
         yield ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right)), "the brackets in", 4, None
+
+
+def _of_a_chain(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
+    """Yield the product a b / c with two of its parts exchanged, where that is another product."""
+    parts: list[tuple[ast.operator, ast.expr]] = []
+    at: ast.expr = node
+    while isinstance(at, ast.BinOp) and isinstance(at.op, ast.Mult | ast.Div):
+        parts.append((at.op, at.right))
+        at = at.left
+    parts = [(ast.Mult(), at), *reversed(parts)]
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        if type(parts[i][0]) is not type(parts[j][0]) and len(parts) > 2:
+            order = list(parts)
+            order[i], order[j] = (parts[i][0], parts[j][1]), (parts[j][0], parts[i][1])
+            made = order[0][1]
+            for op, value in order[1:]:
+                made = ast.BinOp(made, op, value)
+            yield made, "what is multiplied and what divided in", 3, None
 
 
 def _transposed(node: ast.expr) -> ast.expr:
@@ -399,7 +421,7 @@ def _of_an_expression(
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
     yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
-    for number in (two, ast.Constant(4), half):
+    for number in (two, ast.Constant(3), ast.Constant(4), half):
         yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 7, None
     for given in names:
         second, said = _name(given), f"`{given}`"

@@ -6,7 +6,8 @@ a lost factor it says the factor, of a missing term how the term varies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,10 @@ def _shape(got: Array, want: Array, tol: float) -> str:
         return f"The values are right, in another shape: reshape them to {want.shape}."
     if got.ndim == want.ndim and got.shape[::-1] == want.shape and _same(got.T, want, tol):
         return "It is the transpose of what is right."
+    if got.ndim == want.ndim <= 5 and got.size == want.size:
+        for order in itertools.permutations(range(got.ndim)):
+            if tuple(got.shape[i] for i in order) == want.shape and _same(got.transpose(order), want, tol):
+                return "The values are right, and the axes in another order: look at transpose, or at moveaxis."
     for operation in (np.sum, np.mean):
         for over in _subsets(got.ndim):
             reduced = operation(got, axis=over)
@@ -74,7 +79,9 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
-    if got.ndim < want.ndim or got.size < want.size:
+    if got.size == want.size:
+        return f"It has as many values as it should, in the shape {got.shape} instead of {want.shape}."
+    if got.size < want.size:
         return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
     return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
 
@@ -158,6 +165,8 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     if want.size < 3:
         return ""
     shift = float(np.median(got - want))
+    if abs(shift) > 1e6 * np.abs(want).max():  # whatever is added to it vanishes
+        return ""
     if shift and _same(got - want, shift, tol):
         return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
     if np.abs(got - want).max() <= PRECISE * np.abs(want).max():
@@ -228,8 +237,8 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
     for axis in range(want.ndim):
         if want.shape[axis] > 1 and _same(error, error.mean(axis=axis, keepdims=True), tol):
             return (
-                f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: a term that is a sum or a "
-                "mean over that axis is missing or wrong."
+                f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: look at what is computed once "
+                "for all of that axis, such as a sum or a mean over it."
             )
     return ""
 
@@ -247,6 +256,57 @@ def _flat(got: Array, want: Array, tol: float) -> str:
                 f"Your values do not vary along axis {axis}, and they should: was something summed or broadcast there?"
             )
     return ""
+
+
+def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
+    """Return a sentence that says how the difference follows an array of the notebook, or "".
+
+    Examples
+    --------
+    >>> x, want = np.array([1.0, -2.0, 3.0, -5.0]), np.array([2.0, 7.0, 1.0, 8.0])
+    >>> related(want * x, want, 1e-9, {"x": x})
+    'Your values are the right ones times `x`.'
+    >>> related(np.where(x < 0, 0.0, want), want, 1e-9, {"x": x})
+    'Your values are wrong just where `x` is negative.'
+    """
+    got, want = np.asarray(got), np.asarray(want, float)
+    if got.shape != want.shape or want.size < 4 or got.dtype.kind not in "fiub" or not np.isfinite(got).all():
+        return ""
+    wrong = np.abs(got - want) > tol
+    some = want.size > 7 and wrong.any() and not wrong.all()
+    with np.errstate(all="ignore"):
+        for name, value in arrays.items():
+            given = np.asarray(value, float)
+            if some and given.shape == want.shape:
+                for where, words in ((given < 0, "negative"), (given > 0, "positive"), (given == 0, "zero")):
+                    if np.array_equal(wrong, where):
+                        return f"Your values are wrong just where `{name}` is {words}."
+            if not np.isfinite(given).all() or given.size < 2 or np.ptp(given) == 0:
+                continue
+            for shaped in _fitted(given, want.shape):
+                for value, words in (
+                    (want * shaped, f"the right ones times `{name}`"),
+                    (want / shaped, f"the right ones divided by `{name}`"),
+                    (want + shaped, f"the right ones plus `{name}`"),
+                    (want - shaped, f"the right ones minus `{name}`"),
+                    (shaped if shaped.shape == want.shape else want, f"those of `{name}`"),
+                ):
+                    if not _same(want, value, tol) and np.isfinite(value).all() and _same(got, value, tol):
+                        return f"Your values are {words}."
+    return ""
+
+
+def _fitted(array: Array, shape: tuple[int, ...]) -> list[Array]:
+    """Return an array in the shapes in which it meets one of that shape: as it is, per channel, per sample."""
+    found = []
+    if array.shape == shape or (array.ndim == 1 and shape[-1:] == array.shape):
+        found.append(array)
+    if array.ndim < len(shape) > 1:
+        if array.shape == shape[: array.ndim]:
+            found.append(array.reshape(*array.shape, *[1] * (len(shape) - array.ndim)))
+        if array.ndim == 1 and array.shape == shape[1:2]:
+            found.append(array.reshape(-1, *[1] * (len(shape) - 2)))
+    return found
 
 
 def _part(got: Array, want: Array, tol: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Inputs:
-    """The arrays that a function can reach by its globals and its closure, and copies of them.
+    """The arrays that a function can reach by its globals and its closure, or those of some names, and copies of them.
 
     Examples
     --------
@@ -25,8 +25,10 @@ class Inputs:
     (['x'], array([1., 2.]))
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._kept = {id(array): (name, array, array.copy()) for name, array in _reachable(function)}
+    def __init__(self, function: Callable[..., Any], only: Collection[str] | None = None) -> None:
+        found = [(name, a) for name, a in _reachable(function) if only is None or name.partition("[")[0] in only]
+        self._kept = {id(array): (name, array, array.copy()) for name, array in found}
+        self.size = sum(array.size for _, array, _ in self._kept.values())
 
     def restore(self) -> list[str]:
         """Give every array that was changed its values back, and return the names of those."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import io
 import linecache
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Set
@@ -23,7 +25,12 @@ import numpy as np
 from minidl.lesson.edits import TICK, counted, edits, quoted
 from minidl.lesson.inputs import Inputs
 
-SECONDS, TRIALS = 3.0, 1500  # what a search may take, of the processor and in runs of the check
+SECONDS, TRIALS, WORK = (
+    3.0,
+    1500,
+    math.inf,
+)  # what a search may take, of the processor, in runs of the check, and in calls
+FEWEST = 100  # runs of a check, however much work one is
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
@@ -72,7 +79,7 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     """
     if not isinstance(got, FunctionType):
         return ""
-    space, inputs, begin = got.__globals__, Inputs(got), time.process_time()
+    space, inputs, begin = got.__globals__, Inputs(got, _mentioned(got)), time.process_time()
     generators = [(g, g.bit_generator.state) for g in space.values() if isinstance(g, np.random.Generator)]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -85,14 +92,15 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
 
 
 def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
-    turns = _Turns()
+    turns, trials = _Turns(), float(TRIALS)
     answers = list(_answers(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
-        _with(got, name, tree, bad, turns)
+        work = _calls(functools.partial(_with, got, name, tree, bad, turns))
+        trials = max(FEWEST, min(TRIALS, WORK // (work + inputs.size / 200 + 1)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
     candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
-    for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[:TRIALS]:
+    for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[: int(trials)]:
         if time.process_time() - begin > SECONDS:
             break
         left = _with(got, name, edit.apply(tree), bad, turns)
@@ -100,6 +108,22 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         if left == set():
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}"
     return ""
+
+
+def _calls(run: Callable[[], Any]) -> int:
+    """Return how many calls of functions a run makes: its work, the same on every machine."""
+    count, before = 0, sys.getprofile()
+
+    def note(frame: Any, event: str, what: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def _reset(generators: list[Any], inputs: Inputs | None) -> None:
@@ -146,6 +170,17 @@ def _answers(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, D
             yield name, tree
 
 
+def handed_over(got: Callable[[], Any]) -> dict[str, Any]:
+    """Return the arrays of real numbers that a check itself mentions, and so hands to the learner's code, by name."""
+    if not isinstance(got, FunctionType):
+        return {}
+    space, free = got.__globals__, dict(zip(got.__code__.co_freevars, got.__closure__ or (), strict=True))
+    helpers = [code for code in codes(got) if code.co_filename == got.__code__.co_filename]
+    names = dict.fromkeys(name for code in (got.__code__, *helpers) for name in _names(code))
+    values = {name: space.get(name) for name in names} | {name: cell.cell_contents for name, cell in free.items()}
+    return {n: v for n, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu" and v.size}
+
+
 def codes(got: Callable[[], Any]) -> set[CodeType]:
     """Return the code of all functions of the notebook that a check calls."""
     found = _called_by(got).values() if isinstance(got, FunctionType) else ()
@@ -169,6 +204,13 @@ def _called_by(got: FunctionType) -> dict[str, list[CodeType]]:
             seen[name] = [one.__code__ for one in inner]
             waiting += seen[name]
     return {name: found for name, found in seen.items() if found}
+
+
+def _mentioned(got: FunctionType) -> set[str]:
+    """Return the global and free names that a check and what it calls mention."""
+    codes = [got.__code__, *(code for one in _called_by(got).values() for code in one)]
+    codes += [f.cell_contents.__code__ for f in got.__closure__ or () if isinstance(f.cell_contents, FunctionType)]
+    return {name for code in codes for name in (*_names(code), *code.co_freevars)}
 
 
 def _called(node: ast.AST) -> str:

@@ -1,7 +1,7 @@
 """The prose of minidl is British, and says a rate as "per channel" and a thing by its plain name.
 
-Looked at are the pages, and of the code its comments, docstrings and messages: what is in backticks or in a block of
-code is a name, not prose.
+Looked at are the pages, the lessons, and of the code its comments, docstrings and messages: what is in backticks or in
+a block of code is a name, not prose.
 """
 
 import io
@@ -19,7 +19,8 @@ PAGES = [
     for pattern in ("README.md", ".github/**/*.md", "docs/*.md", "docs/explanation/*.md", "docs/reference/*.md")
     for path in ROOT.glob(pattern)
     if path.name != "check-mutants.md"
-] + [ROOT / "docs/results/README.md"]
+] + [ROOT / "docs/results/README.md", ROOT / "lessons/README.md"]
+LESSONS = sorted((ROOT / "lessons/src").glob("*.py"))
 # variants_*.py name known-wrong layers, and the page lists the names
 CODE = [path for path in (ROOT / "minidl").rglob("*.py") if not path.name.startswith("variants_")]
 
@@ -72,6 +73,20 @@ def prose_of_code(text):
     return "\n".join(lines)
 
 
+def prose_of_lesson(text):
+    """Return the prose of a lesson's cells, each line in its place: of texts as of a page, of code as of code."""
+    prose = []
+    for cell in re.split(r"^(?=# %%|# ---$)", text, flags=re.M):
+        if cell.startswith("# %% [markdown]"):
+            shown = re.sub(r"^# ?", "", cell, flags=re.M)
+            shown = re.sub(r"\$\$.*?\$\$", lambda found: "\n" * found[0].count("\n"), shown, flags=re.S)
+            prose.append(prose_of_page(re.sub(r"(?<!\$)\$[^$]*\$", lambda m: "v" + "\n" * m[0].count("\n"), shown)))
+        else:
+            lines = [*prose_of_code(cell).split("\n"), *[""] * len(cell)]
+            prose += [f"{line}\n" for line in lines[: cell.count("\n")]]
+    return "".join(prose)
+
+
 def found_in(prose):
     """Return each breach of a rule as (line, rule, words)."""
     return [
@@ -108,8 +123,22 @@ def test_code_is_read_without_its_names_and_examples():
     assert [line for line, _, _ in found_in(prose_of_code(code))] == [1, 6]
 
 
-@pytest.mark.parametrize("path", [*PAGES, *CODE], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_lesson_is_read_without_its_formulas_and_each_line_keeps_its_place():
+    text = """# %% [markdown]
+# One number a channel, $a$
+# color $$ x
+# color
+# $$
+# `color`
+
+# %%
+color = 1  # a gray one
+"""
+    assert [line for line, _, _ in found_in(prose_of_lesson(text))] == [2, 3, 8]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CODE, *LESSONS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_prose_is_plain_and_british(path):
     text = path.read_text(encoding="utf-8")
-    prose = prose_of_page(text) if path.suffix == ".md" else prose_of_code(text)
+    prose = (prose_of_page if path.suffix == ".md" else prose_of_lesson if path in LESSONS else prose_of_code)(text)
     assert [f"{path.name}:{line}: {words!r} ({rule})" for line, rule, words in found_in(prose)] == []
