@@ -470,7 +470,12 @@ near, h = np.linspace(-2.5, 2.5, 501), 1.0
 right.plot(near, (np.maximum(near + h, 0) - np.maximum(near - h, 0)) / (2 * h), label="central difference")
 right.plot(near, near > 0, "--", color="black", label="backward: [x > 0]")
 right.axvspan(-1, 1, color="tab:orange", alpha=0.15, label="the kink is within the step")
-right.set(xlabel="x / h", ylabel="derivative of ReLU", title="Within h of a kink the numeric derivative is wrong")
+right.set(
+    xlabel="x / h",
+    ylabel="derivative of ReLU",
+    title="Within h of a kink the numeric derivative is wrong",
+    ylim=(-0.1, 1.6),
+)
 right.legend(frameon=False, loc="upper left")
 plt.show()
 

@@ -422,14 +422,14 @@ print(f"correlation of BN's and MN's errors over the seeds: {np.corrcoef(error['
 # %% [markdown]
 # Read the interval aloud: "these are the true differences that five such numbers do not speak against". If zero is in
 # it, **nothing has been shown**, neither that MN is better nor that it is not. When this page was written, seeds 0 to 4
-# put MN 1.0 points *behind* (interval −1.8 to +3.8). Seeds 5 to 9 put it 0.2 *ahead* (−2.3 to +1.9), and all of the
-# first sixteen 0.5 behind (−0.5 to +1.5). Whoever stops at seed 4 and whoever begins at seed 5 have different stories
-# to tell, and neither is news. Question 2 is answered by the deviations in the table: a point or two, from the seed
+# put MN 1.4 points *behind* (interval −1.7 to +4.5). Seeds 5 to 9 put it 1.5 *ahead* (−4.0 to +1.0), and all of the
+# first sixteen 0.4 behind (−0.9 to +1.6). If you stop at seed 4, or begin at seed 5, you have different stories to
+# tell, and neither is news. Question 2 is answered by the deviations in the table: one to three points, from the seed
 # alone.
 #
 # **Was the pairing worth it?** The variance of a difference $b - a$ is that of $a$ plus that of $b$ less twice their
 # covariance. What the order of the images does to both networks alike cancels, if it does anything alike. Look at the
-# correlation above, and do not trust it much, from five pairs: sixteen seeds gave 0.4. Pairing costs nothing, so take
+# correlation above, and do not trust it much, from five pairs: sixteen seeds gave 0.2. Pairing costs nothing, so take
 # it; the interval of the differences is right with or without correlation.
 
 
@@ -519,8 +519,8 @@ lesson.done()
 #
 # `python -m minidl.reproduce table1 --data-dir DIR` trains the real thing and writes the paper's figures above ours,
 # every column against BN with the interval you wrote (`minidl/reproduce/statistics.py`). `--sample --scale 0.1` tries
-# it in a minute. [docs/reproduce.md](../docs/reproduce.md) says what its settings are; the tables that we ran at full length are in
-# [docs/results](../docs/results/README.md).
+# it in a minute. [docs/reproduce.md](../docs/reproduce.md) says what its settings are; the tables that we ran at full
+# length are in [docs/results](../docs/results/README.md).
 # `minidl/train/trainer.py` is your loop plus what makes a run repeatable: `_update` is `train_step`.
 #
 # In PyTorch the five lines read the same, `loss.backward()` for `model.backward(criterion.backward())`. That it, too,

@@ -319,8 +319,8 @@ print(*("\nDiagnosis: " + line for line in planted.diagnosis), sep="\n")
 # %% [markdown]
 # **Read it.** Three lines, three bugs. The correction of `running_var` and the memory order of $dy$ are named alone.
 # The formula of evaluation is named together with the first: most cases that show it have a training step before, and
-# so show both. In `constant`, `running_var` came out too large: with 4 samples of $2\cdot5$ values, $\frac43$ stands where
-# $\frac{40}{39}$ belongs.
+# so show both. In `constant`, `running_var` came out too large: with 4 samples of $2\cdot5$ values, $\frac43$ stands
+# where $\frac{40}{39}$ belongs.
 #
 # **Why in evaluation $dx$ is simpler.** In training $\mu$ and $\sigma^2$ depend on $x$, which gives the formula its
 # two mean terms. In evaluation they are constants: $y=w\,(x-\mu_r)\,/\sqrt{\sigma_r^2+\epsilon}+b$, so
@@ -329,7 +329,8 @@ print(*("\nDiagnosis: " + line for line in planted.diagnosis), sep="\n")
 # **Which $n$.** The unbiased variance of $M$ numbers is $\frac{M}{M-1}$ times the biased one. A channel's numbers are
 # those of the batch *and of space*: $M=N\cdot H\cdot W$.
 #
-# Mend the two that are formulas, in evaluation and in `running_var`. The methods are rewritten outside the class; `self` has what `forward` kept.
+# Mend the two that are formulas, in evaluation and in `running_var`. The methods are rewritten outside the class; `self`
+# has what `forward` kept.
 
 
 # %% tags=["wrong"]
