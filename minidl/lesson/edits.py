@@ -253,6 +253,9 @@ def _of_an_operation(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST |
         yield ast.BinOp(left, ast.Mult(), right), "the operator in", 4, None
         yield left, "a term too many in", 3, None
         yield right, "a term too many in", 3, None
+        if isinstance(left, ast.Call) and _called(left) == "sqrt" and len(left.args) == 1:  # sqrt(a) + b
+            inside = ast.BinOp(left.args[0], op, right)
+            yield ast.Call(left.func, [inside], left.keywords), "what stands under the root in", 2, None
     elif isinstance(op, ast.Mult | ast.Div | ast.FloorDiv | ast.Mod):
         for other in (ast.Mult, ast.Div):
             if not isinstance(op, other):
@@ -429,8 +432,15 @@ def _of_an_expression(
         yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
         yield ast.BinOp(node, ast.Add(), second), f"{said}, a term that is missing at", 6, None
         yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
+        rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
+        yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 7, None
         length = ast.Call(_name("len"), [second], [])
         yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
+    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple):
+        for a, b in itertools.combinations_with_replacement(names, 2):
+            product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"
+            yield ast.BinOp(node, ast.Sub(), product), f"{said}, a term that is missing at", 8, None
+            yield ast.BinOp(node, ast.Add(), product), f"{said}, a term that is missing at", 8, None
 
 
 Change = Callable[..., Iterator[tuple[Any, str, int, ast.AST | None]]]

@@ -44,9 +44,12 @@ def hint(got: Any, want: Any, tol: float) -> str:
     if got.shape != want.shape:
         return _shape(got, want, tol)
     with np.errstate(all="ignore"):
+        hidden = np.abs(got).max(initial=0) > 1e6 * np.abs(want).max(initial=0)  # what is right would not show
         if said := _single(got, want, tol, dtype):
             return said
         for pattern in (_not_finite, _nothing, _scaled, _moved, _digits, _function, _places, _by_slice, _flat, _part):
+            if hidden and pattern in (_moved, _by_slice):
+                continue
             if said := pattern(got, want, tol):
                 return said
     return ""
@@ -165,8 +168,6 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     if want.size < 3:
         return ""
     shift = float(np.median(got - want))
-    if abs(shift) > 1e6 * np.abs(want).max():  # whatever is added to it vanishes
-        return ""
     if shift and _same(got - want, shift, tol):
         return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
     if np.abs(got - want).max() <= PRECISE * np.abs(want).max():

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from minidl.lesson.hints import hint
+from minidl.lesson.hints import hint, related
 
 RNG = np.random.default_rng(23)
 Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
 ROW = RNG.normal(1.0, 2.0, 7)
+OTHER = RNG.normal(size=Y.shape)
 SQUARE = RNG.normal(size=(4, 4))
 TOL = 1e-10
 
@@ -32,6 +33,8 @@ CASES = [
     ("turned round", Y, Y[:, :, ::-1], "they run backwards along axis 2"),
     ("another order", ROW, ROW[[1, 0, 3, 2, 6, 5, 4]], "The right values stand in the wrong places"),
     ("a transpose", Y[0, 0], Y[0, 0].T, "It is the transpose of what is right."),
+    ("another order of axes", Y, Y.transpose(1, 2, 3, 0), "the axes in another order: look at transpose"),
+    ("a shift of many digits", Y * 1e3, Y * 1e3 - 1e-1, "the right one minus 0.1."),
     ("a flat shape", Y, Y.reshape(12, 35), "The values are right, in another shape: reshape them to (3, 4, 5, 7)."),
     ("keepdims", ROW, ROW.reshape(1, 7, 1), "differs by axes of length 1"),
     ("a sum that is missing", Y.sum((0, 2, 3)), Y, "its sum is taken over axis 0, 2, 3"),
@@ -69,3 +72,23 @@ def test_a_few_numbers_claim_no_pattern_that_they_cannot_show(want):
     said = hint(want + np.linspace(0.3, 0.7, want.size).reshape(want.shape), want, TOL)
     assert "each index" not in said
     assert "cosine" not in said
+
+
+@pytest.mark.parametrize(
+    ("got", "words"),
+    [
+        (Y * ROW, "the right ones times `row`."),
+        (Y / Y[0, :, 0, 0].reshape(4, 1, 1), "the right ones divided by `channel`."),
+        (Y + Y[:, 0, 0, 0].reshape(3, 1, 1, 1), "the right ones plus `sample`."),
+        (OTHER, "those of `other`."),
+        (np.where(OTHER < 0, 0.5, Y), "wrong just where `other` is negative."),
+    ],
+)
+def test_a_difference_that_follows_an_array_is_said_with_its_name(got, words):
+    arrays = {"row": ROW, "channel": Y[0, :, 0, 0], "sample": Y[:, 0, 0, 0], "other": OTHER}
+    assert related(got, Y, TOL, arrays) == f"Your values are {words}"
+    assert related(got + 0.1 * RNG.normal(size=Y.shape), Y, TOL, arrays) == ""
+
+
+def test_what_an_infinite_shift_hides_is_not_said():
+    assert hint(Y + 1e100, Y, TOL) == ""
