@@ -21,7 +21,7 @@ from lessons.machinery.play import Player
 from lessons.machinery.source import Cell, Source, blocks, diagnoses, name_of, read
 
 RIGHT, MISLEADS = "=", "!"
-NUMBERS = re.compile(r"WRONG |      abs ")  # the lines of a comparison
+NUMBERS = re.compile(r"WRONG |      ")  # the lines of a comparison, and what Python says
 
 
 class AnswerError(Exception):
@@ -68,12 +68,10 @@ def helpful(said: str) -> bool:
     lines = [line for line in said.splitlines()[1:] if not NUMBERS.match(line)]
     if " in place: " in said.splitlines()[0]:
         lines.append(said.splitlines()[0])
-    lines = [line for line in lines if not ERROR.match(line)]
     lines += [line for line in said.splitlines() if line.startswith("WRONG ") and PROBLEM.search(line)]
     return any(not line.startswith(GENERAL) for line in lines)
 
 
-ERROR = re.compile(r"      \w+: ")  # what Python says, without a sentence of ours
 PROBLEM = re.compile(r": (is None|is missing|is a function|is not wanted|is complex|is \w+; want|is \w+ of )")
 
 

@@ -17,7 +17,7 @@ from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
 from minidl.lesson.hints import GENERAL, hint, related
 from minidl.lesson.inputs import Inputs
-from minidl.lesson.repair import codes, handed_over, repair, unused
+from minidl.lesson.repair import codes, handed_over, mentioned, repair, unused
 from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
 
 LESSONS = 17
@@ -122,7 +122,7 @@ class Lesson:
             raise LessonError(f"lesson {self.number}: the check {name!r} needs a callable, `lambda: ...`, as got")
         right = want() if callable(want) else want
         self._refuse_what_cannot_fail(name, right, tol)
-        inputs = Inputs(got)
+        inputs = Inputs(got, mentioned(got))
         given: Any = None
         try:
             given = got()

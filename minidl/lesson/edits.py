@@ -130,7 +130,17 @@ def edits(tree: Definition) -> Iterator[Edit]:
             if id(node) in sizes and isinstance(node, ast.Name | ast.BinOp | ast.Call | ast.Attribute | ast.Subscript):
                 continue  # another size may ask for any amount of memory
             for new, words, rank, place in _changes(node, within, names):
+                if isinstance(new, ast.Pass) and _is_read(node, function):
+                    continue  # a name of the notebook would stand in for it
                 yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt))
+
+
+def _is_read(node: ast.AST, function: ast.FunctionDef) -> bool:
+    """Whether what a statement binds is read somewhere in the function."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    bound = {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+    names = [one for one in ast.walk(function) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)]
+    return any(one.id in bound for one in names)
 
 
 def _functions(tree: Any, path: Any) -> Iterator[tuple[ast.FunctionDef, Any]]:
@@ -431,12 +441,22 @@ def _of_an_expression(
         yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
         yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
         yield ast.BinOp(node, ast.Add(), second), f"{said}, a term that is missing at", 6, None
+        if isinstance(node, ast.Name):
+            for which in ("max", "min"):
+                yield (
+                    ast.Call(_name(which), [node, second], []),
+                    f"{said}, of which a `{which}` is missing at",
+                    7,
+                    within,
+                )
+            part = ast.Subscript(node, ast.Slice(second, None, None), ast.Load())
+            yield part, f"where to begin, `{said[1:-1]}`, in", 7, within if isinstance(within, ast.expr) else None
         yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
         rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
         yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 7, None
         length = ast.Call(_name("len"), [second], [])
         yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
-    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple):
+    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call):
         for a, b in itertools.combinations_with_replacement(names, 2):
             product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"
             yield ast.BinOp(node, ast.Sub(), product), f"{said}, a term that is missing at", 8, None

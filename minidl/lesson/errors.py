@@ -46,6 +46,14 @@ PLAIN = (  # what Python or NumPy says, and the same in the words of a lesson
         "`+=` and `out=` keep the dtype of the array on the left: begin with an array of floats.",
     ),
     (
+        r"JSONDecodeError|UnicodeDecodeError",
+        "What is read there is not the text that is expected: look at where it begins and where it ends.",
+    ),
+    (
+        r"buffer size must be|buffer is smaller than",
+        "The bytes there are no whole number of values: look at where they begin and end, and at the size of a value.",
+    ),
+    (
         r"unsupported operand type|has no attribute|unexpected keyword",
         "The object there cannot do that: look at what it is, and at the functions that the text above names.",
     ),

@@ -44,11 +44,12 @@ def hint(got: Any, want: Any, tol: float) -> str:
     if got.shape != want.shape:
         return _shape(got, want, tol)
     with np.errstate(all="ignore"):
+        uneven = np.abs(want).max(initial=0) > 1e4 * np.median(np.abs(want)) if want.size else False
         hidden = np.abs(got).max(initial=0) > 1e6 * np.abs(want).max(initial=0)  # what is right would not show
         if said := _single(got, want, tol, dtype):
             return said
         for pattern in (_not_finite, _nothing, _scaled, _moved, _digits, _function, _places, _by_slice, _flat, _part):
-            if hidden and pattern in (_moved, _by_slice):
+            if (hidden and pattern in (_moved, _by_slice)) or (uneven and pattern in (_scaled, _moved, _digits)):
                 continue
             if said := pattern(got, want, tol):
                 return said
@@ -168,9 +169,10 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     if want.size < 3:
         return ""
     shift = float(np.median(got - want))
-    if shift and _same(got - want, shift, tol):
+    scale = np.abs(want).max()
+    if abs(shift) > 1e-9 * scale and np.abs(got - want - shift).max() <= max(1e-3 * abs(shift), 1e-14 * scale):
         return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
-    if np.abs(got - want).max() <= PRECISE * np.abs(want).max():
+    if want.size < 5 or np.abs(got - want).max() <= PRECISE * scale:
         return ""
     a, b = np.polyfit(want.ravel(), got.ravel(), 1) if np.ptp(want) > 0 and np.isfinite(got).all() else (0.0, 0.0)
     if abs(a) > 1e-9 and _same(got, a * want + b, tol):
@@ -222,6 +224,8 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
         others = tuple(i for i in range(want.ndim) if i != axis)
         if all(want.shape[i] == 1 for i in others) or want.shape[axis] == want.size:
             continue
+        if not np.ptp(want, axis=others).any():  # nothing else can be
+            continue
         middle = error.mean(axis=others, keepdims=True)
         if _same(error, middle, tol):
             return (
@@ -236,7 +240,8 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
                 "constant over the other axes (a weight, a standard deviation) is missing, doubled, or another's."
             )
     for axis in range(want.ndim):
-        if want.shape[axis] > 1 and _same(error, error.mean(axis=axis, keepdims=True), tol):
+        varies = want.shape[axis] > 1 and want.ndim < 5 and np.ptp(want, axis=axis).any()
+        if varies and _same(error, error.mean(axis=axis, keepdims=True), tol):
             return (
                 f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: look at what is computed once "
                 "for all of that axis, such as a sum or a mean over it."
@@ -319,7 +324,7 @@ def _part(got: Array, want: Array, tol: float) -> str:
                 return f"Only the values that should be {words} are wrong."
         for axis in range(want.ndim):
             wrong = np.unique(np.nonzero(~right)[axis])
-            if want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
+            if want.ndim > 2 and want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
                 return f"Only the border of axis {axis} is wrong: look at padding, or at where a loop begins and ends."
         return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)

@@ -30,7 +30,8 @@ SECONDS, TRIALS, WORK = (
     1500,
     math.inf,
 )  # what a search may take, of the processor, in runs of the check, and in calls
-FEWEST = 100  # runs of a check, however much work one is
+WORK_OF_A_CHANGE = 50  # what it takes to make one, in the same unit
+FEWEST = 40  # runs of a check, however much work one is
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
@@ -79,7 +80,7 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     """
     if not isinstance(got, FunctionType):
         return ""
-    space, inputs, begin = got.__globals__, Inputs(got, _mentioned(got)), time.process_time()
+    space, inputs, begin = got.__globals__, Inputs(got, mentioned(got)), time.process_time()
     generators = [(g, g.bit_generator.state) for g in space.values() if isinstance(g, np.random.Generator)]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -96,7 +97,7 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
     answers = list(_answers(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
         work = _calls(functools.partial(_with, got, name, tree, bad, turns))
-        trials = max(FEWEST, min(TRIALS, WORK // (work + inputs.size / 200 + 1)))
+        trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + work / 3 + inputs.size / 2000)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
     candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
@@ -106,7 +107,7 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         left = _with(got, name, edit.apply(tree), bad, turns)
         _reset(generators, inputs if edit.writes else None)
         if left == set():
-            return f"One change makes it right: {_place(edit.words, edit.node, tree)}"
+            return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
     return ""
 
 
@@ -147,6 +148,13 @@ def _with(got: Any, name: str, tree: Definition, bad: Check, turns: _Turns) -> s
     finally:
         space[name] = kept
         space.pop(TICK, None)
+
+
+def _elsewhere(words: str, tree: Definition) -> str:
+    """Say that a lost sign or factor may stand in another line, where there are several."""
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.AugAssign | ast.Return)]
+    product = any(word in words for word in ("sign", "factor", "number", "divisor", "multiplied", "`sum`", "`mean`"))
+    return " What leads to that place, or on from it, may hold the same slip." if product and len(lines) > 2 else ""
 
 
 def _place(words: str, node: ast.AST, tree: Definition) -> str:
@@ -206,8 +214,10 @@ def _called_by(got: FunctionType) -> dict[str, list[CodeType]]:
     return {name: found for name, found in seen.items() if found}
 
 
-def _mentioned(got: FunctionType) -> set[str]:
-    """Return the global and free names that a check and what it calls mention."""
+def mentioned(got: Callable[[], Any]) -> set[str] | None:
+    """Return the global and free names that a check and what it calls mention; None where that is not known."""
+    if not isinstance(got, FunctionType):
+        return None
     codes = [got.__code__, *(code for one in _called_by(got).values() for code in one)]
     codes += [f.cell_contents.__code__ for f in got.__closure__ or () if isinstance(f.cell_contents, FunctionType)]
     return {name for code in codes for name in (*_names(code), *code.co_freevars)}
@@ -258,7 +268,8 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
             required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
             given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
-            given = [] if "backward" in function.name and given == ["bias"] else given
+            if "backward" in function.name:
+                given = [one for one in given if one != "bias"]
             made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
             if given and len(function.body) > 1 - (name == function.name):
                 return f"{function.name} is given `{given[0]}` and never uses it."

@@ -26,7 +26,7 @@ def both(a):
         (lambda: None + X, "Something there is None: does a function end without `return`?"),
         (lambda: X[3], "runs past the end"),
         (lambda: {"dx": X}["dw"], "no such key"),
-        (lambda: np.zeros(3 / 1), "`//` gives one"),
+        (lambda: range(3 / 1), "`//` gives one"),
         (lambda: np.arange(3).__iadd__(0.5), "keep the dtype of the array on the left"),
         (lambda: np.broadcast_to(X, (2, 3)).__setitem__(0, 1), "may not be written into"),
         (lambda: X.relu(), "cannot do that"),
@@ -34,12 +34,16 @@ def both(a):
     ],
 )
 def test_an_error_is_said_in_plain_words(answer, words):
+    assert words in explain(raised_by(answer), globals())
+
+
+def raised_by(answer):
+    """Return the error that an answer raises."""
     try:
         answer()
     except Exception as error:
-        assert words in explain(error, globals())
-    else:
-        pytest.fail("the answer must raise an error")
+        return error
+    return pytest.fail("the answer must raise an error")
 
 
 def defined(text, **space):
