@@ -49,7 +49,7 @@ def hint(got: Any, want: Any, tol: float) -> str:
         if said := _single(got, want, tol, dtype):
             return said
         for pattern in (_not_finite, _nothing, _scaled, _moved, _digits, _function, _places, _by_slice, _flat, _part):
-            if (hidden and pattern in (_moved, _by_slice)) or (uneven and pattern in (_scaled, _moved, _digits)):
+            if (hidden and pattern in (_moved, _by_slice, _flat)) or (uneven and pattern in (_scaled, _moved, _digits)):
                 continue
             if said := pattern(got, want, tol):
                 return said

@@ -65,8 +65,8 @@ REPAIRS = [  # an answer, what is right, and the place that is named
     ("return x / (np.sqrt(np.mean(x * x)) + 1)", X / np.sqrt(np.mean(X * X) + 1), "what stands under the root"),
     ("return abs(x) ** 1 / 3", abs(X) ** (1 / 3), "the brackets in"),
     ("return x * x[0] * 4 / x[2]", X * X[0] * X[2] / 4, "what is multiplied and what divided"),
-    ("a = x + 1\n    return a", X + 1 - X * X, "`x * x`, a term that is missing"),
-    ("t = 0.3\n    return x * t + x**2", 0.3 * X + 0.7 * X**2, "1 − `t`, a factor that is missing"),
+    ("return x", X + X * X, "`x * x`, a term that is missing"),
+    ("t = 0.3\n    return x * t + abs(x)", 0.3 * X + 0.7 * abs(X), "1 − `t`, a factor that is missing"),
 ]
 
 
