@@ -361,6 +361,9 @@ lesson.check(
         "so few that only half of all experiments see it: the power's quantile is missing": lambda: np.array(
             [6, 15, 4, 15]
         ),
+        "1.96 and 0.84 are for a deviation that is known; s is estimated from n numbers": lambda: np.array(
+            [7, 26, 2, 26]
+        ),
     },
 )
 
@@ -491,6 +494,14 @@ lesson.check(
     lambda: np.array(standard_errors(a, b)),
     100 * np.array([np.sqrt(23 / 8 / 7 / 8), np.sqrt((2 + 15 / 8) / 7 / 8)]),
     tol=1e-10,
+    wrong={
+        "on different images both networks contribute their variance": lambda: (
+            100 * np.array([np.sqrt(23 / 8 / 7 / 8), a.std(ddof=1) / np.sqrt(8)])
+        ),
+        "the variances of the two networks divide by n − 1, too": lambda: (
+            100 * np.array([np.sqrt(23 / 8 / 7 / 8), np.sqrt((a.var() + b.var()) / 8)])
+        ),
+    },
 )
 
 # %%

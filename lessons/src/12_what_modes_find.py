@@ -238,6 +238,12 @@ lesson.check(
         "weigh each dataset by its share of the images": lambda: (
             plain(known.means().mean(axis=0)) - plain(known.means()).mean()
         ),
+        "this is the entropy of the mode; take away what is left of it once the dataset is known": lambda: plain(
+            g.mean(axis=0)
+        ),
+        "this is what is left of the mode's entropy once the dataset is known; what it tells is the rest": lambda: (
+            plain(g.mean(axis=0)) - known.information()[0]
+        ),
     },
 )
 
@@ -293,7 +299,10 @@ lesson.check(
     wrong={
         "high gates round to 1 and tie; the other gates tell them apart": lambda: np.argsort(
             -sure[:, 1], kind="stable"
-        )[:12]
+        )[:12],
+        "these images like the mode least: the smallest sum of the other gates comes first": lambda: np.argsort(
+            sure[:, np.arange(sure.shape[1]) != 1].sum(axis=1), kind="stable"
+        )[-12:],
     },
 )
 

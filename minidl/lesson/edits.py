@@ -201,6 +201,9 @@ def _changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple
         )
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
         yield from _of_a_number(node, within)
+        if isinstance(within, ast.expr):
+            for name in names:
+                yield _name(name), f"the number {node.value!r}, where a variable belongs, in", 6, within
     elif isinstance(node, ast.Call):
         yield from _of_a_call(node)
     elif isinstance(node, ast.Attribute):
@@ -338,6 +341,7 @@ def _of_a_number(node: ast.Constant, within: ast.AST) -> Iterator[tuple[Any, str
         3,
         4,
         -value,
+        *([(1 + value) / 2] if 0 < value < 1 else []),  # both tails, where one was taken
         *([value / 2, 0.5] if value else [0.5]),
     ]
     words = f"the number {value} in" if isinstance(within, ast.expr | ast.keyword) else "the number"
@@ -456,6 +460,10 @@ def _of_an_expression(
         yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 7, None
         length = ast.Call(_name("len"), [second], [])
         yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
+        root = ast.BinOp(length, ast.Pow(), half)
+        yield ast.BinOp(node, ast.Div(), root), f"{said}: a division by the root of its length is missing at", 8, None
+    for op in (ast.Sub(), ast.Add()):
+        yield ast.BinOp(node, op, ast.Constant(1)), "a 1, to be added or taken away, at", 5, None
     if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call):
         for a, b in itertools.combinations_with_replacement(names, 2):
             product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"

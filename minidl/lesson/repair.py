@@ -31,7 +31,7 @@ SECONDS, TRIALS, WORK = (
     math.inf,
 )  # what a search may take, of the processor, in runs of the check, and in calls
 WORK_OF_A_CHANGE = 50  # what it takes to make one, in the same unit
-FEWEST = 40  # runs of a check, however much work one is
+FEWEST = 20  # runs of a check, however much work one is
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {

@@ -1,12 +1,16 @@
 """What is committed of the course: the notebooks are their build, and the table of contents tells the truth."""
 
+import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lessons import build as command
 from lessons.machinery.source import read
+from minidl import check
+from minidl.check.variants import known_wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "lessons" / "src").glob("*.py"))
@@ -55,3 +59,22 @@ def test_every_link_of_a_lesson_leads_to_a_file_below_the_folder_that_the_readme
         assert ROOT in target.parents, link
     assert "--ServerApp.root_dir=. " in README
     assert "lessons/README.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_table_of_a_lesson_fits_on_a_laptops_screen(path):
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    rows = [
+        (number, re.sub(r"[`*$]|\\[a-z]+|\]\([^)]*\)", "", line)) for number, line in lines if line.startswith("# |")
+    ]
+    assert [number for number, shown in rows if len(shown) > 115] == []
+
+
+def test_lesson_13_counts_the_bugs_that_the_report_names():
+    text = next(path for path in SOURCES if path.name.startswith("13")).read_text(encoding="utf-8")
+    bugs = ast.literal_eval(re.search(r"^BUGS = (\(.*?^\))", text, re.M | re.S)[1])
+    chosen = [variant for variant in known_wrong("batch_norm") if variant.name in bugs]
+    planted = replace(chosen[0], patches=sum((variant.patches for variant in chosen), ()))
+    report = check.run(planted, "batch_norm", "float32")
+    assert (len(chosen), len(report.diagnosis)) == (3, 3)
+    assert "Three lines, three bugs." in text
