@@ -141,6 +141,10 @@ lesson.check(
             "y": x.clip(0),
             "times written": np.full(1000, 224.0),
         },
+        "Pieces of one length leave the rest undone, where the size is no multiple of the threads.": lambda: {
+            "y": np.where(np.arange(1000) < 896, x.clip(0), 0),
+            "times written": 1.0 * (np.arange(1000) < 896),
+        },
     },
 )
 
@@ -194,6 +198,9 @@ lesson.check(
         },
         "This counts all sectors between the first and the last, also those that nobody asked for.": lambda: {
             name: addresses.max() // 32 - addresses.min() // 32 + 1 for name, addresses in reads.items()
+        },
+        "This counts bytes that are read; it matters where they lie, not only how many they are.": lambda: {
+            name: 4 for name in reads
         },
     },
 )

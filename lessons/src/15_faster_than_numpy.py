@@ -112,6 +112,7 @@ lesson.check(
             "add": 3,
             "sum": 1,
         },
+        "what a pass reads has to be fetched, too": lambda: {"three": 6, "in place": 4, "once": 2, "add": 2, "sum": 0},
     },
 )
 
@@ -163,6 +164,9 @@ lesson.check(
     wrong={
         "this adds the two times; they overlap, so the longer one counts": lambda: {
             name: np.array([b / w + f / p, b / w > f / p]) for name, (b, f, w, p) in tasks.items()
+        },
+        "bytes move at the bandwidth, operations are done at the peak: the two rates are exchanged": lambda: {
+            name: np.array([max(b / p, f / w), b / p > f / w]) for name, (b, f, w, p) in tasks.items()
         },
     },
 )
@@ -302,6 +306,14 @@ lesson.check(
         "without the shift a variance of 1 at mean 1e6 keeps four digits: subtract x[i, 0] first": lambda: (
             right | {"var, far": np.cumsum(far * far, 1)[:, -1] / 84 - (np.cumsum(far, 1)[:, -1] / 84) ** 2}
         ),
+        "this is the mean of x − x[i, 0]: what was taken away at first is to be added to it": lambda: (
+            right | {"mean, near": near.mean(1) - near[:, 0], "mean, far": far.mean(1) - far[:, 0]}
+        ),
+        "this is the mean square around x[i, 0]: the square of its distance from the mean comes off": lambda: (
+            right
+            | {"var, near": near.var(1) + (near.mean(1) - near[:, 0]) ** 2}
+            | {"var, far": far.var(1) + (far.mean(1) - far[:, 0]) ** 2}
+        ),
     },
 )
 
@@ -415,7 +427,12 @@ lesson.check(
     lambda: lanes(numbers, 8),
     chains,
     tol=1e-4,  # float32 sums of some ten: each of 126 steps rounds by at most 1e-6
-    wrong={"these are stretches of x; neighbours belong to different lanes, as in a vector": lambda: parts},
+    wrong={
+        "these are stretches of x; neighbours belong to different lanes, as in a vector": lambda: parts,
+        "the last values are fewer than the lanes; each is still to be added, to a lane of its own": lambda: np.array(
+            [np.cumsum(numbers[:1000][k::8])[-1] for k in range(8)]
+        ),
+    },
 )
 
 # %% tags=["figure"]

@@ -234,9 +234,11 @@ def _changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple
 
 def _of_a_statement(node: ast.stmt, names: list[str]) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
     if isinstance(node, ast.AugAssign):
-        for op in (ast.Add, ast.Sub):
+        plus = isinstance(node.op, ast.Add | ast.Sub)
+        for op in (ast.Add, ast.Sub) if plus else (ast.Mult, ast.Div):
             if not isinstance(node.op, op):
-                yield ast.AugAssign(node.target, op(), node.value), "the sign in", 1, None
+                words = "the sign in" if plus else "what is multiplied and what divided in"
+                yield ast.AugAssign(node.target, op(), node.value), words, 1, None
         yield ast.Assign([node.target], node.value, lineno=0), "the operator in", 3, None
     elif (
         isinstance(node, ast.Assign)
@@ -377,6 +379,9 @@ def _of_a_call(node: ast.Call) -> Iterator[tuple[Any, str, int, ast.AST | None]]
     if called in ("sum", "mean", "max", "var", "std") and "keepdims" not in given:
         kept = [*node.keywords, ast.keyword("keepdims", _name("True"))]
         yield ast.Call(node.func, node.args, kept), "keepdims, which is missing in", 2, None
+    if isinstance(node.func, ast.Name) and called in ("max", "min"):
+        other = ast.Call(_name("min" if called == "max" else "max"), node.args, node.keywords)
+        yield other, f"`{called}` in", 2, None
     if isinstance(node.func, ast.Attribute):
         yield node.func.value, "a step too many in", 5, None
     if node.args:
@@ -438,6 +443,7 @@ def _of_an_expression(
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
     yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
+    yield ast.Call(_name("len"), [node], []), "`len`, which is missing at", 5, None
     for number in (two, ast.Constant(3), ast.Constant(4), half):
         yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 7, None
     for given in names:

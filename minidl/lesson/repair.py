@@ -97,7 +97,7 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
     answers = list(_answers(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
         work = _calls(functools.partial(_with, got, name, tree, bad, turns))
-        trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + work / 3 + inputs.size / 2000)))
+        trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
     candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
