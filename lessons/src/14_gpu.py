@@ -199,9 +199,9 @@ lesson.check(
         "This counts all sectors between the first and the last, also those that nobody asked for.": lambda: {
             name: addresses.max() // 32 - addresses.min() // 32 + 1 for name, addresses in reads.items()
         },
-        "This counts bytes that are read; it matters where they lie, not only how many they are.": lambda: {
-            name: 4 for name in reads
-        },
+        "This counts bytes that are read; it matters where they lie, not only how many they are.": lambda: (
+            dict.fromkeys(reads, 4)
+        ),
     },
 )
 

@@ -456,7 +456,7 @@ def _of_an_expression(
                 yield (
                     ast.Call(_name(which), [node, second], []),
                     f"{said}, of which a `{which}` is missing at",
-                    7,
+                    4,
                     within,
                 )
             part = ast.Subscript(node, ast.Slice(second, None, None), ast.Load())
