@@ -218,7 +218,7 @@ def _changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
         for op in COMPARE:
             if not isinstance(node.ops[0], op):
-                yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 3, None
+                yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 2, None
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
         yield node.value, "the index in", 4, None
     elif isinstance(node, ast.Slice) and node.step is not None:
@@ -428,8 +428,10 @@ def _of_an_expression(
         return
     if isinstance(node, ast.Name):
         whole = within if isinstance(within, ast.expr) else None
+        called = within.func if isinstance(within, ast.Call) else None
+        owner = getattr(called.value, "id", "") if isinstance(called, ast.Attribute) else ""
         for other in names:
-            if other != node.id and node.id in names:
+            if other != node.id and node.id in names and other != owner:  # a list in itself has no end
                 yield _name(other), f"the variable `{node.id}` in", 4, whole
         if node.id not in names:
             return
