@@ -446,6 +446,8 @@ def _of_an_expression(
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
     yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
     yield ast.Call(_name("len"), [node], []), "`len`, which is missing at", 5, None
+    clipped = ast.Call(_name("np.maximum"), [node, ast.Constant(0)], [])
+    yield clipped, "the negative values, which are to become zero, at", 5, None
     for number in (two, ast.Constant(3), ast.Constant(4), half):
         yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 7, None
     for given in names:
@@ -465,7 +467,7 @@ def _of_an_expression(
             yield part, f"where to begin, `{said[1:-1]}`, in", 7, within if isinstance(within, ast.expr) else None
         yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
         rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
-        yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 7, None
+        yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 5, None
         length = ast.Call(_name("len"), [second], [])
         yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
         root = ast.BinOp(length, ast.Pow(), half)

@@ -20,7 +20,7 @@ SOURCES = {path.name[:2]: path for path in sorted((HERE.parents[2] / "lessons" /
 NUMBERS = sorted(SOURCES)
 LEAST = 5  # wrong answers of an exercise that there are, and that are played here
 SHARE, HARM = 80.0, 2.0  # per cent that must be helped, and that may be misled
-WORK = 300_000  # what a search for a change may take, in its own unit
+WORK = 450_000  # what a search for a change may take, in its own unit
 
 
 @pytest.mark.parametrize("number", NUMBERS)
