@@ -134,7 +134,7 @@ def test_a_lesson_is_read_without_its_formulas_and_each_line_keeps_its_place():
 # %%
 color = 1  # a gray one
 """
-    assert [line for line, _, _ in found_in(prose_of_lesson(text))] == [2, 3, 8]
+    assert [line for line, _, _ in found_in(prose_of_lesson(text))] == [2, 3, 9]
 
 
 @pytest.mark.parametrize("path", [*PAGES, *CODE, *LESSONS], ids=lambda path: str(path.relative_to(ROOT)))
