@@ -7,6 +7,7 @@ Every difference between NumPy and CuPy that matters to a layer is in this file.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ def use_backend(name: str) -> Iterator[ModuleType]:
     ----------
     name : {"numpy", "numba", "cupy", "auto"}
         "numba" is NumPy arrays and compiled passes; "auto" takes the fastest that is usable, cupy before numba before
-        numpy, and says on standard error which where it is not cupy.
+        numpy, and says on standard error which where it is not cupy; why not cupy only on a machine with a GPU.
 
     Raises
     ------
@@ -131,14 +132,24 @@ def resolve(name: str | None = None) -> str:
             continue
         reason = why_not()
         if reason is None:
-            if reasons:
-                log.warn("minidl", f"backend auto: {each}, since {'; '.join(reasons)}")
+            if name == "auto" and each != "cupy":
+                _say_auto(each, reasons)
             return each
         if name == each:
             raise BackendError(f"backend {each} cannot be used: {reason}")
-        reasons.append(reason)
-    log.warn("minidl", f"backend auto: numpy, since {'; and '.join(reasons)}")
+        if each != "cupy" or has_gpu():  # no word of CuPy where it would be of no use
+            reasons.append(reason)
+    _say_auto("numpy", reasons)
     return "numpy"
+
+
+def _say_auto(taken: str, reasons: list[str]) -> None:
+    log.warn("minidl", f"backend auto: {taken}" + (f", since {'; and '.join(reasons)}" if reasons else ""))
+
+
+def has_gpu() -> bool:
+    """Return whether this machine seems to have a GPU that CuPy could use: NVIDIA's driver is there."""
+    return os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi") is not None
 
 
 def of_commands() -> str:

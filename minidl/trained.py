@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minidl.backend import on_gpu, resolve, to_host, use_backend
 from minidl.layers.base import Layer
+from minidl.layers.show import expect
 
 if TYPE_CHECKING:
     from minidl.data import Dataset, Loader, Task
@@ -88,21 +89,27 @@ class Classifier:
     def __repr__(self) -> str:
         return f"Classifier({self.config.name()} after update {self.step}; {len(self.class_names)} classes)"
 
+    def __str__(self) -> str:
+        """Return what it is, and the table of its layers with the shapes of their outputs."""
+        return f"{self!r}\n{self.network}"
+
     def predict(self, images: Images) -> Prediction:
         """Return what the network says of images, each made an input as in training.
 
         Parameters
         ----------
         images : path, Pillow image, uint8 array, or a sequence of these
-            An array is one image (H, W), (H, W, 3) or (3, H, W), or several (M, H, W, 3) or (M, 3, H, W). A sequence
-            may mix kinds and sizes.
+            An array is one image (H, W) or (H, W, 3), or several (M, H, W, 3), (M, 3, H, W), (M, H, W, 1) or
+            (M, 1, H, W). Any other array of three axes is refused: (3, H, W) may be one image in colour or three grey
+            ones. ``images[None]`` is the one in colour, ``list(images)`` are M grey ones. A sequence may mix kinds and
+            sizes; an array in it is one image, (3, H, W) among others.
 
         Raises
         ------
         DataError
             A file cannot be read or decoded.
         ValueError
-            An array is no image.
+            An array is no image, or may be one or several.
 
         Examples
         --------
@@ -130,6 +137,7 @@ class Classifier:
             if images.ndim == 4 and images.shape[1:] == self.shape and images.dtype == np.uint8:
                 return images
             single = images.ndim <= 3
+            _refuse_ambiguous(images)
         each = [images] if single else list(images)
         made = np.empty((len(each), *self.shape), np.uint8)
         for i, image in enumerate(each):
@@ -272,6 +280,7 @@ def load(
             f"{found.where}: the network cannot be built as it was trained ({error})"
             + ("; give it: minidl.load(path, model=...)" if _given_model(record) else "")
         ) from error
+    expect(network, shape)
     return Classifier(network.eval(), config, record, found.step, found.tensors)
 
 
@@ -284,6 +293,17 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _refuse_ambiguous(images: NDArray[Any]) -> None:
+    """Raise ValueError where an array of three axes may be one image or several grey ones."""
+    if images.ndim == 3 and len(images) != 1 and images.shape[2] not in (1, 3):
+        one = "one image in colour or three grey ones" if len(images) == 3 else "no image in colour"
+        cure = "images[None], (1, 3, H, W), for the one, list(images) for the three" if len(images) == 3 else ""
+        raise ValueError(
+            f"predict: an array of three axes must be (H, W, 3), got {images.shape}, which may be {one}; give "
+            + (cure or "list(images) for grey ones")
+        )
 
 
 def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:

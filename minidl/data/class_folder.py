@@ -25,7 +25,7 @@ from minidl.extras import require
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 TEST = ("test", "val", "valid", "validation")
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the pixels that come of a file change."""
 
 _BLOCK = 64  # images
@@ -138,7 +138,9 @@ def load_all(
     """
     root = _root(folder)
     given = _given_split(root)
-    paths, labels, ignored = _images(given[1] if given else root, class_names)
+    top = given[1] if given else root
+    _refuse_no_class(top, class_names[0])
+    paths, labels, ignored = _images(top, class_names)
     split = f"given: {given[1].name}" if given else "all images"
     one = {"train": [], "test": paths}, {"train": labels[:0], "test": labels}
     files = Files(root, tuple(class_names), *one, split, ignored)
@@ -207,13 +209,24 @@ def _top(root: Path) -> Path:
 
 def _known_classes(folder: Path) -> tuple[str, ...]:
     classes = tuple(_classes(folder))
-    how = "put the images of each class in a folder of its own, such as " + str(folder / "cat")
-    if not classes:
-        loose = any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder))
-        raise DataError(f"{folder}: {'its images lie in no folder' if loose else 'no folder with images in it'}; {how}")
+    _refuse_no_class(folder, "cat")
     if len(classes) == 1:
-        raise DataError(f"{folder}: there is only one class, {classes[0]}, and a network needs two or more; {how}")
+        raise DataError(
+            f"{folder}: there is only one class, {classes[0]}, and a network needs two or more; {_how(folder, 'cat')}"
+        )
     return classes
+
+
+def _refuse_no_class(folder: Path, example: str) -> None:
+    """Raise DataError where no folder of a class is there."""
+    if not _classes(folder):
+        loose = any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder))
+        what = "its images lie in no folder" if loose else "no folder with images in it"
+        raise DataError(f"{folder}: {what}; {_how(folder, example)}")
+
+
+def _how(folder: Path, example: str) -> str:
+    return f"put the images of each class in a folder of its own, such as {folder / example}"
 
 
 def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64], dict[str, int]]:

@@ -81,11 +81,12 @@ def as_rgb(image: Any) -> Any:
     """Return a Pillow image in RGB, upright: see the notes of `fit`."""
     from PIL import Image, ImageOps
 
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in ("I", "F") and not deep:
         raise ValueError("pixels of 32 bits have no known range; save it with 8 or 16 bits per channel")
     image = ImageOps.exif_transpose(image)
+    if deep:
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

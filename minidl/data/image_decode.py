@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data.fit import as_rgb
 from minidl.data.image_open import open_image
 
 AREA = (0.08, 1.0)  # share of the image that a random crop has
@@ -63,11 +64,11 @@ def square(image: Any, size: int, rng: np.random.Generator | None) -> NDArray[np
     """Return a Pillow image as uint8 (3, size, size).
 
     With a generator: a `random_box`, resized, mirrored with probability 1/2. Without: the image resized so that its
-    shorter side is 256/224 of `size`, and the centre of that.
+    shorter side is 256/224 of `size`, and the centre of that. Colours and orientation are as in `minidl.data.fit.fit`.
     """
     from PIL.Image import Resampling, Transpose
 
-    colour = image.convert("RGB")
+    colour = as_rgb(image)
     if rng is not None:
         box = random_box(colour.width, colour.height, rng)
         colour = colour.resize((size, size), Resampling.BILINEAR, box=box)

@@ -95,6 +95,9 @@ def _lines(confusion: Confusion, result: dict[str, Any]) -> list[str]:
     for each in shown:
         most = f"{each.taken_for} ({each.times})" if each.times else ""
         lines.append(f"{each.name:{width}}  {each.images:6}  {each.wrong:5}  {each.error:7.2f}  {most}".rstrip())
+    if without := [each.name for each in classes if not each.images]:
+        more = f" and {len(without) - SHOWN} more" if len(without) > SHOWN else ""
+        lines.append(f"no image of: {', '.join(without[:SHOWN])}{more}")
     return lines
 
 

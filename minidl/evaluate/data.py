@@ -12,9 +12,9 @@ from minidl.data import DataError, Dataset, Task, data_sha256
 from minidl.data.class_folder import find_images, load_all
 from minidl.data.image_files import ImageFiles
 from minidl.data.split import count_by_class
-from minidl.train import build
+from minidl.train import build, changes
 from minidl.train.config import Config
-from minidl.train.record import RunError
+from minidl.train.record import DataChangedError, RunError
 from minidl.trained import Classifier
 
 
@@ -52,6 +52,8 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestD
     ------
     DataError
         The data cannot be had, or its classes or its images do not fit the network.
+    DataChangedError
+        None is asked for, and the run's own is not what it was.
     RunError
         The run was given its data from Python, and none is asked for.
     """
@@ -67,13 +69,15 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestD
     size = net.shape[-1] if task_name in ("folder", "arrays", "imagenet") else config.image_size
     augment = "none"  # which goes with every task
     config = replace(config, **{**asked, "image_size": size, "augment": augment, "rarer": None})
-    task = _folder(net, config) if task_name == "folder" else build.find_task(config)
+    task = _folder(net, config) if task_name == "folder" and asked else build.find_task(config)
+    own = is_own(task, net.record)
+    if not asked and not own:
+        _refuse_changed(where, net, config, task)
     task = relabelled(task, net.class_names)
     if task.test.images.shape[1:] != net.shape:
         raise DataError(f"{task.name}: its images are {task.test.images.shape[1:]}, the network takes {net.shape}")
     if not len(task.test):
         raise DataError(f"{task.name}: no test images were found; add some")
-    own = is_own(task, net.record)
     return TestData(task, own, f"{task.name}, " + ("the run's own test set" if own else "not the run's test set"))
 
 
@@ -85,22 +89,53 @@ def is_own(task: Task, record: Mapping[str, Any]) -> bool:
     return bool(build.describe_data(task) == record.get("data"))
 
 
+def _refuse_changed(where: object, net: Classifier, config: Config, task: Task) -> None:
+    """Raise DataChangedError where the record of a run says that its data was other; a checkpoint alone has none."""
+    then = build.data_identity(net.record)
+    if not then:
+        return
+    now = build.describe_data(task) | build.describe_dataset(task)
+    gone = [name for name in net.class_names if name not in task.class_names]
+    what = f"the class {gone[0]} is gone" if gone else changes.changed(then, now)
+    place = config.data_dir or task.name
+    raise DataChangedError(
+        f"{where}: its own data is not what it was, in {place}: {what}; put it back as it was, or give --data-dir to "
+        "measure other images"
+    )
+
+
 def _folder(net: Classifier, config: Config) -> Task:
-    """Return a folder's images, divided as the run's where they are as many, else all of them."""
+    """Return a folder's images, divided as the run's where they are its own, else all of them."""
     if config.data_dir is None:
         return build.find_task(config)  # which says what is missing
-    there = net.record.get("dataset", {})
+    if _may_be_own(net, config):
+        try:
+            task = build.find_task(config)
+        except DataError:
+            pass  # so it is not
+        else:
+            if is_own(task, net.record):
+                return task
+    return load_all(config.data_dir, net.class_names, config.image_size, net.fit, config.corrupt)
+
+
+def _may_be_own(net: Classifier, config: Config) -> bool:
+    """Whether a folder has as many images of each class as the run had, or more where unreadable ones are skipped."""
+    there = build.data_identity(net.record)
+    assert config.data_dir is not None
     try:
         found = find_images(config.data_dir, config.seed, config.test_share)
-        same = found.class_names == net.class_names and all(
-            count_by_class(found.labels[part], found.class_names) == there.get(f"{part}_images_by_class")
-            for part in ("train", "test")
-        )
     except DataError:
-        same = False
-    if same and is_own(task := build.find_task(config), net.record):
-        return task
-    return load_all(config.data_dir, net.class_names, config.image_size, net.fit, config.corrupt)
+        return False
+    if found.class_names != net.class_names:
+        return False
+    for part in ("train", "test"):
+        recorded = there.get(f"{part}_images_by_class", {})
+        for name, count in count_by_class(found.labels[part], found.class_names).items():
+            had = recorded.get(name)
+            if had is None or count < had or (count > had and config.corrupt != "skip"):
+                return False
+    return True
 
 
 def relabelled(task: Task, class_names: Sequence[str]) -> Task:

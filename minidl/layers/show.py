@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
+import numpy as np
+
+from minidl.backend import to_device
 from minidl.layers.base import Layer, Residual
 
 _MACHINERY = ("self", "rng", "dtype", "needs_dx")  # of a constructor: of no interest here
@@ -41,7 +45,8 @@ def name_and_settings(layer: Layer) -> str:
 def table(net: Layer) -> str:
     """Return one row for each layer of a tree, parents first, and the number of all parameters.
 
-    The output's shape, without the batch, is that of the last forward; before the first it is left out.
+    The output's shape, without the batch, is that of the last forward. Before the first it is that of one sample, where
+    the network was told what it expects (`expect`), and else left out.
 
     >>> import numpy as np
     >>> from minidl import Linear, ReLU, Sequential
@@ -54,7 +59,7 @@ def table(net: Layer) -> str:
     32 parameters
     """
     rows = [("layer", "output", "parameters")]
-    for path, layer in net.named_layers():
+    for path, layer in _tried(net).named_layers():
         depth = path.count(".") + 1 if path else 0
         name = f"{path.rpartition('.')[2]}: " if path else ""
         shape = _shape(layer)
@@ -69,6 +74,27 @@ def table(net: Layer) -> str:
         middle = f"  {output:<{widths[1]}}" if widths[1] else ""
         lines.append(f"{name:<{widths[0]}}{middle}  {parameters:>{widths[2]}}".rstrip())
     return "\n".join([*lines, f"{net.num_params():,} parameters"])
+
+
+def expect(net: Layer, shape: tuple[int, ...]) -> None:
+    """Let `print` show the outputs' shapes before the first forward: `shape` is that of one sample of the input."""
+    vars(net)["_expects"] = shape
+
+
+def _tried(net: Layer) -> Layer:
+    """Return a tree whose layers know their outputs' shapes: itself where they do, or where nothing is expected."""
+    expected: tuple[int, ...] | None = vars(net).get("_expects")
+    if expected is None or _shape(net) is not None:
+        return net
+    try:
+        twin = copy.deepcopy(net).eval()
+        weights = next((p for _, layer in twin.named_layers() for p in layer.params.values()), None)
+        dtype = "float32" if weights is None else weights.dtype
+        with np.errstate(all="ignore"):
+            twin.forward(to_device(np.zeros((1, *expected), dtype), like=weights))
+    except Exception:  # of a network of one's own; a table without shapes is a table
+        return net
+    return twin
 
 
 def _shape(layer: Layer) -> tuple[int, ...] | None:

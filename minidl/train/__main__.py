@@ -30,6 +30,11 @@ from .span import ConfigError
 
 Complain = Callable[[int, object], int]
 NORM_FLAGS = {"gn": " (--groups G)", "mn": " (--modes K)", "mgn": " (--modes K)"}
+ENGINES = (
+    ("numpy", "always there"),
+    ("numba", "compiled for the CPU: pip install 'minidl[fast]'"),
+    ("cupy", "on an NVIDIA GPU: pip install 'minidl[cuda12x]', or cuda13x, to match the driver"),
+)
 EPILOG = """\
 examples:
   python -m minidl.train lenet multitask --sample
@@ -187,7 +192,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", help=f"one of: {', '.join(MODELS)}; or your own, my_module:MyNet")
     add("task", nargs="?", help=f"one of: {', '.join(TASKS)}")
-    add("--list", action="store_true", help="print models, tasks, norms and recipes")
+    add("--list", action="store_true", help="print models, tasks, norms, recipes and backends")
 
     add = parser.add_argument_group("network").add_argument
     add("--norm", metavar="NAME", help=f"one of: {', '.join(NORMS)} (mn); or your own, my_module:MyNorm")
@@ -325,6 +330,7 @@ def _listing() -> str:
         ("tasks", TASKS),
         ("norms", [f"{name:4} {text}{NORM_FLAGS.get(name, '')}" for name, text in NORMS.items()]),
         ("recipes", [known.describe() for known in recipes()]),
+        ("backends (--backend NAME says why one cannot be used here)", [f"{name:5} {text}" for name, text in ENGINES]),
     ]
     return "\n".join(f"{title}:\n" + "\n".join(f"  {each}" for each in content) for title, content in rows)
 

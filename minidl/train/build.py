@@ -344,12 +344,16 @@ def identity(content: dict[str, Any]) -> dict[str, Any]:
     return {
         **settings(content),
         **code_identity(content),
-        **content["data"],
-        **content.get("dataset", {}),
+        **data_identity(content),
         **content["plan"],
         **({"stages": content["stages"]} if content.get("stages") else {}),
         **({"started_from_sha256": content["from"]["checkpoint_sha256"]} if "from" in content else {}),
     }
+
+
+def data_identity(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a config.json says of the data; nothing in a checkpoint that is alone."""
+    return {**content.get("data", {}), **content.get("dataset", {})}
 
 
 def about(content: dict[str, Any]) -> dict[str, Any]:

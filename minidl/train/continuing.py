@@ -1,17 +1,39 @@
-"""Whether what is asked for is the run that a folder holds: looked at before any data is read."""
+"""Whether what is asked for is the run that a folder holds."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from . import build
+from . import build, changes
 from .config import Config
-from .record import RunError, RunFolder, check_same_run
+from .record import DataChangedError, RunError, RunFolder, check_same_run, read_config
+from .span import ConfigError
+
+
+def describe_code(config: Config, given: dict[str, Any], out: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Return `build.describe_code`, where `out` is the folder of a run to go on with.
+
+    Raises
+    ------
+    ConfigError
+        A norm or a network of one's own is not found.
+    RunError
+        The same, of those that the run was trained with.
+    """
+    try:
+        return build.describe_code(config, given)
+    except ConfigError as error:
+        there = {} if out is None or not (Path(out) / "config.json").exists() else read_config(out)["config"]
+        if there and (there["model"], there["norm"]) == (config.model, config.norm):
+            raise RunError(f"{out}: {error}") from error
+        raise
 
 
 def check_settings(
     folder: RunFolder, config: Config, code: dict[str, Any], given: dict[str, Any], task_given: bool
 ) -> None:
-    """Refuse to go on with other settings, or without what the run was given from Python.
+    """Refuse to go on with other settings, or without what the run was given from Python: before any data is read.
 
     Parameters
     ----------
@@ -57,3 +79,25 @@ def check_settings(
         build.settings(asked) | build.code_identity(asked) | length,
         folder.path,
     )
+
+
+def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other data.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Of the run.
+    there, now : dict
+        The run's config.json, and what it would be with the data that was found.
+
+    Raises
+    ------
+    DataChangedError
+        With what changed.
+    """
+    if what := changes.changed(build.data_identity(there), build.data_identity(now)):
+        raise DataChangedError(
+            f"{folder.path} was trained on other data: {what}; put the data back as it was, or start a new run with "
+            f"another --out (--from {folder.path} starts it with this one's weights)"
+        )

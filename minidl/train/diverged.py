@@ -1,7 +1,7 @@
 """What a run raises, and keeps, when a number of an update or of an evaluation is not finite."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def in_update(
     random: dict[str, Any],
     x: Array = None,
     labels: Array = None,
+    own: Sequence[str] = (),
 ) -> DivergedError:
     """Return what to raise: it names the first layer and tensor that is not finite; the batch is kept.
 
@@ -41,6 +42,8 @@ def in_update(
         The states of the generators before the update.
     x, labels
         The batch; None where it is gone.
+    own : sequence of str
+        The settings that name a norm or a network of one's own, which may have a mistake.
     """
     kept = _dump(folder, model, random, x, labels, error.update) if x is not None else ""
     where = first_bad(model, criterion, x, labels) if x is not None else None
@@ -48,12 +51,14 @@ def in_update(
     return DivergedError(
         f"{what} at update {error.update} (lr {lr:g})"
         + (f", first in {where}" if where else "")
-        + f"; lower --lr and start anew with another --out{kept}"
+        + f"; {_cure(own)}{kept}"
     )
 
 
-def in_evaluation(loss: float, step: int, model: Layer, batches: Iterable[tuple[Array, Array, Array]]) -> DivergedError:
-    """Return what to raise for the test loss after `step` updates."""
+def in_evaluation(
+    loss: float, step: int, model: Layer, batches: Iterable[tuple[Array, Array, Array]], own: Sequence[str] = ()
+) -> DivergedError:
+    """Return what to raise for the test loss after `step` updates; `own` as in `in_update`."""
     where = None
     model.eval()
     for x, labels, _ in batches:
@@ -61,19 +66,20 @@ def in_evaluation(loss: float, step: int, model: Layer, batches: Iterable[tuple[
             break
     model.train()
     return DivergedError(
-        f"the test loss is {loss} after update {step}"
-        + (f", first in {where}" if where else "")
-        + "; lower --lr and start anew with another --out"
+        f"the test loss is {loss} after update {step}" + (f", first in {where}" if where else "") + f"; {_cure(own)}"
     )
 
 
-def check_state(tensors: Mapping[str, np.ndarray], step: int) -> None:
+def check_state(tensors: Mapping[str, np.ndarray], step: int, own: Sequence[str] = ()) -> None:
     """Raise DivergedError unless every array of a run's state is finite."""
     for name, array in tensors.items():
         if not np.isfinite(array).all():
-            raise DivergedError(
-                f"{name} is not finite after update {step}; lower --lr and start anew with another --out"
-            )
+            raise DivergedError(f"{name} is not finite after update {step}; {_cure(own)}")
+
+
+def _cure(own: Sequence[str]) -> str:
+    mistake = f", or look for a mistake in {' and '.join(own)}," if own else ""
+    return f"lower --lr{mistake} and start anew with another --out"
 
 
 def _dump(folder: RunFolder | None, model: Layer, random: dict[str, Any], x: Array, labels: Array, update: int) -> str:

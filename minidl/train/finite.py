@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,12 +47,7 @@ def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: b
         for name, array in {**layer.params, **layer.buffers}.items():
             if not _finite(array):
                 return f"{name} of {_named(path, layer)}"
-    found: list[str] = []
-    watched = list(model.named_layers())
-    own = [{name: vars(layer)[name] for name in _METHODS if name in vars(layer)} for _, layer in watched]
-    try:
-        for path, layer in watched:
-            _watch(layer, path, found)
+    with watching(model) as found:
         logits = model.forward(x)
         if found:
             return found[0]
@@ -63,6 +60,18 @@ def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: b
             model.zero_grad()
             model.backward(criterion.backward())
         return found[0] if found else None
+
+
+@contextmanager
+def watching(model: Layer) -> Iterator[list[str]]:
+    """Note in a list, within the ``with`` block, each tensor that a layer gives and that is not finite."""
+    found: list[str] = []
+    watched = list(model.named_layers())
+    own = [{name: vars(layer)[name] for name in _METHODS if name in vars(layer)} for _, layer in watched]
+    try:
+        for path, layer in watched:
+            _watch(layer, path, found)
+        yield found
     finally:
         for (_, layer), methods in zip(watched, own, strict=True):
             for name in _METHODS:

@@ -108,7 +108,8 @@ def own_norm(text: str, maker: Any, config: Config) -> NormFactory:
             cls: Callable[..., Any] = maker
             return cls(channels, **chosen)
 
-        return _layer("--norm", text, build)
+        takes = "channels, and those it names of momentum, num_modes, num_groups, rng and dtype"
+        return _layer("--norm", text, maker, build, takes if inspect.isclass(maker) else "channels and rng")
 
     return make
 
@@ -127,7 +128,7 @@ def own_model(
     chosen = _taken(maker, options)
     if norm is not None and "norm" not in chosen:
         raise ConfigError(f"{text} takes no norm, got --norm {config.norm}; give --norm none, or let it take `norm`")
-    return _layer("model", text, lambda: maker(**chosen))
+    return _layer("model", text, maker, lambda: maker(**chosen), "those it names of " + ", ".join(options))
 
 
 def _taken(maker: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -138,36 +139,101 @@ def _taken(maker: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in parameters}
 
 
-def _layer(flag: str, text: str, build: Callable[[], Any]) -> Layer:
+def norm_takes(text: str, option: str) -> bool:
+    """Whether a norm of one's own is made with an option: a class that names it; a function takes channels and rng."""
+    maker = load_named("--norm", text)
+    return inspect.isclass(maker) and bool(_taken(maker, {option: None}))
+
+
+def _layer(flag: str, text: str, maker: Any, build: Callable[[], Any], takes: str) -> Layer:
     try:
         made = build()
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{flag} {text}: making it failed: {where(error)}; mend it") from error
+        *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, TypeError) and innermost.f_code.co_filename == __file__:  # it does not take the arguments
+            raise ConfigError(
+                f"{flag} {text}: it cannot be made: TypeError: {error}{_place_of(maker)}; it is called with {takes}: "
+                "give every other argument a default"
+            ) from error
+        raise ConfigError(f"{flag} {text}: making it failed: {where(error, maker)}; mend it") from error
     if not isinstance(made, Layer):
-        raise ConfigError(f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}; derive it from Layer")
+        raise ConfigError(
+            f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}{_place_of(maker)}; derive it from Layer"
+        )
     return made
 
 
-def where(error: BaseException) -> str:
-    """Return an error with the innermost place outside minidl and the libraries that it came from, if there is one."""
+def where(error: BaseException, made: Any = None) -> str:
+    """Return an error with the innermost place in one's own code that it came from.
+
+    It is the line of a file outside minidl and the libraries; or the class, where it came from what minidl does with an
+    object of a class of one's own, such as a method that is missing; or where `made` is defined; or else the last line.
+    """
     kind = type(error).__name__
     if isinstance(error, SyntaxError):  # its message has the place
         return f"{kind}: {error}"
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [frame for frame in frames if not _is_library(frame[0])] or frames
-    place = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
-    return f"{kind}{': ' if str(error) else ''}{error}{place}"
+    return f"{kind}{': ' if str(error) else ''}{error}{_own_place(error) or _place_of(made) or _last_place(error)}"
+
+
+def _own_place(error: BaseException) -> str:
+    frames = [
+        (frame.f_code.co_filename, line, frame.f_locals.get("self"))
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    for i, (file, line, thing) in reversed([*enumerate(frames)]):
+        if not _is_library(file):
+            return f" ({Path(file).name}, line {line})"
+        if isinstance(thing, Layer) and _place_of(type(thing)):
+            of_it = [f for f in frames[:i] if f[2] is thing and not _is_library(f[0])]  # its own method, further out
+            return f" ({Path(of_it[-1][0]).name}, line {of_it[-1][1]})" if of_it else _place_of(type(thing))
+    return ""
+
+
+def _last_place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _place_of(thing: Any) -> str:
+    """Return the file and the line where a class or a function of one's own is defined; "" for any other."""
+    try:
+        file = inspect.getsourcefile(thing)
+        line = inspect.getsourcelines(thing)[1]
+    except (TypeError, OSError):
+        return ""
+    if not file or _is_library(file):
+        return ""
+    kind = "class" if inspect.isclass(thing) else "function"
+    return f" ({kind} {thing.__name__}, {Path(file).name}, line {line})"
+
+
+def own_settings(config: Config) -> list[str]:
+    """Return the settings that name a norm or a network of one's own, as they are given."""
+    return [f"--norm {config.norm}"] * is_named(config.norm) + [f"model {config.model}"] * is_named(config.model)
+
+
+def own_places(config: Config) -> str:
+    """Return the files of the norm and the network of one's own."""
+    files = [_file_of(text) or text.partition(":")[0] for text in (config.norm, config.model) if is_named(text)]
+    return " or ".join(dict.fromkeys(Path(file).name for file in files))
+
+
+def _file_of(text: str) -> str | None:
+    """Return the file of the module in `module:Name`, if that is imported."""
+    module = sys.modules.get(text.partition(":")[0]) if is_named(text) else None
+    return getattr(module, "__file__", None)
 
 
 def came_from(error: BaseException, config: Config) -> bool:
-    """Whether an error passed through a file of the norm or the network of one's own that a configuration names."""
-    files = set()
-    for text in (config.norm, config.model):
-        module = sys.modules.get(text.partition(":")[0]) if is_named(text) else None
-        files.add(getattr(module, "__file__", None))
-    return any(frame.filename in files for frame in traceback.extract_tb(error.__traceback__))
+    """Whether an error passed through a file of the norm or the network that a configuration names, or its objects."""
+    files = {_file_of(text) for text in (config.norm, config.model)} - {None}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = sys.modules.get(type(frame.f_locals.get("self")).__module__)
+        if frame.f_code.co_filename in files or getattr(module, "__file__", None) in files:
+            return True
+    return False
 
 
 def _is_library(file: str) -> bool:

@@ -20,6 +20,12 @@ class RunError(RuntimeError):
     exit_status = 1
 
 
+class DataChangedError(RunError):
+    """The data of a run is not what it was; the message says what changed."""
+
+    exit_status = 4
+
+
 class RunFolder:
     """One run's folder: config.json, metrics.jsonl, losses.jsonl, summary.json, curves.png and checkpoints/.
 
@@ -223,11 +229,17 @@ def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> 
     RunError
         With every difference.
     """
+    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    if names == ["started_from_sha256"]:
+        raise RunError(
+            f"{path} has no checkpoint yet, and what it was started --from has changed since; put that back as it was, "
+            "or give another --out"
+        )
+    hashes = [name for name in names if name.endswith("sha256")]  # which say nothing to a reader
     differences = [
-        f"{name} {there.get(name)!r} there, {asked.get(name)!r} asked"
-        for name in {**there, **asked}
-        if there.get(name) != asked.get(name)
+        f"{name} {there.get(name)!r} there, {asked.get(name)!r} asked" for name in names if name not in hashes
     ]
+    differences = differences or [f"another {name}" for name in hashes]
     if differences:
         raise RunError(
             f"{path} holds another run: {'; '.join(differences)}. Leave those settings out, or give another --out"

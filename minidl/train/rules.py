@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
 
+# What a norm of one's own may be made with; the gates' own settings are those of whatever parameters are gates'.
+_OPTIONS = {
+    "norm_momentum": "momentum",
+    "modes": "num_modes",
+    "groups": "num_groups",
+    "per_mode_affine": None,
+    "gate_input": None,
+    "gate_temperature": None,
+}
+
 # Fields that some choices alone make use of, and whose: {field: (field of the choice, choices)}
 _BELONGS = {
+    "norm_momentum": ("norm", ("bn", "mn")),
     "modes": ("norm", ("mn", "mgn")),
     "groups": ("norm", ("gn",)),
     "per_mode_affine": ("norm", ("mn",)),
@@ -91,11 +102,20 @@ def ignored(config: Config, *usual: Config) -> list[str]:
     >>> ignored(Config(norm="bn", modes=7), Config())
     ['--modes 7 is ignored: --norm bn has no use for it, mn and mgn have']
     """
+    from .named import is_named, norm_takes
+
     lines = []
     for field, (choice, users) in _BELONGS.items():
         chosen, value = _shown(getattr(config, choice)), getattr(config, field)
-        if chosen in users or ":" in chosen or value in ((), *(getattr(one, field) for one in usual)):
+        if field == "norm_momentum" and config.norm_at == "first":  # of the others, which are BN
             continue
+        if chosen in users or value in ((), *(getattr(one, field) for one in usual)):
+            continue
+        if choice == "norm" and is_named(chosen):
+            option = _OPTIONS.get(field, "")
+            if option == "" or (option and norm_takes(chosen, option)) or value == "auto":
+                continue
+            users = (*users, f"one of one's own that is made with {option}") if option else users
         flag, given = (f"--{name.replace('_', '-')}" for name in (field, choice))
         shown = "" if value is True else f" {_shown(value)}"
         have = f"{' and '.join(users)} {'has' if len(users) == 1 else 'have'}"

@@ -20,15 +20,16 @@ from ..data.multitask import OWN
 from ..distributed import ALONE, Communicator
 from ..extras import require
 from ..layers.base import Layer
+from ..layers.show import expect
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import threads
 from . import build, checkpoint, diverged, finish, rules, stages, transfer
 from .config import Config, digest
-from .continuing import check_settings
+from .continuing import check_data, check_settings, describe_code
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
-from .named import name_of
+from .named import name_of, own_settings
 from .progress import Progress
 from .recipes import recipe
 from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
@@ -110,7 +111,8 @@ class Trainer:
         config = self._asked = replace(config, ranks=across.size)
         self.config = config = build.for_this_machine(config, across)
         self._given = {part: thing for part, thing in (("model", model), ("optimiser", optimiser)) if thing is not None}
-        self._code = build.describe_code(config, self._given)
+        self._code = describe_code(config, self._given, out if resume else None)
+        self._own = own_settings(config)
         folder = None if out is None else across.of_first(lambda: RunFolder(out, resume))
         self.folder = folder if across.rank == 0 else None
         self._task_given = task is not None and (task.name in OWN or task.name != config.task)
@@ -126,6 +128,7 @@ class Trainer:
             self._loader, self._test_loader = build.make_loaders(config, self.task, data, across.rank)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
             build.check_model(self.model, config, self.task)
+            expect(self.model, self.task.train.images.shape[1:])
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
             self._together = build.make_together(config, across, self.model, self.optimiser)
         self._plan = build.make_plan(config, len(self._loader))
@@ -237,6 +240,7 @@ class Trainer:
         length, content["config"]["length"] = content["config"]["length"], there["config"]["length"]
         extended = length != content["config"]["length"]
         content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
+        check_data(folder, there, content)
         check_same_run(build.identity(there), build.identity(content), folder.path)
         found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
         if found is None:
@@ -391,7 +395,7 @@ class Trainer:
         random = {"dropout": self._dropout.bit_generator.state}
         lr = self._schedule(error.update - 1)
         x, labels = self._together.part_ways(x, labels)
-        return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels)
+        return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels, self._own)
 
     def _evaluation_due(self) -> bool:
         return self.state.evaluated < self.step and (self._is_due(self.step))
@@ -420,7 +424,7 @@ class Trainer:
         if result is None:
             return None
         if not math.isfinite(result.get("test_loss", 0.0)):
-            raise diverged.in_evaluation(result["test_loss"], self.step, self.model, self._test_loader)
+            raise diverged.in_evaluation(result["test_loss"], self.step, self.model, self._test_loader, self._own)
         self._lap, self._lap_step = time.perf_counter(), self.step
         evaluation = {
             "step": self.step,
@@ -458,7 +462,7 @@ class Trainer:
         if self.folder is None or self._saved == (self.step, self.state.evaluated):
             return
         tensors = self.state.tensors()
-        diverged.check_state(tensors, self.step)
+        diverged.check_state(tensors, self.step, self._own)
         meta = {"identity_sha256": digest(self._identity), "run": self._about, **self.state.meta()}
         with self.folder:
             checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)

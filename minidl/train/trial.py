@@ -10,7 +10,8 @@ from ..backend import to_device
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from .config import Config
-from .named import is_named, where
+from .finite import watching
+from .named import own_places, own_settings, where
 from .span import ConfigError
 
 
@@ -30,33 +31,45 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
     Raises
     ------
     ConfigError
-        If something goes wrong on the way: with the error, and the line of one's own file that it comes from.
+        If something goes wrong on the way: with the error, and the line of one's own file that it comes from. Also if
+        a number is not finite.
     """
-    own = [f"--norm {config.norm}"] * is_named(config.norm) + [f"model {config.model}"] * is_named(config.model)
+    own = own_settings(config)
     if not own:
         return
     rng = np.random.default_rng(0)
     x = to_device(rng.standard_normal((config.batch_size, *shape)).astype(config.dtype))
     labels = to_device(rng.integers(0, num_classes, config.batch_size))
     loss = SoftmaxCrossEntropy()
+    what, on = " and ".join(own), f"images {config.batch_size, *shape}"
     doing = "making a copy of it"
+
+    def refuse(bad: list[str]) -> None:
+        if bad:
+            raise ConfigError(
+                f"{what}: {doing} gives numbers that are not finite on {on}, first in {bad[0]}; "
+                f"mend {own_places(config)}"
+            )
+
     try:
         twin = copy.deepcopy(model)
-        doing = "its forward pass in training"
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), watching(twin) as bad:
+            doing = "its forward pass in training"
             logits = twin.forward(x)
             if logits.shape != (config.batch_size, num_classes):
                 raise ConfigError(
                     f"{config.model} must give {num_classes} logits per image, one per class, got {logits.shape[1:]}; "
                     "make it for num_classes"
                 )
+            refuse(bad)
             loss.forward(logits, labels)
             doing = "its backward pass"
             twin.backward(loss.backward())
+            refuse(bad)
             doing = "its forward pass in evaluation"
             twin.eval().forward(x)
+            refuse(bad)
     except ConfigError:
         raise
     except Exception as error:
-        on = f"images {config.batch_size, *shape}"
-        raise ConfigError(f"{' and '.join(own)}: {doing} failed on {on}: {where(error)}; mend it") from error
+        raise ConfigError(f"{what}: {doing} failed on {on}: {where(error)}; mend it") from error
