@@ -190,6 +190,7 @@ def test_a_cupy_that_cannot_be_used_is_an_error_with_reason_and_cure_and_never_a
 
 def test_auto_falls_back_and_says_so(monkeypatch, capsys):
     fake_cupy(monkeypatch, available=False)
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with use_backend("auto") as xp:
         assert xp is np
@@ -197,20 +198,21 @@ def test_auto_falls_back_and_says_so(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "minidl: backend auto: numpy, since cupy finds no CUDA device; "
-        "install the NVIDIA driver or run on a machine with a GPU; and "
-        "numba cannot be imported (import of numba halted; None in sys.modules); pip install 'minidl[fast]'\n"
+        "minidl: backend auto: numpy, since numba cannot be imported (import of numba halted; None in sys.modules); pip install 'minidl[fast]'\n"
     )
 
 
-def test_auto_takes_numba_before_numpy_and_says_so(monkeypatch, capsys):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_auto_takes_numba_before_numpy_and_says_so_and_why_not_the_gpu_that_is_there(monkeypatch, capsys, gpu):
     fake_cupy(monkeypatch, available=False)
+    monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
     monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
     with use_backend("auto") as xp:
         assert xp is np
         assert backend.default_name() == "numba"
         assert backend.engine_name(np) == "numba"
-    assert capsys.readouterr().err.startswith("minidl: backend auto: numba, since cupy finds no CUDA device; ")
+    why = ", since cupy finds no CUDA device; install the NVIDIA driver or run on a machine with a GPU"
+    assert capsys.readouterr().err == f"minidl: backend auto: numba{why * gpu}\n"
     assert backend.engine_name(np) == "numpy"
 
 
@@ -243,7 +245,18 @@ def test_auto_in_the_variable_says_so_once_however_many_parameters_there_are():
         timeout=60,
     )
     assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("minidl: backend auto: numpy, since cupy is not installed")
+    assert done.stderr.startswith("minidl: backend auto: numpy, since ")
+    assert ("cupy is not installed" in done.stderr) == backend.has_gpu()
+
+
+def test_a_gpu_is_there_where_its_driver_is(monkeypatch):
+    monkeypatch.setattr("os.path.exists", lambda path: path == "/proc/driver/nvidia/version")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert backend.has_gpu()
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    assert not backend.has_gpu()
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "nvidia-smi" else None)
+    assert backend.has_gpu()
 
 
 # -- the device --------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def test_a_command_shows_it_plainly_whatever_is_nested_and_leaves_nothing_behind
 
 
 def test_the_choice_of_a_backend_is_a_warning_of_the_library(monkeypatch, caplog):
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
     monkeypatch.setattr(backend, "why_no_cupy", lambda: "no GPU")
     monkeypatch.setattr(backend, "why_no_numba", lambda: "no Numba")
     assert backend.resolve("auto") == "numpy"

@@ -122,7 +122,7 @@ def test_every_kind_of_image_means_the_same(run, folder):
         image = Image.open(path)
         pixels = np.asarray(image)
         kinds = [path, str(path), image, pixels, pixels[None] if pixels.ndim == 3 else [pixels]]
-        kinds += [np.moveaxis(pixels, 2, 0)] if pixels.ndim == 3 else [pixels[..., None], pixels[None]]
+        kinds += [[np.moveaxis(pixels, 2, 0)]] if pixels.ndim == 3 else [pixels[..., None], pixels[None]]
         for kind in kinds:
             np.testing.assert_array_equal(net.inputs(kind), net.inputs([path]), err_msg=str(type(kind)))
     assert net.predict([colour, np.asarray(Image.open(grey))]).probabilities.shape == (2, 3)

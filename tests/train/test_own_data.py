@@ -74,14 +74,23 @@ def one_image_more(photos):
     Image.new("RGB", (9, 9)).save(photos / "bee" / "99.png")
 
 
-@pytest.mark.parametrize("change", [other_pixels, another_name, one_image_more])
-def test_data_that_changed_is_refused_on_resume(photos, capsys, change):
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (other_pixels, "as many t"),  # training or test images
+        (another_name, "bee: 0 training and 0 test images now, 10 and 2 then; bug: 10 training and 2 test images now"),
+        (one_image_more, "bee: 11 training images now, 10 then"),
+    ],
+)
+def test_data_that_changed_is_refused_on_resume(photos, capsys, change, what):
     assert main([*SHORT, "--data-dir", "photos", "--out", "run"]) == 0
     change(photos)
     capsys.readouterr()
-    assert main(["--out", "run", "--resume", "--quiet"]) == 1
+    assert main(["--out", "run", "--resume", "--quiet"]) == 4
     err = capsys.readouterr().err
-    assert "run holds another run: " in err
+    assert "minidl.train: run was trained on other data: " in err
+    assert what in err
+    assert "; put the data back as it was, or start a new run with another --out (--from run starts it with" in err
     assert err.count("\n") == 1
 
 
@@ -136,7 +145,7 @@ def test_arrays_from_python_have_all_that_a_run_has_and_are_resumed_with_them(tm
     trainer("cut").run(until=5)
     with pytest.raises(RunError, match=r"cut was trained from Python with data of its own; resume it there"):
         Trainer(tiny_config(task="arrays"), "cut", resume=True)
-    with pytest.raises(RunError, match=r"holds another run: .*train_sha256"):
+    with pytest.raises(RunError, match="other data: as many training images, and others among them"):
         trainer("cut", resume=True, images=images ^ 1)
     trainer("cut", resume=True).run()
     assert result(tmp_path / "cut") == result(tmp_path / "whole")

@@ -170,14 +170,16 @@ def test_the_command_says_which_backend_and_gpu_it_took_and_the_summary_keeps_it
     assert (machine["backend"], machine["device"], machine["cupy"]) == ("cupy", "stand-in 1", strict.__version__)
 
 
-def test_auto_without_a_gpu_says_why_it_takes_numpy(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_auto_says_that_it_takes_numpy_and_why_of_cupy_where_there_is_a_gpu(tmp_path, monkeypatch, capsys, gpu):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minidl.backend.has_gpu", lambda: gpu)
     monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "cupy finds no CUDA device; run on one with a GPU")
     monkeypatch.setattr("minidl.backend.why_no_numba", lambda: "numba is not installed")
     assert main([*COMMAND, "--backend", "auto", "--threads", "1"]) == 0
     out, err = capsys.readouterr()
     assert "; numpy, threads: 1\n" in out
-    why = "cupy finds no CUDA device; run on one with a GPU; and numba is not installed"
+    why = "cupy finds no CUDA device; run on one with a GPU; and " * gpu + "numba is not installed"
     assert err == f"minidl: backend auto: numpy, since {why}\n"
 
 
