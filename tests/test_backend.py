@@ -198,7 +198,8 @@ def test_auto_falls_back_and_says_so(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "minidl: backend auto: numpy, since numba cannot be imported (import of numba halted; None in sys.modules); pip install 'minidl[fast]'\n"
+        "minidl: backend auto: numpy, since "
+        "numba cannot be imported (import of numba halted; None in sys.modules); pip install 'minidl[fast]'\n"
     )
 
 

@@ -150,6 +150,9 @@ def test_the_orientation_that_a_camera_noted_is_applied(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees clockwise when shown
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(fit_file(tmp_path / "turned.png", S), fit(upright, S))
+    deep = Image.fromarray(np.random.default_rng(8).integers(0, 2**16, (S, S)).astype(np.uint16))
+    deep.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "deep.png", exif=exif)
+    np.testing.assert_array_equal(fit_file(tmp_path / "deep.png", S), fit(deep, S))
 
 
 def test_digits_become_what_the_readers_of_mnist_make_of_them(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from tolerance import assert_close, terms
 
 from minidl.data import DataError, channel_statistics, load_task
+from minidl.data.fit import fit_file
 from minidl.data.image_decode import Corrupt, decode, random_box, square
 from minidl.data.image_files import Decoder, ImageFiles, ImageLoader
 from minidl.data.image_folder import load_images
@@ -75,6 +76,19 @@ def test_every_kind_and_shape_of_image_becomes_a_square_of_three_channels(mode, 
     for rng in (None, np.random.default_rng(1)):
         got = square(image, SIZE, rng)
         assert (got.shape, got.dtype, got.flags.c_contiguous) == ((3, SIZE, SIZE), np.uint8, True)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_the_test_image_is_the_one_that_predict_sees(tmp_path, mode):
+    """Depth, transparency and orientation are not left out by the one and taken by the other."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 4), np.uint8)
+    image = Image.fromarray(pixels).convert("RGB").convert(mode) if mode != "I;16" else None
+    image = Image.fromarray(pixels) if mode == "RGBA" else image or Image.fromarray(pixels[..., 0] * np.uint16(257))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path, exif=exif)
+    np.testing.assert_array_equal(decode(str(path), SIZE, None), fit_file(path, SIZE, "imagenet"))
 
 
 @given(width=st.integers(1, 600), height=st.integers(1, 600), seed=st.integers(0, 10**6))

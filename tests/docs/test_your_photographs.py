@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from tolerance import assert_close
 
 import minidl
+from minidl.data.fit import fit_file
 from minidl.export.__main__ import main as export
 
 PAGE = DOCS / "your-photographs.md"
@@ -98,6 +100,57 @@ def test_the_exported_network_says_the_same_without_minidl(followed):
     for (_, _, one), (_, _, other) in zip(there, here, strict=True):
         assert round(1000 * abs(float(one) - float(other))) <= 1  # both are rounded to a thousandth
     assert not re.search(r"minidl|rms_norm", files_of(PAGE.read_text("utf-8"))["anywhere.py"])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_program_makes_of_every_kind_of_picture_what_minidl_makes_of_it(tmp_path, monkeypatch, turned):
+    """Only onnxruntime is stood in for: by a network that shows its input."""
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (40, 53, 4), np.uint8)
+    colour, clear = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels)
+    palette = colour.quantize(9)
+    deep = Image.fromarray(rng.integers(0, 2**16, (40, 53)).astype(np.uint16))
+    kinds = {
+        "L.png": colour.convert("L"),
+        "RGB.jpg": colour,
+        "RGBA.png": clear,
+        "RGBA.webp": clear,
+        "P.png": palette,
+        "P transparent.png": palette,
+        "I;16.png": deep,
+        "I;16.tiff": deep,
+        "1.png": colour.convert("1"),
+        "CMYK.jpg": colour.convert("CMYK"),
+        "LA.png": clear.convert("LA"),
+    }
+    exif = Image.Exif()
+    exif[0x112] = 6 if turned else 1
+    inputs = []
+
+    class Session:
+        def __init__(self, path):
+            pass
+
+        def get_modelmeta(self):
+            notes = {"mean": [0, 0, 0], "std": [1, 1, 1], "class_names": ["a", "b"]}
+            return SimpleNamespace(custom_metadata_map={name: json.dumps(note) for name, note in notes.items()})
+
+        def get_inputs(self):
+            return [SimpleNamespace(shape=["N", 3, 32, 32])]
+
+        def run(self, names, given):
+            inputs.append(given["x"][0])
+            return [np.zeros((1, 2), np.float32)]
+
+    for name, image in kinds.items():
+        image.save(tmp_path / name, exif=exif, **({"transparency": 3} if "transparent" in name else {}))
+    paths = [str(tmp_path / name) for name in kinds]
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setattr(sys, "argv", ["anywhere.py", *paths])
+    exec(files_of(PAGE.read_text("utf-8"))["anywhere.py"], {})
+    assert len(inputs) == len(kinds)
+    for path, x in zip(paths, inputs, strict=True):
+        np.testing.assert_array_equal(np.round(255 * x).astype(np.uint8), fit_file(path, 32), err_msg=path)
 
 
 def test_its_logits_are_minidls_to_rounding(followed, monkeypatch):

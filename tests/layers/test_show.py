@@ -21,6 +21,7 @@ from minidl import (
     Sequential,
     norm_factory,
 )
+from minidl.layers.show import expect
 from minidl.models import MODELS
 
 
@@ -101,3 +102,22 @@ def test_a_layer_of_ones_own_is_shown_whatever_its_constructor_takes():
 
     assert str(Scale(3.0)) == "Scale(factor=3.0)"
     assert str(Scale()) == "Scale"
+
+
+def test_shapes_are_shown_before_the_first_forward_where_the_input_is_known_and_nothing_is_touched():
+    net = LeNet(10, norm=norm_factory("bn"), rng=np.random.default_rng(0))
+    bare, state = str(net), net.state()
+    assert "output" not in bare
+    expect(net, (3, 32, 32))
+    shown = str(net)
+    assert net.training
+    assert all(np.array_equal(net.state()[name], array) for name, array in state.items())
+    net(np.zeros((2, 3, 32, 32), np.float32))
+    assert str(net) == shown
+
+
+def test_an_input_that_does_not_fit_leaves_the_shapes_out():
+    net = LeNet(10, norm=None)
+    bare = str(net)
+    expect(net, (3, 2, 2))
+    assert str(net) == bare

@@ -87,10 +87,10 @@ def train(*arguments, norm="my_scale:Scale", out="R"):
         ("1e-5", "-1e-5", "making it failed: ValueError: Scale: eps must be > 0, got -1e-05; 1e-5 is usual "),
         ("0 * v", "0 * vv", "forward pass in training failed on images (4, 3, 32, 32): NameError: name 'vv'"),
         ("+ bias, m.value()", "+ bias", "forward pass in training failed on images (4, 3, 32, 32): ValueError: "),
-        ("return s, s", "return s[0], s", "Scale.small: s and u must be (4, 5), got (5,) and (4, 5)"),
+        ("return s, s", "return s[0], s", "s and u must be (4, 5), got (5,) and (4, 5) (class Scale, my_scale.py, "),
         ("du * m)", "du * mm)", "its backward pass failed on images (4, 3, 32, 32): NameError: name 'mm' is "),
-        (", 0 * du", ", 0 * du[0]", "Scale.small_backward: dm and dv must be (4, 5), got (4, 5) and (5,)"),
-        ("small_backward", "small_backwards", "Scale must define small_backward(ds, du, training, kept)"),
+        (", 0 * du", ", 0 * du[0]", "dm and dv must be (4, 5), got (4, 5) and (5,) (class Scale, my_scale.py, "),
+        ("small_backward", "small_backwards", "small_backward(ds, du, training, kept) (class Scale, my_scale.py"),
         ("0 * v", "(0 if self.training else 1 / 'a') * v", "its forward pass in evaluation failed on images"),
     ],
 )  # fmt: skip
@@ -108,6 +108,117 @@ def test_the_place_is_the_line_of_ones_own_file(folder, capsys):
     rewrite(folder, 'self.grads["bias"] +=', 'self.grads["bias"][:7, None] +=')
     assert train() == 2
     assert "(my_scale.py, line 17); mend it" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "num_features, dtype",
+            "num_features, width, dtype",
+            "Scale.__init__() missing 1 required positional argument",
+        ),
+        ("def __init__", "def init", "Norm.__init__() missing 1 required positional argument: 'eps'"),
+        ("(self, num_features, dtype=", "(self, dtype=", "Scale.__init__() got multiple values for argument 'dtype'"),
+    ],
+)
+def test_a_constructor_that_takes_something_else_is_told_what_it_may_take(folder, capsys, old, new, message):
+    rewrite(folder, old, new)
+    assert train() == 2
+    err = said(capsys)
+    assert f"minidl.train: --norm my_scale:Scale: it cannot be made: TypeError: {message}" in err
+    assert err.endswith(
+        " (class Scale, my_scale.py, line 6); it is called with channels, and those it names of momentum, num_modes, "
+        "num_groups, rng and dtype: give every other argument a default\n"
+    )
+    assert not (folder / "R").exists()
+
+
+PARTS = """
+
+def make_norm(channels):
+    return Scale(channels)
+
+def make_net(num_classes, norm, rng, depth):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (["--norm", "my_scale:make_norm"], "make_norm, my_scale.py, line 22); it is called with channels and rng:"),
+        (["my_scale:make_net"], "line 25); it is called with those it names of num_classes, in_channels, norm, rng,"),
+    ],
+)  # fmt: skip
+def test_a_function_that_takes_something_else_is_told_what_it_is_called_with(folder, capsys, setting, message):
+    (folder / "my_scale.py").write_text(NORM + PARTS)
+    model, *norm = setting if len(setting) == 1 else ["tiny", *setting]
+    assert main([model, *RUN[1:], *norm, "--out", "R", "--updates", "2"]) == 2
+    assert message in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("weight + 0 * v", "weight + np.nan", "its forward pass in training gives numbers that are not finite"),
+        ("0 * v", "(0 if self.training else np.nan) * v", "its forward pass in evaluation gives numbers that are not"),
+        ("du.sum(axis=0)", "du.sum(axis=0) / 0", "its backward pass gives numbers that are not finite"),
+    ],
+)
+def test_a_norm_that_gives_no_numbers_is_refused_before_anything_is_written(folder, capsys, old, new, message):
+    rewrite(folder, old, new)
+    assert train() == 2
+    err = said(capsys)
+    assert message in err
+    assert "of layer 2 (Scale); mend my_scale.py\n" in err
+    assert not (folder / "R").exists()
+
+
+def test_a_run_that_diverges_with_ones_own_norm_is_sent_to_it_as_well(folder, capsys):
+    rewrite(folder, "0 * v", "(np.inf if np.any(weight != 1) else 0) * v")  # from the first update on
+    assert train("--updates", "4") == 3
+    assert "; lower --lr, or look for a mistake in --norm my_scale:Scale, and start anew" in said(capsys)
+    assert main([*RUN, "--norm", "bn", "--out", "S", "--updates", "4", "--lr", "1e300"]) == 3
+    assert "; lower --lr and start anew" in said(capsys)
+
+
+def test_settings_of_norms_that_ones_own_is_not_made_with_are_said_to_be_ignored(folder, capsys):
+    arguments = ["--modes", "7", "--groups", "3", "--norm-momentum", "0.3", "--per-mode-affine", "--updates", "1"]
+    assert train(*arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in lines] == [
+        f" {flag} is ignored" for flag in ("--norm-momentum 0.3", "--modes 7", "--groups 3", "--per-mode-affine")
+    ]
+    assert "my_scale:Scale has no use for it, mn and mgn and one of one's own that is made with num_modes" in lines[1]
+    rewrite(folder, "num_features, dtype", "num_features, num_modes, dtype")
+    assert train("--modes", "7", "--updates", "1", out="S") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_is_gone_has_one_status_whichever_command_wants_it(folder, capsys):
+    assert train() == 0
+    (folder / "my_scale.py").rename(folder / "gone.py")
+    forget()
+    capsys.readouterr()
+    for command, *arguments in (
+        (main, "--out", "R", "--resume", "--quiet"),
+        (evaluate, "R"),
+        (predict, "R", "photos"),
+        (export, "R", "--torch", "x.pt"),
+    ):
+        assert command(arguments) == 1
+        err = said(capsys)
+        assert ": R: " in err
+        assert "norm my_scale:Scale: No module named 'my_scale'; start in the folder of my_scale.py, or" in err
+    assert train(out="S") == 2  # here it is the argument that is wrong
+
+
+def test_an_error_of_minidl_in_a_later_update_is_one_line_with_the_class(folder, capsys):
+    rewrite(folder, "return s, s *", "return (s if np.all(weight == 1) else s[0]), s *")
+    assert train() == 1
+    err = said(capsys)
+    assert "s and u must be (4, 5), got (5,) and (4, 5) (class Scale, my_scale.py, line 6), in code of your own" in err
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,10 @@ def test_the_loss_that_is_trained_on_is_smoothed_and_that_of_an_evaluation_is_no
     ("changes", "line"),
     [
         ({"norm": "bn", "modes": 7}, "--modes 7 is ignored: --norm bn has no use for it, mn and mgn have"),
+        (
+            {"norm": "ln", "norm_momentum": 0.3},
+            "--norm-momentum 0.3 is ignored: --norm ln has no use for it, bn and mn have",
+        ),
         ({"norm": "mn", "groups": 4}, "--groups 4 is ignored: --norm mn has no use for it, gn has"),
         ({"norm": "bn", "modes": (2, 6)}, "--modes 2,6 is ignored: --norm bn has no use for it, mn and mgn have"),
         ({"norm": "gn", "per_mode_affine": True}, "--per-mode-affine is ignored: --norm gn has no use for it, mn has"),
