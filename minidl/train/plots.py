@@ -11,6 +11,8 @@ from typing import Any
 from .checkpoint import write_atomic
 from .record import read_metrics
 
+NAMED = 24  # lines up to which each mode of each layer is named under the panel
+
 
 def draw_run(
     history: list[dict[str, Any]], losses: list[dict[str, Any]], plan: dict[str, Any], title: str, path: Path
@@ -63,11 +65,15 @@ def _draw_run(
     loss.plot(epochs, [line["test_loss"] for line in history], "k-", lw=2, label="test")
     loss.set(title="loss", ylabel="nats", ylim=(0, None))
 
+    modes = {layer: max(len(line["gates"][layer]["usage"]) for line in history) for layer in gates}
+    each_named = sum(modes.values()) <= NAMED
     for style, layer in zip(itertools.cycle(("-", "--", ":", "-.")), gates):
-        for k in range(max(len(line["gates"][layer]["usage"]) for line in history)):
+        for k in range(modes[layer]):
             usages = [line["gates"][layer]["usage"] for line in history]
             usage = [each[k] if k < len(each) else 0.0 for each in usages]
-            axes[2].plot(epochs, usage, style, color=f"C{k}", label=f"layer {layer}, mode {k + 1}")
+            of_all = f"mode {k + 1} of {len(gates)} layers" if layer == max(modes, key=modes.__getitem__) else None
+            label = f"layer {layer}, mode {k + 1}" if each_named else of_all
+            axes[2].plot(epochs, usage, style, color=f"C{k}", label=label)
     if gates:
         axes[2].set(title="mean gate of each mode on the test set", ylim=(0, 1))
 

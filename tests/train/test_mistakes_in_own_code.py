@@ -147,8 +147,8 @@ def make_net(num_classes, norm, rng, depth):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        (["--norm", "my_scale:make_norm"], "make_norm, my_scale.py, line 22); it is called with channels and rng:"),
-        (["my_scale:make_net"], "line 25); it is called with those it names of num_classes, in_channels, norm, rng,"),
+        (["--norm", "my_scale:make_norm"], "make_norm, my_scale.py, line 21); it is called with channels and rng:"),
+        (["my_scale:make_net"], "line 24); it is called with those it names of num_classes, in_channels, norm, rng,"),
     ],
 )  # fmt: skip
 def test_a_function_that_takes_something_else_is_told_what_it_is_called_with(folder, capsys, setting, message):
@@ -161,7 +161,7 @@ def test_a_function_that_takes_something_else_is_told_what_it_is_called_with(fol
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("weight + 0 * v", "weight + np.nan", "its forward pass in training gives numbers that are not finite"),
+        ("weight + 0 * v", "weight + np.nan * v", "its forward pass in training gives numbers that are not finite"),
         ("0 * v", "(0 if self.training else np.nan) * v", "its forward pass in evaluation gives numbers that are not"),
         ("du.sum(axis=0)", "du.sum(axis=0) / 0", "its backward pass gives numbers that are not finite"),
     ],

@@ -32,6 +32,16 @@ def test_the_losses_between_evaluations_are_in_the_picture(tmp_path):
     assert pictures[0] != pictures[1]
 
 
+@pytest.mark.parametrize("layers", [8, 57])
+def test_the_curves_of_a_network_with_many_gates_are_drawn_whole(tmp_path, layers):
+    """No warning that the names left no room for the lines; warnings are errors."""
+    trainer = train(tmp_path / "run")
+    (gates,) = trainer.history[-1]["gates"].values()
+    history = [{**line, "gates": {str(i): gates for i in range(layers)}} for line in trainer.history]
+    draw_run(history, [], trainer._plan, "many", tmp_path / "many.png")
+    assert size(tmp_path / "many.png")[0] == pytest.approx(3 * 4.8 * 110, abs=1)
+
+
 @pytest.mark.usefixtures("no_curves")
 def test_runs_are_drawn_beside_each_other(tmp_path):
     train(tmp_path / "bn", norm="bn")

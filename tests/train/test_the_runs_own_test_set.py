@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def train(task, data_dir, **changes):
 
 
 def measured(folder="evaluation"):
-    return json.loads(open(f"run/{folder}/evaluation.json").read())
+    return json.loads(Path("run", folder, "evaluation.json").read_text("utf-8"))
 
 
 def said(capsys):
