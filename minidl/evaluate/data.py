@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +79,10 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestD
         raise DataError(f"{task.name}: its images are {task.test.images.shape[1:]}, the network takes {net.shape}")
     if not len(task.test):
         raise DataError(f"{task.name}: no test images were found; add some")
-    return TestData(task, own, f"{task.name}, " + ("the run's own test set" if own else "not the run's test set"))
+    what = "the run's own test set" if own else "not the run's test set"
+    if not own and _trained_there(net, asked):
+        what += ": the run's folder has changed, and all its images are taken, those it was trained on among them"
+    return TestData(task, own, f"{task.name}, {what}")
 
 
 def is_own(task: Task, record: Mapping[str, Any]) -> bool:
@@ -102,6 +106,16 @@ def _refuse_changed(where: object, net: Classifier, config: Config, task: Task) 
         f"{where}: its own data is not what it was, in {place}: {what}; put it back as it was, or give --data-dir to "
         "measure other images"
     )
+
+
+def _trained_there(net: Classifier, asked: Mapping[str, Any]) -> bool:
+    """Whether the folder that is asked for is that of the run, which drew its test set from it."""
+    there = net.record["config"].get("data_dir")
+    drawn = str(net.record.get("dataset", {}).get("split", "")).startswith("drawn")
+    given = asked.get("data_dir")
+    if not (drawn and net.config.task == "folder" and there and given):
+        return False
+    return os.path.realpath(os.path.expanduser(given)) == os.path.realpath(there)
 
 
 def _folder(net: Classifier, config: Config) -> Task:

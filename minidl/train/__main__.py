@@ -50,9 +50,9 @@ A run is resumed with the settings it has; they need not be given again. With a 
 it is extended, finished or not: from there on the learning rate is that of a run of the new length at the same update.
 The defaults are the recipe of the model and task, which --list prints. Spans of training are written 15e (epochs),
 50000u (updates), 2.5M or 900k or 2500000 (touches: training images seen) or 5/7 (share of the run).
-Exit status: 0 done; 1 the run's folder, the machine or the backend cannot be used; 2 wrong arguments; 3 the loss, a
-gradient or an evaluation is not finite; 4 the data or the checkpoints cannot be used; 130, 143 or 129 stopped by
-SIGINT, SIGTERM or SIGHUP, saved.
+Exit status: 0 done; 1 the run's folder, its code, the machine or the backend cannot be used; 2 wrong arguments; 3 the
+loss, a gradient or an evaluation is not finite; 4 the data, which may have changed, or the checkpoints cannot be used;
+130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP, saved.
 """
 
 

@@ -71,8 +71,9 @@ def _draw_run(
         for k in range(modes[layer]):
             usages = [line["gates"][layer]["usage"] for line in history]
             usage = [each[k] if k < len(each) else 0.0 for each in usages]
-            of_all = f"mode {k + 1} of {len(gates)} layers" if layer == max(modes, key=modes.__getitem__) else None
-            label = f"layer {layer}, mode {k + 1}" if each_named else of_all
+            label = f"layer {layer}, mode {k + 1}" if each_named else None
+            if not each_named and layer == max(modes, key=modes.__getitem__):  # the first with the most modes
+                label = f"mode {k + 1} of {len(gates)} layers"
             axes[2].plot(epochs, usage, style, color=f"C{k}", label=label)
     if gates:
         axes[2].set(title="mean gate of each mode on the test set", ylim=(0, 1))

@@ -126,7 +126,7 @@ def test_a_run_s_folder_that_changed_is_measured_where_it_is_asked_for_and_said_
     change()
     assert evaluate(["run", "--quiet", "--data-dir", "data"]) == 0
     out = capsys.readouterr().out
-    assert "on folder, not the run's test set" in out
+    assert "on folder, not the run's test set: the run's folder has changed, and all its images are taken, those" in out
     assert " of 25), " in out
     assert not measured("evaluation-data")["own_test_set"]
 
