@@ -297,13 +297,17 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
 
 def _refuse_ambiguous(images: NDArray[Any]) -> None:
     """Raise ValueError where an array of three axes may be one image or several grey ones."""
-    if images.ndim == 3 and len(images) != 1 and images.shape[2] not in (1, 3):
-        one = "one image in colour or three grey ones" if len(images) == 3 else "no image in colour"
-        cure = "images[None], (1, 3, H, W), for the one, list(images) for the three" if len(images) == 3 else ""
+    if images.ndim != 3 or len(images) == 1 or images.shape[2] in (1, 3):
+        return
+    if len(images) == 3:
         raise ValueError(
-            f"predict: an array of three axes must be (H, W, 3), got {images.shape}, which may be {one}; give "
-            + (cure or "list(images) for grey ones")
+            f"predict: an array {images.shape} may be one image in colour or three grey ones; give images[None], "
+            "(1, 3, H, W), for the one, or list(images) for the three"
         )
+    raise ValueError(
+        f"predict: an array of three axes must be one image (H, W, 3), got {images.shape}; reshape it, or give "
+        "list(images) for grey ones"
+    )
 
 
 def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -133,7 +133,7 @@ def test_what_is_no_image_gets_one_line_with_the_cure(run, tmp_path):
     net = minidl.load(run[0])
     with pytest.raises(ValueError, match=r"an array must be uint8, got float64; give np.round\(255 \* x\)"):
         net.predict(np.zeros((32, 32, 3)))
-    with pytest.raises(ValueError, match=r"an image must be \(H, W\), .* got \(5, 5, 2\); reshape it, or give a list"):
+    with pytest.raises(ValueError, match=r"must be one image \(H, W, 3\), got \(5, 5, 2\); reshape it, or give list"):
         net.predict(np.zeros((5, 5, 2), np.uint8))
     with pytest.raises(DataError, match=r"gone.png: no such file; correct its name"):
         net.predict("gone.png")
