@@ -1,7 +1,6 @@
 """The command: `python -m minidl.train lenet multitask --sample`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -14,7 +13,8 @@ from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands, resolve
 from ..command_line import Parser, complain, exit_status, quietly, say
-from ..data import TASKS
+from ..data import TASKS, DataError
+from ..data.cache import expanded
 from ..distributed import ALONE, Communicator, LaunchError, communicator
 from ..distributed.launch import PATIENCE, last_words, leave
 from ..extras import require
@@ -138,7 +138,7 @@ def _say_result(summary: dict[str, Any], last_line: str) -> None:
 def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     """Return the summary of the run in `out`, if it is finished and is the very one that is asked for."""
     from . import build
-    from .record import RunError, read_config
+    from .record import RunError, read_config, read_summary
 
     if not (out / "config.json").exists():
         return None
@@ -149,11 +149,8 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
     if not same or any(there["config"].get(name) != asked["config"][name] for name in ("data_dir", "sample")):
         return None
-    try:
-        summary = json.loads((out / "summary.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        summary = {}
-    if isinstance(summary, dict) and summary.get("status") == "finished":
+    summary = read_summary(out)
+    if summary is not None:
         return summary
     raise RunError(f"{out} holds this run, not finished; --resume continues it, another --out starts it anew")
 
@@ -165,6 +162,8 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
     names = Config.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     given["ranks"] = across.size
+    if args.out is not None:
+        args.out = _own_folder(args.out)
     if args.resume and args.out:
         out = Path(args.out)
     elif "model" in given and "task" in given:
@@ -181,6 +180,14 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
     if "sample" in given or "data_dir" in given:
         there = replace(there, sample=False, data_dir=None)
     return replace(there, **given), out
+
+
+def _own_folder(text: str) -> Path:
+    """Return what --out means, its ~ replaced where it begins with one and the shell has not done so."""
+    try:
+        return expanded(text)
+    except DataError as error:
+        raise ConfigError(f"--out {error}") from error
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -11,17 +11,20 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from .. import log
+from ..files import NoFileError, open_file
 
 KEPT = 2
 _BLANK = "0" * 64
 _MAX_HEADER = 64 << 20  # bytes; names and shapes of a network, and the random states
 _SUM = re.compile(rb"sha256:([0-9a-f]{64})")
+T = TypeVar("T")
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -90,12 +93,26 @@ def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mappi
     blank = to_bytes(arrays, metadata={"minidl": f"sha256:{_BLANK} {text}"})
     digest = hashlib.sha256(blank).hexdigest()
     path = folder / f"step-{step:09d}.safetensors"
+    _clear(path)
     write_atomic(path, blank.replace(f"sha256:{_BLANK}".encode(), f"sha256:{digest}".encode(), 1))
-    for old in list_steps(folder)[:-KEPT]:
+    # one with a higher step is not this run's past: it neither counts among the last nor is it removed
+    for old in [each for each in list_steps(folder) if _step(each) <= step and not _is_folder(each)][:-KEPT]:
         old.unlink()
     for left in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
         left.unlink()
     return path
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _clear(path: Path) -> None:
+    """Put a folder aside that has the name of a checkpoint."""
+    if _is_folder(path):
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
+        path.rename(aside)
+        log.warn("minidl", f"{path} was a folder, which is now {aside}")
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -111,6 +128,14 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     CheckpointError
         If a byte differs from what was written, or the file is another step's.
     """
+    tensors, meta = _load(path)
+    if path.name != _name(meta["step"]):
+        raise CheckpointError(f"{path} is the checkpoint of step {meta['step']}: it was renamed or swapped")
+    return tensors, meta
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read one checkpoint, whatever it is called."""
     from safetensors.numpy import load as from_bytes
 
     data = _read(path)
@@ -122,22 +147,28 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if hashlib.sha256(blank).hexdigest() != match[1].decode():
         raise CheckpointError(f"{path} is damaged: its checksum differs ({len(data)} bytes)")
     try:
-        meta = json.loads(json.loads(data[8:header_end])["__metadata__"]["minidl"].split(" ", 1)[1])
-        step = int(meta["step"])
+        meta = _meta(data[8:header_end])
         tensors = from_bytes(data)
     except Exception as error:  # safetensors has errors of its own; a file with a right checksum may hold anything
         raise CheckpointError(f"{path} is no checkpoint of minidl ({_one_line(error)})") from error
-    if path.name != f"step-{step:09d}.safetensors":
-        raise CheckpointError(f"{path} is the checkpoint of step {step}: it was renamed or swapped")
     return tensors, meta
+
+
+def _meta(header: bytes) -> dict[str, Any]:
+    meta = json.loads(json.loads(header)["__metadata__"]["minidl"].split(" ", 1)[1])
+    if type(meta["step"]) is not int or meta["step"] < 0:
+        raise ValueError(f"step must be a whole number, got {meta['step']!r:.60}")
+    return dict(meta)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:09d}.safetensors"
 
 
 def _read(path: Path) -> bytes:
     """Return a file's content, once its size is known to be what its header says."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise CheckpointError(f"{path} is damaged: it is no file")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8)
             length = int.from_bytes(head, "little")
@@ -148,6 +179,8 @@ def _read(path: Path) -> bytes:
             if size > len(head) + max(ends, default=0):
                 raise CheckpointError(f"{path} is damaged: its checksum differs ({size} bytes)")
             return head + file.read()
+    except NoFileError as error:
+        raise CheckpointError(f"{path} is damaged: it is no file") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
 
@@ -166,15 +199,51 @@ def load_latest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, np
     CheckpointError
         If there are checkpoints and all are damaged.
     """
-    paths = list_steps(folder)
+    return use_latest(folder, warn, lambda path, tensors, meta: (tensors, meta))
+
+
+def use_latest(
+    folder: Path, warn: Callable[[str], None], use: Callable[[Path, dict[str, np.ndarray], dict[str, Any]], T]
+) -> T | None:
+    """Return what `use` makes of the newest checkpoint of a folder that it can use, or None if there is none at all.
+
+    The newest is that of the highest step within the files, whatever they are called: `warn` says if one was renamed.
+    One that is damaged, or that `use` refuses by a CheckpointError, is named through `warn` too, and the one before it
+    is taken.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none can be used; its message has what is wrong with the last that was tried.
+    """
+    paths = sorted(list_steps(folder), key=lambda path: (_step_within(path), path.name == _name(_step_within(path))))
     for path in reversed(paths):
         try:
-            return load(path)
+            tensors, meta = _load(path)
+            found = use(path, tensors, meta)
         except CheckpointError as error:
+            if path == paths[0]:
+                raise CheckpointError(
+                    f"{error}; no whole checkpoint is left in {folder}; start again with another --out"
+                ) from error
             warn(str(error))
-    if paths:
-        raise CheckpointError(f"no whole checkpoint is left in {folder}; start again with another --out")
+        else:
+            if path.name != _name(meta["step"]):
+                warn(f"{path} is the checkpoint of step {meta['step']}: it was renamed or swapped, and is used as that")
+            return found
     return None
+
+
+def _step_within(path: Path) -> int:
+    """Return the step that a checkpoint says it is of, or that of its name if it says none."""
+    try:
+        with open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(os.fstat(file.fileno()).st_size, _MAX_HEADER):
+                return _step(path)
+            return int(_meta(file.read(length))["step"])
+    except Exception:  # what is wrong with it is said when it is read
+        return _step(path)
 
 
 def list_steps(folder: Path) -> list[Path]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
+
+from ..files import NoFileError, open_own
 
 if sys.platform == "win32":
     import msvcrt
@@ -73,7 +76,10 @@ class FolderLock:
         path = self.folder / ".lock"
         descriptor = _handed_down(path)
         if descriptor is None:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                descriptor = open_own(path, os.O_RDWR)
+            except NoFileError as error:
+                raise BusyError(f"{path} {error.strerror}; remove it, or give another --out") from error
             try:
                 _lock(descriptor)
             except OSError as error:
@@ -84,6 +90,10 @@ class FolderLock:
                         "or give another --out"
                     ) from error
         self._descriptor = descriptor
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if not re.fullmatch(rb"[0-9a-f]{0,16}", os.read(descriptor, 64)):
+            self.release()
+            raise BusyError(f"{path} is not minidl's; remove it, or give another --out")
         os.lseek(descriptor, 0, os.SEEK_SET)
         if self._token is None or self._process != os.getpid():  # a forked child is another, with the same memory
             self._process = os.getpid()

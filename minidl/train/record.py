@@ -1,14 +1,15 @@
 """The folder of a run: what is in it, when it may be continued, and each evaluation once in its log."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import NoFileError, open_own, read_file
 from .checkpoint import sync_folder, write_atomic
 from .config import Config
+from .evaluation import check_evaluation, check_line
 from .lock import BusyError, FolderLock
 
 TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
@@ -73,6 +74,9 @@ class RunFolder:
     def start(self, content: dict[str, Any]) -> None:
         """Write config.json, unless another process has meanwhile: RunError then."""
         self._refuse_a_run()
+        for file in (self.metrics_file, self.losses_file):
+            if os.path.lexists(file):
+                raise RunError(f"{file} is there without the config.json of its run; remove it, or give another --out")
         self.write_config(content)
 
     def _refuse_a_run(self) -> None:
@@ -165,7 +169,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return a run's config.json, its parts checked; RunError if it is damaged."""
     file = Path(folder) / "config.json"
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(_read_file(file).decode("utf-8-sig"))
         for part in ("config", "data", "plan"):
             if not isinstance(content[part], dict):
                 raise TypeError(f"{part} must be an object")
@@ -173,34 +177,63 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise KeyError(f"no {', '.join(sorted(missing))}")
         Config.from_json(content["config"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise RunError(f"{file} is damaged ({what}); start again with another --out") from error
     return dict(content)
 
 
+def read_summary(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the summary.json of a finished run; None if there is none, or it is damaged."""
+    file = Path(folder) / "summary.json"
+    if not os.path.lexists(file):
+        return None
+    try:
+        summary = json.loads(_read_file(file).decode("utf-8-sig"))
+        for name in ("last", "best"):
+            check_evaluation(summary[name])
+        return dict(summary) if summary["status"] == "finished" else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the evaluations in a metrics.jsonl, oldest first; a last line cut off by a crash is left out."""
-    return _read(path, ("step", "epoch", "test_error"))
+    return _read(path, check_evaluation)
 
 
 def read_losses(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the lines of a losses.jsonl, as `read_metrics` does."""
-    return _read(path, ("step", "epoch", "train_loss"))
+    return _read(path, _check_losses)
 
 
-def _read(path: str | os.PathLike[str], numbers: tuple[str, ...]) -> list[dict[str, Any]]:
-    lines = Path(path).read_bytes().split(b"\n") if Path(path).exists() else []
+def _check_losses(line: Any) -> dict[str, Any]:
+    if not isinstance(line, dict) or not {"step", "epoch", "train_loss"} <= line.keys() or line["train_loss"] is None:
+        raise ValueError
+    check_line(line)
+    return line
+
+
+def _read(path: str | os.PathLike[str], check: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    lines = _read_file(Path(path)).split(b"\n") if os.path.lexists(path) else []
     evaluations = []
     for number, line in enumerate(lines[:-1], start=1):  # a whole line ends with a newline, so the last piece is none
         try:
-            evaluation = json.loads(line)
-            whole = isinstance(evaluation, dict) and evaluation.keys() >= {*numbers}
-            if not whole or not math.isfinite(sum(evaluation[name] for name in numbers)):
-                raise ValueError
-            evaluations.append(evaluation)
+            evaluations.append(check(json.loads(line)))
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise RunError(f"{path} is damaged in line {number}; mend or remove that line") from error
     return evaluations
+
+
+def _read_file(path: Path) -> bytes:
+    """Return the content of a file of a run; RunError if it cannot be read."""
+    try:
+        return read_file(path)
+    except NoFileError as error:
+        raise RunError(f"{path} is no file; put the run's own back, or give another --out") from error
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read ({error.strerror or error}); make it readable, or give another --out"
+        ) from error
 
 
 def describe_evaluation(evaluation: dict[str, Any]) -> str:
@@ -256,16 +289,16 @@ def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: P
     RunError
         With the first one that is missing.
     """
-    due = sorted(
-        {
-            *range(every, evaluated + 1, every),
-            *(end for end in ends if end < evaluated),
-            *([evaluated] * (evaluated > 0)),
-        }
-    )
     there = [line["step"] for line in history]
-    if there != due:
-        missing = next((step for step in due if step not in there), evaluated)
+    known = set(there)
+    extra = {*(end for end in ends if end < evaluated), *([evaluated] * (evaluated > 0))}
+    # the numbers of updates come from files: no more of them are looked at than the log has lines
+    multiples = range(every, evaluated + 1, every)
+    missing = next((step for step in multiples if step not in known), None)
+    if missing is None:
+        due = sorted({*multiples, *extra})
+        missing = None if there == due else next((step for step in due if step not in known), evaluated)
+    if missing is not None:
         raise RunError(
             f"{path} lacks the evaluation after update {missing}, which the checkpoint has seen; put the file back, "
             "or start a new run with another --out"
@@ -275,8 +308,12 @@ def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: P
 def _append(path: Path, lines: list[dict[str, Any]], lasting: bool) -> None:
     data = _lines(lines)
     new = not path.exists()
-    with path.open("ab", buffering=0) as file:
-        size = file.tell()
+    try:
+        descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
+    except NoFileError as error:
+        raise RunError(f"{path} {error.strerror}; remove it, then --resume, or give another --out") from error
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
         try:
             written = 0
             while written < len(data):

@@ -1,10 +1,18 @@
 """Whether what a checkpoint holds can be the state of a run: a file with the right checksum may hold anything."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from .evaluation import check_evaluation
+
+# What is never negative in any state: variances, mean squares, second moments, counts, and gates summed over a window.
+_NOT_NEGATIVE = re.compile(
+    r"model\.(.*\.)?(running_var|running_mean_square)|optimiser\.(second\..*|steps)|auto\..*\.(usage|peak)"
+)
 
 
 def check(
@@ -34,24 +42,48 @@ def check(
         kind, got = (array.shape, array.dtype), (tensors[name].shape, tensors[name].dtype)
         if got != kind:
             raise ValueError(f"{name} must be of {kind[0]}, {kind[1]}, got {got[0]}, {got[1]}")
-        if not np.isfinite(tensors[name]).all():
+    check_values(tensors)
+    step = check_meta(meta, batches, total)
+    if (steps := tensors.get("optimiser.steps")) is not None and steps.dtype.kind == "i" and steps.max() > step:
+        raise ValueError(f"optimiser.steps must be at most {step}, the updates done, got {steps.max()}")
+
+
+def check_values(tensors: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError unless every array is finite, and none negative that cannot be."""
+    for name, array in tensors.items():
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite")
+        if _NOT_NEGATIVE.fullmatch(name) and array.size and array.min() < 0:
+            raise ValueError(f"{name} must not be negative, got {array.min()}")
+
+
+def check_meta(meta: Mapping[str, Any], batches: int, total: int) -> int:
+    """Return the step of what a checkpoint holds beside its arrays; ValueError or KeyError if it cannot be a run's."""
     step = _count(meta, "step", total)
-    _count(meta, "evaluated", step)
+    evaluated = _count(meta, "evaluated", step)
     running = _part(meta, "running")
-    for name in ("batches", "wrong", "seen"):
-        _count(running, name)
+    _count(running, "batches", step)
+    _count(running, "wrong", _count(running, "seen"))
     _number(running, "loss")
     if "losses" in meta:
-        _count(_part(meta, "losses"), "updates")
+        _count(_part(meta, "losses"), "updates", step)
         _number(meta["losses"], "loss")
     if meta["best"] is not None:
-        _number(_part(meta, "best"), "test_error")
-        _count(meta["best"], "step", step)
+        if not check_evaluation(_part(meta, "best"))["step"] <= evaluated:
+            raise ValueError(f"best must be one of the evaluations to update {evaluated}, got {meta['best']['step']}")
+    elif evaluated:
+        raise ValueError(f"best must be one of the evaluations to update {evaluated}, got none")
     loader = _part(meta, "loader")
     _count(loader, "batch", batches)
     for generator in (loader["rng"], _part(meta, "random")["dropout"]):
         _plain(generator)
+    return step
+
+
+def is_of(meta: Mapping[str, Any], digests: set[str]) -> bool:
+    """Whether a checkpoint names one of these identities as that of its run."""
+    named = meta.get("identity_sha256")
+    return isinstance(named, str) and named in digests
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..norm.select import fit_modes
 from . import restore
-from .record import RunError
+from .checkpoint import CheckpointError
 from .stored import under
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class State:
 
         Raises
         ------
-        RunError
+        CheckpointError
             If it is no state of this run.
         """
         try:
@@ -93,9 +93,9 @@ class State:
             if self.auto is not None:
                 self.auto.load_state(under(tensors, "auto."), meta["auto"])
             self.step, self.evaluated, self.best = meta["step"], meta["evaluated"], meta["best"]
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             what = " ".join(str(error).split())[:300]
-            raise RunError(f"{where} does not fit the run ({what}); give another --out") from error
+            raise CheckpointError(f"{where} does not fit the run ({what})") from error
 
     def fit_modes(self, state: dict[str, np.ndarray]) -> None:
         """Where the run finds its numbers of modes itself, give the norms those of a network's state."""

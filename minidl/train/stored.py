@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import log
 from ..data.fit import FITS
-from . import checkpoint
+from . import checkpoint, restore
 from .record import RunError, read_config
 
 
@@ -56,14 +56,14 @@ def find(where: Path) -> Stored:
     if where.is_dir():
         if not (where / "config.json").exists():
             raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
-        for path in reversed(steps := checkpoint.list_steps(where / "checkpoints")):
-            try:
-                tensors, meta = checkpoint.load(path)
-                return _stored(where, where, path, read_config(where), tensors, meta)
-            except checkpoint.CheckpointError as error:
-                if path == steps[0]:
-                    raise
-                log.warn("minidl", str(error))
+        record = read_config(where)
+        found = checkpoint.use_latest(
+            where / "checkpoints",
+            lambda line: log.warn("minidl", line),
+            lambda path, tensors, meta: _stored(where, where, path, record, tensors, meta),
+        )
+        if found is not None:
+            return found
         raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
     if not where.exists():
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
@@ -81,6 +81,10 @@ def _stored(
 ) -> Stored:
     if isinstance(record, dict) and isinstance(record.get("config"), dict) and "input" not in record:
         record = {**record, "input": _input_of_older_run(where, record)}
+    try:
+        restore.check_values(tensors)
+    except ValueError as error:
+        raise checkpoint.CheckpointError(f"{file} cannot be used: {error}") from error
     if not _is_record(record):
         raise RunError(f"{where}: its record is damaged: it does not say what the network takes; train it anew")
     return Stored(where, run, file, record, tensors, int(meta["step"]))

@@ -23,7 +23,8 @@ from ..layers.base import Layer
 from ..layers.show import expect
 from ..losses import SoftmaxCrossEntropy
 from ..parallel import threads
-from . import build, checkpoint, diverged, finish, rules, stages, transfer
+from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
+from .checkpoint import CheckpointError
 from .config import Config, digest
 from .continuing import check_data, check_settings, describe_code
 from .evaluate import evaluate
@@ -242,14 +243,25 @@ class Trainer:
         content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
         check_data(folder, there, content)
         check_same_run(build.identity(there), build.identity(content), folder.path)
-        found = checkpoint.load_latest(folder.checkpoints, self.progress.warn)
-        if found is None:
+        digests = stages.digests(content)
+        updates = int(content["plan"]["updates"])
+        of_log = folder.read_metrics()
+
+        def use(path: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> bool:
+            if not restore.is_of(meta, digests):
+                raise CheckpointError(f"{path} belongs to another run than {folder.config_file}")
+            self.state.restore(tensors, meta, path, updates)
+            if (best := self.best) and any(_timeless(line) != best for line in of_log if line["step"] == best["step"]):
+                raise CheckpointError(f"{path} does not fit the run (its best evaluation is none of metrics.jsonl)")
+            return True
+
+        if not checkpoint.use_latest(folder.checkpoints, self.progress.warn, use):
             self._start_from(content)
             check_same_run(build.identity(there), build.identity(content), folder.path)
             folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
         else:
-            self._take_over(folder, *found, content)
+            self._take_over(folder, of_log, content)
         if extended:
             content = stages.begin(there, length, self._plan, self.step, folder.path)
             folder.extend(content)
@@ -263,15 +275,10 @@ class Trainer:
         self._losses.ends.update(stages.ends(self._earlier))
         return content
 
-    def _take_over(
-        self, folder: RunFolder, tensors: dict[str, np.ndarray], meta: dict[str, Any], content: dict[str, Any]
-    ) -> None:
-        """Go on from a checkpoint of the run that `content` describes."""
-        if meta.get("identity_sha256") not in stages.digests(content):
-            raise RunError(f"{folder.checkpoints} belongs to another run than {folder.config_file}; give another --out")
-        self.state.restore(tensors, meta, folder.checkpoints, int(content["plan"]["updates"]))
+    def _take_over(self, folder: RunFolder, of_log: list[dict[str, Any]], content: dict[str, Any]) -> None:
+        """Go on from the checkpoint that was restored, of the run that `content` describes."""
         self._saved = (self.step, self.state.evaluated)
-        seen = [line for line in folder.read_metrics() if line["step"] <= self.state.evaluated]
+        seen = [line for line in of_log if line["step"] <= self.state.evaluated]
         ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
         check_log(seen, self.state.evaluated, self._eval_every(), folder.metrics_file, ends)
         self.state.history = folder.forget_after(self.state.evaluated, self.step)
@@ -442,9 +449,8 @@ class Trainer:
         self._running.reset()
         self.state.evaluated = self.step
         self.history.append(evaluation)
-        timeless = {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}
-        if self.best is None or timeless["test_error"] < self.best["test_error"]:
-            self.state.best = timeless
+        if self.best is None or evaluation["test_error"] < self.best["test_error"]:
+            self.state.best = _timeless(evaluation)
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
@@ -485,3 +491,7 @@ class Trainer:
             plan = {**self._plan, "lr_drops_after_updates": stages.drops(self._plan, self._earlier)}
             finish.draw(self.folder, self.history, plan, self.config.name(), self.progress.warn)
         return summary
+
+
+def _timeless(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}

@@ -1,0 +1,79 @@
+"""Opening files that may be anything: a pipe, a device or a folder of their name is refused, and never waited for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import IO
+
+_NOTHING_BUT_FILES = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+class NoFileError(OSError):
+    """What lies under a name is no regular file, or a link where none may be."""
+
+
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a regular file to be read.
+
+    A pipe would keep its reader waiting for ever, and a device may have no end.
+
+    Raises
+    ------
+    NoFileError
+        If it is no regular file, nor a link to one.
+    OSError
+        If it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _NOTHING_BUT_FILES)
+    try:
+        _check(descriptor, path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a regular file; errors as of `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file of one's own folder to be written, made if it is not there; return its descriptor.
+
+    Parameters
+    ----------
+    path : path
+    flags : int
+        Such as ``os.O_WRONLY | os.O_APPEND``.
+
+    Raises
+    ------
+    NoFileError
+        If there is something else of that name, a link included: what it leads to belongs to somebody else.
+    OSError
+        If it cannot be opened.
+    """
+    if os.path.islink(path):
+        raise NoFileError(errno.ELOOP, "is a link", os.fspath(path))
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | _NOTHING_BUT_FILES | _NO_LINK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link made just now; a pipe; a folder
+            raise NoFileError(error.errno, "is no file", os.fspath(path)) from error
+        raise
+    try:
+        _check(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(descriptor: int, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise NoFileError(errno.EINVAL, "is no file", os.fspath(path))
