@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .arguments import arithmetic
 from .backend import Array, array_module
 from .engine import engine
 from .layers.base import Layer
@@ -126,7 +127,8 @@ class Adam(FlatOptimiser):
             decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
             rates = self.lr * flat.lr, self.betas, self.eps, decay, self.decoupled, self.steps
             on = engine(flat.params)
-            on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
+            with arithmetic():
+                on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return copies of the moments on the host, {"first.path.name": m, "second.path.name": v}, and "steps"."""

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
 import numpy as np
 
 Pair = tuple[int, int]
+MOST = 2**31 - 1  # of a size: an array with more along one axis has no place in memory
+_SHOWN = 60  # characters of a value in a message
 
 
-def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole number") -> int:
+def arithmetic() -> np.errstate:
+    """Return what a layer computes in: overflow gives inf, underflow 0, and nothing is said, whatever the caller set.
+
+    So it is in PyTorch, and on threads and GPUs, which know nothing of ``np.seterr``.
+
+    Examples
+    --------
+    >>> with np.errstate(all="raise"), arithmetic():
+    ...     float(np.float64(1e-300) ** 2)
+    0.0
+    """
+    return np.errstate(all="ignore")
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its repr, cut where it is long.
+
+    Examples
+    --------
+    >>> shown(3), shown(10**400)
+    ('3', 'a number of 401 digits')
+    """
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return f"a number of {int(abs(value).bit_length() * math.log10(2)) + 1} digits"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole number", most: int = MOST) -> int:
     """Return a whole number in Python's own type; floats and booleans are refused, even 3.0.
 
     Parameters
@@ -20,11 +51,12 @@ def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole numbe
         The class and the argument, for the message.
     least : int
     cure : str
+    most : int
 
     Raises
     ------
     ValueError
-        If it is no whole number, or below `least`.
+        If it is no whole number, below `least` or above `most`.
 
     Examples
     --------
@@ -33,9 +65,11 @@ def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole numbe
     """
     number = _index(value)
     if number is None:
-        raise ValueError(f"{what} must be a whole number, got {value!r}; {cure}")
+        raise ValueError(f"{what} must be a whole number, got {shown(value)}; {cure}")
     if number < least:
-        raise ValueError(f"{what} must be >= {least}, got {number}; {cure}")
+        raise ValueError(f"{what} must be >= {least}, got {shown(number)}; {cure}")
+    if number > most:
+        raise ValueError(f"{what} must be <= {most}, got {shown(number)}; {cure}")
     return number
 
 
@@ -45,7 +79,7 @@ def pair(value: Any, what: str, least: int) -> Pair:
     Raises
     ------
     ValueError
-        If it is neither, or one is below `least`.
+        If it is neither, or one is below `least` or above 2^31 − 1.
 
     Examples
     --------
@@ -55,10 +89,12 @@ def pair(value: Any, what: str, least: int) -> Pair:
     cure = "pass an int or a pair (height, width)"
     both = (value, value) if _index(value) is not None or not isinstance(value, tuple | list) else tuple(value)
     if len(both) != 2 or any(_index(each) is None for each in both):
-        raise ValueError(f"{what} must be a whole number or two, got {value!r}; {cure}")
+        raise ValueError(f"{what} must be a whole number or two, got {shown(value)}; {cure}")
     h, w = map(operator.index, both)
     if h < least or w < least:
-        raise ValueError(f"{what} must be >= {least}, got {value}; {cure}")
+        raise ValueError(f"{what} must be >= {least}, got {shown(value)}; {cure}")
+    if h > MOST or w > MOST:
+        raise ValueError(f"{what} must be <= {MOST}, got {shown(value)}; {cure}")
     return h, w
 
 
@@ -80,7 +116,7 @@ def generator(rng: Any, what: str) -> np.random.Generator:
     seed = _index(rng)
     if rng is None or isinstance(rng, np.random.SeedSequence) or (seed is not None and seed >= 0):
         return np.random.default_rng(rng)
-    raise ValueError(f"{what}: rng must be a generator or a seed, got {rng!r}; pass np.random.default_rng(0)")
+    raise ValueError(f"{what}: rng must be a generator or a seed, got {shown(rng)}; pass np.random.default_rng(0)")
 
 
 def _index(value: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -110,7 +111,10 @@ def file_error(error: OSError, cure: str, when_free: str = "") -> str:
 
 def complain(command: str, status: int, what: object) -> int:
     """Print what is wrong, on one line, and return the exit status."""
-    say(f"{command}: {' '.join(str(what).split())}", sys.stderr)
+    line = re.sub(
+        r"\d{61,}", lambda digits: f"{digits[0][:20]}… ({len(digits[0])} digits)", " ".join(str(what).split())
+    )
+    say(f"{command}: {line}", sys.stderr)
     return status
 
 

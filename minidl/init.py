@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+MOST_VALUES = 1 << 34  # of one weight: 64 GiB in float32
+
 
 def uniform_fan_in(
     shape: tuple[int, ...], rng: np.random.Generator, dtype: Any, size: tuple[int, ...] | None = None
@@ -20,6 +22,8 @@ def uniform_fan_in(
     dtype : dtype of the result
     size : the shape of the result where it is not the weight's (a bias)
     """
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"a weight must have at most {MOST_VALUES} values, got {shape}; lower the sizes of the layer")
     bound = 1 / math.sqrt(math.prod(shape[1:]))
     return rng.uniform(-bound, bound, size or shape).astype(dtype)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from minidl.arguments import arithmetic
 from minidl.backend import Array, array_module, is_on_host, to_device
 from minidl.engine import engine
-from minidl.layers.base import check_floating
+from minidl.layers.base import check_arrays, check_floating
 
 
 def softmax_cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> tuple[Array, Array]:
@@ -84,6 +83,7 @@ class SoftmaxCrossEntropy:
 
     def forward(self, logits: Array, labels: Array) -> Array:
         """Return the mean loss of the batch."""
+        check_arrays(logits=logits, labels=labels)
         on = engine(logits)
         check_floating("SoftmaxCrossEntropy.forward", logits=logits)
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -109,7 +109,7 @@ class SoftmaxCrossEntropy:
                 )
             labels = to_device(labels, like=logits)
         array_module(logits=logits, labels=labels)
-        with np.errstate(under="ignore"):  # exp of far below the largest is 0
+        with arithmetic():
             loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
         self._kept = on, p, labels.copy(), logits.dtype
         return loss
@@ -119,5 +119,5 @@ class SoftmaxCrossEntropy:
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
         (on, p, labels, dtype), self._kept = self._kept, None
-        with np.errstate(under="ignore"):
+        with arithmetic():
             return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import arithmetic
 from .backend import Array, array_module, to_host
 from .engine import engine
 from .layers.base import Layer
@@ -291,7 +292,8 @@ class SGD(FlatOptimiser):
             decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
             rates = self.lr * flat.lr, self.momentum, decay, self.nesterov
             on = engine(flat.params)
-            on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
+            with arithmetic():
+                on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
 
 
 def _flatten(model: Layer, kept: tuple[str, ...], groups: Groups) -> list[_Flat]:

@@ -169,8 +169,9 @@ class _Job:
 
 def _loop() -> None:
     _here.busy = True
-    while True:
-        _jobs.get().help()
+    with np.errstate(all="ignore"):  # as in the thread that waits: minidl.arguments.arithmetic
+        while True:
+            _jobs.get().help()
 
 
 def _start(helpers: int) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
-from typing import Any
+import zlib
+from collections.abc import Sequence
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minidl.data import cache
+from minidl.data.compressed import most_content
 from minidl.data.dataset import Dataset, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
 from minidl.extras import require
+from minidl.files import open_file
 
 NAMES = (
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -24,7 +28,21 @@ NAMES = (
 )
 """What the arrays of an .npz file may be called; a test set is drawn where there is none."""
 
+MOST_CLASSES = 100_000
+"""Classes that a task of arrays may have: several times those of the largest public sets."""
+
 _CURE = "give uint8, such as np.round(255 * x).astype(np.uint8) for x in [0, 1]"
+_FEWER = "number the classes that there are from 0"
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def arrays_task(
@@ -47,7 +65,7 @@ def arrays_task(
         (M, H, W) or (M, H, W, 1) or (M, 1, H, W), grey, which is repeated to three channels; or (M, H, W, 3) or
         (M, 3, H, W), colour. Without a test set one is drawn from each class: `minidl.data.split.draw_split`.
     train_labels, test_labels : (M,) or (M, 1)
-        Whole numbers from 0, or the names of the classes.
+        Whole numbers from 0 to 99 999, or the names of the classes.
     class_names : sequence of str, optional
         Of the labels 0, 1, ...; by default the numbers, or the names in sorted order.
     size : int, optional
@@ -128,24 +146,54 @@ def load_npz(
         what = "is a folder" if file.is_dir() else "no such file"
         raise DataError(f"{file}: {what}; give --data-dir the .npz file itself (a folder of images is the task folder)")
     try:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no .npz file, or not a whole one")
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as there:
+        with open_file(file) as stream, _opened(stream) as there:
             kinds = [names for names in NAMES if all(name in there for name in names[:2] if name)]
             if not kinds:
                 wanted = " or ".join(", ".join(filter(None, names)) for names in NAMES)
                 raise DataError(f"{file}: its arrays must be {wanted}, got {', '.join(there) or 'none'}; rename them")
-            arrays: Mapping[str, Any] = {name: there[name] for name in kinds[0] if name and name in there}
-            class_names = there.get("class_names")
+            wanted_names = [name for name in (*kinds[0], "class_names") if name and name in there]
+            _check_members(there, wanted_names, os.fstat(stream.fileno()).st_size)
+            arrays: dict[str, Any] = {name: there[name] for name in wanted_names}
+            class_names = arrays.pop("class_names", None)
     except MemoryError as error:
         raise DataError(f"{file}: the memory does not suffice for its arrays; make it smaller") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{file}: cannot be read as .npz ({' '.join(str(error).split())}); write it anew") from error
     if class_names is not None and (class_names.ndim != 1 or class_names.dtype.kind not in "US"):
         raise DataError(f"{file}: class_names must be a list of text, got {class_names.dtype} {class_names.shape}")
+    if class_names is not None and len(class_names) > MOST_CLASSES:
+        raise DataError(f"{file}: class_names must be at most {MOST_CLASSES}, got {len(class_names)}; {_FEWER}")
     names = None if class_names is None else [str(name) for name in class_names.astype(str)]
     given: list[Any] = [arrays.get(name) if name else None for name in kinds[0]]
     return arrays_task(*given, class_names=names, size=size, seed=seed, test_share=test_share, where=str(file))
+
+
+def _opened(stream: IO[bytes]) -> Any:
+    """Open an .npz file; nothing else that NumPy reads."""
+    if not zipfile.is_zipfile(stream):
+        raise ValueError("it is no .npz file, or not a whole one")
+    stream.seek(0)
+    return np.load(stream, allow_pickle=False)
+
+
+def _check_members(there: Any, names: list[str], packed: int) -> None:
+    """Raise ValueError if arrays unpack to far more than the file's size, or are not as long as they say.
+
+    NumPy takes the memory that an array's header asks for, whatever follows.
+    """
+    left = most_content(packed)
+    for name in names:
+        info = there.zip.getinfo(name if name in there.zip.namelist() else f"{name}.npy")
+        left -= info.file_size
+        if left < 0:
+            raise ValueError(f"its arrays unpack to more than {most_content(packed)} bytes, far more than its size")
+        with there.zip.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            v1 = version == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if v1 else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+            if not dtype.hasobject and math.prod(shape) * max(dtype.itemsize, 1) > info.file_size:
+                raise ValueError(f"{name} must be as long as its header says, {shape} of {dtype}")
 
 
 def _images(given: Any, what: str, where: str) -> NDArray[np.uint8]:
@@ -192,14 +240,17 @@ def _named(
             raise DataError(f"{where}: the label {unknown[0]!r} is of no class of {', '.join(names[:10])}; correct it")
         numbers = np.array([place[str(label)] for label in labels], np.int64)
     else:
-        names = tuple(map(str, class_names if class_names is not None else range(int(train.max()) + 1)))
+        most = int(train.max())
+        if class_names is None and most >= MOST_CLASSES:
+            raise DataError(f"{where}: labels must be below {MOST_CLASSES}, got {most}; {_FEWER}")
+        names = tuple(map(str, class_names if class_names is not None else range(most + 1)))
         if labels.min() < 0 or labels.max() >= len(names):
             raise DataError(
                 f"{where}: labels must be 0 to {len(names) - 1}, got {labels.min()} to {labels.max()}; count from 0"
             )
         numbers = labels.astype(np.int64)
     if len(names) < 2 or len(set(names)) < len(names):
-        raise DataError(f"{where}: there must be two classes or more, each with a name of its own, got {names}")
+        raise DataError(f"{where}: there must be two classes or more, each with a name of its own, got {names!s:.200}")
     return names, numbers
 
 

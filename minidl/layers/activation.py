@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from minidl.arguments import arithmetic
 from minidl.backend import Array, array_module
 from minidl.layers.base import Layer, read_only
 
@@ -39,7 +38,8 @@ class ReLU(Layer):
         """Return dy where the output was positive, else 0."""
         _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
-        return on(relu_backward)(dy, y)
+        with arithmetic():
+            return on(relu_backward)(dy, y)
 
 
 def tanh(x: Array) -> Array:
@@ -65,7 +65,8 @@ class Tanh(Layer):
     def forward(self, x: Array) -> Array:
         """Return tanh(x)."""
         on = self.engine(x)
-        y = read_only(on(tanh)(x))
+        with arithmetic():
+            y = read_only(on(tanh)(x))
         self.keep(on, y)
         return y
 
@@ -73,5 +74,5 @@ class Tanh(Layer):
         """Return dy·(1 − y²)."""
         _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
-        with np.errstate(under="ignore"):  # y² of a small y is 0
+        with arithmetic():
             return on(tanh_backward)(dy, y)

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from minidl.backend import Array, is_on_host, to_device, to_host
+from minidl.arguments import arithmetic
+from minidl.backend import Array, array_module, is_on_host, to_device, to_host
 from minidl.engine import WRITTEN, Engine, engine
 from minidl.layers.unchanged import Unchanged
 
@@ -27,6 +28,14 @@ def read_only(array: Array) -> Array:
 
 
 FLOATING = frozenset(np.dtype(name) for name in ("float16", "float32", "float64"))
+
+
+def check_arrays(**named: Array) -> None:
+    """Raise TypeError unless each is an array of a library that is known."""
+    for name, array in named.items():
+        if array is None:
+            raise TypeError(f"{name} must be a numpy or cupy array, got None; pass one")
+        array_module(**{name: array})
 
 
 def check_floating(what: str, **named: Array) -> None:
@@ -106,6 +115,8 @@ class Layer:
 
     def engine(self, x: Array) -> Engine:
         """Return the engine for x, a floating array of the parameters' library."""
+        if type(x) is not np.ndarray:
+            check_arrays(x=x)
         weight = self.params.get("weight")
         on = engine(x) if weight is None else engine(x=x, weight=weight)
         if x.size == 0:
@@ -131,6 +142,8 @@ class Layer:
         if self._kept is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
+        if type(dy) is not np.ndarray:
+            check_arrays(dy=dy)
         if dy.dtype not in FLOATING:
             check_floating(f"{type(self).__name__}.backward", dy=dy)
         (training, values, of), self._kept = self._kept, None
@@ -326,9 +339,12 @@ class Residual(Layer):
                 f"Residual.forward: branch and shortcut must give one shape, got {branch.shape} and {shortcut.shape}; "
                 f"pass a shortcut that changes the shape as the branch does"
             )
-        return branch + shortcut
+        with arithmetic():
+            return branch + shortcut
 
     def backward(self, dy: Array) -> Array:
         """Return the sum of both paths' dx."""
         shortcut = self.shortcut.backward(dy) if hasattr(self, "shortcut") else dy
-        return self.branch.backward(dy) + shortcut
+        branch = self.branch.backward(dy)
+        with arithmetic():
+            return branch + shortcut

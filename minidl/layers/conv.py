@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl import init, memory
-from minidl.arguments import Pair, generator, pair, whole
+from minidl.arguments import Pair, arithmetic, generator, pair, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
@@ -174,7 +174,8 @@ class Conv2d(Layer):
         self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
-        return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
+        with arithmetic():
+            return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
@@ -184,11 +185,12 @@ class Conv2d(Layer):
         dtype = compute_dtype(x, weight)
         d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
         has_bias = "bias" in self.grads
-        dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
-        self.grads["weight"] += dweight
-        if has_bias:
-            self.grads["bias"] += dbias
-        return None if dx is None else dx.astype(dy.dtype, copy=False)
+        with arithmetic():
+            dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
+            self.grads["weight"] += dweight
+            if has_bias:
+                self.grads["bias"] += dbias
+            return None if dx is None else dx.astype(dy.dtype, copy=False)
 
     def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if len(x) != 4 or x[1] != weight[1]:

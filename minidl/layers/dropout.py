@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.arguments import generator
+from minidl.arguments import arithmetic, generator
 from minidl.backend import Array, array_module, to_device
 from minidl.layers.base import Layer, read_only
 
@@ -47,10 +47,12 @@ class Dropout(Layer):
         mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
         mask = to_device(mask.astype(x.dtype), like=x)
         self.keep(mask)
-        return x * mask
+        with arithmetic():
+            return x * mask
 
     def backward(self, dy: Array) -> Array:
         """Return dy·mask/(1 − p), with the mask of the forward."""
         _, (mask,) = self.kept(dy)
         array_module(dy=dy, mask=mask)
-        return dy if mask is None else dy * mask
+        with arithmetic():
+            return dy if mask is None else dy * mask

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import init
-from minidl.arguments import generator, whole
+from minidl.arguments import arithmetic, generator, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.layers.base import Layer, compute_dtype
 
@@ -89,8 +89,9 @@ class Linear(Layer):
             )
         self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
-        y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
-        return y.astype(x.dtype, copy=False)
+        with arithmetic():
+            y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
+            return y.astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
@@ -99,8 +100,9 @@ class Linear(Layer):
         weight = self.params["weight"]
         dtype = compute_dtype(x, weight)
         d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
-        dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
-        self.grads["weight"] += dweight
-        if "bias" in self.grads:
-            self.grads["bias"] += dbias
-        return None if dx is None else dx.astype(dy.dtype, copy=False)
+        with arithmetic():
+            dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
+            self.grads["weight"] += dweight
+            if "bias" in self.grads:
+                self.grads["bias"] += dbias
+            return None if dx is None else dx.astype(dy.dtype, copy=False)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import memory
-from minidl.arguments import Pair, pair
+from minidl.arguments import Pair, arithmetic, pair
 from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
@@ -129,7 +129,8 @@ class MaxPool2d(_Pool2d):
         """Return dy at the place of each window's maximum."""
         _, (on, of, shape, won) = self.kept(dy)
         array_module(dy=dy, x=of)
-        return on(max_pool_backward)(dy, won, shape, *self._window)
+        with arithmetic():
+            return on(max_pool_backward)(dy, won, shape, *self._window)
 
 
 class AvgPool2d(_Pool2d):
@@ -163,13 +164,15 @@ class AvgPool2d(_Pool2d):
         """Return the mean of each window."""
         on = self._check(x)
         self.keep(on, array_module(x).empty(0), x.shape)
-        return on(avg_pool)(x, *self._window)
+        with arithmetic():
+            return on(avg_pool)(x, *self._window)
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
         _, (on, of, shape) = self.kept(dy)
         array_module(dy=dy, x=of)
-        return on(avg_pool_backward)(dy, shape, *self._window)
+        with arithmetic():
+            return on(avg_pool_backward)(dy, shape, *self._window)
 
 
 class GlobalAvgPool2d(Layer):
@@ -193,13 +196,15 @@ class GlobalAvgPool2d(Layer):
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; give it images")
         self.keep(x.shape)
         xp = array_module(x)
-        y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
-        return y.astype(x.dtype, copy=False).T
+        with arithmetic():
+            y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
+            return y.astype(x.dtype, copy=False).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy/(H·W) at every pixel."""
         _, (shape,) = self.kept(dy)
         xp = array_module(dy=dy)
         dx = memory.images(xp, shape, dy.dtype)
-        dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]
+        with arithmetic():
+            dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]
         return dx

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minidl.arguments import whole
+from minidl.arguments import arithmetic, whole
 from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
@@ -48,7 +48,7 @@ class Norm(Layer):
         if len(x) == 0:
             self.keep(None, x, None, None)
             return x.copy()
-        with np.errstate(under="ignore"):  # squares of small values and gates of far modes are 0
+        with arithmetic():
             centred, s, u, kept = self.scale_and_shift(on, x)
             self.keep(on, centred, s, kept, of=x)
             return on(scale_shift)(centred, s, u, x.dtype)
@@ -60,7 +60,7 @@ class Norm(Layer):
             array_module(dy=dy, x=centred)
             return dy.copy()
         array_module(dy=dy, s=s)
-        with np.errstate(under="ignore"):
+        with arithmetic():
             ds, du = on(scale_shift_sums)(dy, centred)
             dm, dv = self.scale_and_shift_backward(on, ds, du, training, kept)
             return on(scale_shift_backward)(dy, centred, s, du, dm, dv)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import shown
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..data import TASKS
@@ -19,10 +20,12 @@ from ..models import MODELS
 from ..norm import NORMS
 from ..norm.gate_input import GATE_INPUTS
 from . import rules
-from .span import ConfigError, Span
+from .span import LONGEST, ConfigError, Span
 
 if TYPE_CHECKING:
     from .config import Config
+
+_MOST_NORMS = 10_000
 
 AUGMENTATIONS = ("none", "flip-crop", "resized-crop")
 PLACES = ("all", "first")  # which norms of a network are the one asked for; the others are BN
@@ -62,6 +65,13 @@ _AT_LEAST = {
     ),
     0: ("seed", "device"),
 }
+_AT_MOST = {  # more than any network or machine has use for, and far less than what fills the memory at once
+    10_000: ("modes", "max_modes"),
+    65_536: ("groups", "image_size", "device", "threads", "ranks"),
+    2**31 - 1: ("batch_size",),
+    LONGEST: ("eval_every", "checkpoint_every", "log_every"),
+    2**128 - 1: ("seed",),
+}
 
 
 def check(config: Config) -> None:
@@ -75,9 +85,15 @@ def check(config: Config) -> None:
         for field in names:
             value = getattr(config, field)
             if value not in (None, "auto") and min(each(value), default=least - 1) < least:
-                shown = ",".join(map(str, each(value)))
                 cure = f"give a whole number from {least} up"
-                raise ConfigError(f"{_flag(field)} must be at least {least}, got {shown}; {cure}")
+                raise ConfigError(f"{_flag(field)} must be at least {least}, got {_listed(value)}; {cure}")
+    for most, names in _AT_MOST.items():
+        for field in names:
+            value = getattr(config, field)
+            if value not in (None, "auto") and max(each(value), default=0) > most:
+                raise ConfigError(f"{_flag(field)} must be at most {most}, got {_listed(value)}; lower it")
+    if isinstance(config.modes, tuple) and len(config.modes) > _MOST_NORMS:
+        raise ConfigError(f"--modes must be at most {_MOST_NORMS} numbers, got {len(config.modes)}; one for each norm")
     if config.rarer is not None:
         parse_rarer(config.rarer)
     for field, holds, rule, cure in (
@@ -164,7 +180,7 @@ def typed(name: str, value: Any, default: Any) -> Any:
     except (TypeError, ValueError, OverflowError) as error:
         kind = "a whole number" if name == "modes" or name in _WHOLE else "a number" if name in _REAL else None
         kind = kind or ("true or false" if isinstance(default, bool) else "text")
-        raise ConfigError(f"{_flag(name)} must be {kind}, got {value!r}; such as {default!r}") from error
+        raise ConfigError(f"{_flag(name)} must be {kind}, got {shown(value)}; such as {default!r}") from error
 
 
 def _no_bool(value: Any) -> Any:
@@ -193,18 +209,22 @@ def parse_rarer(text: str) -> tuple[str, int]:
     ('svhn', 10)
     """
     if not (match := re.fullmatch(r"([\w-]+)/([1-9]\d{0,8})", text)):
-        raise ConfigError(f"--rarer must be a dataset and how many times rarer it is, got {text!r}; write svhn/10")
+        raise ConfigError(f"--rarer must be a dataset and how many times rarer it is, got {shown(text)}; write svhn/10")
     return match[1], int(match[2])
+
+
+def _listed(value: int | tuple[int, ...] | str) -> str:
+    return ",".join(shown(number) for number in each(value)[:8])
 
 
 def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:
     names = [each for each in known if each is not None]
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name[:100], names, n=1)
     hint = f"did you mean {near[0]!r}? Choose" if near else "choose"
     own = f"; one of your own is my_module:My{'Norm' if what == 'norm' else 'Net'}" if what in ("norm", "model") else ""
     if what == "task" and os.path.exists(name):
         own = f"; your own images are the task folder, with --data-dir {name}"
-    return f"unknown {what} {name!r}; {hint} from {', '.join(names)}{own}"
+    return f"unknown {what} {shown(name)}; {hint} from {', '.join(names)}{own}"
 
 
 def _flag(field: str) -> str:

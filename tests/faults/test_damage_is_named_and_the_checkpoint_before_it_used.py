@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
 from tiny_run import result, tiny_config, tiny_task, train
 
-from minidl.train import RunError, Trainer, checkpoint
+import minidl
+from minidl.train import RunError, Trainer, checkpoint, restore
 from minidl.train.checkpoint import CheckpointError
 
 
@@ -26,19 +28,30 @@ def stopped(tmp_path_factory):
     return folder, *checkpoint.load(checkpoint.list_steps(folder / "checkpoints")[-1])
 
 
-def resumed(stopped, tmp_path, change):
-    """Resume the run from its checkpoint after a change, with a right checksum."""
-    import shutil
-
-    folder, tensors, meta = stopped
+def craft(monkeypatch, folder, stopped, change):
+    """Write a checkpoint of the stopped run, its content changed and its checksum right, and return its path."""
+    _, tensors, meta = stopped
     tensors = {name: array.copy() for name, array in tensors.items()}
     meta = json.loads(json.dumps(meta))
     change(tensors, meta)
-    shutil.copytree(folder, tmp_path / "run")
     step = meta.pop("step")
-    for path in checkpoint.list_steps(tmp_path / "run" / "checkpoints"):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.json, "dumps", lambda value, allow_nan: json.JSONEncoder().encode(value))
+        return checkpoint.save(folder, 10, tensors, meta | {"step": step})
+
+
+def copied(stopped, tmp_path):
+    """Return a copy of the stopped run, and its checkpoints of the updates 8 and 10."""
+    shutil.copytree(stopped[0], tmp_path / "run")
+    return tmp_path / "run", checkpoint.list_steps(tmp_path / "run" / "checkpoints")
+
+
+def resumed(stopped, tmp_path, monkeypatch, change):
+    """Resume the run from its checkpoint alone, after a change."""
+    run, paths = copied(stopped, tmp_path)
+    for path in paths:
         path.unlink()
-    checkpoint.save(tmp_path / "run" / "checkpoints", 10, tensors, meta | {"step": step})
+    craft(monkeypatch, run / "checkpoints", stopped, change)
     return Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
 
 
@@ -102,20 +115,83 @@ CRAFTED = {
     "a generator's state without end": set_meta("random", "dropout", "state", "state", 0.5),
     "no random states": drop_meta("random"),
     "losses of text": set_meta("losses", "x"),
+    "losses of more updates than were done": set_meta("losses", "updates", 11),
+    "more wrong than were seen": set_meta("running", "wrong", 10**6),
+    "a negative step": set_meta("step", -1),
+    "a step of a float, and of text": set_meta("step", "10"),
     "another run": set_meta("identity_sha256", "0" * 64),
+    "a run of nothing": set_meta("identity_sha256", None),
+    "a run of a list": set_meta("identity_sha256", []),
+    "a run of an object": set_meta("identity_sha256", {}),
+    "no best after an evaluation": set_meta("best", None),
+    "a best that is no evaluation of the log": set_meta("best", "test_error", 1.0),
+    "a best of more": set_meta("best", "more", "x"),
+    "a best of touches that are not a number": set_meta("best", "touches", float("nan")),
+    "a best of a rate without end": set_meta("best", "lr", float("inf")),
+    "a best of a negative error": set_meta("best", "test_error", -5),
+    "a best of an error above 100": set_meta("best", "test_error", 101),
+    "a best of errors of text": set_meta("best", "test_errors", {"even": "x"}),
+    "a best of errors of a list": set_meta("best", "test_errors", []),
+    "a best without errors": lambda tensors, meta: meta["best"].pop("test_errors"),
+    "a best of gates of text": set_meta("best", "gates", {"2": "x"}),
+    "a best of modes of text": set_meta("best", "modes", {"2": "x"}),
+    "a best of a true step": set_meta("best", "step", True),
+    "a best of a nested loss": set_meta("best", "train_loss", {"a": [1]}),
+    "a negative variance": set_tensor("model.2.running_mean_square", lambda array: -array),
 }
 
 
 @pytest.mark.parametrize("what", CRAFTED)
-def test_what_no_checkpoint_of_the_run_holds_is_refused_in_one_line(tmp_path, stopped, what):
-    with pytest.raises(RunError, match=r"does not fit the run|belongs to another run") as error:
-        resumed(stopped, tmp_path, CRAFTED[what])
+def test_what_no_checkpoint_of_the_run_holds_is_refused_in_one_line(tmp_path, stopped, monkeypatch, what):
+    why = r"does not fit the run|belongs to another run|no checkpoint of minidl"
+    with pytest.raises(CheckpointError, match=why) as error:
+        resumed(stopped, tmp_path, monkeypatch, CRAFTED[what])
     assert "\n" not in str(error.value)
-    assert str(error.value).endswith("give another --out")
+    assert str(error.value).endswith("start again with another --out")
+    assert error.value.exit_status == 4
 
 
-def test_the_same_content_written_anew_is_taken(tmp_path, stopped):
-    assert resumed(stopped, tmp_path, lambda tensors, meta: None).step == 10
+@pytest.mark.parametrize("what", ["another run", "a best of a negative error", "a negative variance", "no weights"])
+def test_the_checkpoint_before_one_that_does_not_fit_is_used(
+    tmp_path, stopped, monkeypatch, uninterrupted, capsys, what
+):
+    run, (_, newest) = copied(stopped, tmp_path)
+    craft(monkeypatch, run / "checkpoints", stopped, CRAFTED[what])
+    trainer = Trainer(tiny_config(), run, resume=True, quiet=True, task=tiny_task())
+    assert trainer.step == 8
+    assert capsys.readouterr().err.count(str(newest)) == 1
+    trainer.run()
+    assert result(run) == uninterrupted
+
+
+@pytest.mark.parametrize("name", ["optimiser.second.1.weight", "optimiser.steps", "auto.2.usage", "model.running_var"])
+def test_what_is_never_negative_is_refused_where_it_is(name):
+    restore.check_values({name: np.ones(3)})
+    with pytest.raises(ValueError, match=f"^{name} must not be negative, got -1"):
+        restore.check_values({name: np.array([1, -1, 0])})
+
+
+def test_a_network_of_a_negative_variance_is_not_loaded(tmp_path, stopped, monkeypatch):
+    run, (older, _) = copied(stopped, tmp_path)
+    older.unlink()
+    craft(monkeypatch, run / "checkpoints", stopped, CRAFTED["a negative variance"])
+    with pytest.raises(CheckpointError, match="running_mean_square must not be negative"):
+        minidl.load(run)
+
+
+@pytest.mark.parametrize("line", ["best", "last"])
+def test_a_summary_is_written_whatever_the_log_of_a_run_held(tmp_path, stopped, line):
+    run, _ = copied(stopped, tmp_path)
+    log = run / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    lines[0 if line == "best" else -1] = lines[-1].replace('"touches": 40', '"touches": NaN')
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunError, match="metrics.jsonl is damaged in line"):
+        Trainer(tiny_config(), run, resume=True, quiet=True, task=tiny_task())
+
+
+def test_the_same_content_written_anew_is_taken(tmp_path, stopped, monkeypatch):
+    assert resumed(stopped, tmp_path, monkeypatch, lambda tensors, meta: None).step == 10
 
 
 TENSORS = {
@@ -157,6 +233,54 @@ def test_swapped_files_are_noticed(tmp_path):
     second.write_bytes(one)
     with pytest.raises(CheckpointError, match="is the checkpoint of step 1: it was renamed or swapped"):
         checkpoint.load(second)
+
+
+@pytest.mark.parametrize("change", ["swapped", "renamed", "copied"])
+def test_renamed_checkpoints_are_used_by_the_step_within(tmp_path, stopped, uninterrupted, capsys, change):
+    run, (older, newest) = copied(stopped, tmp_path)
+    if change == "swapped":
+        older.rename(tmp_path / "kept")
+        newest.rename(older)
+        (tmp_path / "kept").rename(newest)
+    elif change == "renamed":
+        newest.rename(newest.with_name("step-000000099.safetensors"))
+    else:
+        shutil.copy(older, newest.with_name("step-000000099.safetensors"))
+    trainer = Trainer(tiny_config(), run, resume=True, quiet=True, task=tiny_task())
+    assert trainer.step == 10
+    said = capsys.readouterr().err
+    assert ("is the checkpoint of step 10: it was renamed or swapped, and is used as that" in said) == (
+        change != "copied"
+    )
+    trainer.run()
+    paths = checkpoint.list_steps(run / "checkpoints")
+    assert (paths[-1] if change == "swapped" else paths[-2]).read_bytes() == uninterrupted[0]
+
+
+def test_what_was_just_written_stays_whatever_has_the_name_of_a_later_step(tmp_path):
+    for step in (98, 99):
+        (tmp_path / f"step-{step:09d}.safetensors").mkdir()
+    for step in (1, 2, 3):
+        assert checkpoint.save(tmp_path, step, TENSORS, META).exists()
+    assert [path.name[-13:-12] for path in checkpoint.list_steps(tmp_path)] == ["2", "3", "8", "9"]
+
+
+def test_a_folder_in_the_way_of_a_checkpoint_is_put_aside(tmp_path, stopped, uninterrupted, capsys):
+    run, (_, newest) = copied(stopped, tmp_path)
+    newest.unlink()
+    newest.mkdir()
+    (newest / "mine").write_text("precious")
+    train(run, resume=True, checkpoint_every=2)  # comes to its step again
+    assert f"{newest} is damaged: it is no file" in capsys.readouterr().err
+    assert result_of_files(run)[0] == uninterrupted[0]
+
+
+def result_of_files(run):
+    """Return the result of a run, with folders put aside left out."""
+    for path in (run / "checkpoints").glob("*.aside"):
+        assert (path / "mine").read_text() == "precious"
+        shutil.rmtree(path)
+    return result(run)
 
 
 def test_the_newest_whole_checkpoint_is_loaded_and_the_damaged_one_named(tmp_path):

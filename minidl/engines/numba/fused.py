@@ -98,7 +98,7 @@ def _fits(layers: Sequence[Any], x: Array) -> bool:
 
 
 def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
-    with np.errstate(under="ignore"):
+    with arithmetic():
         on = norm._check(x)
         centred, s, u, kept = norm.scale_and_shift(on, x)
         if not isinstance(centred, Centred):
@@ -146,7 +146,7 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
     share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
     ds, du = sums
-    with np.errstate(under="ignore"):
+    with arithmetic():
         dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
     small = m0, delta, rows(s), du, rows(dm), rows(dv)
     if won is None:
