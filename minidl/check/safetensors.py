@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from minidl.files import open_file
 
 Array = np.ndarray[Any, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
@@ -77,9 +80,11 @@ def read_bytes(path: str | Path) -> bytes:
     """Return a file's bytes, or raise VectorError where it is missing or too large."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise VectorError(f"{path.name}: a vector file must be under {MAX_BYTES} bytes, got {path.stat().st_size}")
-        return path.read_bytes()
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise VectorError(f"{path.name}: a vector file must be under {MAX_BYTES} bytes, got {size}")
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise VectorError(f"{path.name}: cannot be read ({error.strerror}); export the vectors again") from None
 

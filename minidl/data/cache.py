@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.errors import DataError
+from minidl.files import read_file
 
 FORMAT = 2
 """Raised whenever what is stored, or how it is decoded, changes."""
@@ -88,7 +89,7 @@ def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
 def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
     """Return the arrays of an entry, mapped read-only, and its facts; None when it is missing, stale or damaged."""
     try:
-        file = json.loads((entry / "meta.json").read_text("utf-8"))
+        file = json.loads(read_file(entry / "meta.json"))
         meta = file["meta"]
         if file["crc32"] != _crc(meta) or meta["format"] != FORMAT or meta["stamp"] != stamp:
             return None

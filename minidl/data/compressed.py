@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from minidl.data.errors import DataError
+from minidl.files import open_file
 
 MAX_BYTES = 256 << 20
 """No file of the catalog unpacks to more (the largest, SVHN's training file, has 225 MB)."""
@@ -42,7 +43,7 @@ def unpack(path: Path, max_bytes: int = MAX_BYTES) -> bytearray:
     """
     data = bytearray()
     try:
-        with open(path, "rb") as raw:
+        with open_file(path) as raw:
             try:
                 for chunk in _content(raw):
                     data += chunk

@@ -6,7 +6,9 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
+
+from minidl.files import open_file
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """No others: PostScript, for one, is a program, which Pillow would let Ghostscript run."""
@@ -45,7 +47,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with _opened(path) as image:
+        with open_file(path) as file, _opened(file) as image:
             check_pixels(*image.size)
             yield image
     except MemoryError:
@@ -61,9 +63,9 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise ValueError(text if text.startswith(UNREADABLE) else f"{UNREADABLE}: {text}") from error
 
 
-def _opened(path: str | os.PathLike[str]) -> Any:
+def _opened(file: IO[bytes]) -> Any:
     from PIL import Image
 
     with warnings.catch_warnings():  # of images that `check_pixels` refuses, and of odd metadata
         warnings.simplefilter("ignore")
-        return Image.open(path, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)

@@ -94,6 +94,8 @@ def load_task(
         raise DataError(f"load_task: name must be one of {', '.join(TASKS)}, got {name!r}; choose one of these")
     if sample and data_dir is not None:
         raise DataError(f"load_task: data_dir must be left out with sample, got {data_dir}; choose one of the two")
+    if data_dir is not None and not os.fspath(data_dir):
+        raise DataError("load_task: data_dir must be a path, got ''; . is the folder you are in")
     if name == "imagenet":
         if data_dir is None:
             raise DataError("imagenet: cannot be downloaded; give --data-dir DIR with train/CLASS and val/CLASS in it")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from minidl.files import NoFileError, open_file, read_file
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_file import read_torch, torch_bytes, widened
 
@@ -41,10 +41,10 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StateError(f"{path} is no file; give one of safetensors or of torch.save")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(9)
+    except NoFileError as error:
+        raise StateError(f"{path} is no file; give one of safetensors or of torch.save") from error
     except OSError as error:
         raise StateError(f"{path} cannot be read ({error.strerror or error}); give its right path") from error
     if head[8:] == b"{":  # eight bytes of a length, then JSON
@@ -80,7 +80,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
     state = {}
     try:
-        for name, view in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
+        for name, view in deserialize(read_file(path)):  # type: ignore[no-untyped-call]
             dtype = _SAFETENSORS.get(view["dtype"])
             if dtype is None:
                 raise StateError(

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.files import open_file
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_pickle import CURE, STORAGES, Storage, Tensor, TorchMachine
 
@@ -40,7 +41,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         If the file is damaged, or holds anything but tensors, dictionaries, lists, numbers and text.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if file.read(4) == b"PK\x03\x04":
                 return _read_zip(path, file, size)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minidl.files import read_file
 from minidl.reproduce.plan import Run
 from minidl.train.build import settings
 from minidl.train.config import Config, digest
@@ -115,15 +116,15 @@ class Store:
 
 def _read(file: Path) -> StoredRun:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(read_file(file))
         config = Config.from_json(content["config"])
         if content.get("went_on"):
             raise ReproduceError(f"{file.parent} was trained with two backends; move it away to train the run anew")
         if content.get("stages"):
             raise ReproduceError(f"{file.parent} was extended while it went on; move it away to train the run anew")
         summary_file = file.with_name("summary.json")
-        summary = json.loads(summary_file.read_text()) if summary_file.exists() else None
+        summary = json.loads(read_file(summary_file)) if summary_file.exists() else None
         finished = summary is not None and summary["status"] == "finished" and summary["best"] and summary["last"]
         return StoredRun(file.parent, config, content["data"], content["minidl"], summary if finished else None)
-    except (ValueError, TypeError, KeyError, ConfigError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError, ConfigError) as error:
         raise ReproduceError(f"{file.parent} is damaged ({error!r}); remove that folder") from error

@@ -184,6 +184,8 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
 
 def _own_folder(text: str) -> Path:
     """Return what --out means, its ~ replaced where it begins with one and the shell has not done so."""
+    if not text:
+        raise ConfigError("--out must be a path, got ''; . is the folder you are in")
     try:
         return expanded(text)
     except DataError as error:

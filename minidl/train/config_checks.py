@@ -94,6 +94,9 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{_flag(field)} must be at most {most}, got {_listed(value)}; lower it")
     if isinstance(config.modes, tuple) and len(config.modes) > _MOST_NORMS:
         raise ConfigError(f"--modes must be at most {_MOST_NORMS} numbers, got {len(config.modes)}; one for each norm")
+    for field in ("data_dir", "start_from", "tensorboard"):
+        if getattr(config, field) == "":
+            raise ConfigError(f"{_flag(field)} must be a path, got ''; . is the folder you are in")
     if config.rarer is not None:
         parse_rarer(config.rarer)
     for field, holds, rule, cure in (

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -147,6 +148,9 @@ def _png(figure: Any) -> bytes:
 @contextmanager
 def own_settings() -> Iterator[None]:
     """Draw with matplotlib's defaults: neither TeX nor fonts of the user's settings are needed."""
+    logger = logging.getLogger("matplotlib")  # which tells of caches that it cannot keep: nothing that a user can mend
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     backend = os.environ.get("MPLBACKEND")
     os.environ["MPLBACKEND"] = "agg"  # read when matplotlib is imported; no other is used here
     try:
@@ -155,6 +159,7 @@ def own_settings() -> Iterator[None]:
         with style.context("default"):
             yield
     finally:
+        logger.setLevel(level)
         if backend is None:
             del os.environ["MPLBACKEND"]
         else:

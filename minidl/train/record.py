@@ -11,6 +11,7 @@ from .checkpoint import sync_folder, write_atomic
 from .config import Config
 from .evaluation import check_evaluation, check_line
 from .lock import BusyError, FolderLock
+from .parts import check_parts
 
 TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
 
@@ -170,11 +171,9 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(folder) / "config.json"
     try:
         content = json.loads(_read_file(file).decode("utf-8-sig"))
-        for part in ("config", "data", "plan"):
-            if not isinstance(content[part], dict):
-                raise TypeError(f"{part} must be an object")
+        check_parts(content)
         if missing := {"model", "task", "norm", "backend"} - content["config"].keys():
-            raise KeyError(f"no {', '.join(sorted(missing))}")
+            raise ValueError(f"config has no {', '.join(sorted(missing))}")
         Config.from_json(content["config"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

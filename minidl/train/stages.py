@@ -104,3 +104,9 @@ def digests(content: dict[str, Any]) -> set[str]:
     """Return what the checkpoints of a run may carry as its identity: that of each of its stages."""
     every = [as_of(content, stage) for stage in range(len(content.get("stages", [])))]
     return {digest(build.identity(each)) for each in (*every, content)}
+
+
+def lacking(there: dict[str, Any], meta: dict[str, Any]) -> str:
+    """Return, for a message, the part that a config.json may lack where a checkpoint is of another run than it says."""
+    missing = [part for part in ("dataset", "input") if part not in there]
+    return f", which has no {' and no '.join(missing)}" if missing and isinstance(meta.get("run"), dict) else ""

@@ -249,7 +249,9 @@ class Trainer:
 
         def use(path: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> bool:
             if not restore.is_of(meta, digests):
-                raise CheckpointError(f"{path} belongs to another run than {folder.config_file}")
+                raise CheckpointError(
+                    f"{path} belongs to another run than {folder.config_file}" + stages.lacking(there, meta)
+                )
             self.state.restore(tensors, meta, path, updates)
             if (best := self.best) and any(_timeless(line) != best for line in of_log if line["step"] == best["step"]):
                 raise CheckpointError(f"{path} does not fit the run (its best evaluation is none of metrics.jsonl)")

@@ -1,17 +1,19 @@
 """Promise 12: a mistake, a missing home or a damaged run file gets one line with the cure, and a status."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import train
+from tiny_run import TOTAL, train
 from train_command import run
 
 import minidl
 from minidl.data import Dataset, Task
 from minidl.train import Config, ConfigError, RunError, build
 from minidl.train.__main__ import main
+from minidl.train.checkpoint import CheckpointError
 
 LENET = ["lenet", "mnist", "--sample", "--batch-size", "8", "--quiet", "--out", "R"]
 
@@ -99,7 +101,7 @@ def stopped(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{}", '{"config": {}}', '{"config": {"length": 5}}', "[" * 100_000, '{"config": []}', "\x00"]
+    "content", ["[]", "{}", '{"config": {}}', '{"config": {"length": 5}}', "[" * 100_000, '{"config": []}', "\x00", "5"]
 )
 def test_a_damaged_config_is_named(tmp_path, stopped, content):
     shutil.copytree(stopped, tmp_path / "run")
@@ -107,6 +109,49 @@ def test_a_damaged_config_is_named(tmp_path, stopped, content):
     with pytest.raises(RunError, match=r"config.json is damaged \(.*\); start again with another --out") as error:
         train(tmp_path / "run", resume=True)
     assert "\n" not in str(error.value)
+
+
+PARTS = {
+    "data": None,
+    "plan": None,
+    "config": None,
+    "dataset": 5,
+    "input": [],
+    "code": {"norm": 5},
+    "stages": [5],
+    "went_on": 5,
+    "from": {},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("use", ["resume", "load"])
+def test_a_part_of_the_config_that_is_missing_or_of_another_kind_is_named(tmp_path, stopped, part, use):
+    shutil.copytree(stopped, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text()) | {part: PARTS[part]}
+    if PARTS[part] is None:
+        del content[part]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=rf"config.json is damaged \(.*\b{part}\b.*\)"):
+        train(tmp_path / "run", resume=True) if use == "resume" else minidl.load(tmp_path / "run")
+
+
+def test_a_config_without_its_data_set_says_so(tmp_path, stopped):
+    shutil.copytree(stopped, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    del content["dataset"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"another run than .*config.json, which has no dataset"):
+        train(tmp_path / "run", resume=True)
+
+
+def test_a_config_that_an_editor_saved_with_a_byte_order_mark_is_read(tmp_path, stopped):
+    shutil.copytree(stopped, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert train(tmp_path / "run", resume=True).step == TOTAL
 
 
 @pytest.mark.parametrize("line", ["5", "{}", "null", '{"step": "x", "epoch": 1, "test_error": 2}', "NaN", '{"step": 1'])
@@ -178,6 +223,23 @@ MISTAKES = [
     (["lenet", "mnist", "--modes", "3", "--norm", "mn", "--rarer", "svhn"], 2, "write svhn/10"),
     (["lenet", "mnist", "--rarer", "svhn/10", "--sample"], 2, "the dataset must be one of mnist, got 'svhn'"),
     (["lenet", "mnist", "--norm", "gn", "--groups", "4", "--sample"], 2, "GroupNorm"),
+    (
+        ["lenet", "mnist", "--modes", "9" * 400],
+        2,
+        "--modes must be at most 10000, got a number of 400 digits; lower it",
+    ),
+    (["lenet", "mnist", "--modes", "9" * 5000], 2, "such as 2 or 2,6, got '99999999999999999999… (5000 digits)'"),
+    (["lenet", "mnist", "--modes", "99999999999"], 2, "--modes must be at most 10000, got 99999999999; lower it"),
+    (["lenet", "mnist", "--max-modes", "10001"], 2, "--max-modes must be at most 10000, got 10001; lower it"),
+    (["lenet", "mnist", "--seed", "9" * 400], 2, "got a number of 400 digits; lower it"),
+    (["lenet", "mnist", "--seed", "9" * 5000], 2, "invalid int value: '99999999999999999999… (5000 digits)'"),
+    (["lenet", "mnist", "--norm", "gn", "--groups", "9" * 30], 2, "--groups must be at most 65536"),
+    (["lenet", "mnist", "--batch-size", "9" * 30], 2, "--batch-size must be at most 2147483647"),
+    (["lenet", "mnist", "--threads", "9" * 30], 2, "--threads must be at most 65536"),
+    (["lenet", "mnist", "--eval-every", "9" * 30], 2, "--eval-every must be at most 1000000000000000"),
+    (["lenet", "mnist", "--data-dir", ""], 2, "--data-dir must be a path, got ''; . is the folder you are in"),
+    (["lenet", "mnist", "--sample", "--out", ""], 2, "--out must be a path, got ''; . is the folder you are in"),
+    (["lenet", "mnist", "--sample", "--out", "~nosuch/x"], 2, "--out ~nosuch/x: there is no home folder of that name"),
     (["lenet", "mnist", "--lr", "-1"], 2, "--lr must be positive and finite, got -1.0"),
     (["lenet", "mnist", "--epochs", "0"], 2, "the length of a run must be positive"),
     (["lenet", "mnist", "--epochs", "3u"], 2, "argument --epochs: must be a plain number, got '3u'"),

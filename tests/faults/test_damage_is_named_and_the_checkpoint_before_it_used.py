@@ -186,7 +186,7 @@ def test_a_summary_is_written_whatever_the_log_of_a_run_held(tmp_path, stopped, 
     lines = log.read_text().splitlines()
     lines[0 if line == "best" else -1] = lines[-1].replace('"touches": 40', '"touches": NaN')
     log.write_text("\n".join(lines) + "\n")
-    with pytest.raises(RunError, match="metrics.jsonl is damaged in line"):
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line"):
         Trainer(tiny_config(), run, resume=True, quiet=True, task=tiny_task())
 
 

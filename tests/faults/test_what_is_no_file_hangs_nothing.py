@@ -1,0 +1,164 @@
+"""Promise 18: what is no file in a file's place is named and never waited for; no link's target is written to."""
+
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny_config, tiny_task, train
+
+import minidl
+from minidl.data import DataError, load_task
+from minidl.data.arrays import load_npz
+from minidl.data.fit import fit_file
+from minidl.files import NoFileError, open_file, open_own, read_file
+from minidl.train import RunError, Trainer, checkpoint
+from minidl.train.checkpoint import CheckpointError
+from minidl.train.record import read_config, read_losses, read_metrics, read_summary
+
+
+@contextmanager
+def at_once():
+    """Fail a test that waits."""
+
+    def late(*_):
+        raise AssertionError("it waited")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def put(kind, path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.symlink_to("nowhere")
+    return path
+
+
+KINDS = ["a pipe", "a folder", "a link to a device", "a link to nothing"]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that stopped after two evaluations."""
+    from tiny_run import make_tiny
+
+    from minidl.models import MODELS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny", make_tiny)
+        folder = tmp_path_factory.mktemp("stopped") / "run"
+        train(folder, until=11)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.json", read_config),
+        ("metrics.jsonl", lambda run: read_metrics(run / "metrics.jsonl")),
+        ("losses.jsonl", lambda run: read_losses(run / "losses.jsonl")),
+        ("summary.json", read_summary),
+    ],
+)
+def test_a_file_of_a_run_that_is_none_is_named(tmp_path, name, read, kind):
+    put(kind, tmp_path / name)
+    with at_once(), pytest.raises(RunError, match=rf"{name} (is no file|cannot be read)") as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "losses.jsonl"])
+def test_a_run_is_not_gone_on_with(tmp_path, stopped, name, kind):
+    shutil.copytree(stopped, tmp_path / "run")
+    put(kind, tmp_path / "run" / name)
+    with at_once(), pytest.raises(RunError, match=f"{name} |holds no run to resume"):
+        train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_that_is_no_file_is_named(tmp_path, kind):
+    from minidl.interchange.errors import StateError
+    from minidl.interchange.files import read_state
+
+    put(kind, tmp_path / "a.npz")
+    put(kind, tmp_path / "step-000000001.safetensors")
+    shutil.copytree(Path(minidl.__file__).parent / "data" / "sample" / "mnist", tmp_path / "mnist")
+    put(kind, tmp_path / "mnist" / "train-images-idx3-ubyte.gz")
+    with at_once():
+        for error, read in (
+            (DataError, lambda: load_npz(tmp_path / "a.npz")),
+            (DataError, lambda: load_task("mnist", tmp_path, cache_dir=tmp_path / "cache")),
+            (ValueError, lambda: fit_file(tmp_path / "a.npz", 32)),
+            (CheckpointError, lambda: checkpoint.load(tmp_path / "step-000000001.safetensors")),
+            (StateError, lambda: read_state(tmp_path / "a.npz")),
+        ):
+            with pytest.raises(error) as found:
+                read()
+            assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "losses.jsonl"])
+def test_a_link_in_the_folder_of_a_new_run_leaves_its_target_as_it_is(tmp_path, name):
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(target)
+    with pytest.raises(RunError, match=f"{name} is .*; remove it, or give another --out"):
+        train(tmp_path / "run")
+    assert target.read_text() == "precious"
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "losses.jsonl"])
+def test_a_link_that_comes_while_a_run_trains_leaves_its_target_as_it_is(tmp_path, stopped, name):
+    shutil.copytree(stopped, tmp_path / "run")
+    trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
+    target = tmp_path / "precious"
+    (tmp_path / "run" / name).replace(target)
+    before = target.read_bytes()
+    (tmp_path / "run" / name).symlink_to(target)
+    with pytest.raises(RunError, match=f"{name} is a link; remove it"):
+        trainer.run()
+    assert target.read_bytes() == before
+
+
+def test_a_lock_that_is_somebodys_file_is_not_written_to(tmp_path):
+    (tmp_path / ".lock").write_text("my own notes")
+    with pytest.raises(RunError, match=r"\.lock is not minidl's; remove it"):
+        train(tmp_path)
+    assert (tmp_path / ".lock").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_the_one_way_to_open_a_file_refuses_it(tmp_path, kind):
+    path = put(kind, tmp_path / "x")
+    with at_once():
+        for open_it in (open_file, read_file, lambda path: open_own(path, os.O_RDWR)):
+            with pytest.raises(NoFileError):
+                open_it(path)
+
+
+def test_a_link_to_a_file_is_read_and_a_file_written(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").symlink_to("a")
+    assert read_file(tmp_path / "b") == b"abc"
+    os.close(open_own(tmp_path / "c", os.O_WRONLY))
+    assert (tmp_path / "c").exists()
