@@ -36,7 +36,8 @@ def shown(value: Any) -> str:
     ('3', 'a number of 401 digits')
     """
     if isinstance(value, int) and abs(value) >= 10**_SHOWN:
-        return f"a number of {int(abs(value).bit_length() * math.log10(2)) + 1} digits"
+        digits = int((value.bit_length() - 1) * math.log10(2)) + 1
+        return f"a number of {digits + (abs(value) >= 10**digits)} digits"  # text of so many is slow, and refused
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 

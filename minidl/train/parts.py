@@ -27,7 +27,7 @@ def check_parts(content: Any, needed: tuple[str, ...] = _NEEDED) -> None:
     for part, facts in content.get("code", {}).items():
         if not isinstance(facts, dict) or not _is_text(facts.get("name")) or not _is_text(facts.get("sha256", "")):
             raise ValueError(f"code of {part!r:.60} must have a name and a sha256, got {facts!r:.60}")
-    if "from" in content and not _is_text(content["from"].get("checkpoint_sha256")):
+    if "from" in content and not isinstance(content["from"].get("checkpoint_sha256"), str):
         raise ValueError("from must have a checkpoint_sha256")
     for stage in _objects(content, "stages"):
         if not {"length", "plan", "until"} <= stage.keys() or not _is_text(stage["length"]):

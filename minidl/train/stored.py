@@ -57,11 +57,11 @@ def find(where: Path) -> Stored:
     if where.is_dir():
         if not (where / "config.json").exists():
             raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
-        record = read_config(where)
+        of_run = read_config(where)
         found = checkpoint.use_latest(
             where / "checkpoints",
             lambda line: log.warn("minidl", line),
-            lambda path, tensors, meta: _stored(where, where, path, record, tensors, meta),
+            lambda path, tensors, meta: _stored(where, where, path, of_run, tensors, meta),
         )
         if found is not None:
             return found

@@ -258,7 +258,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    ("args", "status", "message"), MISTAKES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
 )
 def test_a_mistake_gets_one_line_with_the_cure_and_a_status(tmp_path, monkeypatch, capsys, args, status, message):
     monkeypatch.chdir(tmp_path)
