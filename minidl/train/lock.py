@@ -116,7 +116,7 @@ def _lock(descriptor: int) -> None:
 def _handed_down(path: Path) -> int | None:
     """Return the descriptor of this very lock, if the parent process took it and handed it down."""
     text = os.environ.get(HANDED_DOWN, "")
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         return None
     try:
         there, here = os.fstat(int(text)), os.stat(path)

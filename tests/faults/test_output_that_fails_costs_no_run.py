@@ -65,6 +65,13 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch, caps
     assert "curves.png could not be drawn (RuntimeError: no fonts); the run itself is whole" in err
 
 
+def test_a_home_that_is_not_there_costs_no_word_of_matplotlibs_cache(tmp_path):
+    home = {"HOME": "/dev/null/none", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
+    done = shell(tmp_path, f"T {RUN} --out R", MINIDL_BACKEND="numpy", **home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "R" / "curves.png").exists()
+
+
 @pytest.mark.parametrize("setting", [{"text.usetex": True}, {"font.family": ["No Such Font"]}])
 def test_the_users_own_settings_of_matplotlib_do_not_matter(tmp_path, setting):
     import matplotlib

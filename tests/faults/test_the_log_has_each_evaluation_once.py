@@ -48,6 +48,13 @@ def test_a_second_process_is_refused_and_the_lock_dies_with_the_first(tmp_path, 
         pass
 
 
+@pytest.mark.parametrize("text", ["99999999999999999999", "9" * 5000, "-1", "rubbish", "²", "0"])
+def test_a_descriptor_that_no_parent_handed_down_is_passed_over(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("MINIDL_RUN_LOCK", text)
+    with FolderLock(tmp_path):
+        assert len((tmp_path / ".lock").read_bytes()) == 16
+
+
 @pytest.mark.usefixtures("holder")
 def test_a_run_is_neither_started_nor_resumed_where_another_process_trains(tmp_path):
     with pytest.raises(RunError, match="another process is training"):
