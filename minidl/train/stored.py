@@ -91,7 +91,7 @@ def _stored(
     except ValueError as error:
         raise checkpoint.CheckpointError(f"{file} cannot be used: {error}") from error
     if not _is_record(record):
-        raise RunError(f"{where}: its record is damaged: input does not say what the network takes; train it anew")
+        raise RunError(f"{where}: its record is damaged: it does not say what the network takes; train it anew")
     return Stored(where, run, file, record, tensors, int(meta["step"]))
 
 

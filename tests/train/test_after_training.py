@@ -171,7 +171,7 @@ def test_a_checkpoint_alone_whose_record_is_anything_else_gets_one_line(run, tmp
     if isinstance(record, dict) and "code" in record:
         record = {**meta["run"], **record}
     path = checkpoint.save(tmp_path / "alone", meta["step"], tensors, {**meta, "run": record})
-    with pytest.raises(RunError, match="its record is damaged: it does not say what the network takes; train it anew"):
+    with pytest.raises(RunError, match=r"its record is damaged: .*; train it anew$"):
         minidl.load(path)
 
 
