@@ -13,6 +13,7 @@ from minidl.auto import prune, split
 from minidl.norm.select import mode_norms
 from minidl.reproduce.store import run_hash
 from minidl.train import Config, ConfigError, RunError, Trainer, checkpoint, recipe
+from minidl.train.checkpoint import CheckpointError
 from minidl.train.__main__ import main
 from minidl.train.recipes import folder_name
 from minidl.train.rules import ignored
@@ -146,7 +147,8 @@ def test_a_checkpoint_with_more_modes_than_there_can_be_is_refused(tmp_path):
     for count in (5, 0):
         tensors["model.2.gate.bias"] = np.zeros(count, np.float32)
         checkpoint.save(path.parent, meta.pop("step"), tensors, meta)
-        with pytest.raises(RunError, match=f"does not fit the run .layer 2 must have 1 to 4 modes, got {count}.; give"):
+        message = f"does not fit the run .layer 2 must have 1 to 4 modes, got {count}.; no whole checkpoint is left"
+        with pytest.raises(CheckpointError, match=message):
             train(tmp_path / "run", resume=True, **auto("prune"))
         meta["step"] = 4
 
@@ -158,7 +160,7 @@ def test_a_checkpoint_whose_state_of_modes_is_damaged_is_refused(tmp_path, state
     tensors, meta = checkpoint.load(path)
     step = meta.pop("step")
     checkpoint.save(path.parent, step, tensors, meta | {"auto": state})
-    with pytest.raises(RunError, match="does not fit the run"):
+    with pytest.raises(CheckpointError, match="does not fit the run"):
         train(tmp_path / "run", resume=True, **auto("prune"))
 
 
