@@ -13,8 +13,8 @@ from minidl.auto import prune, split
 from minidl.norm.select import mode_norms
 from minidl.reproduce.store import run_hash
 from minidl.train import Config, ConfigError, RunError, Trainer, checkpoint, recipe
-from minidl.train.checkpoint import CheckpointError
 from minidl.train.__main__ import main
+from minidl.train.checkpoint import CheckpointError
 from minidl.train.recipes import folder_name
 from minidl.train.rules import ignored
 
