@@ -14,6 +14,7 @@ import minidl
 from minidl.data import data_sha256, load_task
 from minidl.train import RunError
 from minidl.train.__main__ import main
+from minidl.train.checkpoint import CheckpointError
 
 
 def test_a_file_replaced_by_one_of_the_same_size_and_time_is_decoded_again(tmp_path):
@@ -89,7 +90,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     (tmp_path / "a" / "checkpoints").rename(tmp_path / "gone")
     (tmp_path / "b" / "checkpoints").rename(tmp_path / "a" / "checkpoints")
     with pytest.raises(
-        RunError, match=r"a/checkpoints belongs to another run than .*a/config.json; give another --out"
+        CheckpointError, match=r"belongs to another run than .*a/config.json; no whole checkpoint is left in"
     ):
         train(tmp_path / "a", resume=True)
 
