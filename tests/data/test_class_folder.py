@@ -321,3 +321,13 @@ def test_all_images_of_a_folder_are_labelled_by_the_classes_of_another(photos, t
     assert task.facts["test_images_by_class"] == {"bird": 1, "cat": 0, "dog": 2}
     with pytest.raises(DataError, match=r"the class dog is not one of these: bird, cat; remove or rename that folder"):
         load_all(tmp_path / "more", ("bird", "cat"), S)
+
+
+def test_a_turned_tiff_is_turned_once(tmp_path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be shown turned to the right by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "turned.tiff", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "upright.png")
+    turned, upright = (fit_file(tmp_path / name, 8) for name in ("turned.tiff", "upright.png"))
+    np.testing.assert_array_equal(turned, upright)
