@@ -3,6 +3,7 @@
 No diagnosis is involved; `heldout/measure.py` measures that.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -17,13 +18,19 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from heldout.collected import BUGS, CORRECT, RUNNABLE  # noqa: E402
-from heldout.measure import digest  # noqa: E402
+from heldout.measure import accepted_of, as_frozen, digest, dtypes_of, judge  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import ANSWERS  # noqa: E402
+from heldout.third import collected as third  # noqa: E402
 
+from minidl.check import runner  # noqa: E402
 from minidl.check.adapters.reference import Adapter as Reference  # noqa: E402
 from minidl.check.conventions import declared  # noqa: E402
+from minidl.check.seeds import seeded  # noqa: E402
+from minidl.check.suite import VECTORS, open_suite  # noqa: E402
 
+FIRST_RUN = json.loads((HERE / "heldout" / "third" / "first_run.json").read_text())
+SUITE = open_suite(VECTORS)
 WIDE = {"float16": 0.02, "float32": 3e-4, "float64": 1e-9}  # a bug is at least this far off, of the largest value
 CLOSE = {"float32": 1e-4, "float64": 1e-9}  # a correct layer is closer
 NORMS = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "mode_norm", "mode_group_norm")
@@ -194,13 +201,32 @@ def test_jax_is_among_the_styles():
     assert any(item.style == "JAX" for item in CORRECT)
 
 
-@pytest.mark.parametrize("bugs", [BUGS, second.BUGS], ids=["first", "second"])
+@pytest.mark.parametrize("bug", third.BUGS, ids=lambda bug: bug.id)
+def test_a_bug_of_the_third_set_fails_the_case_that_first_showed_it(bug):
+    name = FIRST_RUN[bug.id]["first_wrong"] or pytest.skip("it was missed at the first run")
+    conventions = declared(getattr(bug.make, "conventions", None))
+    assert runner.run_case(bug.make, case_named(bug.layer, bug.dtype, name), bug.dtype, conventions).status == "failed"
+
+
+@pytest.mark.parametrize("item", third.CORRECT, ids=lambda item: item.id)
+def test_a_correct_layer_of_the_third_set_passes(item):
+    conventions = declared(getattr(item.make, "conventions", None))
+    entries = [entry for entry in SUITE.entries if entry.layer == item.layer][::6]  # measure.py runs all
+    for dtype in dtypes_of(item):
+        cases = [case for case in map(SUITE.case, entries) if case.runs_in(dtype)]
+        results = [runner.run_case(item.make, case, dtype, conventions) for case in cases]
+        assert [result.case.id for result in results if result.status == "failed"] == []
+
+
+@pytest.mark.parametrize("bugs", [BUGS, second.BUGS, third.BUGS], ids=["first", "second", "third"])
 def test_the_set_is_of_the_size_and_spread_that_it_claims(bugs):
+    if bugs is third.BUGS and third.torch is None:
+        pytest.skip("half of the set needs PyTorch, which is not installed")
     styles = Counter(bug.style for bug in bugs)
     assert len(bugs) >= 60
     assert min(styles.values()) >= 0.4 * len(bugs)
     assert len({bug.id for bug in bugs}) == len(bugs)
-    assert len({bug.layer for bug in bugs}) == 11
+    assert len({bug.layer for bug in bugs}) == (13 if bugs is third.BUGS else 11)
 
 
 def test_every_bug_has_a_judgement():
@@ -216,3 +242,42 @@ def test_every_bug_has_a_judgement():
 def test_the_second_set_is_as_it_was_frozen():
     page = HERE.parents[1] / "docs" / "check-measured.md"
     assert digest() in page.read_text()
+
+
+def case_named(layer, dtype, name):
+    """A case of the suite, stored or made from a seed."""
+    for entry in SUITE.entries:
+        if entry.id == name:
+            return SUITE.case(entry)
+    return next(case for case in seeded(layer, dtype) if case.id == name)
+
+
+def test_the_third_set_is_as_it_was_frozen():
+    folder = HERE / "heldout" / "third"
+    lines = (folder / "FROZEN").read_text().splitlines()
+    frozen = dict(reversed(line.split("  ", 1)) for line in lines[1:-1])
+    held = {path.name for path in folder.glob("*.py")} - {"__init__.py", "collected.py"}
+    assert held == {name for name in frozen if re.match("[nt]|correct|registry", name)}
+    assert {name: as_frozen(folder / name) for name in held} == {name: frozen[name] for name in held}
+    whole = hashlib.sha256("".join(f"{line}\n" for line in lines[1:-1]).encode()).hexdigest()
+    assert whole in lines[-1]
+    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+
+
+def test_the_judgement_of_the_third_set_adds_up():
+    answers = json.loads((HERE / "heldout" / "third" / "answers.json").read_text())
+    assert sorted(answers) == sorted(FIRST_RUN)
+    assert {bug.id for bug in third.BUGS} <= set(FIRST_RUN)
+    for name, run in FIRST_RUN.items():
+        assert judge(answers[name], run["verdict"] != "missed", run["named"]) == run["verdict"]
+    count = Counter(run["verdict"] for run in FIRST_RUN.values())
+    assert count == {"right": 40, "wrong": 5, "unknown": 45, "missed": 1}
+    page = (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+    assert "| all | 91 | **40 (44.0 %)** | **5 (5.5 %)** | 45 (49.5 %) | 1 (1.1 %) |" in page
+
+
+@pytest.mark.parametrize("which", ["second", "third"])
+def test_names_that_came_later_are_of_bugs_of_the_set(which):
+    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
+    assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text())) <= set(answers)
+    assert set(accepted_of(which)) == set(answers)

@@ -1,9 +1,9 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--set first | second] [--output FILE.md] [--only PART]
+    python tests/check/heldout/measure.py [--set first | second | third] [--output FILE.md] [--only PART]
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
-(of the second set: ``second/answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
+(of the other sets: their ``answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
 cause named is acceptable, of a pair of causes each; a second, wrong name beside a right one makes it *mixed*, which
 counts as wrong.
 """
@@ -28,19 +28,23 @@ from heldout import collected  # noqa: E402
 from heldout.registry import Bug, Correct  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import Bug as SecondBug  # noqa: E402
+from heldout.third import collected as third  # noqa: E402
+from heldout.third.registry import Bug as ThirdBug  # noqa: E402
+from heldout.third.registry import Correct as ThirdCorrect  # noqa: E402
 from minidl import check  # noqa: E402
 
 UNKNOWN = re.compile(
     r"\bunknown\b|\bno (known )?(cause|variant)\b|\?\s*$|^\W*(nearest|perhaps|is it|note)\b", re.IGNORECASE
 )
 VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed")
+AnyBug = Bug | SecondBug | ThirdBug
 
 
 @dataclass
 class Row:
     """What the check said of one bug."""
 
-    bug: Bug | SecondBug
+    bug: AnyBug
     detected: bool
     named: list[str]
     first: str
@@ -85,14 +89,29 @@ def judge(accepted: list[str], detected: bool, named: list[str]) -> str:
     return "right" if all(fits) else "mixed" if any(fits) else "wrong"
 
 
-def measured(bug: Bug | SecondBug, accepted: list[str]) -> Row:
+def raised(report: check.Report, accepted: list[str]) -> list[str]:
+    """The notes of exceptions, for a bug of which the answers accept its exception as a name."""
+    return [line for line in report.diagnosis if any(p.startswith("^note") and re.search(p, line) for p in accepted)]
+
+
+def accepted_of(which: str) -> dict[str, list[str]]:
+    """The patterns of the names that count as right, for each bug of a set."""
+    if which == "first":
+        given: dict[str, list[str]] = json.loads((HERE / "judgement.json").read_text())
+        return given
+    answers = json.loads((HERE / which / "answers.json").read_text())
+    later = json.loads((HERE / f"{which}_later.json").read_text())  # names of causes that the set brought in
+    return {name: old + [f"^{re.escape(new)}$" for new in later.get(name, ())] for name, old in answers.items()}
+
+
+def measured(bug: AnyBug, accepted: list[str]) -> Row:
     """Run one bug."""
     try:
         report = check.run(bug.make, bug.layer, bug.dtype)
     except Exception as error:  # the check itself broke: no report, so nothing is detected or named
         return Row(bug, False, [], f"check.run raised {type(error).__name__}: {error}", "crashed")
     detected = report.exit_code == 1
-    named = causes(report) if detected else []
+    named = (causes(report) or raised(report, accepted)) if detected else []
     return Row(bug, detected, named, first_wrong(report), judge(accepted, detected, named))
 
 
@@ -135,12 +154,25 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def correct_table(items: list[Correct], only: str) -> str:
+def as_frozen(path: Path) -> str:
+    """The sha256 of a file of the third set as it was frozen: before its imports named this package."""
+    text = path.read_text().replace("from heldout.third import ", "import ").replace("from heldout.third.", "from ")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def dtypes_of(item: Correct | ThirdCorrect) -> tuple[str, ...]:
+    """The dtypes that a correct layer computes in."""
+    if isinstance(item, ThirdCorrect):
+        return item.dtypes
+    return ("float32",) if item.style == "C float32" else ("float32", "float64")
+
+
+def correct_table(items: Sequence[Correct | ThirdCorrect], only: str) -> str:
     """The correct layers: each in float32 and, where it computes in it, in float64."""
     lines = ["| style | layer | dtype | grade | cases | worst of the tolerance |", "|" + "---|" * 6]
     failed = 0
     for item in items:
-        for dtype in ("float32",) if item.style == "C float32" else ("float32", "float64"):
+        for dtype in dtypes_of(item):
             if only not in item.id:
                 continue
             report = check.run(item.make, item.layer, dtype)
@@ -150,24 +182,22 @@ def correct_table(items: list[Correct], only: str) -> str:
     return "\n".join([*lines, "", f"Correct layers failed: {failed} of {len(lines) - 2} runs."])
 
 
+SETS: dict[str, tuple[Sequence[AnyBug], Sequence[Correct | ThirdCorrect]]] = {
+    "first": (collected.RUNNABLE, collected.CORRECT),
+    "second": (second.RUNNABLE, second.CORRECT),
+    "third": (third.BUGS, third.CORRECT),
+}
+
+
 def main() -> None:
     """Print the tables, and write them where asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", help="write the tables to this Markdown file, and the rows to FILE.json")
     parser.add_argument("--only", default="", help="bugs and correct layers whose name contains this")
-    parser.add_argument("--set", default="first", choices=("first", "second"), help="which set of bugs")
+    parser.add_argument("--set", default="first", choices=tuple(SETS), help="which set of bugs")
     options = parser.parse_args()
-    bugs: Sequence[Bug | SecondBug]
-    if options.set == "first":
-        accepted = json.loads((HERE / "judgement.json").read_text())
-        bugs, items = collected.RUNNABLE, collected.CORRECT
-    else:
-        later = json.loads((HERE / "second_later.json").read_text())  # names of causes that this set brought in
-        accepted = {
-            bug.id: bug.accepted + [f"^{re.escape(name)}$" for name in later.get(bug.id, ())] for bug in second.BUGS
-        }
-        bugs, items = second.RUNNABLE, second.CORRECT
-        print(f"sha256 of the second set: {digest()}", file=sys.stderr)
+    bugs, items = SETS[options.set]
+    accepted = accepted_of(options.set)
     rows = []
     for bug in bugs:
         if options.only in bug.id:
