@@ -26,6 +26,8 @@ FINDS = {
     "odd-padding": "height and width that are mixed up",
     "many-samples": "a limit on the samples",
     "axes-alike": "a parameter that is broadcast along an axis of the same length as the channels'",
+    "groups-rest": "groups together with a stride that leaves a rest of the image",
+    "far-below": "a softmax that does not subtract the largest logit of the row",
     "again": "what one pass leaves behind for the next",
 }
 LARGE: tuple[tuple[int, ...], ...] = ((3, 5, 11, 13), (7, 3, 19, 17), (2, 3, 37, 31))
@@ -49,6 +51,8 @@ def norms(table: Table, layer: str) -> None:
 
     for shape in ALIKE[layer == "instance_norm" :]:  # of a single value, for which there is another case
         table.add(layer, "axes-alike", shape, "train eval", **groups(layer, 1))
+    for shape in ((3, 4, 5), (2, 5, 2, 3)) if layer == "mode_group_norm" else ():
+        table.add(layer, "far-below", shape, "train", "outlier=30000", **groups(layer, 1))
 
 
 def groups(layer: str, number: int) -> dict[str, Any]:
@@ -67,10 +71,13 @@ def convolutions(table: Table, layer: str) -> None:
         ("odd-padding", (2, 2, 4, 7), 3, [3, 2], [2, 1], [2, 1], "train"),
         ("many-samples", (37, 2, 3, 4), 3, [2, 3], [1, 1], [0, 0], "train"),
         ("again", (2, 2, 4, 5), 3, [2, 3], [1, 1], [0, 0], "train train train"),
+        ("groups-rest", (2, 4, 6, 7), 6, [3, 2], [2, 2], [0, 1], "train"),
+        ("groups-rest", (3, 6, 4, 6), 3, [3, 2], [2, 3], [1, 0], "train"),
     ):
+        groups = shape[1] // 2 if flag == "groups-rest" else 1
         key = f"seeded conv2d {flag} {shape}"
         params = {
-            "weight": away_from_zero(f"{key} weight", out, shape[1], *kernel),
+            "weight": away_from_zero(f"{key} weight", out, shape[1] // groups, *kernel),
             "bias": away_from_zero(f"{key} bias", out),
         }
         options: dict[str, Any] = {
@@ -79,7 +86,7 @@ def convolutions(table: Table, layer: str) -> None:
             "kernel_size": kernel,
             "stride": stride,
             "padding": padding,
-        }
+        } | ({"groups": groups} if groups > 1 else {})
         table.add(layer, flag, shape, steps, params=params, bias=1, **options)
 
 
@@ -111,6 +118,7 @@ def linears(table: Table, layer: str) -> None:
         ("large", 7, 133, 5, {}),
         ("many-channels", 3, 9, 70, {}),
         ("many-samples", 65, 4, 3, {}),
+        ("axes-alike", 3, 4, 4, {}),
         ("again", 5, 4, 3, {"memory": "fortran", "steps": "train- train"}),
         ("again", 4, 5, 3, {"memory": "strided", "steps": "train train"}),
     )
@@ -127,6 +135,8 @@ def losses(table: Table, layer: str) -> None:
         ("large", (3, 131), {}),
         ("again", (4, 3), {"steps": "train- train"}),
         ("again", (5, 4), {"x": "wide=20", "steps": "train train"}),
+        ("far-below", (5, 4), {"x": "mean=-150"}),
+        ("far-below", (3, 6), {"x": "mean=-900"}),
     )
     for flag, shape, more in rows:
         labels = (shape[1] * uniform(f"seeded {layer} {flag} {shape}", shape[0])).astype(np.int64)

@@ -17,7 +17,17 @@ from minidl.check.conventions import Conventions
 from minidl.check.diagnosis.causes import causes_of
 from minidl.check.diagnosis.consequences import mark_consequences
 from minidl.check.diagnosis.evidence import Bench, Tensor, is_backward, kind_of
-from minidl.check.diagnosis.symptoms import by_size, by_symptom, dtypes, exceptions, in_place, missing, precision
+from minidl.check.diagnosis.shapes import by_shape
+from minidl.check.diagnosis.symptoms import (
+    by_size,
+    by_symptom,
+    dtypes,
+    exceptions,
+    in_place,
+    missing,
+    overwritten,
+    precision,
+)
 from minidl.check.diagnosis.weighing import Cause
 from minidl.check.runner import CaseResult
 
@@ -44,6 +54,9 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
     if not wrong:
         return lines
     causes, doubts, left = causes_of(bench, wrong, layer)
+    for found in (by_shape(bench, left), overwritten(bench, left)):
+        if found:
+            lines, left = [*lines, found[0]], left - found[1]
     if left and (short := precision(bench, left, dtype)):
         lines, left = [*lines, short[0]], left - short[1]
     cases = {i for i, _ in wrong}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, only_backward
+from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, is_backward, only_backward
 from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.structured import structured
-from minidl.check.diagnosis.weighing import Cause, covered, credible
+from minidl.check.diagnosis.weighing import TRUE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
 from minidl.check.variants.wrapped import families
 
@@ -38,10 +38,10 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
-    if any(is_output(name) for _, name in left):
+    if any(is_output(name) for _, name in left) and bench.dtype != "float16":  # whose few cases all overflow
         more, left = of_families(bench, left, wrong, layer)
         causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
-    if left and not any(is_output(name) for _, name in wrong):
+    if left and all(is_backward(name) for _, name in wrong):
         more, left = of_backward(bench, known, left, wrong)
         causes += more
     if left:
@@ -75,7 +75,8 @@ def of_backward(
             held = bench.tried(Hypothesis(named, BACKWARD), bench.panel(left)[:4], left)
             if held.hits and len(held.misses) <= len(held.hits):
                 weighed.append(bench.tried(held, [*bench.failing, *bench.others], left))
-    chosen, _ = choose(weighed, left, wrong)
+    sound = [h for h in weighed if h.precision >= TRUE and len(h.hits) >= 0.5 * len(left)]
+    chosen, _ = choose(sound, left, wrong)
     if chosen is None or len(chosen.rivals) > 2:
         return [], left
     return [chosen], left - covered(chosen.rivals[0], wrong)

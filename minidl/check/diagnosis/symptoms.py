@@ -11,8 +11,8 @@ import numpy as np
 
 from minidl.check.case import LAST_AXIS, Array
 from minidl.check.compare import TensorResult
-from minidl.check.conventions import Conventions
-from minidl.check.diagnosis.consequences import within
+from minidl.check.conventions import Conventions, is_gradient
+from minidl.check.diagnosis.consequences import alike, within
 from minidl.check.diagnosis.evidence import Bench, Tensor, kind_of
 from minidl.check.diagnosis.replay import FORMULA, computed_in, key_of, predicted
 from minidl.check.runner import CaseResult
@@ -76,6 +76,47 @@ def dtypes(bench: Bench, wrong: set[Tensor]) -> tuple[list[str], set[Tensor]]:
         for i in cases:
             bench.results[i].cause = f"dtype of {names}"
     return lines, set().union(*found.values()) if found else set()
+
+
+def overwritten(bench: Bench, left: set[Tensor]) -> tuple[str, set[Tensor]] | None:
+    """A line, and the outputs it explains, if some gradients are overwritten where all are declared to add up."""
+    if bench.conventions.grads != "accumulate":
+        return None
+    kinds: dict[str, set[Tensor]] = {}
+    for i, name in left:
+        kinds.setdefault(kind_of(name), set()).add((i, name))
+    told: dict[str, set[Tensor]] = {}
+    for kind, tensors in kinds.items():
+        if (
+            is_gradient(kind + ".0")
+            and len(tensors) >= 2
+            and all(alone(bench.results[i], n, bench) for i, n in tensors)
+        ):
+            told[kind.partition(".")[2]] = tensors
+    if not told:
+        return None
+    hits = set().union(*told.values())
+    count = len({i for i, _ in hits})
+    text = (
+        f"{' and '.join(told)} overwritten: stored anew in each backward pass, where gradients are declared to add up"
+    )
+    return f"{text} (explains {count} of {len(bench.failing)} failing cases)", hits
+
+
+def alone(result: CaseResult, name: str, bench: Bench) -> bool:
+    """Whether a gradient is that of its own step, without those before it."""
+    stem, _, step = name.rpartition(".")
+    quantity = stem.partition(".")[2]
+    before = [f"{prefix}.{quantity}.{int(step) - 1}" for prefix in ("out", "eval")]
+    earlier = next((n for n in before if n in result.wanted), None)
+    if (
+        earlier is None
+        or name not in result.wanted
+        or np.shape(result.wanted[name]) != np.shape(result.wanted[earlier])
+    ):
+        return False
+    own = np.asarray(result.wanted[name], np.float64) - np.asarray(result.wanted[earlier], np.float64)
+    return alike(name, own, result, bench.dtype)
 
 
 def in_place(results: Sequence[CaseResult]) -> list[str]:
@@ -187,6 +228,7 @@ SIZES: dict[str, Callable[[tuple[int, ...]], int]] = {
     "samples": lambda shape: shape[0],
     "pixels": lambda shape: int(np.prod(shape[2:])),
 }
+LARGER = {"large", "many-channels", "many-samples"}  # cases that differ from others in their size alone
 ROWS: dict[str, Callable[[tuple[int, ...]], int]] = {
     "values of a row": lambda shape: shape[-1],
     "rows": lambda shape: int(np.prod(shape[:-1])),
@@ -195,11 +237,17 @@ ROWS: dict[str, Callable[[tuple[int, ...]], int]] = {
 
 def by_size(results: Sequence[CaseResult], dtype: str) -> tuple[str, set[str]] | None:
     """A line, and the cases it explains, if exactly the cases above a size fail."""
-    counted = [r for r in results if r.case.inputs.get("in.x.0") is not None and r.outputs and not r.raised]
+    counted = [
+        r
+        for r in results
+        if r.case.inputs.get("in.x.0") is not None and r.outputs and not r.raised and not r.case.shards
+    ]
     fails = [r for r in counted if r.status == "failed"]
     passes = [r for r in counted if r.status == "passed"]
     if len(fails) < 2 or len(passes) < 8:
         return None
+    if not {r.case.flag for r in fails} & (LARGER | {r.case.flag for r in passes}):
+        return None  # these cases differ from the others in more than their size
     names, says = [], []
     for name, size in (ROWS if counted[0].case.layer in LAST_AXIS else SIZES).items():
         low = max(size(r.case.inputs["in.x.0"].shape) for r in passes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.batch_backward import backward, interface
 from minidl.check.variants.batch_state import more_state, odd_updates, state
 from minidl.check.variants.kernels import kernels, of_batch
@@ -37,6 +38,8 @@ def batch_norm() -> list[Variant]:
     shared(table, BATCH)
     kernels(table, BATCH)
     of_batch(table)
+    reported.of_all(table, BATCH, "dx")
+    reported.of_batch(table)
     backward(table)
     interface(table)
     correct(table)

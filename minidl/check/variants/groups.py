@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.batch_backward import affine_gradients
 from minidl.check.variants.kernels import kernels, of_groups, of_instances, of_pixels
 from minidl.check.variants.kinds import Collection, Variant
@@ -245,6 +246,8 @@ def common(table: Collection, unit: str) -> None:
     )
     shared(table, GROUP)
     kernels(table, GROUP)
+    reported.of_all(table, GROUP, "dx.reshape(dy.shape)")
+    reported.of_groups(table)
     affine_gradients(table, "dweight = total(dy * xhat, axes)", "dbias = total(dy, axes)", "xhat")
     table.wrong("dbias is a mean", "dbias is a mean where a sum belongs", ("dbias = total(dy", "dbias = mean(dy"))
     table.wrong("dbias is zero", "dbias is zero", ("dbias = total(dy, axes)", "dbias = 0 * total(dy, axes)"))

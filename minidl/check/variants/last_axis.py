@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.kernels import kernels
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.shared import Texts, of_affine, of_dx, of_eps, of_variance
@@ -129,6 +130,8 @@ def common(table: Collection, t: Texts) -> None:
     """What goes wrong in both."""
     of_eps(table, t)
     kernels(table, t)
+    reported.of_all(table, t, "dx")
+    reported.of_rows(table, t)
     outside = "eps is added to the root, outside of it"
     table.wrong("eps outside the root", outside, (t.rstd, f"rstd = 1 / (sqrt(var) + {t.eps})"))
     table.wrong("eps missing", "there is no eps under the root", (t.rstd, "rstd = 1 / sqrt(var)"))

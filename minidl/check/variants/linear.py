@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import reported_layers as reported
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.slips import of_linear
 
@@ -121,6 +122,7 @@ def linear() -> list[Variant]:
         ("x = self.kept", 'x = self.kept\n        dy = dy.ravel(order="K").reshape(dy.shape)'),
     )
     of_linear(table)
+    reported.of_linear(table)
     table.right("as the formula reads")
     table.right("matrix product", (forward, 'y = x @ self.params["weight"].T'))
     return table.variants

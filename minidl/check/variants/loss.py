@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import reported_layers as reported
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.slips import of_loss
 
@@ -142,5 +143,6 @@ def softmax_cross_entropy() -> list[Variant]:
     table.wrong("dy ignored", "dx ignores the dy it receives", ("dx = dy * (", "dx = ("))
     table.wrong("dx signed wrongly", "dx has the wrong sign", ("dx = dy * (", "dx = -dy * ("))
     of_loss(table)
+    reported.of_loss(table)
     table.right("as the formula reads")
     return table.variants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.reported_norms import of_mode_groups
 
 
 def mode_group_norm() -> list[Variant]:
@@ -164,6 +165,7 @@ def mode_group_norm() -> list[Variant]:
     }
     for term, (says, old, new) in drops.items():
         table.wrong(f"dropped {term}", says, (old, new))
+    of_mode_groups(table)
     table.right("as the formula reads")
     table.right(
         "law of total variance",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minidl.check.variants.conv2d import crops
 from minidl.check.variants.kinds import Collection, Variant
+from minidl.check.variants.reported_layers import of_pooling
 from minidl.check.variants.slips import of_windows
 
 
@@ -173,6 +174,7 @@ def avg_pool2d() -> list[Variant]:
 def windows(table: Collection) -> None:
     """What goes wrong in both poolings."""
     of_windows(table)
+    of_pooling(table)
     options = 'for key in ("kernel_size", "stride", "padding"))'
     swapped = "the strides of height and width are swapped"
     table.wrong("stride swapped", swapped, (options, f"{options}\n        stride = stride[::-1]"))
