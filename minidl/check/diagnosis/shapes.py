@@ -123,7 +123,9 @@ def by_windows(bench: Bench, left: set[Tensor]) -> tuple[str, set[Tensor]] | Non
     shown = [
         (i, result, sizes_of(result))
         for i, result in enumerate(bench.results)
-        if result.case.layer in WINDOWS and result.asked is not None and np.ndim(result.outputs.get("out.y.0")) == 4
+        if result.case.layer in WINDOWS
+        and result.asked is not None
+        and np.asarray(result.outputs.get("out.y.0")).ndim == 4
     ]
     off = [i for i, result, _ in shown if misshapen(result, "out.y.0")]
     fits = [
