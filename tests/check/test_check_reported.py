@@ -16,7 +16,6 @@ from minidl.check import run  # noqa: E402
 from minidl.check.adapters.reference import Adapter  # noqa: E402
 from minidl.check.variants import known_wrong  # noqa: E402
 
-
 DOUBTS = ("unknown", "perhaps", "note")
 
 
@@ -35,7 +34,7 @@ def names(make, layer, dtype="float32"):
 @pytest.mark.parametrize(
     ("make", "layer", "dtype", "name"),
     [
-        (n_layers.DbUnsummed, "linear", "float32", "dbias has shape (5, 3) where (3,) belongs"),
+        (n_layers.DbUnsummed, "linear", "float32", "dbias is not summed over the batch"),
         (n_layers.ConvOverwritten, "conv2d", "float32", "dweight overwritten"),
         (n_layers.MaxFromZero, "softmax_cross_entropy", "float32", "largest logit starts at 0"),
         (n_layers.WgradSwapped, "conv2d", "float32", "stride and dilation swapped in dweight"),

@@ -30,7 +30,8 @@ def by_shape(bench: Bench, left: set[Tensor]) -> tuple[str, set[Tensor]] | None:
             got, want = np.shape(bench.results[i].outputs[name]), np.shape(bench.results[i].wanted[name])
             cases = {i for i, _ in tensors}
             hits = {at for at in left if at[0] in cases and (kind_of(at[1]) in bad or at[1] == "raised")}
-            text = f"{kind.partition('.')[2]} has shape {written(got)} where {written(want)} belongs: {said.pop()}"
+            name = f"{kind.partition('.')[2]} {said.pop()}"
+            text = f"{name}: it has shape {written(got)} where {written(want)} belongs, in {bench.results[i].case.id}"
             return f"{text} (explains {len(cases)} of {len(bench.failing)} failing cases)", hits
     return by_windows(bench, left) if "out.y" in bad else None
 
@@ -62,10 +63,10 @@ def told(result: CaseResult, name: str) -> str | None:
         (tuple(k for k in range(got.ndim) if k != 1), "all axes but that of the channels"),
     ):
         if len(got) == len(result.case.inputs["in.x.0"]) and same(got.sum(axis=axes)):
-            return "it is not summed over the batch" if axes == (0,) else f"it is not summed over {words}"
+            return "is not summed over the batch" if axes == (0,) else f"is not summed over {words}"
     if got.size == want.size and same(got.reshape(want.shape)):
-        return "it has axes of length 1 too many or too few"
-    return "it is transposed" if same(got.T) else None
+        return "has axes of length 1 too many or too few"
+    return "is transposed" if same(got.T) else None
 
 
 def sizes_of(result: CaseResult) -> Sizes:
@@ -142,4 +143,5 @@ def by_windows(bench: Bench, left: set[Tensor]) -> tuple[str, set[Tensor]] | Non
             sizes = sizes_of(result)
             cases |= {i} if sizes[fits[0]] != sizes[""] else set()
     hits = {at for at in left if at[0] in cases}
-    return f"y has a wrong size: {fits[0]} (explains {len(cases)} of {len(bench.failing)} failing cases)", hits
+    text = f"y has a wrong size, {fits[0]}: that gives its size in all cases"
+    return f"{text} (explains {len(cases)} of {len(bench.failing)} failing cases)", hits

@@ -225,6 +225,12 @@ def of_modes(table: Collection) -> None:
         (y, "y = total(weight * xhat, 1) + bias[:, :1]"),
         seen=("edwardcapriolo/deliverance#88",),
     )
+    table.wrong(
+        "softmax of the gates in y without its shift",
+        "the softmax of the gates in y overflows: it must subtract the largest logit first; the modes' shares do",
+        (soft, "g = exp(z) / total(exp(z), 1)"),
+        seen=("uTensor/uTensor#175",),
+    )
     for word, at in (("first", "0"), ("last", "-1")):
         table.wrong(
             f"y of the {word} mode alone",
