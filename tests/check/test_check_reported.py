@@ -64,7 +64,7 @@ def test_new_variants_give_values_that_were_computed_by_hand():
     loss = variant("softmax_cross_entropy", "largest logit starts at 0")
     loss.load({"labels": np.array([0])}, {})
     with np.errstate(all="ignore"):
-        assert loss.forward(np.array([[-1000.0, -1001.0]]), True) == np.inf  # log(0): exp(−1000) is 0
+        assert loss.forward(np.array([[-1000.0, -1001.0]]), True) == -np.inf  # −(−1000 − log 0)
     x = np.array([[[[1.0, 2.0, 3.0]]]])
     pool = variant(
         "avg_pool2d", "padding is the total of both sides", kernel_size=[1, 2], stride=[1, 1], padding=[0, 1]
