@@ -10,8 +10,9 @@
 # %% [markdown]
 # # 08 · Mode normalization I: the forward pass
 #
-# **Goal.** You write mode normalization (MN) as its paper defines it: gates, the statistics of a mode, the gated sum,
-# and what changes in inference. At the end you know in which cases MN *is* batch normalization (BN), to the last digit.
+# **Goal.** You write mode normalization (MN): gates, the statistics of a mode, the gated sum, and what changes in
+# inference. The equations are the paper's; where a choice is minidl's or the released code's, the page says so. At the
+# end you know in which cases MN *is* batch normalization (BN), to the last digit.
 #
 # **You need.** Lessons 05 (batch normalization), 06 (the numerics of a variance) and 07 (the other norms). **Time.**
 # About 75 minutes.
@@ -428,6 +429,7 @@ lesson.check(
 #
 # By Cauchy and Schwarz the difference of moments is never negative. Rounded moments do not know that (float32 at mean
 # 3000 is enough), and one negative variance is a NaN in every later layer. So: keep them in float64, and clamp at 0.
+# Both are minidl's choices. The paper is silent there, and the code that its authors released does not clamp.
 
 
 # %% tags=["wrong"]

@@ -573,7 +573,8 @@ lesson.check("threshold", lambda: np.array(threshold(gate_weight, gate_bias)), b
 #   digits.
 # - `minidl.ModeGroupNorm(num_channels, num_modes, moments="spatial")`: `weight`, `bias` $(C,)$, `gate.weight` $(K,1)$,
 #   `gate.bias` $(K,)$; after a forward, `layer.gates` $(N,C,K)$ can be looked at. It draws
-#   $a = 1/K+0.01\,\mathcal N(0,1)$ and $b$ uniform in $\pm1$.
+#   $a = 1/K+0.01\,\mathcal N(0,1)$ and $b$ uniform in $\pm1$. The paper names no start: the released code draws MN's
+#   gates so, and that MGN's are drawn alike is minidl's choice.
 # - PyTorch has no MGN, and the code that the paper's authors released has none either: equation 5 and Algorithm 3 are
 #   all there is to go by. The nearest relative is `nn.GroupNorm(1, C)`, which is $K = 1$.
 #

@@ -15,12 +15,13 @@ import numpy as np
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
-from minidl.lesson.hints import GENERAL, hint, related
+from minidl.lesson.hints import GENERAL, alone, hint, related
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import codes, handed_over, mentioned, repair, unused
 from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
 
 LESSONS = 17
+MANY = 4  # values of an array that no accident makes right
 
 
 class LessonError(Exception):
@@ -216,13 +217,17 @@ def _tutor(
         return said
     if follows := _follows(name, got, given, want, tol, bad):
         return [follows]
-    change = repair(got, judge(name, want, tol), trusted) or unused(got, trusted)
+    telling = {key for key, value in named(name, want).items() if np.size(value) >= MANY and np.ptp(value) > 0}
+    change = repair(got, judge(name, want, tol), trusted, telling) or unused(got, trusted)
     return [*said, change] if change else said
 
 
 def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> list[str]:
     """Return what the pattern of the first wrong array says, where one was given."""
     given, wanted = named(name, got), named(name, want)
+    if not any(wrong_kind(given[key]) for key in wanted if key in given):
+        if said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted))):
+            return [said]
     for result in bad:
         if result.name in given and result.name in wanted and not wrong_kind(given[result.name]):
             largest = float(np.max(of(tol, result.name)))

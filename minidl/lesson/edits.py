@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from minidl.lesson.slips import slips
+
 Definition = ast.FunctionDef | ast.ClassDef
 TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
+STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 REDUCE = (
     "sum",
     "mean",
@@ -116,20 +119,22 @@ def _is_tick(node: Any) -> bool:
 
 def quoted(node: ast.AST) -> str:
     """Return the code of a node, as the learner wrote it."""
-    return ast.unparse(node).replace(f" if {TICK}(1)", "")
+    return ast.unparse(node).replace(f" if {TICK}(1)", "").replace(STRIDED, "as_strided")
 
 
 def edits(tree: Definition) -> Iterator[Edit]:
     """Yield every change of a definition."""
     for function, path in _functions(tree, ()):
-        names = _locals(function)
+        bound, loops = _locals(function), _bound_by_loops(function)
         sizes: set[int] = set()
         for node, where, within in _walk(function, path, function):
             if isinstance(node, ast.Call) and _called(node) in MAKERS:
                 sizes.update(map(id, itertools.chain.from_iterable(map(ast.walk, node.args))))
             if id(node) in sizes and isinstance(node, ast.Name | ast.BinOp | ast.Call | ast.Attribute | ast.Subscript):
                 continue  # another size may ask for any amount of memory
-            for new, words, rank, place in _changes(node, within, names):
+            line = getattr(node, "lineno", 0)
+            names = [name for name, begins in bound.items() if begins < line]  # what has a value there
+            for new, words, rank, place in itertools.chain(_changes(node, within, names), slips(node, within, loops)):
                 if isinstance(new, ast.Pass) and _is_read(node, function):
                     continue  # a name of the notebook would stand in for it
                 yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt))
@@ -167,13 +172,21 @@ def _walk(node: ast.AST, path: Any, within: ast.AST) -> Iterator[tuple[ast.AST, 
                 yield from _walk(child, where, node)
 
 
-def _locals(function: ast.FunctionDef) -> list[str]:
-    """Return the names that a function's arithmetic may use: its arguments and what it computes."""
-    found = [argument.arg for argument in function.args.args if argument.arg != "self"]
+def _locals(function: ast.FunctionDef) -> dict[str, int]:
+    """Return the names that a function's arithmetic may use, its arguments and what it computes, with their lines."""
+    found = {argument.arg: 0 for argument in function.args.args if argument.arg != "self"}
     for node in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in found:
-            found.append(node.id)
+        if isinstance(node, ast.comprehension):
+            found |= {name.id: 0 for name in ast.walk(node.target) if isinstance(name, ast.Name)}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found[node.id] = min(found.get(node.id, node.lineno), node.lineno)
     return found
+
+
+def _bound_by_loops(function: ast.FunctionDef) -> list[str]:
+    """Return the names that a function's loops bind, in their order."""
+    targets = [node.target for node in ast.walk(function) if isinstance(node, ast.For)]
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
 def _called(node: ast.Call) -> str:
@@ -440,7 +453,10 @@ def _of_an_expression(
     if isinstance(within, ast.Call) and node is within.func:
         return
     two, half = ast.Constant(2), ast.Constant(0.5)
-    yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
+    op = within.op if isinstance(within, ast.BinOp) else None
+    factor, term = isinstance(op, ast.Mult | ast.Div), isinstance(op, ast.Add | ast.Sub)
+    if not factor and not term:
+        yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
     yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
@@ -448,13 +464,24 @@ def _of_an_expression(
     yield ast.Call(_name("len"), [node], []), "`len`, which is missing at", 5, None
     clipped = ast.Call(_name("np.maximum"), [node, ast.Constant(0)], [])
     yield clipped, "the negative values, which are to become zero, at", 5, None
-    for number in (two, ast.Constant(3), ast.Constant(4), half):
-        yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", 7, None
+    if not factor:  # else the whole product is tried
+        for number, rank in ((two, 4), (half, 4), (ast.Constant(3), 7), (ast.Constant(4), 7)):
+            yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", rank, None
     for given in names:
         second, said = _name(given), f"`{given}`"
-        yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
-        yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
-        yield ast.BinOp(node, ast.Add(), second), f"{said}, a term that is missing at", 6, None
+        if not factor:
+            yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
+            yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
+            rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
+            yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 5, None
+            length = ast.Call(_name("len"), [second], [])
+            yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
+            root = ast.BinOp(length, ast.Pow(), half)
+            words = f"{said}: a division by the root of its length is missing at"
+            yield ast.BinOp(node, ast.Div(), root), words, 8, None
+        if not term:
+            yield ast.BinOp(node, ast.Add(), second), f"{said}, a term that is missing at", 6, None
+            yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
         if isinstance(node, ast.Name):
             for which in ("max", "min"):
                 yield (
@@ -465,15 +492,8 @@ def _of_an_expression(
                 )
             part = ast.Subscript(node, ast.Slice(second, None, None), ast.Load())
             yield part, f"where to begin, `{said[1:-1]}`, in", 7, within if isinstance(within, ast.expr) else None
-        yield ast.BinOp(node, ast.Sub(), second), f"{said}, a term that is missing at", 6, None
-        rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
-        yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 5, None
-        length = ast.Call(_name("len"), [second], [])
-        yield ast.BinOp(node, ast.Div(), length), f"{said}: a division by its length is missing at", 8, None
-        root = ast.BinOp(length, ast.Pow(), half)
-        yield ast.BinOp(node, ast.Div(), root), f"{said}: a division by the root of its length is missing at", 8, None
-    for op in (ast.Sub(), ast.Add()):
-        yield ast.BinOp(node, op, ast.Constant(1)), "a 1, to be added or taken away, at", 5, None
+    for sign in (ast.Sub(), ast.Add()) if not term else ():
+        yield ast.BinOp(node, sign, ast.Constant(1)), "a 1, to be added or taken away, at", 5, None
     if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call):
         for a, b in itertools.combinations_with_replacement(names, 2):
             product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"

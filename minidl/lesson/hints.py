@@ -83,11 +83,34 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
+    if said := _lengths(got.shape, want.shape):
+        return said
     if got.size == want.size:
         return f"It has as many values as it should, in the shape {got.shape} instead of {want.shape}."
     if got.size < want.size:
         return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
     return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
+
+
+def _lengths(got: tuple[int, ...], want: tuple[int, ...]) -> str:
+    """Say which axes are one too short or too long, or in which order they should stand."""
+    off = {i: a - b for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b}
+    if len(got) != len(want) or not off:
+        return ""
+    listed = " and ".join(map(str, off))
+    axes = f"axis {listed} is" if len(off) == 1 else f"axes {listed} are"
+    for step, words in ((-1, "short"), (1, "long")):
+        if set(off.values()) == {step}:
+            return (
+                f"The {axes} one too {words}: look at how a length is counted, or where a loop or a slice ends "
+                "(n − k + 1 windows of length k fit into n)."
+            )
+    if sorted(got) == sorted(want) and len(set(want)) == len(want):
+        order = ", ".join(str(got.index(size)) for size in want)
+        return f"The axes have the right lengths, in another order: yours should stand in the order {order}."
+    if len(off) > 1 and sorted(got) == sorted(want):
+        return f"The axes have the right lengths, in another order: {axes} not where they should be."
+    return ""
 
 
 def _subsets(ndim: int) -> list[tuple[int, ...]]:
@@ -180,11 +203,42 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     return ""
 
 
+def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
+    """Return what several single numbers say together, or one by a plain factor, or "".
+
+    Examples
+    --------
+    >>> alone({"a": 9.0, "b": 25.0}, {"a": 3.0, "b": 5.0}, 1e-9)
+    'Your values are the squares of the right ones: is a root missing?'
+    >>> alone({"a": 9.0}, {"a": 18.0}, 1e-9)
+    'Your number is 1/2 of the right one.'
+    """
+    pairs = [(np.asarray(got[key]), np.asarray(want[key], float)) for key in want if key in got]
+    if len(pairs) != len(want) or any(a.size != 1 or b.size != 1 or a.dtype.kind not in "fiu" for a, b in pairs):
+        return ""
+    a, b = (np.array([float(pair[side].item()) for pair in pairs]) for side in (0, 1))
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and a.all() and b.all()):
+        return ""
+    with np.errstate(all="ignore"):
+        if len(a) > 1:
+            return _scaled(a, b, 0.0) or (_function(a, b, 0.0) if np.ptp(b) > 0 else "")
+        for words, factor in PLAIN_FACTORS.items():
+            if abs(a[0] / b[0] / factor - 1) < max(1e-9, tol / abs(b[0])) < 1e-6:
+                return f"Your number is {words} the right one."
+    return ""
+
+
+PLAIN_FACTORS = {f"{n} times": float(n) for n in (2, 3, 4, 8, 10, 100, 1000, 1024, 10**6, 10**9)}
+PLAIN_FACTORS |= {f"1/{round(n)} of": 1 / n for n in list(PLAIN_FACTORS.values())}
+
+
 def _function(got: Array, want: Array, tol: float) -> str:
     """Say which function turns right into wrong."""
     functions: list[tuple[Array, str]] = [
         (want**2, "Your values are the squares of the right ones: is a root missing?"),
         (np.sqrt(want), "Your values are the roots of the right ones: is a root too many, or a square missing?"),
+        (want**3, "Your values are the cubes of the right ones: is a cube root missing?"),
+        (np.cbrt(want), "Your values are the cube roots of the right ones: is a root too many?"),
         (1 / want, "Your values are one over the right ones: is it divided where it should be multiplied?"),
         (1 / want**2, "Your values are one over the squares of the right ones."),
         (np.abs(want), "Your values are the magnitudes of the right ones: the sign is lost."),
@@ -326,6 +380,11 @@ def _part(got: Array, want: Array, tol: float) -> str:
             wrong = np.unique(np.nonzero(~right)[axis])
             if want.ndim > 2 and want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
                 return f"Only the border of axis {axis} is wrong: look at padding, or at where a loop begins and ends."
+        for axis in range(want.ndim):
+            wrong, last = np.unique(np.nonzero(~right)[axis]), want.shape[axis] - 1
+            if last > 1 and len(wrong) == 1 and wrong[0] in (0, last):
+                end = "first" if wrong[0] == 0 else "last"
+                return f"Only the {end} index of axis {axis} is wrong: look at where a loop, a slice or a sum ends."
         return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)
     alike = float((got * want).sum() / norm) if norm > 0 else 0.0

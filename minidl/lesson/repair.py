@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.edits import TICK, counted, edits, quoted
+from minidl.lesson.edits import STRIDED, TICK, counted, edits, quoted
 from minidl.lesson.inputs import Inputs
 
 SECONDS, TRIALS, WORK = (
@@ -35,7 +35,6 @@ FEWEST = 20  # runs of a check, however much work one is
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
-    "as_strided",
     "cast",
     "from_address",
     "system",
@@ -69,14 +68,17 @@ class _Turns:
         return True
 
 
-def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset()) -> str:
-    """Return a sentence about the change that makes an answer right, or "" if no single one was found.
+def repair(
+    got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset(), telling: Set[str] = frozenset()
+) -> str:
+    """Return a sentence about the change that makes an answer right, or one array of it, or "" if none was found.
 
     Parameters
     ----------
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
     trusted : the code of functions that passed a check, and so are not to blame
+    telling : the names of the arrays that no accident makes right
     """
     if not isinstance(got, FunctionType):
         return ""
@@ -85,18 +87,26 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, inputs, generators, begin, trusted)
+            return _search(got, bad, inputs, generators, begin, trusted, telling)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
-    turns, trials = _Turns(), float(TRIALS)
-    answers = list(_answers(got, trusted))
+def _search(
+    got: Any,
+    bad: Check,
+    inputs: Inputs,
+    generators: list[Any],
+    begin: float,
+    trusted: Set[CodeType],
+    telling: Set[str],
+) -> str:
+    turns, trials, partly = _Turns(), float(TRIALS), ""
+    answers, wrong = list(_answers(got, trusted)), None
     for name, tree in answers:  # as they are, for the number of turns
-        work = _calls(functools.partial(_with, got, name, tree, bad, turns))
+        wrong, work = _calls(functools.partial(_with, got, name, tree, bad, turns))
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
@@ -108,11 +118,28 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         _reset(generators, inputs if edit.writes else None)
         if left == set():
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
-    return ""
+        if left is not None and not partly and left < (wrong or set()) and wrong - left <= telling:
+            mended = " and ".join(f"`{one}`" for one in sorted(wrong - left))
+            partly = f"One change makes {mended} right, and not the rest: {_place(edit.words, edit.node, tree)}"
+    return partly
 
 
-def _calls(run: Callable[[], Any]) -> int:
-    """Return how many calls of functions a run makes: its work, the same on every machine."""
+def _strided(array: Any, shape: Any = None, strides: Any = None, **options: Any) -> Any:
+    """Return a view as `as_strided` gives it, where it stays within the array's memory."""
+    array = np.asarray(array)
+    shape, strides = array.shape if shape is None else shape, array.strides if strides is None else strides
+    steps = [(size - 1) * step for size, step in zip(shape, strides, strict=True)]
+    low, high = np.lib.array_utils.byte_bounds(array)
+    begin = array.__array_interface__["data"][0]
+    if min(shape) < 1 or begin + sum(step for step in steps if step < 0) < low:
+        raise ValueError("the view begins before its array")
+    if begin + sum(step for step in steps if step > 0) + array.itemsize > high:
+        raise ValueError("the view ends after its array")
+    return np.lib.stride_tricks.as_strided(array, shape, strides, **options)
+
+
+def _calls(run: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what a run gives and how many calls of functions it makes: its work, the same on every machine."""
     count, before = 0, sys.getprofile()
 
     def note(frame: Any, event: str, what: Any) -> None:
@@ -121,10 +148,10 @@ def _calls(run: Callable[[], Any]) -> int:
 
     sys.setprofile(note)
     try:
-        run()
+        given = run()
     finally:
         sys.setprofile(before)
-    return count
+    return given, count
 
 
 def _reset(generators: list[Any], inputs: Inputs | None) -> None:
@@ -140,7 +167,7 @@ def _with(got: Any, name: str, tree: Definition, bad: Check, turns: _Turns) -> s
     kept = space[name]
     turns.begin()
     try:
-        space[TICK] = turns
+        space[TICK], space[STRIDED] = turns, _strided
         exec(compile(ast.Module([tree], []), "<repair>", "exec"), space)
         return bad(got())
     except Exception:
@@ -148,6 +175,7 @@ def _with(got: Any, name: str, tree: Definition, bad: Check, turns: _Turns) -> s
     finally:
         space[name] = kept
         space.pop(TICK, None)
+        space.pop(STRIDED, None)
 
 
 def _elsewhere(words: str, tree: Definition) -> str:
@@ -174,6 +202,9 @@ def _answers(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, D
     for name, codes in sorted(_called_by(got).items(), key=lambda one: -order[one[0]]):
         own = [code for code in codes if code.co_filename != home and code not in trusted]
         tree = _definition(own[0].co_filename, name) if own else None
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []:
+            if _called(call) == "as_strided":
+                call.func = ast.copy_location(ast.Name(STRIDED, ast.Load()), call.func)
         if tree is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
             yield name, tree
 

@@ -1,0 +1,168 @@
+"""Changes of form that a tutor tries in a wrong answer: a power in another place, an index, an order of axes.
+
+`edits` has the changes of one sign, number, name or factor; here are those that move or add a whole step.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+Change = tuple[Any, str, int, ast.AST | None]  # the new node, how it is spoken of, how soon it is tried, what is quoted
+AXES_MOVED = 6  # axes of a reshape whose order is looked at, at most
+
+
+def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
+    """Yield the changes of one node; loops are the names that the function's loops bind."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        yield from _power_inside(node)
+    if isinstance(node, ast.Call):
+        yield from _of_a_call(node)
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+        yield from _pairs(node)
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        for name in loops:
+            part = ast.Subscript(node.target, ast.Name(name, ast.Load()), ast.Store())
+            yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
+    if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
+        yield from _neighbours(node, loops)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        yield call("np.abs", node), "the magnitude, which is missing at", 5, None
+    if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
+        yield call("np.exp", node), "an exp that is missing at", 6, None
+        yield call("np.log", node), "a logarithm that is missing at", 6, None
+
+
+def _is_a_value(node: ast.AST) -> bool:
+    """Whether a node is a value of an array, and read."""
+    known = isinstance(node, ast.Name | ast.Subscript) and isinstance(node.ctx, ast.Load)
+    return known or isinstance(node, ast.BinOp)
+
+
+def call(function: str, *arguments: Any) -> ast.Call:
+    """Return the call of a function by its name."""
+    return ast.Call(_function(function), list(arguments), [])
+
+
+@functools.lru_cache(maxsize=100)
+def _function(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _with_inner(node: ast.Call, change: Any) -> ast.Call | None:
+    """Return a call with what it is of changed: the array of a method, else the first argument."""
+    function = node.func
+    if isinstance(function, ast.Attribute) and getattr(function.value, "id", "") not in ("np", "xp", "math"):
+        return ast.Call(ast.Attribute(change(function.value), function.attr, ast.Load()), node.args, node.keywords)
+    if node.args and not isinstance(node.args[0], ast.Starred):
+        return ast.Call(function, [change(node.args[0]), *node.args[1:]], node.keywords)
+    return None
+
+
+def _power_inside(node: ast.BinOp) -> Iterator[Change]:
+    """Yield f(a ** b) for f(a) ** b."""
+    if isinstance(node.left, ast.Call):
+        inner = _with_inner(node.left, lambda value: ast.BinOp(value, node.op, node.right))
+        if inner is not None:
+            yield inner, "where the power stands in", 2, None
+
+
+def _of_a_call(node: ast.Call) -> Iterator[Change]:
+    first = _inner(node)
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if isinstance(first, ast.BinOp) and isinstance(first.op, ast.Pow):  # f(a ** b), that should be f(a) ** b
+        outer = _with_inner(node, lambda value: value.left)
+        yield ast.BinOp(outer, first.op, first.right), "where the power stands in", 2, None
+    if isinstance(node.func, ast.Name) and name == "sum":
+        yield ast.Call(_function("np.prod"), node.args, node.keywords), "`sum` in", 2, None
+    if name == "mean" and isinstance(first, ast.BinOp) and (base := _squared(first)) is not None:
+        square = ast.BinOp(_with_inner(node, lambda value: base), ast.Pow(), ast.Constant(2))
+        yield ast.BinOp(node, ast.Sub(), square), "a term that a variance has, the square of a mean, at", 4, None
+    if name in ("reshape", "transpose"):
+        yield from _order_of_axes(node, name)
+    yield ast.Attribute(node, "imag", ast.Load()), "the imaginary part, which is to be taken of", 7, None
+
+
+def _inner(node: ast.Call) -> ast.expr | None:
+    """Return what a call is of: the array of a method, else the first argument."""
+    function = node.func
+    if isinstance(function, ast.Attribute) and getattr(function.value, "id", "") not in ("np", "xp", "math"):
+        return function.value
+    return node.args[0] if node.args else None
+
+
+def _squared(node: ast.BinOp) -> ast.expr | None:
+    """Return a of a * a or a ** 2."""
+    if isinstance(node.op, ast.Mult) and ast.dump(node.left) == ast.dump(node.right):
+        return node.left
+    return node.left if isinstance(node.op, ast.Pow) and getattr(node.right, "value", 0) == 2 else None
+
+
+def _order_of_axes(node: ast.Call, name: str) -> Iterator[Change]:
+    """Yield a reshape, or a transpose, with its axes in another order."""
+    arguments, before = node.args, getattr(node.func, "value", None)
+    if not isinstance(node.func, ast.Attribute) or not 3 <= len(arguments) <= AXES_MOVED:
+        return
+    orders = list(_moves(len(arguments)))
+    if len(arguments) <= 4:
+        orders = [order for order in itertools.permutations(range(len(arguments))) if order != (*range(len(order)),)]
+    if name == "transpose":
+        for order in orders:
+            yield ast.Call(node.func, [arguments[i] for i in order], []), "the order of the axes in", 3, None
+        numbers = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
+        if isinstance(before, ast.Call) and getattr(before.func, "attr", "") == "reshape":
+            if sorted(map(str, numbers)) == [str(i) for i in range(len(before.args))]:
+                sizes = [before.args[int(str(i))] for i in numbers]
+                yield ast.Call(before.func, sizes, []), "the order of the axes, from the first on, in", 3, None
+        return
+    for order in orders:
+        sizes = [arguments[i] for i in order]
+        back = [ast.Constant(order.index(i)) for i in range(len(order))]
+        made = ast.Call(node.func, sizes, [])
+        yield ast.Call(ast.Attribute(made, "transpose", ast.Load()), back, []), "the order of the axes in", 5, None
+
+
+def _moves(count: int) -> Iterator[tuple[int, ...]]:
+    """Yield the orders in which one of some things has another place."""
+    seen = set()
+    for i, j in itertools.permutations(range(count), 2):
+        order = [k for k in range(count) if k != i]
+        order.insert(j, i)
+        if tuple(order) not in seen:
+            seen.add(tuple(order))
+            yield tuple(order)
+
+
+def _pairs(node: ast.Subscript) -> Iterator[Change]:
+    """Yield a[arange(len(a)), index] for a[:, index], which takes each row with every index."""
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+    if len(parts) == 2 and isinstance(parts[0], ast.Slice) and not (parts[0].lower or parts[0].upper):
+        every = ast.Call(_function("np.arange"), [call("len", _read(node.value))], [])
+        made = ast.Subscript(node.value, ast.Tuple([every, parts[1]], ast.Load()), node.ctx)
+        yield made, "the `:`, with which every row meets every index, in", 3, None
+
+
+def _read(node: ast.expr) -> ast.expr:
+    return ast.Name(node.id, ast.Load()) if isinstance(node, ast.Name) else node
+
+
+def _neighbours(node: ast.Tuple, loops: list[str]) -> Iterator[Change]:
+    """Yield a tuple with two neighbours changed alike: both one longer or shorter, or both moved by a loop's index."""
+    for i, (first, second) in enumerate(itertools.pairwise(node.elts)):
+        if isinstance(first, ast.Slice | ast.Constant) or isinstance(second, ast.Slice | ast.Constant):
+            continue
+
+        def made(op: ast.operator, a: ast.expr, b: ast.expr, i: int = i) -> ast.Tuple:
+            changed = [ast.BinOp(node.elts[i], op, a), ast.BinOp(node.elts[i + 1], op, b)]
+            return ast.Tuple([*node.elts[:i], *changed, *node.elts[i + 2 :]], ast.Load())
+
+        one = ast.Constant(1)
+        yield made(ast.Add(), one, one), "two neighbours, each one too small, in", 5, None
+        yield made(ast.Sub(), one, one), "two neighbours, each one too large, in", 5, None
+        used = {name.id for part in (first, second) for name in ast.walk(part) if isinstance(name, ast.Name)}
+        for a, b in itertools.pairwise(name for name in loops if name not in used):
+            new = made(ast.Add(), ast.Name(a, ast.Load()), ast.Name(b, ast.Load()))
+            yield new, f"two neighbours, which do not follow `{a}` and `{b}`, in", 5, None
