@@ -190,11 +190,17 @@ def batch_norm_backward_graph(dy, x, weight, bias, eps):
 # %% tags=["check"]
 def mistake(kind):
     """Return the gradients with a usual mistake in dx; a check that fails compares yours with it."""
-    rstd = 1 / np.sqrt(mean((x - mean(x)) ** 2) + eps)
-    xhat, m = (x - mean(x)) * rstd, x.size // C
-    first, second = {"mean": (0, 1), "variance": (1, 0), "divisor": (m / (m - 1),) * 2, "both": (0, 0)}[kind]
-    dx = per_channel(weight) * rstd * (dy - first * mean(dy) - second * xhat * mean(dy * xhat))
-    return {**reference.batch_norm_backward(dy, *args), "dx": dx}
+    right, centre = reference.batch_norm_backward(dy, *args), mean(x)
+    held = centre.ravel(), mean((x - centre) ** 2).ravel()  # as if they were constants
+    constant = reference.batch_norm_eval_backward(dy, x, weight, bias, *held, eps)["dx"]
+    m = x.size // C
+    dx = {
+        "mean": right["dx"] + mean(constant),
+        "variance": constant - mean(constant),
+        "divisor": constant + (right["dx"] - constant) * m / (m - 1),
+        "both": constant,
+    }[kind]
+    return {**right, "dx": dx}
 
 
 # The reference follows the same chain with loops. Expect agreement to 1e-14; a wrong term shows in the first digit.

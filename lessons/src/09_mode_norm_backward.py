@@ -125,7 +125,8 @@ def complex_step(f, cotangents, **point):
 # $w_{nk} = e^{\log g_{nk}} / \sum_{n'} e^{\log g_{n'k}}$. That is a **softmax over the batch** of $\log g$, and a
 # softmax may subtract its maximum first. Then one exponential is $e^0 = 1$ and the denominator at least 1, whatever the
 # logits. $\log g$ must come from step 2 as written, as a difference; `np.log(g)` would be $\log 0$. A mode that nobody
-# takes gets the statistics of the samples that refuse it least: finite, and multiplied by $g = 0$ afterwards.
+# takes gets the statistics of the samples that refuse it least: finite, and multiplied by $g = 0$ afterwards. The paper
+# is silent on empty modes, and the released code divides 0 by 0: this is minidl's choice, and it bends no other mode.
 
 
 # %% tags=["wrong"]

@@ -101,7 +101,8 @@ def log_softmax(z, axis):
 # **Two readings of the variance.** The paper says that estimators are computed "after average-pooling", from "channel
 # values $x_c\in\mathbb R$". Read to the letter, the variance then sees the $m_{nc}$ alone and $v$ is left out:
 # $\sigma^2_{nk} = \sum_c w_{nck}(m_{nc}-\mu_{nk})^2$. minidl offers both, as `moments="spatial"` (with $v$, the
-# default) and `"pooled"` (without). You will see below why one of them is the default.
+# default) and `"pooled"` (without). Which one is the default is minidl's choice;
+# you will see below why.
 
 
 # %% tags=["wrong"]

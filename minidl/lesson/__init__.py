@@ -225,9 +225,9 @@ def _tutor(
 def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> list[str]:
     """Return what the pattern of the first wrong array says, where one was given."""
     given, wanted = named(name, got), named(name, want)
-    if not any(wrong_kind(given[key]) for key in wanted if key in given):
-        if said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted))):
-            return [said]
+    plain = not any(wrong_kind(given[key]) for key in wanted if key in given)
+    if plain and (said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted)))):
+        return [said]
     for result in bad:
         if result.name in given and result.name in wanted and not wrong_kind(given[result.name]):
             largest = float(np.max(of(tol, result.name)))

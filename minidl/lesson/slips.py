@@ -113,10 +113,14 @@ def _order_of_axes(node: ast.Call, name: str) -> Iterator[Change]:
         for order in orders:
             yield ast.Call(node.func, [arguments[i] for i in order], []), "the order of the axes in", 3, None
         numbers = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
-        if isinstance(before, ast.Call) and getattr(before.func, "attr", "") == "reshape":
-            if sorted(map(str, numbers)) == [str(i) for i in range(len(before.args))]:
-                sizes = [before.args[int(str(i))] for i in numbers]
-                yield ast.Call(before.func, sizes, []), "the order of the axes, from the first on, in", 3, None
+        shaped = isinstance(before, ast.Call) and getattr(before.func, "attr", "") == "reshape"
+        if (
+            isinstance(before, ast.Call)
+            and shaped
+            and sorted(map(str, numbers)) == [*map(str, range(len(before.args)))]
+        ):
+            sizes = [before.args[int(str(i))] for i in numbers]
+            yield ast.Call(before.func, sizes, []), "the order of the axes, from the first on, in", 3, None
         return
     for order in orders:
         sizes = [arguments[i] for i in order]
