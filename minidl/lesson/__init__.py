@@ -21,7 +21,6 @@ from minidl.lesson.repair import codes, handed_over, mentioned, repair, unused
 from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
 
 LESSONS = 17
-MANY = 4  # values of an array that no accident makes right
 
 
 class LessonError(Exception):
@@ -217,8 +216,7 @@ def _tutor(
         return said
     if follows := _follows(name, got, given, want, tol, bad):
         return [follows]
-    telling = {key for key, value in named(name, want).items() if np.size(value) >= MANY and np.ptp(value) > 0}
-    change = repair(got, judge(name, want, tol), trusted, telling) or unused(got, trusted)
+    change = repair(got, judge(name, want, tol), trusted) or unused(got, trusted)
     return [*said, change] if change else said
 
 

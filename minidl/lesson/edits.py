@@ -231,7 +231,7 @@ def _changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
         for op in COMPARE:
             if not isinstance(node.ops[0], op):
-                yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 2, None
+                yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 1, None
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
         yield node.value, "the index in", 4, None
     elif isinstance(node, ast.Slice) and node.step is not None:
@@ -459,6 +459,8 @@ def _of_an_expression(
         yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
     yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
+    if not factor:
+        yield ast.BinOp(node, ast.Pow(), ast.Constant(1 / 3)), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
     yield ast.Attribute(node, "T", ast.Load()), "the transpose of", 4, None
     yield ast.Call(_name("len"), [node], []), "`len`, which is missing at", 5, None

@@ -13,6 +13,7 @@ import functools
 import io
 import linecache
 import math
+import re
 import sys
 import time
 import warnings
@@ -68,17 +69,14 @@ class _Turns:
         return True
 
 
-def repair(
-    got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset(), telling: Set[str] = frozenset()
-) -> str:
-    """Return a sentence about the change that makes an answer right, or one array of it, or "" if none was found.
+def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset()) -> str:
+    """Return a sentence about the change that makes an answer right, or "" if no single one was found.
 
     Parameters
     ----------
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
     trusted : the code of functions that passed a check, and so are not to blame
-    telling : the names of the arrays that no accident makes right
     """
     if not isinstance(got, FunctionType):
         return ""
@@ -87,26 +85,18 @@ def repair(
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, inputs, generators, begin, trusted, telling)
+            return _search(got, bad, inputs, generators, begin, trusted)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(
-    got: Any,
-    bad: Check,
-    inputs: Inputs,
-    generators: list[Any],
-    begin: float,
-    trusted: Set[CodeType],
-    telling: Set[str],
-) -> str:
-    turns, trials, partly = _Turns(), float(TRIALS), ""
-    answers, wrong = list(_answers(got, trusted)), None
+def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
+    turns, trials = _Turns(), float(TRIALS)
+    answers = list(_answers(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
-        wrong, work = _calls(functools.partial(_with, got, name, tree, bad, turns))
+        work = _calls(functools.partial(_with, got, name, tree, bad, turns))
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
@@ -118,10 +108,7 @@ def _search(
         _reset(generators, inputs if edit.writes else None)
         if left == set():
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
-        if left is not None and not partly and left < (wrong or set()) and wrong - left <= telling:
-            mended = " and ".join(f"`{one}`" for one in sorted(wrong - left))
-            partly = f"One change makes {mended} right, and not the rest: {_place(edit.words, edit.node, tree)}"
-    return partly
+    return ""
 
 
 def _strided(array: Any, shape: Any = None, strides: Any = None, **options: Any) -> Any:
@@ -138,8 +125,8 @@ def _strided(array: Any, shape: Any = None, strides: Any = None, **options: Any)
     return np.lib.stride_tricks.as_strided(array, shape, strides, **options)
 
 
-def _calls(run: Callable[[], Any]) -> tuple[Any, int]:
-    """Return what a run gives and how many calls of functions it makes: its work, the same on every machine."""
+def _calls(run: Callable[[], Any]) -> int:
+    """Return how many calls of functions a run makes: its work, the same on every machine."""
     count, before = 0, sys.getprofile()
 
     def note(frame: Any, event: str, what: Any) -> None:
@@ -148,10 +135,10 @@ def _calls(run: Callable[[], Any]) -> tuple[Any, int]:
 
     sys.setprofile(note)
     try:
-        given = run()
+        run()
     finally:
         sys.setprofile(before)
-    return given, count
+    return count
 
 
 def _reset(generators: list[Any], inputs: Inputs | None) -> None:
@@ -292,11 +279,14 @@ def _plain(tree: ast.Dict) -> bool:
 
 
 def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
-    """Say which argument, or which intermediate result, the learner's function never uses."""
+    """Say what the learner's function never does: raise its error, or use an argument or a result of its own."""
     for name, tree in _answers(got, trusted) if isinstance(got, FunctionType) else ():
         for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+            raised = re.match(r"Raises? (\w+)", ast.get_docstring(function) or "")
+            if raised and not any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(function)):
+                return f"{function.name} is to raise {raised[1]}, and no line of it raises anything."
             required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
             given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
             if "backward" in function.name:

@@ -25,7 +25,7 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
         yield from _pairs(node)
     if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
         for name in loops:
-            part = ast.Subscript(node.target, ast.Name(name, ast.Load()), ast.Store())
+            part = ast.Subscript(_read(node.target), ast.Name(name, ast.Load()), ast.Store())
             yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
         yield from _neighbours(node, loops)
@@ -75,15 +75,16 @@ def _of_a_call(node: ast.Call) -> Iterator[Change]:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     if isinstance(first, ast.BinOp) and isinstance(first.op, ast.Pow):  # f(a ** b), that should be f(a) ** b
         outer = _with_inner(node, lambda value: value.left)
-        yield ast.BinOp(outer, first.op, first.right), "where the power stands in", 2, None
+        yield ast.BinOp(outer or first.left, first.op, first.right), "where the power stands in", 2, None
     if isinstance(node.func, ast.Name) and name == "sum":
         yield ast.Call(_function("np.prod"), node.args, node.keywords), "`sum` in", 2, None
     if name == "mean" and isinstance(first, ast.BinOp) and (base := _squared(first)) is not None:
-        square = ast.BinOp(_with_inner(node, lambda value: base), ast.Pow(), ast.Constant(2))
+        square = ast.BinOp(_with_inner(node, lambda value: base) or base, ast.Pow(), ast.Constant(2))
         yield ast.BinOp(node, ast.Sub(), square), "a term that a variance has, the square of a mean, at", 4, None
     if name in ("reshape", "transpose"):
         yield from _order_of_axes(node, name)
-    yield ast.Attribute(node, "imag", ast.Load()), "the imaginary part, which is to be taken of", 7, None
+    if not isinstance(node.func, ast.Attribute):
+        yield ast.Attribute(node, "imag", ast.Load()), "the imaginary part, which is to be taken of", 3, None
 
 
 def _inner(node: ast.Call) -> ast.expr | None:
@@ -124,7 +125,7 @@ def _order_of_axes(node: ast.Call, name: str) -> Iterator[Change]:
         return
     for order in orders:
         sizes = [arguments[i] for i in order]
-        back = [ast.Constant(order.index(i)) for i in range(len(order))]
+        back: list[ast.expr] = [ast.Constant(order.index(i)) for i in range(len(order))]
         made = ast.Call(node.func, sizes, [])
         yield ast.Call(ast.Attribute(made, "transpose", ast.Load()), back, []), "the order of the axes in", 5, None
 

@@ -66,6 +66,29 @@ REPAIRS = [  # an answer, what is right, and the place that is named
     ("return abs(x) ** 1 / 3", abs(X) ** (1 / 3), "the brackets in"),
     ("return x * x[0] * 4 / x[2]", X * X[0] * X[2] / 4, "what is multiplied and what divided"),
     ("return x", X + X * X, "`x * x`, a term that is missing"),
+    ("return np.mean(x) ** 2 + x", np.mean(X**2) + X, "where the power stands in `np.mean(x) ** 2`"),
+    ("return np.sum(x**2) * x", np.sum(X) ** 2 * X, "where the power stands in `np.sum(x ** 2)`"),
+    ("return x / np.mean(x * x)", X / np.var(X), "a term that a variance has, the square of a mean, at"),
+    ("return (x - x[1]).max() + x", abs(X - X[1]).max() + X, "the magnitude, which is missing at `x - x[1]`"),
+    ("return x[:, None][:, [0, 0, 0]] + 0", X + 0, "the index in"),
+    (
+        "y = np.outer(x, x)\n    return y[:, [2, 0, 1]]",
+        np.outer(X, X)[[0, 1, 2], [2, 0, 1]],
+        "the `:`, with which every",
+    ),
+    ("return np.ones(6).reshape(1, 2, 3).transpose(0, 1, 2)", np.ones((3, 2, 1)), "the order of the axes"),
+    (
+        "y = np.zeros((3, 3))\n    for i in range(2):\n        for j in range(2):\n            y[i, j] = x[i - 1 + 1]\n"
+        "    return np.zeros((len(x), y.shape[1]))",
+        np.zeros((4, 4)),
+        "two neighbours, each one too small, in `(len(x), y.shape[1])`",
+    ),
+    (
+        "y = 0 * x\n    for i in range(3):\n        y += x[i] * i\n    return y",
+        X * [0, 1, 2],
+        "an index, which is missing",
+    ),
+    ("return 7 * abs(x)", (7 * abs(X)) ** (1 / 3), "a root that is missing"),
     ("t = 0.3\n    return x * t + abs(x)", 0.3 * X + 0.7 * abs(X), "1 − `t`, a factor that is missing"),
 ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidl.lesson.hints import hint, related
+from minidl.lesson.hints import alone, hint, related
 
 RNG = np.random.default_rng(23)
 Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
@@ -39,6 +39,11 @@ CASES = [
     ("keepdims", ROW, ROW.reshape(1, 7, 1), "differs by axes of length 1"),
     ("a sum that is missing", Y.sum((0, 2, 3)), Y, "its sum is taken over axis 0, 2, 3"),
     ("a mean that is missing", Y.mean(1), Y, "its mean is taken over axis 1"),
+    ("a window too few", Y, Y[:, :, 1:, 1:], "axes 2 and 3 are one too short"),
+    ("a window too many", Y[:, :, 1:], Y, "axis 2 is one too long"),
+    ("axes elsewhere", Y, 2 + OTHER.transpose(1, 0, 3, 2), "yours should stand in the order 1, 0, 3, 2."),
+    ("a cube root", 1 + np.abs(Y), (1 + np.abs(Y)) ** 3, "is a cube root missing?"),
+    ("the last row", Y, np.where(np.arange(7) == 6, OTHER, Y), "Only the last index of axis 3 is wrong"),
     ("one axis lost", Y, Y[0], "It has 140 values, not 420"),
     ("a shift per channel", Y, Y + RNG.normal(size=(1, 4, 1, 1)), "one number for each index of axis 1 (channels)"),
     ("a factor per channel", Y, Y * [[[[2.0]], [[3.0]], [[0.5]], [[7.0]]]], "has a wrong factor of its own"),
@@ -92,3 +97,23 @@ def test_a_difference_that_follows_an_array_is_said_with_its_name(got, words):
 
 def test_what_an_infinite_shift_hides_is_not_said():
     assert hint(Y + 1e100, Y, TOL) == ""
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "said"),
+    [
+        ({"a": 2.0}, {"a": 4.0}, "Your number is 1/2 of the right one."),
+        ({"a": 2.0}, {"a": 4.1}, ""),
+        ({"a": 2.0, "b": 3.0}, {"a": 4.0, "b": 6.0}, "Each of your values is 0.5 times the right one, that is 1/2."),
+        (
+            {"a": 8.0, "b": 27.0},
+            {"a": 2.0, "b": 3.0},
+            "Your values are the cubes of the right ones: is a cube root missing?",
+        ),
+        ({"a": 8.0, "b": 27.0}, {"a": 2.0, "b": 3.5}, ""),
+        ({"a": 2.0}, {"a": 4.0, "b": 6.0}, ""),
+        ({"a": np.ones(2)}, {"a": 2 * np.ones(2)}, ""),
+    ],
+)
+def test_single_numbers_say_together_what_one_cannot(got, want, said):
+    assert alone(got, want, TOL) == said
