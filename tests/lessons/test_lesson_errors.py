@@ -69,8 +69,7 @@ REPAIRS = [  # an answer, what is right, and the place that is named
     ("return np.mean(x) ** 2 + x", np.mean(X**2) + X, "where the power stands in `np.mean(x) ** 2`"),
     ("return np.sum(x**2) * x", np.sum(X) ** 2 * X, "where the power stands in `np.sum(x ** 2)`"),
     ("return x / np.mean(x * x)", X / np.var(X), "a term that a variance has, the square of a mean, at"),
-    ("return (x - x[1]).max() + x", abs(X - X[1]).max() + X, "the magnitude, which is missing at `x - x[1]`"),
-    ("return x[:, None][:, [0, 0, 0]] + 0", X + 0, "the index in"),
+    ("return (x - x[1]) * 7.3 + x**2", abs(X - X[1]) * 7.3 + X**2, "the magnitude, which is missing at `x - x[1]`"),
     (
         "y = np.outer(x, x)\n    return y[:, [2, 0, 1]]",
         np.outer(X, X)[[0, 1, 2], [2, 0, 1]],

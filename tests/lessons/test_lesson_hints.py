@@ -43,7 +43,7 @@ CASES = [
     ("a window too many", Y[:, :, 1:], Y, "axis 2 is one too long"),
     ("axes elsewhere", Y, 2 + OTHER.transpose(1, 0, 3, 2), "yours should stand in the order 1, 0, 3, 2."),
     ("a cube root", 1 + np.abs(Y), (1 + np.abs(Y)) ** 3, "is a cube root missing?"),
-    ("the last row", Y, np.where(np.arange(7) == 6, OTHER, Y), "Only the last index of axis 3 is wrong"),
+    ("the last row", SQUARE, np.where(np.arange(4) == 3, SQUARE**3, SQUARE), "Only the last index of axis 1 is wrong"),
     ("one axis lost", Y, Y[0], "It has 140 values, not 420"),
     ("a shift per channel", Y, Y + RNG.normal(size=(1, 4, 1, 1)), "one number for each index of axis 1 (channels)"),
     ("a factor per channel", Y, Y * [[[[2.0]], [[3.0]], [[0.5]], [[7.0]]]], "has a wrong factor of its own"),
