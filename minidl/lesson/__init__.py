@@ -18,7 +18,7 @@ from minidl.lesson.errors import explain
 from minidl.lesson.hints import GENERAL, alone, hint, related
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import codes, handed_over, mentioned, repair, unused
-from minidl.lesson.values import Tolerance, compare_all, judge, named, of, same, wrong_kind
+from minidl.lesson.values import Tolerance, compare_all, judge, named, of, outside, same, wrong_kind
 
 LESSONS = 17
 
@@ -223,6 +223,8 @@ def _tutor(
 def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> list[str]:
     """Return what the pattern of the first wrong array says, where one was given."""
     given, wanted = named(name, got), named(name, want)
+    if any(outside(value) for value in given.values()):
+        return ["Your view reaches past the memory of its array: a stride in it is too large, or a length."]
     plain = not any(wrong_kind(given[key]) for key in wanted if key in given)
     if plain and (said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted)))):
         return [said]

@@ -55,6 +55,17 @@ def wrong_kind(value: Any) -> str:
     return ""
 
 
+def outside(value: Any) -> bool:
+    """Whether an array is a view that reaches past the memory of the array that it is of."""
+    owner = value
+    while getattr(owner, "base", None) is not None:
+        owner = owner.base
+    if owner is value or not isinstance(value, np.ndarray) or not isinstance(owner, np.ndarray):
+        return False
+    (begin, end), (low, high) = map(np.lib.array_utils.byte_bounds, (value, owner))
+    return begin < low or end > high
+
+
 def kind_of(value: Any) -> str:
     """Return what a value is called, with the likely reason."""
     if value is None:

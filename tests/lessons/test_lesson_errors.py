@@ -69,7 +69,7 @@ REPAIRS = [  # an answer, what is right, and the place that is named
     ("return np.mean(x) ** 2 + x", np.mean(X**2) + X, "where the power stands in `np.mean(x) ** 2`"),
     ("return np.sum(x**2) * x", np.sum(X) ** 2 * X, "where the power stands in `np.sum(x ** 2)`"),
     ("return x / np.mean(x * x)", X / np.var(X), "a term that a variance has, the square of a mean, at"),
-    ("return (x - x[1]) * 7.3 + x**2", abs(X - X[1]) * 7.3 + X**2, "the magnitude, which is missing at `x - x[1]`"),
+    ("return (x - np.mean(x)) * 7.3", abs(X - X.mean()) * 7.3, "the magnitude, which is missing at `x - np.mean(x)`"),
     (
         "y = np.outer(x, x)\n    return y[:, [2, 0, 1]]",
         np.outer(X, X)[[0, 1, 2], [2, 0, 1]],
@@ -147,3 +147,10 @@ def test_an_answer_that_raises_an_error_gets_both_sentences():
     with pytest.raises(CheckFailed) as caught:
         Lesson("05", checks=1).check("y", names["got"], np.maximum(X, 0), 1e-12)
     assert "np.maximum" in str(caught.value)
+
+
+def test_a_view_past_the_end_of_its_array_is_said():
+    x = np.arange(12.0).reshape(3, 4)
+    names = defined("def answer(x):\n    return np.lib.stride_tricks.as_strided(x, (3, 4), (64, 8))\n", x=x)
+    with pytest.raises(CheckFailed, match="Your view reaches past the memory of its array"):
+        Lesson("01", checks=1).check("y", names["got"], x, 1e-12)
