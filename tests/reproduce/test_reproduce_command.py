@@ -87,8 +87,8 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, words, capsys):
     assert line.endswith("(--help lists the arguments)")
 
 
-def test_data_that_is_not_there_is_one_line_and_status_1(tmp_path, capsys):
-    assert main(["table1", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+def test_data_that_is_not_there_is_one_line_and_status_4(tmp_path, capsys):
+    assert main(["table1", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 4
     (line,) = capsys.readouterr().err.splitlines()
     assert "none" in line
 
