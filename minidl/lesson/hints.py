@@ -323,7 +323,8 @@ def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> x, want = np.array([1.0, -2.0, 3.0, -5.0]), np.array([2.0, 7.0, 1.0, 8.0])
+    >>> x = np.array([1.0, -2.0, 3.0, -5.0, 4.0, 2.0, -3.0, 6.0])
+    >>> want = np.array([2.0, 7.0, 1.0, 8.0, 2.0, 8.0, 1.0, 8.0])
     >>> related(want * x, want, 1e-9, {"x": x})
     'Your values are the right ones times `x`.'
     >>> related(np.where(x < 0, 0.0, want), want, 1e-9, {"x": x})
