@@ -47,6 +47,25 @@ def changed_code(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def whole(text: str) -> int:
+    """Return the value of an argument that counts something.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is no whole number from 1 up, or has ten digits or more.
+
+    Examples
+    --------
+    >>> whole("12")
+    12
+    """
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        most = " to 999999999" if len(text) > 9 else " up"
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1{most}, got {text[:20]!r}")
+    return int(text)
+
+
 def safe_streams() -> None:
     """Make standard output and error take whatever is printed.
 

@@ -42,6 +42,8 @@ _UNREADABLE = (
     KeyError,
     NotImplementedError,
     RuntimeError,
+    SystemError,  # of text that is none
+    TypeError,
 )
 
 
@@ -154,6 +156,9 @@ def load_npz(
             wanted_names = [name for name in (*kinds[0], "class_names") if name and name in there]
             _check_members(there, wanted_names, os.fstat(stream.fileno()).st_size)
             arrays: dict[str, Any] = {name: there[name] for name in wanted_names}
+            for array in arrays.values():
+                if array.dtype.kind in "US":
+                    array.astype(str).tolist()  # an error, if it is no text
             class_names = arrays.pop("class_names", None)
     except MemoryError as error:
         raise DataError(f"{file}: the memory does not suffice for its arrays; make it smaller") from error

@@ -13,7 +13,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
-from ..command_line import Parser, changed_code, complain, exit_status, say
+from ..command_line import Parser, changed_code, complain, exit_status, say, whole
 from ..data import TASKS
 from .confusion import Confusion
 
@@ -138,7 +138,7 @@ def make_parser() -> argparse.ArgumentParser:
     where.add_argument("--sample", action="store_const", const=True, help="the bundled sample")
     add("--out", metavar="DIR", help="where to write (RUN/evaluation)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
-    add("--threads", type=int, metavar="T", help="CPU threads (all usable cores)")
+    add("--threads", type=whole, metavar="T", help="CPU threads (all usable cores)")
     changed_code(parser)
     add("--quiet", action="store_true", help="do not print which data was found")
     return parser

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minidl import log
 from minidl.backend import NAMES as BACKENDS
-from minidl.command_line import Parser, complain, exit_status
+from minidl.command_line import Parser, complain, exit_status, whole
 from minidl.extras import require
 from minidl.parallel import available_threads
 
@@ -72,14 +72,14 @@ def make_parser() -> argparse.ArgumentParser:
     where.add_argument("--sample", action="store_true", help="train on the bundled sample")
     add = trains.add_argument
     cores = available_threads()
-    add("--jobs", type=_whole, metavar="J", help=f"runs side by side (the usable cores, here {cores}; on a GPU 3)")
+    add("--jobs", type=whole, metavar="J", help=f"runs side by side (the usable cores, here {cores}; on a GPU 3)")
     add("--backend", choices=BACKENDS, help="where to compute (MINIDL_BACKEND, else numpy)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--only", nargs="+", metavar="TEXT", help='only runs whose name contains one of these, such as "MN K=2"')
     add("--dry-run", action="store_true", help="only list the runs: done, to be resumed, to be run")
 
     table = Parser(add_help=False)
-    table.add_argument("--seeds", type=_whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
+    table.add_argument("--seeds", type=whole, default=5, metavar="S", help="seeds 0 to S - 1 (5)")
     table.add_argument("--report-only", action="store_true", help="train nothing, write the table from what is done")
 
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
@@ -101,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         one = commands.add_parser(name, help=what, parents=[trains, table, every])
         if name == "table4":
-            one.add_argument("--image-size", type=_whole, metavar="S", help="side of the images (224)")
+            one.add_argument("--image-size", type=whole, metavar="S", help="side of the images (224)")
     for name, what in (
         ("figure2", "what the modes find"),
         ("figure2-momentum", "the same in the runs of table1-momentum"),
@@ -116,12 +116,6 @@ def make_parser() -> argparse.ArgumentParser:
             )
     commands.add_parser("overhead", help="what modes cost", parents=[every])
     return parser
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
-    return int(text)
 
 
 def _scale(text: str) -> Decimal:

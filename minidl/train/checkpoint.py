@@ -35,7 +35,17 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops."""
+    """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops.
+
+    Raises
+    ------
+    NoFileError
+        If a pipe or a device has this name: it stays.
+    OSError
+        If it cannot be written, or a folder has this name.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise NoFileError(errno.EINVAL, "is no file", str(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of one's own
     try:
         with temporary.open("xb") as file:

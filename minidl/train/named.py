@@ -50,7 +50,7 @@ def load_named(flag: str, text: str) -> Any:
         raise ConfigError(
             f"{flag} {text}: {error}; start in the folder of {module_name.split('.')[0]}.py, or install it"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
     found = getattr(module, name, None)
     if not callable(found):
@@ -150,7 +150,7 @@ def _layer(flag: str, text: str, maker: Any, build: Callable[[], Any], takes: st
         made = build()
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
         if isinstance(error, TypeError) and innermost.f_code.co_filename == __file__:  # it does not take the arguments
             raise ConfigError(

@@ -71,5 +71,5 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
             refuse(bad)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{what}: {doing} failed on {on}: {where(error)}; mend it") from error

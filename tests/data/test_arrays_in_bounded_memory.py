@@ -45,6 +45,10 @@ FILES = {
     "labels whose header claims more": {"labels": claiming((10**10,), "<i8")},
     "names of no letters, without end": {"class_names": claiming((10**12,), "<U0")},
     "more names than classes may be": {"class_names": member(np.arange(MOST_CLASSES + 1).astype("U6"))},
+    "names that are no text": {"class_names": member(np.array(["ä".encode(), b"b"] * 20))},
+    "names of no characters": {"class_names": member(np.full(40, 0x7FFFFFFF, np.uint32).view("<U1"))},
+    "labels of no characters": {"labels": member(np.full(40, 0x7FFFFFFF, np.uint32).view("<U1"))},
+    "a shape of no number": {"labels": claiming((True,))},
     "labels of no letters": {"labels": claiming((10**12,), "<U0")},
 }
 

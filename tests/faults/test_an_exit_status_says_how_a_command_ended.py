@@ -135,7 +135,7 @@ def trained(tmp_path_factory):
 
 
 AFTER = {
-    "evaluate": (["R", "--sample"], ["absent"], ["R", "--colour"]),
+    "evaluate": (["R", "--sample"], ["absent"], ["R", "--threads", "-1"]),
     "predict": (["R", "image.png"], ["absent", "image.png"], ["R"]),
     "export": (["R", "--safetensors", "w.safetensors"], ["absent", "--torch", "w.pt"], ["R"]),
 }

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -162,3 +163,25 @@ def test_a_link_to_a_file_is_read_and_a_file_written(tmp_path):
     assert read_file(tmp_path / "b") == b"abc"
     os.close(open_own(tmp_path / "c", os.O_WRONLY))
     assert (tmp_path / "c").exists()
+
+
+def test_what_is_no_file_is_not_replaced_by_what_is_written(tmp_path):
+    from minidl.train.checkpoint import write_atomic
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match=r"is no file|Is a directory"):
+            write_atomic(tmp_path / name, b"content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    write_atomic(tmp_path / "new", b"content")
+    assert (tmp_path / "new").read_bytes() == b"content"
+
+
+def test_the_records_of_a_measurement_are_a_file(tmp_path):
+    from minidl.bench import record
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no file"):
+        record.load(tmp_path / "pipe")

@@ -85,6 +85,8 @@ def train(*arguments, norm="my_scale:Scale", out="R"):
         ("training, m):", "training m):", "importing my_scale failed: SyntaxError: "),
         ("import numpy as np", "import nunpy as np", "importing my_scale failed: ModuleNotFoundError: No module "),
         ("1e-5", "-1e-5", "making it failed: ValueError: Scale: eps must be > 0, got -1e-05; 1e-5 is usual "),
+        ("import numpy as np", "raise SystemExit(0)", "importing my_scale failed: SystemExit: 0 (my_scale.py, line "),
+        ("0 * v", "exit(0) * v", "in training failed on images (4, 3, 32, 32): SystemExit: 0 (my_scale.py, "),
         ("0 * v", "0 * vv", "forward pass in training failed on images (4, 3, 32, 32): NameError: name 'vv'"),
         ("+ bias, m.value()", "+ bias", "forward pass in training failed on images (4, 3, 32, 32): ValueError: "),
         ("return s, s", "return s[0], s", "s and u must be (4, 5), got (5,) and (4, 5) (class Scale, my_scale.py, "),
