@@ -3,6 +3,7 @@
 A lesson is played in a process of its own, a few at a time; a test waits for the one it is about.
 """
 
+import importlib
 import json
 import os
 import re
@@ -39,6 +40,7 @@ def start(proof, name, folder):
 def played(request, tmp_path_factory):
     """What came of playing a lesson, for the tests of this session alone: ``played("stub", name)``."""
     folder = tmp_path_factory.mktemp("executed")
+    importlib.import_module("matplotlib.font_manager")  # it lists the fonts once, and says so if that takes 5 s
     if "PYTEST_XDIST_WORKER" in os.environ:  # the tests themselves run side by side; each process sees all, runs some
         yield lambda proof, name: start(proof, name, folder)
         return
