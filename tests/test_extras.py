@@ -14,7 +14,7 @@ WITHOUT = "import sys; sys.modules.update(dict.fromkeys({names!r})); "
 
 def run(code: str, *missing: str) -> subprocess.CompletedProcess[str]:
     command = WITHOUT.format(names=missing or tuple(TRAIN)) + code
-    return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=300)
 
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]

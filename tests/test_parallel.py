@@ -94,7 +94,7 @@ def test_each_block_runs_once(n, blocks):
 
 
 def test_several_threads_work_at_once():
-    barrier = threading.Barrier(3, timeout=20)
+    barrier = threading.Barrier(3, timeout=300)
     with threads(3):
         parallel.run(lambda i: barrier.wait(), 3)  # returns only if three tasks are under way together
 
@@ -106,7 +106,7 @@ def test_a_task_that_runs_tasks_runs_them_itself_though_another_thread_is_idle()
         time.sleep(0.001)  # time enough for the idle thread to help
         inner.append((i, j, threading.get_ident()))
 
-    barrier = threading.Barrier(3, timeout=20)
+    barrier = threading.Barrier(3, timeout=300)
     with threads(3):
         parallel.run(lambda i: barrier.wait(), 3)  # three are there
         parallel.run(lambda i: parallel.run(lambda j: wait(i, j), 20), 2)  # two have work
@@ -200,12 +200,12 @@ warnings.simplefilter("ignore")  # newer Pythons warn of forking with threads: t
 with threads(3):
     parallel.run(lambda i: None, 9)
     if (child := os.fork()) == 0:
-        barrier = threading.Barrier(3, timeout=20)
+        barrier = threading.Barrier(3, timeout=300)
         parallel.run(lambda i: barrier.wait(), 3)  # raises unless three threads take part
         os._exit(0)
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 @given(st.integers(1, 3000), st.integers(-3, 3000))
@@ -263,7 +263,7 @@ def test_scratch_that_is_in_use_is_left_to_its_user():
 
 
 def test_each_thread_has_its_own_scratch():
-    barrier, seen = threading.Barrier(2, timeout=20), []
+    barrier, seen = threading.Barrier(2, timeout=300), []
 
     def task(i):
         array = parallel.scratch("test", (100,), np.float64)

@@ -35,7 +35,7 @@ def run(folder, *args):
     """Run the command as a process; return its status, standard output and standard error."""
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
     line = [sys.executable, "-W", "error", "-m", "minidl.bench", *args]
-    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -101,7 +101,7 @@ def test_without_pytorch_it_says_so_in_one_line_and_measures_minidl_alone(tmp_pa
 def test_pytorch_is_imported_only_when_asked_for(tmp_path):
     program = "import sys; from minidl.bench.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     args = ["--quick", "--only", "steps", "--batch", "3", "--norms", "bn"]
-    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 

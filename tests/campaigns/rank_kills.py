@@ -87,7 +87,7 @@ def one_round(state, number, chance):
         at_work = ranks_of(job) if job.poll() is None else []
         if at_work:
             os.kill(chance.choice(at_work), signal.SIGKILL)
-        status = job.wait(timeout=120)
+        status = job.wait(timeout=300)
         if status == 0:
             break
         if not at_work:

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 SECONDS = float(os.environ.get("MINIDL_CAMPAIGN_SECONDS", "600"))
 
 
-def run(script, *arguments, timeout=120):
+def run(script, *arguments, timeout=300):
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MINIDL_BACKEND": "numpy"}
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
@@ -62,7 +62,7 @@ def test_the_inputs_to_begin_with_are_taken(target):
 def test_the_inputs_to_begin_with_are_made_without_the_tests_around_them():
     code = "import sys, fuzz\nfor target in fuzz.TARGETS: assert fuzz.seeds(target)"
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", code], cwd=HERE, env=env, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, env=env, check=True, timeout=300)
 
 
 def slow(data):

@@ -160,7 +160,7 @@ def test_processes_that_start_at_once_all_get_the_data(written, tmp_path):
     )
     command = [sys.executable, "-c", code, str(written[0]), str(tmp_path / "cache")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = {process.communicate(timeout=60)[0] for process in running}
+    outputs = {process.communicate(timeout=300)[0] for process in running}
     assert len(outputs) == 1
     assert outputs.pop().endswith(" 4\n")
     entry(tmp_path)

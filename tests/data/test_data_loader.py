@@ -226,7 +226,7 @@ def test_no_more_than_the_asked_depth_is_computed_ahead():
     results = prefetched(note, range(10), depth=3)
     assert next(results) == 0
     for _ in range(4):  # items 0 to 3: one given, three ahead
-        assert gate.acquire(timeout=10)
+        assert gate.acquire(timeout=300)
     assert not gate.acquire(timeout=0.2)
     assert started == [0, 1, 2, 3]
     results.close()

@@ -37,7 +37,7 @@ def environment():
     return {**os.environ, "MINIDL_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": package}
 
 
-def mpi(ranks, *words, runner=("-m", "mpi4py"), timeout=60):
+def mpi(ranks, *words, runner=("-m", "mpi4py"), timeout=300):
     """Run a Python module or file on so many ranks and return what it did."""
     return subprocess.run(
         command(ranks, *words, runner=runner), capture_output=True, text=True, timeout=timeout, env=environment()

@@ -54,7 +54,7 @@ def test_the_same_command_again_is_done_already_and_one_process_goes_on_longer(t
     assert again.stdout.count("done already") == 1
     longer = subprocess.run(
         [*command(1)[3:4], "-m", "minidl.train", "--out", out, "--resume", "--updates", "8", "--backend", "numpy"],
-        capture_output=True, text=True, timeout=60, env=environment(),
+        capture_output=True, text=True, timeout=300, env=environment(),
     )  # fmt: skip
     assert longer.returncode == 0, longer.stderr
     assert "goes on with 1 process after update 6, 2 processes before" in longer.stderr
@@ -91,7 +91,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_last_checkpoint_is_whole(tmp
     ranks = ranks_of(process)
     assert len(ranks) == 3
     os.kill(ranks[-1], signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert process.returncode != 0
     warnings = []
     found = load_latest(tmp_path / "run" / "checkpoints", warnings.append)
@@ -104,7 +104,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_last_checkpoint_is_whole(tmp
 def test_sigterm_saves_and_ends_all_ranks_with_one_line(tmp_path):
     process = started(tmp_path / "run", 2)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 143, said
     assert [line for line in said.splitlines() if "minidl.train" in line][-1].count("saved in") == 1
     assert said.count("stopped after update") == 1

@@ -71,7 +71,7 @@ def two_hosts(folder, megabits, milliseconds=0):
         launcher.chmod(0o755)
         hosts = ["-launcher", "ssh", "-launcher-exec", str(launcher), "-hosts", "10.77.0.1,10.77.0.2"]
 
-        def mpi(*words, timeout=60):
+        def mpi(*words, timeout=300):
             start = ["ip", "netns", "exec", names[0], MPIEXEC, *hosts, "-n", "2", sys.executable, "-m", "mpi4py"]
             env = {**environment(), "MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
             return subprocess.run([*start, *map(str, words)], capture_output=True, text=True, timeout=timeout, env=env)

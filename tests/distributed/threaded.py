@@ -15,7 +15,7 @@ class Ranks:
 
     def __init__(self, size):
         self.size = size
-        self.barrier = threading.Barrier(size, timeout=60)
+        self.barrier = threading.Barrier(size, timeout=300)
         self.slots = [None] * size
 
     def run(self, function):

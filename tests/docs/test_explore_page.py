@@ -43,7 +43,7 @@ def shown(browser: str, page: Path, choice: str = "") -> str:
     ]
     own = f"--user-data-dir={page.parent / 'profile'}"
     command = [browser, *options, own, "--dump-dom", f"{page.as_uri()}#{choice}"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     return re.sub(r'<script id="data".*?</script>', "", done.stdout, flags=re.S)
 

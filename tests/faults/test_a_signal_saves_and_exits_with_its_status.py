@@ -125,7 +125,7 @@ def test_an_interrupt_while_modules_are_imported(tmp_path, command):
     with python(tmp_path, "-m", command, "--list", path=str(tmp_path)) as process:
         assert process.stdout.readline() == b"importing\n"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert (out, err) == (b"", b"minidl: interrupted before anything had begun\n")
 
@@ -135,7 +135,7 @@ def test_a_program_that_imports_minidl_keeps_its_interrupts(tmp_path):
         "import signal, minidl\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\nprint('kept')\n"
     )
     with python(tmp_path, "-m", "tool") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (0, b"kept\n", b"")
 
 
@@ -207,7 +207,7 @@ def test_an_interrupted_command_resumed_gives_the_bytes_of_the_uninterrupted_one
     while not list(tmp_path.glob("cut/checkpoints/step*")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == status
     assert "saved in cut; --resume goes on from there" in err
     assert len(err.splitlines()) == 1

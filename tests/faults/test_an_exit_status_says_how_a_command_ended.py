@@ -89,7 +89,7 @@ def stopped_by(signum):
         while not list(folder.glob("R/checkpoints/step*")) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signum)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert "saved in R; --resume goes on from there" in err
         return process.returncode, out, err
 
@@ -150,7 +150,7 @@ def test_what_uses_a_trained_network_has_the_same_statuses(tmp_path, trained, co
     def finish(arguments):
         line = [sys.executable, "-m", "minidl", command, *arguments]
         env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
-        end = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        end = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert end.returncode == 0 or end.stderr.count("\n") == 1, end.stderr
         return end.returncode
 

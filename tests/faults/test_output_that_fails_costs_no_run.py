@@ -20,7 +20,7 @@ def shell(folder, command, **environment):
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), **environment}
     line = command.replace("T ", f"{sys.executable} -m minidl.train ", 1)
     return subprocess.run(
-        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=120
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=300
     )
 
 
@@ -98,6 +98,6 @@ def test_the_backend_is_our_own_choice(tmp_path):
     ]
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MPLBACKEND": "module://absent.backend"}
     command = [sys.executable, "-m", "minidl.train", *args]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "R" / "curves.png").exists()

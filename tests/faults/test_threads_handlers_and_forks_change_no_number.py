@@ -125,7 +125,7 @@ def test_backends_asked_for_on_two_threads_do_not_mix():
     from minidl.backend import default_name
 
     pytest.importorskip("numba", reason="needs two backends on the CPU")
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=300)
     seen = {}
 
     def work(name):
@@ -164,7 +164,7 @@ def python(folder, program):
     root = Path(minidl.__file__).parents[1]
     head = CHILD.format(paths=[str(root), str(root / "tests" / "train")])
     done = subprocess.run(
-        [sys.executable, "-c", head + program], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", head + program], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
@@ -258,7 +258,7 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
 
 
 def test_an_interrupt_waits_for_the_blocks_that_are_under_way_and_starts_no_more():
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=300)
     begun, written = [], []
 
     def task(i):

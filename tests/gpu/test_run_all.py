@@ -29,7 +29,7 @@ def run(folder, *args, **variables):
     """Run the script in a folder; return its status, standard output and standard error."""
     plain = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "SEEDS", "SAMPLE", "RUNS")}
     env = {**plain, "PYTHON": sys.executable, **variables}
-    done = subprocess.run([SCRIPT, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([SCRIPT, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
 

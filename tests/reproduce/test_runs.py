@@ -113,7 +113,7 @@ def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypat
     process = start(tmp_path, "table1", "--sample", "--seeds", "2", "--jobs", "1", "--out", "out")
     wait_for(lambda: list(tmp_path.glob("out/runs/*/checkpoints/step*")))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, len(err.splitlines())) == (130, 1)
     assert "stopped with 4 of 4 runs unfinished, saved; the same command continues" in err
     assert "SIGINT: the runs save and stop" in out

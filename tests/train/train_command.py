@@ -18,5 +18,5 @@ def start(folder, *args):
 def run(folder, *args):
     """Run the command; return its status, standard output and standard error."""
     process = start(folder, *args)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
