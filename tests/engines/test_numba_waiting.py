@@ -72,9 +72,7 @@ def test_an_exception_of_a_block_reaches_who_waits_awake(awake):
         parallel.run(fail, 5)
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a processor"
-)
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a processor")
 def test_a_helper_on_the_processor_of_who_gave_the_job_out_goes_elsewhere_and_may_come_back(monkeypatch):
     sets = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7})
