@@ -193,7 +193,7 @@ def engine_name(library: ModuleType) -> str:
 
 def default_name() -> str:
     """Return the name of the default backend, never "auto"."""
-    return _default.value(None) or _of_environment(os.environ.get("MINIDL_BACKEND"))
+    return _default.value(None) or _of_environment()
 
 
 def default_module() -> ModuleType:
@@ -206,9 +206,9 @@ def default_module() -> ModuleType:
 
 
 @cache
-def _of_environment(name: str | None) -> str:
-    """Resolve what the variable says once: each parameter asks."""
-    return resolve(name)
+def _of_environment() -> str:
+    """Return what the variable says, read when it is first needed: each parameter and each layer asks."""
+    return resolve()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ bit for every number of threads. NumPy releases the GIL inside its loops and ins
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -36,6 +37,13 @@ _blas_before: list[tuple[Any, int]] = []
 _jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
 _here = threading.local()
+
+awake: Callable[[np.ndarray, int, int, int], None] | None = None  # an engine may give it: `_next` says what it does
+_board = np.zeros(16, np.int64)
+_GIVEN, _DONE = 0, 8  # what changes on the board when a job is given out, and when a thread is done with one
+_changes = itertools.count(1)
+_RESTS = 100  # of some 30 ns: by then the thread that changed the board has let the GIL go
+_spare = False  # is there a processor for each thread?
 
 
 def available_threads() -> int:
@@ -122,10 +130,11 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     job = _Job(task, blocks)
     for _ in range(helpers):
         _jobs.put(job)
+    _board[_GIVEN] = next(_changes)
     _here.busy = True
     try:
         job.work()
-        errors = [error for error in (job.done.get() for _ in range(blocks)) if error is not None]
+        errors = [error for error in (_next(job.done, _DONE) for _ in range(blocks)) if error is not None]
     except BaseException:
         job.leave()
         raise
@@ -142,6 +151,7 @@ class _Job:
         self.task = task
         self.todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
         self.done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.processor = _processor() if _processor else None  # of the thread that gives it out
         self.helping: list[None] = []
         self.helped: SimpleQueue[None] = SimpleQueue()
 
@@ -155,9 +165,12 @@ class _Job:
                 self.done.put(None)
 
     def help(self) -> None:
+        if _processor and _processor() == self.processor:
+            _go_elsewhere(self.processor)
         self.helping.append(None)
         self.work()
         self.helped.put(None)
+        _board[_DONE] = next(_changes)
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""
@@ -171,16 +184,50 @@ def _loop() -> None:
     _here.busy = True
     with np.errstate(all="ignore"):  # as in the thread that waits: minidl.arguments.arithmetic
         while True:
-            _jobs.get().help()
+            _next(_jobs, _GIVEN).help()
+
+
+def _next(queue: SimpleQueue[Any], place: int) -> Any:
+    """Take from the queue. Who puts something there changes the board: a thread that waits awake takes it at once."""
+    if awake is not None and _spare:
+        seen = int(_board[place])
+        if queue.empty():
+            awake(_board, place, seen, _RESTS)
+    return queue.get()
+
+
+def _find_processor() -> Callable[[], int] | None:
+    """Return the function that says on which processor a thread runs (Linux), or None."""
+    try:
+        import ctypes
+
+        found: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu  # it keeps the GIL
+    except (ImportError, AttributeError, OSError, TypeError):
+        return None
+    return found if hasattr(os, "sched_setaffinity") else None
+
+
+_processor = _find_processor()
+
+
+def _go_elsewhere(processor: int) -> None:
+    """Let this thread go to another processor: systems leave two threads on one for long, another one idle."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) > 1:
+        os.sched_setaffinity(0, allowed - {processor})
+        os.sched_setaffinity(0, allowed)
 
 
 def _start(helpers: int) -> bool:
     """Have at least `helpers` worker threads; False where threads cannot start (a browser)."""
-    global _started
+    global _started, _spare
+    if awake is not None and _started < helpers:
+        awake(_board, _GIVEN, -1, 0)  # compiled here, by one thread
     try:
         while _started < helpers:
             threading.Thread(target=_loop, name=f"minidl-{_started}", daemon=True).start()
             _started += 1
+            _spare = _started < available_threads()
     except RuntimeError:
         return _started > 0
     return True

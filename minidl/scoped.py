@@ -34,10 +34,9 @@ class Scoped(Generic[Value]):
         own = getattr(self._here, "own", None)
         if own is not None:
             return own[0]  # type: ignore[no-any-return]
-        try:
-            return self._open[-1][0]
-        except IndexError:
-            return otherwise
+        for value, *_ in self._open[-1:]:  # a slice: another thread may close its block meanwhile
+            return value
+        return otherwise
 
     @contextmanager
     def to(self, value: Value) -> Iterator[None]:

@@ -140,6 +140,8 @@ def test_the_variable_is_asked_where_nobody_says_otherwise(monkeypatch):
     with use_backend("numpy"):
         assert backend.default_module() is np
     monkeypatch.setenv("MINIDL_BACKEND", "nonsense")
+    assert backend.default_module() is cupy  # read once, when first needed
+    backend._of_environment.cache_clear()
     with pytest.raises(BackendError, match="'nonsense'"):
         backend.default_module()
 

@@ -118,7 +118,7 @@ class Layer:
         if type(x) is not np.ndarray:
             check_arrays(x=x)
         weight = self.params.get("weight")
-        on = engine(x) if weight is None else engine(x=x, weight=weight)
+        on = engine(x) if weight is None or type(weight) is type(x) else engine(x=x, weight=weight)
         if x.size == 0:
             on = WRITTEN  # so that no twin need think of batches without samples
         if x.dtype not in FLOATING:

@@ -69,7 +69,8 @@ class Gated(BatchStatistics):
         """Return the affine map from m to the logits as `small` and `small_backward` use it, with its gradients."""
         if self._folded is not None:
             return self._folded
-        return Psi(*(arrays[f"gate.{name}"] for arrays in (self.params, self.grads) for name in ("weight", "bias")))
+        params, grads = self.params, self.grads
+        return Psi(params["gate.weight"], params["gate.bias"], grads["gate.weight"], grads["gate.bias"])
 
     def psi_in_inference(self) -> tuple[PerMode, Array]:
         """Return weight (K, C) and bias (K,) of the affine map from m to the logits, in float64."""

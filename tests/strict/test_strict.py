@@ -238,6 +238,7 @@ def test_inside_the_block_import_cupy_is_the_stand_in_and_outside_what_it_was(mo
 
 def test_the_variable_finds_it_too(monkeypatch):
     monkeypatch.setenv("MINIDL_BACKEND", "cupy")
+    backend._of_environment.cache_clear()
     with strict.as_cupy():
         assert backend.default_module() is strict
     backend._of_environment.cache_clear()

@@ -5,7 +5,9 @@ Each module of `MODULES` registers twins with ``@NUMBA.twin(written)`` when it i
 
 from importlib import import_module
 
+from minidl import parallel
 from minidl.engine import NUMBA, NUMPY
+from minidl.engines.numba import waiting
 
 MODULES = ("activation", "conv", "fused", "linear", "loss", "norm", "optim", "pool", "small")  # of this package
 
@@ -13,3 +15,4 @@ import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)
 for _name in MODULES:
     import_module(f"{__name__}.{_name}")
+parallel.awake = waiting.until_changed

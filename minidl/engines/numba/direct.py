@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 _BUFFER = 1 << 19  # values of x that a band copies, about
 _DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
 _ROWS = 1 << 15  # values of dy that are met by one row of x after the other, about: they stay in the second cache
-_ALONE = 1 << 24  # products of a convolution that one thread computes in one piece
+_ALONE = 1 << 21  # products of a convolution that one thread computes in one piece
 
 
 class _Plan(NamedTuple):
@@ -27,7 +27,6 @@ class _Plan(NamedTuple):
     buffer: int  # values of the buffer for x
     work: int
     packed: int
-    products: int
 
 
 def odd_lines(size: int) -> int:
@@ -83,7 +82,7 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     padded = 6 * sixes + 4 * fours
     ldo = correlate.CHUNK + 16
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, block, sixes, fours, ldo)
-    return _Plan(np.array(offset), geometry, bands, c * plane + 64, padded * ldo, padded * c * kh * kw, products)
+    return _Plan(np.array(offset), geometry, bands, c * plane + 64, padded * ldo, padded * c * kh * kw)
 
 
 def correlation(
@@ -115,7 +114,7 @@ def correlation(
         a, b = plan.bands[i]
         correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, buffer, work)
 
-    parallel.run(task, len(plan.bands), products=plan.products)
+    parallel.run(task, len(plan.bands))
 
 
 def forward(
@@ -168,7 +167,6 @@ class _WeightPlan(NamedTuple):
     sums: Shape
     buffer: int
     rows: int
-    products: int
 
 
 @lru_cache(maxsize=1024)
@@ -190,7 +188,7 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)
-    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, products)
+    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg)
 
 
 def weight_gradient(
@@ -206,7 +204,7 @@ def weight_gradient(
         a, b = plan.bands[i]
         correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, buffer, rows, sums[i].reshape(-1))
 
-    parallel.run(task, len(plan.bands), products=plan.products)
+    parallel.run(task, len(plan.bands))
     dweight = np.empty(shape, xt.dtype)
     return dweight, added_up(sums, dweight.transpose(2, 0, 1, 3))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from minidl import parallel
 
-_WORTH = 1 << 20  # values; a compiled pass over fewer takes no longer than to wake a thread
+_WORTH = 1 << 17  # values; a compiled pass over fewer takes no longer than to hand half of it to a thread
 
 
 def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -> None:
@@ -15,7 +15,9 @@ def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -
 
     `work` is the number of values in all. The values must not depend on the cut.
     """
-    if work < _WORTH or parallel.get_num_threads() == 1:
+    pieces = min(parallel.get_num_threads(), length) if work >= _WORTH else 1
+    if pieces == 1:
         kernel(*arguments, 0, length)
     else:
-        parallel.over(length, work, lambda some: kernel(*arguments, some.start, some.stop))
+        edges = [i * length // pieces for i in range(pieces + 1)]
+        parallel.run(lambda i: kernel(*arguments, edges[i], edges[i + 1]), pieces)

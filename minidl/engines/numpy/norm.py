@@ -54,8 +54,7 @@ def moments(x: Array) -> tuple[Mean, Array, Any]:
         (m0,) = _tiles(first[None].astype(dtype, copy=False), b)
         np.subtract(_rows(x3, b), m0, out=_rows(xc3, b))
         _sum(xc3, out=rest)
-        with np.errstate(over="ignore"):  # seen to below
-            _sum_of_products(xc3, xc3, out=square)
+        _sum_of_products(xc3, xc3, out=square)  # overflow is seen to below
 
     parallel.over(c, xt.size, share)
     m0, delta, square = sums.astype(np.float64, copy=False).transpose(0, 2, 1)  # (N, C) each

@@ -1,0 +1,103 @@
+"""A thread that waits awake sees a change, gives up after a while, and leaves the processor of the one it helps."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from minidl import parallel, threads
+
+waiting = pytest.importorskip("minidl.engines.numba.waiting", reason="Numba is not installed")
+
+
+def test_what_has_changed_already_is_seen_at_once():
+    waiting.until_changed(np.array([3]), 0, 2, 7)
+
+
+def test_a_wait_ends_though_nothing_changes():
+    waiting.until_changed(np.array([3, 4]), 1, 4, 7)
+
+
+def test_a_change_by_another_thread_is_seen_without_the_lock_of_the_interpreter():
+    board, seen = np.zeros(16, np.int64), []
+
+    def wait():
+        while board[8] == 0:
+            waiting.until_changed(board, 8, 0, 5)
+        seen.append(int(board[8]))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    board[8] = 9
+    thread.join(300)
+    assert seen == [9]
+
+
+@pytest.fixture
+def awake(monkeypatch):
+    """Threads that wait awake, however many processors there are; the looks that they took, by place."""
+    looks = []
+
+    def look(board, place, seen, rests):
+        looks.append(place)
+        waiting.until_changed(board, place, seen, rests)
+
+    monkeypatch.setattr(parallel, "awake", look)
+    monkeypatch.setattr(parallel, "_spare", True)
+    return looks
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_threads_that_wait_awake_run_each_block_once(n, awake):
+    with threads(n):
+        for blocks in (2, 3, 7, 40):
+            for _ in range(5):
+                done = []
+                parallel.run(done.append, blocks)
+                assert sorted(done) == list(range(blocks))
+        barrier = threading.Barrier(n, timeout=300)
+        parallel.run(lambda i: barrier.wait(), n)  # all take part
+    assert parallel._GIVEN in awake
+
+
+def test_an_exception_of_a_block_reaches_who_waits_awake(awake):
+    def fail(i):
+        if i == 2:
+            raise ArithmeticError("block 2")
+
+    with threads(3), pytest.raises(ArithmeticError, match="block 2"):
+        parallel.run(fail, 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a processor")
+def test_a_helper_on_the_processor_of_who_gave_the_job_out_goes_elsewhere_and_may_come_back(monkeypatch):
+    sets = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, allowed: sets.append((pid, allowed)))
+    monkeypatch.setattr(parallel, "_processor", lambda: 5)
+    job = parallel._Job(lambda i: None, 1)
+    job.help()
+    assert sets == [(0, {3, 7}), (0, {3, 5, 7})]
+    monkeypatch.setattr(parallel, "_processor", lambda: 7)
+    job.help()
+    assert len(sets) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind threads to processors")
+def test_many_threads_on_one_processor_finish():
+    program = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import numpy as np
+from minidl import Conv2d, threads
+from minidl.backend import use_backend
+x = np.ones((64, 3, 32, 32), np.float32)
+with use_backend("numba"), threads(3):
+    for _ in range(20):
+        layer = Conv2d(3, 7, 5)
+        layer.backward(layer.forward(x))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
