@@ -11,7 +11,8 @@ from minidl.check.diagnosis.terms import library
 from minidl.check.plain import plain_class
 from minidl.check.plain.derived import Derived
 from minidl.check.variants import known_wrong
-from minidl.check.variants.composed import Layer, Parts, choices, composed
+from minidl.check.variants.composed import Layer, composed
+from minidl.check.variants.parts import Parts, choices
 from minidl.check.variants.wrapped import families
 
 FEW = ["shape", "momentum-0.1", "train3-eval", "eval-backward", "mean-10-", "accumulate"]

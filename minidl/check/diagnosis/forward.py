@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from minidl.check.diagnosis.evidence import Bench, Tensor
 from minidl.check.diagnosis.items import Item, items
-from minidl.check.variants.composed import LAYERS, Composed, Parts, answering, choices, composed
+from minidl.check.variants.composed import Composed, answering, composed
+from minidl.check.variants.parts import LAYERS, Parts, choices
 
 LOOKED_AT = 8  # steps, of different shapes, that must all be answered
 MOST = 4  # that may answer alike and still be weighed
