@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import layer_functions as plain
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -193,91 +194,6 @@ def _value(layer: Layer, name: str, seed: int) -> Array:
 # -- reference functions of what is too small to be in minidl.reference ------------------------------------------------
 
 
-def _shaped_like(y: Array, x: Array) -> Array:
-    return y.reshape(x.shape)
-
-
-def _flatten(x: Array) -> Array:
-    return np.array([list(x_n.flat) for x_n in x])
-
-
-def _relu(x: Array) -> Array:
-    return np.array([max(value, 0.0) for value in x.flat]).reshape(x.shape)
-
-
-def _relu_backward(dy: Array, x: Array) -> dict[str, Array]:
-    return {
-        "dx": np.array([d if value > 0 else 0.0 for d, value in zip(dy.flat, x.flat, strict=True)]).reshape(x.shape)
-    }
-
-
-def _tanh(x: Array) -> Array:
-    return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
-
-
-def _tanh_backward(dy: Array, x: Array) -> dict[str, Array]:
-    return {"dx": dy / np.cosh(x) ** 2}
-
-
-def _global_avg_pool(x: Array) -> Array:
-    return reference.avg_pool2d(x, x.shape[2:])[:, :, 0, 0]
-
-
-def _global_avg_pool_backward(dy: Array, x: Array) -> dict[str, Array]:
-    return reference.avg_pool2d_backward(dy[:, :, None, None], x, x.shape[2:])
-
-
-_MASK = (np.random.default_rng(11).random((3, 4, 5, 7)) >= 0.3) / 0.7
-
-
-def _residual(
-    x: Array, branch_weight: Array, branch_bias: Array, shortcut_weight: Array, shortcut_bias: Array
-) -> Array:
-    branch = reference.linear(x, branch_weight, branch_bias)
-    return branch + reference.linear(x, shortcut_weight, shortcut_bias)
-
-
-def _residual_backward(
-    dy: Array, x: Array, branch_weight: Array, branch_bias: Array, shortcut_weight: Array, shortcut_bias: Array
-) -> dict[str, Array]:
-    a = reference.linear_backward(dy, x, branch_weight, branch_bias)
-    b = reference.linear_backward(dy, x, shortcut_weight, shortcut_bias)
-    grads = {f"dbranch_{k}": a[f"d{k}"] for k in ("weight", "bias")}
-    grads |= {f"dshortcut_{k}": b[f"d{k}"] for k in ("weight", "bias")}
-    return grads | {"dx": a["dx"] + b["dx"]}
-
-
-def _identity_residual(x: Array, **branch: Array) -> Array:
-    return x + reference.batch_norm(x, branch["branch_weight"], branch["branch_bias"], 0.01)
-
-
-def _identity_residual_backward(dy: Array, x: Array, **branch: Array) -> dict[str, Array]:
-    grads = reference.batch_norm_backward(dy, x, branch["branch_weight"], branch["branch_bias"], 0.01)
-    return {"dx": dy + grads["dx"], "dbranch_weight": grads["dweight"], "dbranch_bias": grads["dbias"]}
-
-
-def _row(x: Array, **p: Array) -> Array:
-    return reference.linear(_relu(reference.linear(x, p["0_weight"], p["0_bias"])), p["2_weight"], p["2_bias"])
-
-
-def _row_backward(dy: Array, x: Array, **p: Array) -> dict[str, Array]:
-    hidden = reference.linear(x, p["0_weight"], p["0_bias"])
-    last = reference.linear_backward(dy, _relu(hidden), p["2_weight"], p["2_bias"])
-    first = reference.linear_backward(_relu_backward(last["dx"], hidden)["dx"], x, p["0_weight"], p["0_bias"])
-    grads = {f"d{i}_{k}": g[f"d{k}"] for i, g in ((0, first), (2, last)) for k in ("weight", "bias")}
-    return grads | {"dx": first["dx"]}
-
-
-def _second_moment(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a function of the running variance into one of the running second moment."""
-
-    def of_moments(*args: Array, running_mean: Array, running_mean_square: Array, **rest: Any) -> Any:
-        var = np.maximum(running_mean_square - running_mean**2, 0)
-        return function(*args, running_mean=running_mean, running_var=var, **rest)
-
-    return of_moments
-
-
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 _R = reference
@@ -319,7 +235,7 @@ def _batch_norm(shape: tuple[int, ...], running: str = "unbiased") -> Case:
         _R.batch_norm,
         _R.batch_norm_backward,
         {"eps": _EPS},
-        tuple(map(_second_moment, in_eval)) if running == "second_moment" else in_eval,  # type: ignore[arg-type]
+        tuple(map(plain.second_moment, in_eval)) if running == "second_moment" else in_eval,  # type: ignore[arg-type]
     )
 
 
@@ -423,17 +339,19 @@ CASES: dict[str, Case] = {
     "AvgPool2d, a rest": _pool(AvgPool2d, "avg_pool2d", (3, 4, 5, 7), 2),
     "AvgPool2d, overlapping": _pool(AvgPool2d, "avg_pool2d", (3, 2, 5, 7), (3, 4), (2, 1), (1, 2)),
     "AvgPool2d, gaps": _pool(AvgPool2d, "avg_pool2d", (3, 2, 7, 5), (2, 1), (3, 2)),
-    "GlobalAvgPool2d": Case(lambda dtype: GlobalAvgPool2d(), _IMAGES, _global_avg_pool, _global_avg_pool_backward),
-    "ReLU": Case(lambda dtype: ReLU(), _IMAGES, _relu, _relu_backward, x=distinct),
-    "ReLU, large": Case(lambda dtype: ReLU(), (130, 3, 8, 9), _relu, _relu_backward, x=distinct),
-    "Tanh": Case(lambda dtype: Tanh(), _IMAGES, _tanh, _tanh_backward),
-    "Tanh, large": Case(lambda dtype: Tanh(), (130, 3, 8, 9), _tanh, _tanh_backward),
-    "Flatten": Case(lambda dtype: Flatten(), _IMAGES, _flatten, lambda dy, x: {"dx": _shaped_like(dy, x)}),
+    "GlobalAvgPool2d": Case(
+        lambda dtype: GlobalAvgPool2d(), _IMAGES, plain.global_avg_pool, plain.global_avg_pool_backward
+    ),
+    "ReLU": Case(lambda dtype: ReLU(), _IMAGES, plain.relu, plain.relu_backward, x=distinct),
+    "ReLU, large": Case(lambda dtype: ReLU(), (130, 3, 8, 9), plain.relu, plain.relu_backward, x=distinct),
+    "Tanh": Case(lambda dtype: Tanh(), _IMAGES, plain.tanh, plain.tanh_backward),
+    "Tanh, large": Case(lambda dtype: Tanh(), (130, 3, 8, 9), plain.tanh, plain.tanh_backward),
+    "Flatten": Case(lambda dtype: Flatten(), _IMAGES, plain.flatten, lambda dy, x: {"dx": plain.shaped_like(dy, x)}),
     "Dropout": Case(
         lambda dtype: Dropout(0.3, rng=_RNG(11)),
         _IMAGES,
-        lambda x: x * _MASK,
-        lambda dy, x: {"dx": dy * _MASK},
+        lambda x: x * plain.MASK,
+        lambda dy, x: {"dx": dy * plain.MASK},
         in_eval=(lambda x: x, lambda dy, x: {"dx": dy}),
     ),
     "Sequential": Case(
@@ -441,20 +359,20 @@ CASES: dict[str, Case] = {
             Linear(5, 4, rng=_RNG(0), dtype=dtype), ReLU(), Linear(4, 3, rng=_RNG(1), dtype=dtype)
         ),
         (7, 5),
-        _row,
-        _row_backward,
+        plain.row,
+        plain.row_backward,
     ),
     "Residual": Case(
         lambda dtype: Residual(Linear(5, 4, rng=_RNG(0), dtype=dtype), Linear(5, 4, rng=_RNG(1), dtype=dtype)),
         (7, 5),
-        _residual,
-        _residual_backward,
+        plain.residual,
+        plain.residual_backward,
     ),
     "Residual, identity": Case(
         lambda dtype: Residual(BatchNorm(4, _EPS, 0.3, dtype=dtype)),
         _IMAGES,
-        _identity_residual,
-        _identity_residual_backward,
+        plain.identity_residual,
+        plain.identity_residual_backward,
     ),
     **NORMS,
 }
