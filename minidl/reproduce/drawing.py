@@ -45,7 +45,7 @@ def _draw_errors(ax: Any, cells: list[Cell]) -> None:
             )
             errors = list(cell.errors("best").values())
             ax.plot(np.full(len(errors), i + 0.25), errors, ".", color=OURS, alpha=0.5, ms=4)
-    names = [textwrap.fill(cell.column, 10, break_on_hyphens=False) for cell in cells]
+    names = [textwrap.fill(cell.column, 10, break_long_words=False, break_on_hyphens=False) for cell in cells]
     ax.set_xticks(range(len(cells)), [f"{name}\nseeds: {len(c.runs)}" for name, c in zip(names, cells, strict=True)])
     ax.set_xlim(-0.5, len(cells) - 0.5)
     ax.legend(fontsize="small", frameon=False)
