@@ -46,7 +46,8 @@ def _draw_errors(ax: Any, cells: list[Cell]) -> None:
             errors = list(cell.errors("best").values())
             ax.plot(np.full(len(errors), i + 0.25), errors, ".", color=OURS, alpha=0.5, ms=4)
     names = [textwrap.fill(cell.column, 10, break_long_words=False, break_on_hyphens=False) for cell in cells]
-    ax.set_xticks(range(len(cells)), [f"{name}\nseeds: {len(c.runs)}" for name, c in zip(names, cells, strict=True)])
+    labels = [f"{name}\nseeds: {len(cell.runs)}" for name, cell in zip(names, cells, strict=True)]
+    ax.set_xticks(range(len(cells)), labels, fontsize="medium" if len(cells) < 6 else "small")
     ax.set_xlim(-0.5, len(cells) - 0.5)
     ax.legend(fontsize="small", frameon=False)
     ax.grid(axis="y", alpha=0.3)
