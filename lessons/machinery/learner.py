@@ -72,7 +72,9 @@ def helpful(said: str) -> bool:
     return any(not line.startswith(GENERAL) for line in lines)
 
 
-PROBLEM = re.compile(r": (is None|is missing|is a function|is not wanted|is complex|is \w+; want|is \w+ of )")
+PROBLEM = re.compile(
+    r": (is None|is missing|is a function|is not wanted|is complex|is \w+; want|is (a )?\w+ of |is \w+ that holds )"
+)
 
 
 def play(source: Source, given: list[Answer]) -> Iterator[Played]:

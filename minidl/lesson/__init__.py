@@ -15,10 +15,23 @@ import numpy as np
 from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
+from minidl.lesson.given import GIVEN
 from minidl.lesson.hints import GENERAL, alone, hint, related
 from minidl.lesson.inputs import Inputs
-from minidl.lesson.repair import codes, handed_over, mentioned, repair, unused
-from minidl.lesson.values import Tolerance, compare_all, judge, named, of, outside, same, wrong_kind
+from minidl.lesson.lint import unused
+from minidl.lesson.repair import codes, handed_over, mentioned, repair
+from minidl.lesson.values import (
+    Tolerance,
+    alternatives,
+    blank,
+    compare_all,
+    judge,
+    named,
+    of,
+    outside,
+    same,
+    wrong_kind,
+)
 
 LESSONS = 17
 
@@ -76,6 +89,7 @@ class Lesson:
         self.failed: set[str] = set()
         self.replaced: list[str] = []
         self.trusted: set[Any] = set()  # the code of functions that passed a check
+        self.given = GIVEN.get(number, frozenset())
         _help_with_names()
 
     def check(
@@ -94,7 +108,7 @@ class Lesson:
         got : called without arguments; gives an array, or a dict of arrays
         want : the right array or dict, or a callable that gives it
         tol : the largest error allowed, absolute; one number, or one per key
-        wrong : {a diagnosis, a sentence: callable giving what that mistake gives}
+        wrong : {a diagnosis, a sentence: callable giving what that mistake gives, or a generator of several such}
 
         Raises
         ------
@@ -132,23 +146,31 @@ class Lesson:
         if changed := inputs.restore():
             return self._fail(name, f"{name}: {_in_place(changed)}")
         if raised is not None:
-            change = "" if "your turn" in raised else repair(got, judge(name, right, tol), self.trusted)
+            change = "" if "your turn" in raised else repair(got, judge(name, right, tol), self._blameless(got))
             return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
         results = compare_all(name, given, right, tol)
         bad = [result for result in results if not result.passed]
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if same(name, given, mistake, tol)]
-            lines += diagnosis or _tutor(name, got, given, right, tol, bad, self.trusted)
+            lines += diagnosis or _tutor(name, got, given, right, tol, bad, self._blameless(got))
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
-            if all(result.passed for result in compare_all(name, mistake(), right, tol)):
+            if any(all(r.passed for r in compare_all(name, one, right, tol)) for one in alternatives(mistake())):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
         self.failed.discard(name)
         self.trusted |= codes(got)
         count = self.passed.setdefault(name, len(self.passed) + 1)
         worst = max(result.worst for result in results)
         print(f"ok    {name}: worst {worst:.3g} of the tolerance  (check {count} of {self.checks})")
+
+    def blank(self, *shape: int) -> Any:
+        """Return an array full of NaN, for an answer to write into; a place that it leaves out is told as such."""
+        return blank(*shape)
+
+    def _blameless(self, got: Callable[[], Any]) -> set[Any]:
+        """Return the code of functions that passed a check, and of those that the lesson gives."""
+        return self.trusted | codes(got, self.given)
 
     def _fail(self, name: str, text: str) -> None:
         """Note that a check has not passed and say it: in a notebook without stopping the cells below."""
@@ -225,11 +247,11 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
     given, wanted = named(name, got), named(name, want)
     if any(outside(value) for value in given.values()):
         return ["Your view reaches past the memory of its array: a stride in it is too large, or a length."]
-    plain = not any(wrong_kind(given[key]) for key in wanted if key in given)
+    plain = not any(wrong_kind(given[key], wanted[key]) for key in wanted if key in given)
     if plain and (said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted)))):
         return [said]
     for result in bad:
-        if result.name in given and result.name in wanted and not wrong_kind(given[result.name]):
+        if result.name in given and result.name in wanted and not wrong_kind(given[result.name], wanted[result.name]):
             largest = float(np.max(of(tol, result.name)))
             if said := hint(given[result.name], wanted[result.name], largest):
                 return [said]

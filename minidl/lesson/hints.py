@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.lesson.values import unwritten
+
 Array = np.ndarray[Any, Any]
 Pattern = Callable[[Array, Array, float], str]
 
@@ -83,13 +85,30 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
-    if said := _lengths(got.shape, want.shape):
+    if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape):
         return said
+    if got.ndim == 0:
+        return (
+            f"It is one number, and {want.shape} are wanted: does `return` leave a part out, or is an axis missing "
+            "where it is added up?"
+        )
     if got.size == want.size:
         return f"It has as many values as it should, in the shape {got.shape} instead of {want.shape}."
     if got.size < want.size:
         return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
     return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
+
+
+def _reduced(got: Array, want: Array, tol: float) -> str:
+    """Say that an answer is a sum, a mean or a largest value of what is right."""
+    if got.size >= want.size or want.size > 10**6:
+        return ""
+    for operation in (np.sum, np.mean, np.max, np.min):
+        for over in _subsets(want.ndim):
+            if got.shape in ((found := operation(want, axis=over)).shape,) and _same(got, found, tol):
+                listed = ", ".join(map(str, over))
+                return f"It is the {operation.__name__} of what is right over axis {listed}: a step too many."
+    return ""
 
 
 def _lengths(got: tuple[int, ...], want: tuple[int, ...]) -> str:
@@ -125,9 +144,29 @@ def _not_finite(got: Array, want: Array, tol: float) -> str:
     bad = ~np.isfinite(got) & np.isfinite(want)
     if not bad.any():
         return ""
+    if said := _unwritten(got):
+        return said
     if np.isnan(got[bad]).any():
         return "There is NaN: 0 divided by 0, infinity minus infinity, or the root or logarithm of a negative number."
     return "There is infinity: a division by zero, or exp of a large number."
+
+
+def _unwritten(got: Array) -> str:
+    """Say how much of an array that was handed over empty is so still."""
+    empty = unwritten(got)
+    count = int(empty.sum())
+    if count == got.size:
+        return (
+            "Not one value of it was written: the array is handed over full of NaN. `y = …` only gives the name to "
+            "another array, `y[...] = …` writes into this one; and `+=` needs a value that is there before."
+        )
+    if not count:
+        return ""
+    first = ", ".join(str(int(i[0])) for i in np.nonzero(empty))
+    return (
+        f"{count} of its {got.size} values {'was' if count == 1 else 'were'} never written, the first at index {first}: "
+        "look at where the loop begins and ends, at its step, and at whether `+=` meets a value that is there before."
+    )
 
 
 def _single(got: Array, want: Array, tol: float, dtype: Any) -> str:
@@ -221,7 +260,14 @@ def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
         return ""
     with np.errstate(all="ignore"):
         if len(a) > 1:
-            return _scaled(a, b, 0.0) or (_function(a, b, 0.0) if np.ptp(b) > 0 else "")
+            if said := _scaled(a, b, 0.0) or (_function(a, b, 0.0) if np.ptp(b) > 0 else ""):
+                return said
+            shift = a - b
+            if len(a) > 2 and np.ptp(shift) <= 1e-12 * np.abs(b).max() and np.abs(shift).min() > tol:
+                return (
+                    f"Each of your values is the right one {'plus' if shift[0] > 0 else 'minus'} {abs(shift[0]):.6g}."
+                )
+            return ""
         for words, factor in PLAIN_FACTORS.items():
             if abs(a[0] / b[0] / factor - 1) < max(1e-9, tol / abs(b[0])) < 1e-6:
                 return f"Your number is {words} the right one."
@@ -370,6 +416,23 @@ def _fitted(array: Array, shape: tuple[int, ...]) -> list[Array]:
     return found
 
 
+def _along(got: Array, right: Array) -> str:
+    """Say up to where, or from where on, a row of values is right."""
+    last = int(np.nonzero(right)[0][-1])
+    if not right[: last + 1].all():
+        first = int(np.argmax(right))
+        if first < 2 or not right[first:].all():
+            return ""
+        return (
+            f"Only the first {first} of the {len(right)} values are wrong: what do they get that the others do not, or "
+            "lack? Look at what is left over, or at where a loop begins."
+        )
+    zero = " they are 0, as if never reached" if not got[last + 1 :].any() else " they are wrong"
+    return f"The values are right up to index {last}; from {last + 1} on{zero}: look at where the loop ends." * (
+        last < len(right) - 2
+    )
+
+
 def _part(got: Array, want: Array, tol: float) -> str:
     """Say which elements are right, or how large the missing part is."""
     right = np.abs(got - want) <= tol
@@ -377,6 +440,8 @@ def _part(got: Array, want: Array, tol: float) -> str:
         for where, words in ((want > 0, "positive"), (want < 0, "negative")):
             if where.any() and not where.all() and np.array_equal(right, ~where):
                 return f"Only the values that should be {words} are wrong."
+        if want.ndim == 1 and (said := _along(got, right)):
+            return said
         for axis in range(want.ndim):
             wrong = np.unique(np.nonzero(~right)[axis])
             if want.ndim > 2 and want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:

@@ -13,7 +13,6 @@ import functools
 import io
 import linecache
 import math
-import re
 import sys
 import time
 import warnings
@@ -94,7 +93,7 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
 
 def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
     turns, trials = _Turns(), float(TRIALS)
-    answers = list(_answers(got, trusted))
+    answers = list(answers_of(got, trusted))
     for name, tree in answers:  # as they are, for the number of turns
         work = _calls(functools.partial(_with, got, name, tree, bad, turns))
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
@@ -182,7 +181,7 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
     return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
 
 
-def _answers(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
+def answers_of(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
     """Yield the learner's functions and classes that a check calls, the one defined last first."""
     space, home = got.__globals__, got.__code__.co_filename
     order = {name: place for place, name in enumerate(space)}
@@ -207,10 +206,10 @@ def handed_over(got: Callable[[], Any]) -> dict[str, Any]:
     return {n: v for n, v in values.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu" and v.size}
 
 
-def codes(got: Callable[[], Any]) -> set[CodeType]:
-    """Return the code of all functions of the notebook that a check calls."""
-    found = _called_by(got).values() if isinstance(got, FunctionType) else ()
-    return {code for one in found for code in one}
+def codes(got: Callable[[], Any], only: Set[str] | None = None) -> set[CodeType]:
+    """Return the code of all functions of the notebook that a check calls, or of those with some names."""
+    found = _called_by(got) if isinstance(got, FunctionType) else {}
+    return {code for name, one in found.items() if only is None or name in only for code in one}
 
 
 def _called_by(got: FunctionType) -> dict[str, list[CodeType]]:
@@ -276,24 +275,3 @@ def _definition(file: str, name: str) -> Definition | None:
 def _plain(tree: ast.Dict) -> bool:
     """Whether a dictionary holds names and attributes alone, as a check's helper does."""
     return not any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
-
-
-def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
-    """Say what the learner's function never does: raise its error, or use an argument or a result of its own."""
-    for name, tree in _answers(got, trusted) if isinstance(got, FunctionType) else ():
-        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-            names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
-            loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-            raised = re.match(r"Raises? (\w+)", ast.get_docstring(function) or "")
-            if raised and not any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(function)):
-                return f"{function.name} is to raise {raised[1]}, and no line of it raises anything."
-            required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
-            given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
-            if "backward" in function.name:
-                given = [one for one in given if one != "bias"]
-            made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
-            if given and len(function.body) > 1 - (name == function.name):
-                return f"{function.name} is given `{given[0]}` and never uses it."
-            if made:
-                return f"{function.name} computes `{made[0]}` and never uses it."
-    return ""

@@ -29,11 +29,34 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
             yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
         yield from _neighbours(node, loops)
+    if isinstance(node, ast.For):
+        yield from _of_a_loop(node, within)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
         yield call("np.abs", node), "the magnitude, which is missing at", 5, None
     if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
         yield call("np.exp", node), "an exp that is missing at", 6, None
         yield call("np.log", node), "a logarithm that is missing at", 6, None
+
+
+def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
+    """Yield a loop with its `return` behind it, or with what was set to a number before it set in each turn."""
+    last = node.body[-1]
+    if isinstance(last, ast.Return) and len(node.body) > 1:
+        made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
+        yield [made, last], "where `return` stands: a loop ends at its first one. It is", 2, last
+    around = getattr(within, "body", [])
+    at = around.index(node) if isinstance(around, list) and node in around else 0
+    before = list(itertools.takewhile(_sets_a_number, reversed(around[:at])))[::-1]
+    for some in [before, *([one] for one in before)] if before else []:
+        made = ast.For(node.target, node.iter, [node.body[0], *some, *node.body[1:]], node.orelse)
+        yield made, "what is set before the loop, and is to begin anew in each of its turns:", 2, some[0]
+
+
+def _sets_a_number(node: ast.AST) -> bool:
+    """Whether a statement gives a name a number, or an empty list."""
+    value = node.value if isinstance(node, ast.Assign) else None
+    parts = value.elts if isinstance(value, ast.Tuple) else [value]
+    return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)
 
 
 def _is_a_value(node: ast.AST) -> bool:

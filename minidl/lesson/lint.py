@@ -1,0 +1,53 @@
+"""What a wrong answer leaves out: an argument or a result that is never used, an error, all turns of a loop but the last."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Set
+from types import CodeType, FunctionType
+from typing import Any
+
+from minidl.lesson.repair import answers_of
+
+
+def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
+    """Say what the learner's function never does: raise its error, or use an argument or a result of its own."""
+    for name, tree in answers_of(got, trusted) if isinstance(got, FunctionType) else ():
+        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+            loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+            raised = re.match(r"Raises? (\w+)", ast.get_docstring(function) or "")
+            if raised and not any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(function)):
+                return f"{function.name} is to raise {raised[1]}, and no line of it raises anything."
+            if lost := _replaced_in_a_loop(function):
+                return (
+                    f"{function.name} gives `{lost}` a new value in each turn of the loop, and only that of the last turn "
+                    "is left: is it to be added up, or collected?"
+                )
+            required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
+            given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
+            if "backward" in function.name:
+                given = [one for one in given if one != "bias"]
+            made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
+            if given and len(function.body) > 1 - (name == function.name):
+                return f"{function.name} is given `{given[0]}` and never uses it."
+            if made:
+                return f"{function.name} computes `{made[0]}` and never uses it."
+    return ""
+
+
+def _replaced_in_a_loop(function: ast.FunctionDef) -> str:
+    """Return a name that each turn of a loop gives a value, that no turn reads, and that is read behind the loop."""
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    for loop in [node for node in ast.walk(function) if isinstance(node, ast.For)]:
+        inside = [node for part in loop.body for node in ast.walk(part)]
+        targets = [target for node in inside if isinstance(node, ast.Assign) for target in node.targets]
+        added = {getattr(node.target, "id", "") for node in inside if isinstance(node, ast.AugAssign)}
+        read = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        end = loop.end_lineno or loop.lineno
+        later = {node.id for node in names if isinstance(node.ctx, ast.Load) and node.lineno > end}
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in later - read - added:
+                return target.id
+    return ""
