@@ -109,42 +109,92 @@ def relu_kernel(t, total, x, y):
 
 # %% tags=["check"]
 own = np.random.default_rng(1406)  # the check's own numbers
+total, size = 7 * 32, 1000  # 224 threads: four rounds and a bit
 
 
 class Written(np.ndarray):
-    """An array that counts how often each of its places is written."""
+    """An array that notes how often each of its places is written, and by which thread: −1 for none, −2 for several."""
 
     def __setitem__(self, place, value):
         self.times[place] += 1
+        before, now = self.writer[place], self.now[0]
+        self.writer[place] = np.where((before == -1) | (before == now), now, -2)
         super().__setitem__(place, value)
 
 
 def run_relu(kernel, x):
     y = np.zeros_like(x).view(Written)
-    y.times = np.zeros(len(x))
-    launch(kernel, 7, 32, x, y)
-    return {"y": np.asarray(y), "times written": y.times}
+    y.times, y.writer, y.now = np.zeros(len(x)), np.full(len(x), -1.0), [-1]
+
+    def noted(t, total, x, y):
+        y.now[0] = t
+        kernel(t, total, x, y)
+
+    launch(noted, 7, 32, x, y)
+    return {"y": np.asarray(y), "times written": y.times, "thread that wrote": y.writer}
 
 
-x = own.normal(size=1000)  # 224 threads: four rounds and a bit
+x = own.normal(size=size)
+
+
+def shared_out(numbers, read=lambda i, t: i, write=lambda i, t: i):
+    """Return what a kernel gives whose thread t goes through numbers(t), reads x[read(i, t)], writes y[write(i, t)]."""
+    y, times, writer = np.zeros(size), np.zeros(size), np.full(size, -1.0)
+    for t in range(total):
+        for i in numbers(t):
+            j = write(i, t)
+            y[j], times[j] = max(x[read(i, t)], 0), times[j] + 1
+            writer[j] = t if writer[j] in (-1, t) else -2
+    return {"y": y, "times written": times, "thread that wrote": writer}
+
+
+def rounds(t):
+    return range(t, size, total)
+
+
+pieces = np.array_split(np.arange(size), total)
 lesson.check(
     "grid-stride",
     got=lambda: run_relu(relu_kernel, x),
-    want={"y": x.clip(0), "times written": np.ones(1000)},
+    want={"y": x.clip(0), "times written": np.ones(size), "thread that wrote": np.arange(size) % total},
     tol=1e-15,
     wrong={
-        "Each thread wrote one number: it must go on, in steps of `total`, to the end of the array.": lambda: {
-            "y": np.where(np.arange(1000) < 224, x.clip(0), 0),
-            "times written": 1.0 * (np.arange(1000) < 224),
-        },
-        "Every thread wrote everything: thread t begins at t and goes in steps of `total`.": lambda: {
-            "y": x.clip(0),
-            "times written": np.full(1000, 224.0),
-        },
-        "Pieces of one length leave the rest undone, where the size is no multiple of the threads.": lambda: {
-            "y": np.where(np.arange(1000) < 896, x.clip(0), 0),
-            "times written": 1.0 * (np.arange(1000) < 896),
-        },
+        "Each thread wrote one number: it must go on, in steps of `total`, to the end of the array.": lambda: (
+            shared_out(lambda t: [t])
+        ),
+        "Every thread wrote everything: thread t begins at t and goes in steps of `total`.": lambda: shared_out(
+            lambda t: range(size)
+        ),
+        "Pieces of one length leave the rest undone, where the size is no multiple of the threads.": lambda: shared_out(
+            lambda t: range(4 * t, 4 * t + 4)
+        ),
+        "Each thread has a piece of neighbouring numbers, as on a CPU. Here thread t takes t, t + total, …": lambda: (
+            shared_out(numbers)
+            for numbers in (
+                lambda t: range(5 * t, min(5 * t + 5, size)),
+                lambda t: pieces[t],
+                lambda t: range(4 * t, 4 * t + 4 if t < total - 1 else size),
+            )
+        ),
+        "One thread did everything, the others nothing: thread t does its own share.": lambda: (
+            shared_out(lambda t, one=one: range(size * (t == one))) for one in (0, total - 1)
+        ),
+        "The step from one number of a thread to its next is `total`, no other.": lambda: (
+            shared_out(lambda t, step=step: range(t, size, step or t + 1)) for step in (1, 7, 32, 223, 225, 0)
+        ),
+        "A thread's numbers are not a stretch from t on: they are `total` apart.": lambda: shared_out(
+            lambda t: range(t, min(t + total, size))
+        ),
+        "In a round it is number i that is read and written; t is only where the thread begins.": lambda: (
+            shared_out(rounds, **{which: lambda i, t: t}) for which in ("read", "write")
+        ),
+        "Some rounds are missing: the last number of a thread is the last below the size of the array.": lambda: (
+            shared_out(lambda t, some=some: list(rounds(t))[some])
+            for some in (slice(0, 2), slice(0, 3), slice(0, 4), slice(0, -1), slice(1, None))
+        ),
+        "Where x is negative nothing is written: y may hold anything there, so a kernel writes its zeros too.": lambda: (
+            shared_out(lambda t: [i for i in rounds(t) if x[i] > 0])
+        ),
     },
 )
 
@@ -187,20 +237,67 @@ reads = {
     "far apart": 4 * 784 * lane,
     "all the same": 0 * lane + 68,
 }
+
+
+def of_each(count):
+    return {name: count(addresses) for name, addresses in reads.items()}
+
+
 lesson.check(
     "sectors",
-    got=lambda: {name: sectors(addresses) for name, addresses in reads.items()},
+    got=lambda: of_each(sectors),
     want=dict(zip(reads, (4, 5, 8, 32, 1), strict=True)),
     tol=0.5,
     wrong={
-        "This counts different addresses; eight floats share a sector.": lambda: {
-            name: len(set(addresses)) for name, addresses in reads.items()
-        },
-        "This counts all sectors between the first and the last, also those that nobody asked for.": lambda: {
-            name: addresses.max() // 32 - addresses.min() // 32 + 1 for name, addresses in reads.items()
-        },
+        "This counts addresses; eight floats share a sector.": lambda: (
+            of_each(count) for count in (lambda a: len(set(a)), len)
+        ),
+        "This counts pieces of another size: a sector has 32 bytes, and addresses are in bytes.": lambda: (
+            of_each(lambda a, size=size: len(np.unique(a // size))) for size in (2, 8, 16, 64, 128, 256, 1024)
+        ),
+        "This counts all sectors between the first and the last, also those that nobody asked for.": lambda: of_each(
+            lambda a: a.max() // 32 - a.min() // 32 + 1
+        ),
         "This counts bytes that are read; it matters where they lie, not only how many they are.": lambda: (
-            dict.fromkeys(reads, 4)
+            of_each(count)
+            for count in (
+                lambda a: 4,
+                lambda a: len(np.unique(a)) * 4 // 32,
+                lambda a: -(-len(np.unique(a)) * 4 // 32),
+                lambda a: len(np.unique(a)) / 8,
+            )
+        ),
+        "`% 32` is the place inside a sector; the number of the sector is the quotient, `// 32`.": lambda: (
+            of_each(count) for count in (lambda a: len(np.unique(a % 32)), lambda a: len(np.unique(a)) // 32)
+        ),
+        "A sector begins at a multiple of 32 and goes up from there: round down, as `//` does.": lambda: (
+            of_each(lambda a, way=way: len(np.unique(way(a / 32)))) for way in (np.round, np.ceil, lambda a: a)
+        ),
+        "Sectors begin at multiples of 32, wherever the first address lies: do not count from it.": lambda: (
+            of_each(count)
+            for count in (
+                lambda a: len(np.unique((a - a[0]) // 32)),
+                lambda a: (a.max() - a.min()) // 32 + 1,
+                lambda a: (a.max() - a.min()) // 32,
+            )
+        ),
+        "These are the numbers of sectors, added or the largest of them: how many different ones are there?": lambda: (
+            of_each(count)
+            for count in (
+                lambda a: np.unique(a // 32).sum(),
+                lambda a: (a // 32).sum(),
+                lambda a: a.max() // 32,
+                lambda a: a.max() // 32 + 1,
+            )
+        ),
+        "A sector can be entered in its middle, and two addresses less than 32 bytes apart can lie in two.": lambda: (
+            of_each(count)
+            for count in (
+                lambda a: np.count_nonzero(a % 32 == 0),
+                lambda a: len(np.unique(a[a % 32 == 0])),
+                lambda a: 1 + np.count_nonzero(np.diff(a) > 32),
+                lambda a: 1 + np.count_nonzero(np.diff(a) >= 32),
+            )
         ),
     },
 )
@@ -343,23 +440,39 @@ def col2im_kernel(t, total, cols, dx, stride, padding):
 
 # %% tags=["check"]
 own = np.random.default_rng(1414)  # the check's own numbers
-height, n, k, stride, padding = 11, 3, 4, 2, 1
+height, n, k, stride, padding = 19, 7, 5, 3, 1  # all different, and none the square or the sum of two others
 ho = conv.output_size(height, k, stride, padding)
 cols = own.normal(size=(k, ho, n))
 
 
 def run_col2im(kernel):
-    dx = np.full((height, n), np.nan)
+    dx = lesson.blank(height, n)
     launch(kernel, 2, 8, cols, dx, stride, padding)
     return dx
 
 
-def gathered(sender):
-    """What a gather gives that takes tap j of pixel a from sender(a, j)."""
+def gathered(sender, taps=range(k), first=0, last=ho - 1, window=lambda j: j):
+    """What a gather gives that takes tap j of pixel a from sender(a, j), if it is one of first … last."""
     dx = np.zeros((height, n))
-    for a, j in np.ndindex(height, k):
-        h = sender(a, j)
-        dx[a] += cols[j, h] if h is not None and 0 <= h < ho else 0
+    for a in range(height):
+        for j in taps:
+            h = sender(a, j)
+            dx[a] += cols[window(j), h] if h is not None and first <= h <= last else 0
+    return dx
+
+
+def exact(a, j):
+    """Return who sends to pixel a by tap j, or None."""
+    return None if (a + padding - j) % stride else (a + padding - j) // stride
+
+
+def one_sender(which):
+    """What pixels get that keep what one of their senders sends."""
+    dx = np.zeros((height, n))
+    for a in range(height):
+        found = [(j, exact(a, j)) for j in range(k) if exact(a, j) is not None and 0 <= exact(a, j) < ho]
+        if found:
+            dx[a] = cols[found[which]]
     return dx
 
 
@@ -372,11 +485,35 @@ lesson.check(
     want=scattered[padding : padding + height],
     tol=1e-14,
     wrong={
-        "A window sends to every second pixel only: the division must leave no remainder.": lambda: gathered(
-            lambda a, j: (a + padding - j) // stride
+        "A window sends to every third pixel only: the division must leave no remainder.": lambda: (
+            gathered(lambda a, j, way=way: int(way((a + padding - j) / stride))) for way in (np.floor, np.trunc)
         ),
         "The padding is missing: pixel a lies at a + p in the padded image.": lambda: gathered(
             lambda a, j: None if (a - j) % stride else (a - j) // stride
+        ),
+        "Solve a = s h + j − p for h again: p and j have other signs there.": lambda: (
+            gathered(lambda a, j, p=p, q=q: None if (a + p + q * j) % stride else (a + p + q * j) // stride)
+            for p, q in ((-padding, -1), (padding, 1), (-padding, 1), (0, 1))
+        ),
+        "The division by the stride is missing: h counts windows, and a window moves by s pixels.": lambda: (
+            gathered(lambda a, j, p=p: a + p - j) for p in (padding, 0, -padding)
+        ),
+        "A sender's number goes from 0 to Ho − 1, both included.": lambda: (
+            gathered(exact, first=first, last=last) for first, last in ((1, ho - 1), (0, ho - 2), (1, ho - 2))
+        ),
+        "A negative h is no sender: cols[j, -1] is the last window, not none.": lambda: gathered(exact, first=-ho),
+        "Every tap may have sent: j goes from 0 to k − 1.": lambda: (
+            gathered(exact, taps=taps)
+            for taps in (range(1, k), range(k - 1), range(stride), range(padding, k), range(1))
+        ),
+        "A pixel adds up what all its taps send; here one of them is left.": lambda: (
+            one_sender(which) for which in (-1, 0)
+        ),
+        "Tap j of the window is cols[j]: here the window is turned round.": lambda: gathered(
+            exact, window=lambda j: k - 1 - j
+        ),
+        "It is the remainder 0 that makes a sender, not the others.": lambda: gathered(
+            lambda a, j: (a + padding - j) // stride if exact(a, j) is None else None
         ),
     },
 )
@@ -454,16 +591,89 @@ cases = {  # name: when it is done, and what timeline is given
     "read each": (100 * (5 + 1 + 15), 5, [1] * 100, range(100), 15),
     "mixed": (68, 5, [1, 30, 1, 1, 2], [2], 15),  # done at 6, 40, 41, then at 41 + 15 + 5 + 1 = 62, and at 68
 }
+
+
+def played(launch_time, durations, reads=(), latency=0.0, begin=max, end=max, late=False, **ways):
+    """Return the model's time with parts of it exchanged: when a kernel begins, who reads, what a read costs, the end."""
+    host = device = 0.0
+    for i, duration in enumerate(durations):
+        host += launch_time
+        device = begin(host - launch_time * late, device) + duration
+        if ways.get("reading", lambda i, reads: i in reads)(i, reads):
+            host = ways.get("read", lambda host, device, latency: device + latency)(host, device, latency)
+    return end(host, device)
+
+
+def all_cases(**ways):
+    return {name: played(*case, **ways) for name, (_, *case) in cases.items()}
+
+
+def by_formula(formula):
+    """Return what a formula of launch time, durations and latencies gives in each case."""
+    return {
+        name: formula(case[0], case[1], len(case[2]) * case[3] if case[2:] else 0) for name, (_, *case) in cases.items()
+    }
+
+
 lesson.check(
     "timeline",
     got=lambda: {name: timeline(*case) for name, (_, *case) in cases.items()},
     want={name: done for name, (done, *_) in cases.items()},
     tol=1e-9,
     wrong={
-        "Host and device take turns here. They overlap: a kernel begins at max(host, device).": lambda: {
-            name: launch_time * len(durations) + sum(durations) + (len(read[0]) * read[1] if read else 0)
-            for name, (_, launch_time, durations, *read) in cases.items()
-        },
+        "Host and device take turns here. They overlap: a kernel begins at max(host, device).": lambda: by_formula(
+            lambda launch, kernels, waits: launch * len(kernels) + sum(kernels) + waits
+        ),
+        "Launches and kernels overlap, and so do the waits: no formula of sums does it, follow host and device.": lambda: (
+            by_formula(formula)
+            for formula in (
+                lambda launch, kernels, waits: sum(max(launch, d) for d in kernels) + waits,
+                lambda launch, kernels, waits: max(launch * len(kernels), sum(kernels)) + waits,
+                lambda launch, kernels, waits: launch + sum(max(launch, d) for d in kernels) + waits,
+            )
+        ),
+        "A kernel cannot begin before the host has launched it, each of them.": lambda: iter(
+            (
+                *(all_cases(begin=lambda host, device: device, late=late) for late in (False, True)),
+                by_formula(lambda launch, kernels, waits: launch + sum(kernels) + waits),
+                by_formula(lambda launch, kernels, waits: sum(kernels) + waits),
+            )
+        ),
+        "A kernel begins after its own launch, not before: add the launch time first.": lambda: all_cases(late=True),
+        "A kernel cannot begin before the one before it is done, either.": lambda: all_cases(
+            begin=lambda host, device: host
+        ),
+        "A kernel begins when both are ready, at the later of the two times.": lambda: all_cases(begin=min),
+        "`reads` holds numbers of kernels, counted from 0; after these, and no others, the host waits.": lambda: (
+            all_cases(reading=reading)
+            for reading in (
+                lambda i, reads: i + 1 in reads,
+                lambda i, reads: i - 1 in reads,
+                lambda i, reads: i not in reads,
+                lambda i, reads: bool(reads),
+                lambda i, reads: True,
+                lambda i, reads: False,
+            )
+        ),
+        "A read makes the host wait until the kernel is done; the latency comes on top of that.": lambda: iter(
+            (
+                *(
+                    all_cases(read=read)
+                    for read in (
+                        lambda host, device, latency: host + latency,
+                        lambda host, device, latency: device,
+                        lambda host, device, latency: latency,
+                    )
+                ),
+                {
+                    name: played(*case, reading=lambda i, reads: False) + (len(case[2]) * case[3] if case[2:] else 0)
+                    for name, (_, *case) in cases.items()
+                },
+            )
+        ),
+        "Both must be done at the end: it is the later of the two times.": lambda: (
+            all_cases(end=end) for end in (lambda host, device: host, lambda host, device: device, min)
+        ),
     },
 )
 

@@ -99,20 +99,61 @@ once = [({"x"}, {"y"})]  # one loop that does it all
 
 # %% tags=["check"]
 ways = {"three": three, "in place": in_place, "once": once, "add": [({"x", "z"}, {"y"})], "sum": [({"x"}, set())]}
+
+
+def summed(of_a_pass, passes_of=lambda passes: passes):
+    """Return what the ways would cost if a pass cost of_a_pass(read, written)."""
+    return {name: sum(of_a_pass(*one) for one in passes_of(passes)) for name, passes in ways.items()}
+
+
+def rule(read, written):
+    return len(read) + len(written) + len(written - read)
+
+
 lesson.check(
     "traffic",
     lambda: {name: traffic(passes) for name, passes in ways.items()},
     {"three": 9, "in place": 7, "once": 3, "add": 4, "sum": 1},
     tol=0.1,
     wrong={
-        "a store fetches the line first, unless the pass reads the array anyway": lambda: {
-            "three": 6,
-            "in place": 6,
-            "once": 2,
-            "add": 3,
-            "sum": 1,
-        },
-        "what a pass reads has to be fetched, too": lambda: {"three": 6, "in place": 4, "once": 2, "add": 2, "sum": 0},
+        "a store fetches the line first, unless the pass reads the array anyway": lambda: summed(
+            lambda r, w: len(r) + len(w)
+        ),
+        "what a pass reads has to be fetched, too": lambda: (
+            summed(cost) for cost in (lambda r, w: len(w) + len(w - r), lambda r, w: 2 * len(w), lambda r, w: len(w))
+        ),
+        "what a pass writes has to be stored, too: the fetch of its line is not all": lambda: summed(
+            lambda r, w: len(r) + len(w - r)
+        ),
+        "an array that is read and written crosses twice: add the sizes of the sets, do not unite the sets": lambda: (
+            iter(
+                (
+                    summed(lambda r, w: len(r | w)),
+                    summed(lambda r, w: len(r | w) + len(w - r)),
+                    {name: len(set().union(*(r | w for r, w in passes))) for name, passes in ways.items()},
+                )
+            )
+        ),
+        "where the pass reads the array that it writes, nothing is fetched for the store: count `written - read`": lambda: (
+            summed(cost)
+            for cost in (
+                lambda r, w: len(r) + 2 * len(w),
+                lambda r, w: len(r) + len(w) + 1,
+                lambda r, w: 3,
+                lambda r, w: len(r) + len(w) + bool(w),
+            )
+        ),
+        "the third term is what is written and not read; here it is another set": lambda: (
+            summed(lambda r, w, third=third: len(r) + len(w) + len(third(r, w)))
+            for third in (lambda r, w: r - w, lambda r, w: r & w, lambda r, w: r ^ w)
+        ),
+        "the fetch for a store is traffic as well: it is added, not taken away": lambda: summed(
+            lambda r, w: len(r) + len(w) - len(w - r)
+        ),
+        "every pass counts: here it is one of them, the first or the last": lambda: (
+            summed(rule, lambda passes, one=one: [passes[one]]) for one in (0, -1)
+        ),
+        "count arrays, not passes": lambda: summed(lambda r, w: 1),
     },
 )
 
@@ -156,18 +197,52 @@ tasks = {  # bytes, operations, bytes/s, operations/s
     "a slow core": (1e6, 1e6, 1e10, 5e8),
 }
 answers = {"scale and shift": (0.12, True), "product of 1000×1000": (0.1, False), "a slow core": (0.002, False)}
+
+
+def of_tasks(answer):
+    """Return what answer(memory's time, arithmetic's time) gives for each task."""
+    return {name: np.array(answer(b / w, f / p)) for name, (b, f, w, p) in tasks.items()}
+
+
 lesson.check(
     "floor",
-    lambda: {name: np.array(floor(*task)) for name, task in tasks.items()},
+    lambda: {name: floor(*task) for name, task in tasks.items()},
     {name: np.array(answer) for name, answer in answers.items()},
     tol=1e-9,
     wrong={
-        "this adds the two times; they overlap, so the longer one counts": lambda: {
-            name: np.array([b / w + f / p, b / w > f / p]) for name, (b, f, w, p) in tasks.items()
-        },
+        "this adds the two times; they overlap, so the longer one counts": lambda: (
+            of_tasks(lambda m, a, turn=turn: (m + a, (m > a) != turn)) for turn in (False, True)
+        ),
         "bytes move at the bandwidth, operations are done at the peak: the two rates are exchanged": lambda: {
             name: np.array([max(b / p, f / w), b / p > f / w]) for name, (b, f, w, p) in tasks.items()
         },
+        "both must be done before the pass is: the longer of the two times counts": lambda: (
+            of_tasks(lambda m, a, turn=turn: (min(m, a), (m > a) != turn)) for turn in (False, True)
+        ),
+        "the time is right; what limits is the one that takes longer": lambda: (
+            of_tasks(lambda m, a, flag=flag: (max(m, a), flag(m, a)))
+            for flag in (lambda m, a: m < a, lambda m, a: True, lambda m, a: False)
+        ),
+        "a time is a number divided by its rate; here rates are divided by numbers": lambda: iter(
+            [
+                of_tasks(lambda m, a, which=which, turn=turn: (which(1 / m, 1 / a), (m > a) != turn))
+                for which in (max, min)
+                for turn in (False, True)
+            ]
+        ),
+        "this is the time of one of the two; the longer one is asked for": lambda: (
+            of_tasks(lambda m, a, one=one, turn=turn: ((m, a)[one], (m > a) != turn))
+            for one in (0, 1)
+            for turn in (False, True)
+        ),
+        "this is the intensity, operations a byte; a time in seconds is asked for": lambda: (
+            {name: np.array([f / b if way else b / f, (b / w > f / p) != turn]) for name, (b, f, w, p) in tasks.items()}
+            for way in (False, True)
+            for turn in (False, True)
+        ),
+        "first the time, then whether memory limits: here it is the other way round": lambda: of_tasks(
+            lambda m, a: (m > a, max(m, a))
+        ),
     },
 )
 
@@ -212,26 +287,105 @@ msu = tuple(own.normal(size=(maps, 1)) for _ in range(3))
 wanted = np.einsum("mp,mo->mp", x_small - msu[0], msu[1]) + msu[2]
 
 
+class Watched(np.ndarray):
+    """An array that notes how many rows are written at once, into itself and its slices."""
+
+    most = [0]
+
+    def __array_ufunc__(self, ufunc, method, *given, out=None, **options):
+        def plain(all_of_them):
+            return [a.view(np.ndarray) if isinstance(a, Watched) else a for a in all_of_them]
+
+        if out:
+            self.most[0] = max(self.most[0], *(len(a) for a in out))
+            getattr(ufunc, method)(*plain(given), out=tuple(plain(out)), **options)
+            return out[0]
+        return getattr(ufunc, method)(*plain(given), **options)
+
+    def __setitem__(self, place, value):
+        self.most[0] = max(self.most[0], self[place].size // self.shape[-1])
+        super().__setitem__(place, value)
+
+
 def measured(function):
-    """Return y, and whether the memory at the peak is that of a few blocks."""
-    y = np.full_like(x_small, np.nan)
+    """Return y, whether the memory at the peak is that of a few blocks, and whether y is written by blocks."""
+    y = lesson.blank(*x_small.shape).view(Watched)
+    y.most[0] = 0
     tracemalloc.start()
     function(x_small, *msu, y, 8)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return {"y": y, "temporaries fit into blocks": peak < x_small.nbytes / 2}
+    return result(np.asarray(y), peak < x_small.nbytes / 2, y.most[0] <= 8)
+
+
+def result(y, fits=True, blocks=True):
+    return {"y": y, "temporaries fit into blocks": fits, "y is written block by block": blocks}
+
+
+def all_of(formula):
+    """Return what a formula of x, m, s and u gives by blocks."""
+    return result(formula(x_small, *msu))
+
+
+def started(rows):
+    """Return y with all but these rows left as they were handed over."""
+    y = lesson.blank(*x_small.shape)
+    y[rows] = wanted[rows]
+    return y
 
 
 lesson.check(
     "blocked",
     lambda: measured(blocked),
-    {"y": wanted, "temporaries fit into blocks": True},
+    result(wanted),
     tol=1e-12,
     wrong={
-        "y is right, but its temporaries are as large as x: work on one block after the other": lambda: {
-            "y": wanted,
-            "temporaries fit into blocks": False,
-        },
+        "y is right, but its temporaries are as large as x: work on one block after the other": lambda: (
+            result(wanted, False, blocks) for blocks in (False, True)
+        ),
+        "y is right, but each of the steps goes over all of it: do all three on one block before the next": lambda: (
+            result(wanted, True, False)
+        ),
+        "the last block is shorter than the others: 103 rows are no multiple of 8, and none may be left out": lambda: (
+            result(started(slice(0, 96)), fits) for fits in (True, False)
+        ),
+        "one row of each block is written, or one block of all: `i : i + rows` is a block, for each i": lambda: (
+            result(started(rows), fits)
+            for rows in (slice(0, None, 8), slice(0, 8), slice(0, 13), slice(0, 1))
+            for fits in (True, False)
+        ),
+        "s is a factor of x − m alone: first the difference, then the product, then the sum": lambda: (
+            all_of(formula)
+            for formula in (
+                lambda x, m, s, u: (x - m + u) * s,
+                lambda x, m, s, u: (x + u) * s - m,
+                lambda x, m, s, u: x - m * s + u,
+                lambda x, m, s, u: x * s - m + u,
+                lambda x, m, s, u: (x - m) / s + u,
+            )
+        ),
+        "a step is lost: each works on what the one before has written into y, not on x": lambda: (
+            all_of(formula)
+            for formula in (
+                lambda x, m, s, u: x * s + u,
+                lambda x, m, s, u: x + u,
+                lambda x, m, s, u: x * s,
+                lambda x, m, s, u: x - m,
+                lambda x, m, s, u: (x - m) * s,
+                lambda x, m, s, u: x - m + u,
+            )
+        ),
+        "a sign is turned in (x − m)·s + u": lambda: (
+            all_of(formula)
+            for formula in (
+                lambda x, m, s, u: (x + m) * s + u,
+                lambda x, m, s, u: (x - m) * s - u,
+                lambda x, m, s, u: (m - x) * s + u,
+            )
+        ),
+        "m, s and u have a row for each row of x: take those of the block": lambda: (
+            all_of(lambda x, m, s, u, i=i: (x - m[i]) * s[i] + u[i]) for i in (np.arange(103) % 8, np.zeros(103, int))
+        ),
     },
 )
 
@@ -289,12 +443,37 @@ def filled(function):
     """Return what the loop gives for maps near 0 and far from it."""
     found = {}
     for name, x in {"near": near, "far": far}.items():
-        mean, var = np.full(5, np.nan), np.full(5, np.nan)
+        mean, var = lesson.blank(5), lesson.blank(5)
         function(x, mean, var)
         found |= {f"mean, {name}": mean, f"var, {name}": var}
     return found
 
 
+def of_sums(mean, var, centre=lambda x, a: x - a, running=False):
+    """Return what other formulas give of the sums of d and d², the shift a, and the number n of values."""
+    found = {}
+    for name, x in {"near": near, "far": far}.items():
+        a = x[:, 0]
+        d = centre(x, a[:, None])
+        total, square = d.sum(1), (d * d).sum(1)
+        if running:
+            total, square = total.cumsum(), square.cumsum()
+        shift = total / 84
+        found |= {f"mean, {name}": mean(a, shift, total), f"var, {name}": var(square / 84, shift, square)}
+    return found
+
+
+def drifting(x, which):
+    """Return Welford's variance with the square of one distance from the growing mean."""
+    mean, square = np.zeros(len(x)), np.zeros(len(x))
+    for j in range(x.shape[1]):
+        before = x[:, j] - mean
+        mean += before / (j + 1)
+        square += before**2 if which == "old" else (x[:, j] - mean) ** 2
+    return square / x.shape[1]
+
+
+maps_of = {"near": near, "far": far}
 right = {"mean, near": near.mean(1), "var, near": near.var(1)}
 right |= {"mean, far": exact.mean(1).astype(float), "var, far": exact.var(1).astype(float)}
 lesson.check(
@@ -313,6 +492,54 @@ lesson.check(
             right
             | {"var, near": near.var(1) + (near.mean(1) - near[:, 0]) ** 2}
             | {"var, far": far.var(1) + (far.mean(1) - far[:, 0]) ** 2}
+        ),
+        "the sums are those of x − a: it is the square of their shift that comes off, not that of the mean": lambda: (
+            right
+            | {f"var, {name}": x.var(1) + (x.mean(1) - x[:, 0]) ** 2 - x.mean(1) ** 2 for name, x in maps_of.items()}
+        ),
+        "both sums begin at 0 in each row": lambda: of_sums(
+            lambda a, shift, total: a + shift, lambda mean_square, shift, square: mean_square - shift**2, running=True
+        ),
+        "a row has x.shape[1] values: that is what a mean divides by": lambda: (
+            of_sums(
+                lambda a, shift, total, n=n: a + total / n,
+                lambda mean_square, shift, square, n=n: square / n - (shift * 84 / n) ** 2,
+            )
+            for n in (5, 83, 85)
+        ),
+        "a sum is divided by the number of values before it is a mean": lambda: (
+            of_sums(
+                lambda a, shift, total, m=m: a + (total if m else shift),
+                lambda mean_square, shift, square, s=s, m=m: (
+                    (square if s else mean_square) - (shift * 84 if m else shift) ** 2
+                ),
+            )
+            for m, s in ((1, 1), (0, 1), (1, 0))
+        ),
+        "the variance of lesson 06 divides by n, not by n − 1": lambda: (
+            right | {f"var, {name}": x.var(1, ddof=1) for name, x in maps_of.items()}
+        ),
+        "the shift comes off once: add it to a mean of x − a, not to one of x": lambda: (
+            of_sums(
+                lambda a, shift, total: 2 * a + shift,
+                lambda mean_square, shift, square, k=k: mean_square - (shift**2 if k else 0),
+            )
+            for k in (0, 1)
+        ),
+        "a mean that grows with the row is two numbers for each value: d before and after it moved (Welford)": lambda: (
+            right | {f"var, {name}": drifting(x, both) for name, x in maps_of.items()} for both in ("old", "new")
+        ),
+        "distances are from a, the same for all of a row": lambda: of_sums(
+            lambda a, shift, total: a + shift,
+            lambda mean_square, shift, square: mean_square - shift**2,
+            centre=lambda x, a: np.diff(x, axis=1, prepend=x[:, :1]),
+        ),
+        "the square of the shift comes off; here it is added, or the shift itself taken": lambda: (
+            of_sums(
+                lambda a, shift, total: a + shift,
+                lambda mean_square, shift, square, off=off: mean_square - off(shift),
+            )
+            for off in (lambda shift: -(shift**2), lambda shift: shift, abs)
         ),
     },
 )
@@ -422,15 +649,56 @@ own = np.random.default_rng(1508)  # the check's own numbers
 numbers = own.normal(size=1003).astype(np.float32)  # 1003 = 125·8 + 3: three lanes get one more
 chains = np.array([np.cumsum(numbers[k::8])[-1] for k in range(8)])  # cumsum adds in order, in float32
 parts = np.array([numbers[k * 126 : (k + 1) * 126].sum() for k in range(8)])
+whole, rest = numbers[:1000], numbers[1000:]
+
+
+cut_sums = np.zeros(8, int)
+for j, number in enumerate(numbers):
+    cut_sums[j % 8] += number
+
+
+def with_rest(places):
+    """Return the lanes of the first 1000 numbers, with the last three added elsewhere."""
+    found = whole.reshape(-1, 8).sum(axis=0)
+    np.add.at(found, list(places), rest[: len(places)])
+    return found
+
+
 lesson.check(
     "lanes",
     lambda: lanes(numbers, 8),
     chains,
     tol=1e-4,  # float32 sums of some ten: each of 126 steps rounds by at most 1e-6
     wrong={
-        "these are stretches of x; neighbours belong to different lanes, as in a vector": lambda: parts,
-        "the last values are fewer than the lanes; each is still to be added, to a lane of its own": lambda: np.array(
-            [np.cumsum(numbers[:1000][k::8])[-1] for k in range(8)]
+        "these are stretches of x; neighbours belong to different lanes, as in a vector": lambda: iter(
+            [
+                parts,
+                whole.reshape(8, -1).sum(axis=1),
+                np.array([part.sum() for part in np.array_split(numbers, 8)]),
+                np.array([numbers[k * 125 : (k + 1) * 125 if k < 7 else None].sum() for k in range(8)]),
+                np.array([numbers[k * 8 : (k + 1) * 8].sum() for k in range(8)]),
+            ]
+        ),
+        "the last values are fewer than the lanes; each is still to be added, to a lane of its own": lambda: (
+            with_rest(places) for places in ((), (0,), (0, 1))
+        ),
+        "what is left over goes on as it began: the first of it to lane 0, the next to lane 1": lambda: (
+            with_rest(places)
+            for places in ((0, 0, 0), (7, 7, 7), (5, 6, 7), (7, 6, 5), (2, 1, 0), (1, 2, 3), (3, 4, 5))
+        ),
+        "a round is missing: lane k begins with x[k] and ends with the last x[k + i·count] that there is": lambda: (
+            np.array([numbers[some][k::8].sum() for k in range(8)])
+            for some in (slice(8, None), slice(16, None), slice(0, 992), slice(0, 16), slice(0, 8))
+        ),
+        "each lane keeps one of its numbers: add them up, with +=": lambda: iter(
+            [np.array([numbers[k::8][-1] for k in range(8)]), numbers[:8]]
+        ),
+        "an array of integers cuts what is added to it: begin with zeros of x's dtype": lambda: iter(
+            [cut_sums, np.trunc(chains)]
+        ),
+        "a lane is a sum; this is a mean": lambda: np.array([numbers[k::8].mean() for k in range(8)]),
+        "every lane gets what belongs to one of them, or to all": lambda: (
+            np.full(8, total) for total in (numbers.sum(), chains[0], numbers[:8].sum())
         ),
     },
 )

@@ -108,7 +108,7 @@ class Lesson:
         got : called without arguments; gives an array, or a dict of arrays
         want : the right array or dict, or a callable that gives it
         tol : the largest error allowed, absolute; one number, or one per key
-        wrong : {a diagnosis, a sentence: callable giving what that mistake gives, or a generator of several such}
+        wrong : {a diagnosis, a sentence: callable giving what that mistake gives, or an iterator over several such}
 
         Raises
         ------

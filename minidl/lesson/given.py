@@ -30,7 +30,10 @@ GIVEN: dict[str, frozenset[str]] = {
         ),
         "12": "gates_of_test_images normalised package_information plain start train",
         "13": "AllMended BatchNorm2d TwoMended agrees dx_of mended played stand_in two_mends usual_tests",
-        "14": "Written gathered launch one_step reads_of run_col2im run_relu schedule",
+        "14": (
+            "Written all_cases by_formula exact gathered launch of_each one_sender one_step played reads_of "
+            "rounds run_col2im run_relu schedule shared_out"
+        ),
         "15": "compensated filled in_three loop measured plain_sum seconds",
         "16": "branch counted drawn forward linear network part plain played profile residual trained",
         "17": "Wire alone on_three reduced right_ones send slope",

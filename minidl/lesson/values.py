@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import GeneratorType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,8 +126,8 @@ def same(name: str, got: Any, mistake: Callable[[], Any], tol: Tolerance) -> boo
 
 
 def alternatives(mistake: Any) -> Iterable[Any]:
-    """Return the values of one mistake: those of a generator, else the one."""
-    return mistake if isinstance(mistake, GeneratorType) else [mistake]
+    """Return the values of one mistake: those of an iterator, else the one."""
+    return mistake if isinstance(mistake, Iterator) else [mistake]
 
 
 BLANK = 0x7FF8_0000_6D69_6E69  # the bits of a NaN that no arithmetic makes; what is added to it keeps them
