@@ -73,7 +73,7 @@ def helpful(said: str) -> bool:
 
 
 PROBLEM = re.compile(
-    r": (is None|is missing|is a function|is not wanted|is complex|is \w+; want|is (a )?\w+ of |is \w+ that holds )"
+    r": (is None|is missing|is a function|is not wanted|is complex|is \w+[;,] want|is (a )?\w+ of |is \w+ that holds )"
 )
 
 

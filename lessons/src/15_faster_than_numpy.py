@@ -290,7 +290,8 @@ wanted = np.einsum("mp,mo->mp", x_small - msu[0], msu[1]) + msu[2]
 class Watched(np.ndarray):
     """An array that notes how many rows are written at once, into itself and its slices."""
 
-    most = [0]
+    def __array_finalize__(self, whole):
+        self.most = getattr(whole, "most", None)
 
     def __array_ufunc__(self, ufunc, method, *given, out=None, **options):
         def plain(all_of_them):
@@ -310,7 +311,7 @@ class Watched(np.ndarray):
 def measured(function):
     """Return y, whether the memory at the peak is that of a few blocks, and whether y is written by blocks."""
     y = lesson.blank(*x_small.shape).view(Watched)
-    y.most[0] = 0
+    y.most = [0]
     tracemalloc.start()
     function(x_small, *msu, y, 8)
     _, peak = tracemalloc.get_traced_memory()

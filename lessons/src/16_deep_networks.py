@@ -137,6 +137,16 @@ lesson.check(
     3.0 * np.cumprod([n * s**2 / 2 for n, s in zip(fans, stds, strict=True)]),
     tol=1e-12,
     wrong={
+        "the half belongs to each layer, not to the last alone": lambda: (
+            3.0 * np.cumprod([n * s**2 for n, s in zip(fans, stds, strict=True)]) / 2
+        ),
+        "each layer takes the mean square behind the layer before it; here each begins with the input's": lambda: (
+            3.0 * np.array([n * s**2 / 2 for n, s in zip(fans, stds, strict=True)])
+        ),
+        "the first value is that behind the first ReLU: the input's own is not asked for": lambda: (
+            np.cumprod([3.0, *(n * s**2 / 2 for n, s in zip(fans, stds, strict=True))])[some]
+            for some in (slice(0, -1), slice(None))
+        ),
         "the ReLU's half is missing": lambda: 3.0 * np.cumprod([n * s**2 for n, s in zip(fans, stds, strict=True)]),
         "the deviation enters squared": lambda: 3.0 * np.cumprod([n * s / 2 for n, s in zip(fans, stds, strict=True)]),
     },
@@ -243,6 +253,15 @@ own = np.random.default_rng(1608)  # the check's own numbers
 x, dy = own.normal(size=(3, 4, 6, 10)), own.normal(size=(3, 10, 3, 5))
 package = ZeroPaddedShortcut(10, stride=2)
 right = {"y": package.forward(x), "dx": package.backward(dy)}
+fours = x.reshape(3, 4, 3, 2, 5, 2)
+spread = dy[:, 3:7].repeat(2, axis=2).repeat(2, axis=3)
+
+
+def between(kept):
+    """Return an array between channels of zeros."""
+    return np.pad(kept, ((0, 0), (3, 3), (0, 0), (0, 0)))
+
+
 mean_of_two = np.pad((x[:, :, ::2, ::2] + x[:, :, 1::2, 1::2]) / 2, ((0, 0), (3, 3), (0, 0), (0, 0)))
 lesson.check(
     "shortcut",
@@ -250,7 +269,15 @@ lesson.check(
     right,
     tol=1e-14,
     wrong={
-        "this averages; the shortcut keeps every second pixel as it is": lambda: right | {"y": mean_of_two},
+        "this averages; the shortcut keeps every second pixel as it is": lambda: (
+            right | {"y": y} for y in (mean_of_two, between(fours.mean((3, 5))))
+        ),
+        "this takes the largest of four pixels; the shortcut keeps every second one as it is": lambda: (
+            right | {"y": between(fours.max((3, 5)))}
+        ),
+        "only the pixels that were kept get a gradient: the rest of dx is zero": lambda: (
+            right | {"dx": dx} for dx in (spread, spread / 4, np.where(right["dx"] == 0, x, right["dx"]))
+        ),
         "the zeros all lie behind; half of them go before": lambda: right | {"y": np.roll(right["y"], -3, axis=1)},
     },
 )
@@ -289,12 +316,33 @@ for at in np.ndindex(x.shape):
     moved[at] += 1e-100j
     dx[at] = (dy * forward(moved)).sum().imag / 1e-100
 dz = dy * (forward(x) > 0)
+
+
+def branch_gradient(into):
+    """Return what the branch alone passes back."""
+    one = branch()
+    one.forward(x)
+    return one.backward(into)
+
+
 lesson.check(
     "block",
     lambda: played(Block),
     {"y": forward(x), "dx": dx},
     tol=1e-12,
     wrong={
+        "the branch gets the gradient behind the last ReLU, dz, and once": lambda: (
+            {"y": forward(x), "dx": branch_gradient(into) + through}
+            for into, through in ((dy, dz), (dy, dy), (2 * dz, 0 * dz), (2 * dz, dz))
+        ),
+        "a ReLU passes where z is positive: its slope is 1 there, 0 elsewhere, and it comes before the branch": lambda: (
+            {"y": forward(x), "dx": dx}
+            for dx in (
+                (forward(x) > 0) * (branch_gradient(dy) + dy),
+                branch_gradient(dy * forward(x)) + dy * forward(x),
+                branch_gradient(dy * (x > 0)) + dy * (x > 0),
+            )
+        ),
         "dx lacks the shortcut's path: x is used twice": lambda: {"y": forward(x), "dx": dx - dz},
         "the shortcut's gradient passes through the last ReLU too": lambda: {"y": forward(x), "dx": dx - dz + dy},
     },
@@ -480,13 +528,34 @@ def counted(n, w, classes):
     return model.num_params()
 
 
-sizes = {"ResNet20": (3, 16, 10), "narrow, ResNet8": (1, 4, 7)}
+def norm_channels(n, w, classes):
+    """Return how many channels all norms have together: as many as all convolutions put out."""
+    return w + 2 * n * 7 * w
+
+
+def other_channels(n, w, classes, late):
+    """Return the count if all blocks of a stage had its own channels, or all those of the stage before."""
+    total, c = 9 * 3 * w + 2 * w, w
+    for o in (w, 2 * w, 4 * w):
+        total += n * (9 * (c if late else o) * o + 9 * o * o + 4 * o)
+        c = o
+    return total + c * classes + classes
+
+
+sizes = {"ResNet20": (3, 16, 10), "narrow": (2, 4, 7)}
 lesson.check(
     "parameters",
     lambda: {name: parameters(*size) for name, size in sizes.items()},
     lambda: {name: counted(*size) for name, size in sizes.items()},
     tol=0.5,
     wrong={
+        "the first block of a stage takes the channels of the stage before, all others their own": lambda: (
+            {name: other_channels(*size, late=late) for name, size in sizes.items()} for late in (False, True)
+        ),
+        "a norm has two numbers per channel, its weight and its bias; running statistics are no parameters": lambda: (
+            {name: counted(*s) + step * norm_channels(*s) for name, s in sizes.items()} for step in (2, -1, -2)
+        ),
+        "the convolutions have no bias": lambda: {name: counted(*s) + norm_channels(*s) for name, s in sizes.items()},
         "the linear layer's bias is missing": lambda: {name: counted(*s) - s[2] for name, s in sizes.items()},
     },
 )

@@ -143,6 +143,19 @@ lesson.check(
             "numbers sent by each": np.full(5, 4 * 35),
             "steps": 4,
         },
+        "the machines wait for each other: in a step all of them send at once, in one `deliver`": lambda: {
+            "sums": np.tile(vectors.sum(axis=0), (5, 1)),
+            "numbers sent by each": np.full(5, 56),
+            "steps": 40,
+        },
+        "one machine does all the adding and sending, while the others wait: chunks go round a ring": lambda: (
+            {
+                "sums": np.tile(vectors.sum(axis=0), (5, 1)),
+                "numbers sent by each": np.array([140, 35, 35, 35, 35]),
+                "steps": steps,
+            }
+            for steps in (2, 5, 8)
+        ),
     },
 )
 
@@ -235,7 +248,7 @@ def combined(counts, means, squares):
 
 # %% tags=["check"]
 own = np.random.default_rng(1709)  # the check's own numbers
-rows = 1e6 + own.normal(size=(20, 3)) * [1, 2, 5] + np.arange(20)[:, None]  # a large mean: sums of squares lose it
+rows = 1e6 + own.normal(size=(20, 4)) * [1, 2, 5, 3] + np.arange(20)[:, None]  # a large mean: sums of squares lose it
 pieces = [rows[:4], rows[4:13], rows[13:]]
 given = (
     np.array([len(p) for p in pieces]),
@@ -243,6 +256,7 @@ given = (
     np.array([((p - p.mean(axis=0)) ** 2).sum(axis=0) for p in pieces]),
 )
 of_all = {"mean": rows.mean(axis=0), "var": rows.var(axis=0)}
+apart = given[1] - of_all["mean"]
 lesson.check(
     "statistics",
     lambda: dict(zip(("mean", "var"), combined(*given), strict=True)),
@@ -254,6 +268,19 @@ lesson.check(
             "mean": given[1].mean(axis=0),
             "var": (given[2].sum(axis=0) + given[0] @ (given[1] - given[1].mean(axis=0)) ** 2) / 20,
         },
+        "the distance of a machine's mean counts as often as the machine has values": lambda: (
+            of_all | {"var": (given[2].sum(axis=0) + factor * (apart**2).sum(axis=0)) / 20}
+            for factor in (20, 20 / 3, 1)
+        ),
+        "S is a sum of squares already, no variance: add up all S": lambda: (
+            of_all | {"var": var}
+            for var in (
+                given[0] @ (given[2] + apart**2) / 20,
+                (given[2] / given[0][:, None]).mean(axis=0),
+                (given[2] / given[0][:, None] + apart**2).mean(axis=0),
+                given[0] @ given[2] / 20,
+            )
+        ),
     },
 )
 
@@ -323,9 +350,34 @@ xhat = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps)
 sums = np.array([dy.sum(axis=0), (dy * xhat).sum(axis=0)])
 
 
+class WaitsError(Exception):
+    """A machine waits for the others' parts of a sum."""
+
+
 def on_three(function):
-    """Return what three machines give: dx one below the other, and their parts of dweight and dbias."""
-    found = [function(dy[s], x[s], weight, x.mean(axis=0), x.var(axis=0), 13, lambda part: sums) for s in shares]
+    """Return what three machines give: dx one below the other, and their parts of dweight and dbias.
+
+    A machine that asks for a sum waits until all three have given their parts: each begins anew when a sum is known.
+    """
+    known = []
+    for _ in range(9):  # all-reduces, at most
+        parts, found = [], []
+        for s in shares:
+            sums_so_far = iter(known)
+
+            def all_reduce(part, sums_so_far=sums_so_far, parts=parts):
+                for one in sums_so_far:
+                    return one.copy()
+                parts.append(np.array(part, float))
+                raise WaitsError
+
+            try:
+                found.append(function(dy[s], x[s], weight, x.mean(axis=0), x.var(axis=0), 13, all_reduce))
+            except WaitsError:
+                continue
+        if not parts:
+            break
+        known.append(sum(parts))
     parts = {f"{name} of machine {r}": one[name] for r, one in enumerate(found) for name in ("dweight", "dbias")}
     return {"dx": np.concatenate([one["dx"] for one in found])} | parts
 
@@ -338,12 +390,21 @@ def right_ones(whole=False):
     return found
 
 
-def alone():
-    parts = []
+def of_parts(A_of=None, B_of=None, n_of=lambda s: 13, own_statistics=False):
+    """Return what comes out if A, B and the number of values are those of one machine, or its statistics."""
+    dx = []
     for s in shares:
-        A, B, n = dy[s].mean(axis=0), (dy[s] * xhat[s]).mean(axis=0), np.sqrt(x.var(axis=0) + eps)
-        parts.append(weight / n * (dy[s] - A - xhat[s] * B))
-    return right_ones() | {"dx": np.concatenate(parts)}
+        at = x[s] if own_statistics else x
+        rstd = 1 / np.sqrt(at.var(axis=0) + eps)
+        hat = (x[s] - at.mean(axis=0)) * rstd
+        A = sums[0] if A_of is None else A_of(dy[s])
+        B = sums[1] if B_of is None else B_of(dy[s] * hat)
+        dx.append(weight * rstd * (dy[s] - A / n_of(s) - hat * B / n_of(s)))
+    return right_ones() | {"dx": np.concatenate(dx)}
+
+
+def added(array):
+    return array.sum(axis=0)
 
 
 lesson.check(
@@ -352,7 +413,15 @@ lesson.check(
     right_ones,
     tol=1e-12,
     wrong={
-        "dx has the sums of one machine; those of all machines belong there": alone,
+        "dx has the sums of one machine; those of all machines belong there": lambda: (
+            of_parts(added, added, n_of) for n_of in (lambda s: len(x[s]), lambda s: 13)
+        ),
+        "one of the two sums in dx is that of one machine": lambda: (
+            of_parts(*which) for which in ((added, None), (None, added))
+        ),
+        "sums over all machines are divided by the number of all values, `total`": lambda: of_parts(
+            n_of=lambda s: len(x[s])
+        ),
         "dweight and dbias will be counted once for each machine: return the machine's own part": lambda: right_ones(
             whole=True
         ),

@@ -34,8 +34,14 @@ GIVEN: dict[str, frozenset[str]] = {
             "Written all_cases by_formula exact gathered launch of_each one_sender one_step played reads_of "
             "rounds run_col2im run_relu schedule shared_out"
         ),
-        "15": "compensated filled in_three loop measured plain_sum seconds",
-        "16": "branch counted drawn forward linear network part plain played profile residual trained",
-        "17": "Wire alone on_three reduced right_ones send slope",
+        "15": (
+            "Watched all_of compensated drifting filled in_three loop measured of_sums of_tasks plain_sum result "
+            "rule seconds started summed with_rest"
+        ),
+        "16": (
+            "between branch branch_gradient counted drawn forward linear network norm_channels other_channels "
+            "part plain played profile residual trained"
+        ),
+        "17": "WaitsError Wire added of_parts on_three reduced right_ones send slope",
     }.items()
 }

@@ -163,8 +163,9 @@ def _unwritten(got: Array) -> str:
     if not count:
         return ""
     first = ", ".join(str(int(i[0])) for i in np.nonzero(empty))
+    verb = "was" if count == 1 else "were"
     return (
-        f"{count} of its {got.size} values {'was' if count == 1 else 'were'} never written, the first at index {first}: "
+        f"{count} of its {got.size} values {verb} never written, the first at index {first}: "
         "look at where the loop begins and ends, at its step, and at whether `+=` meets a value that is there before."
     )
 

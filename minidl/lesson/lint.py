@@ -1,4 +1,4 @@
-"""What a wrong answer leaves out: an argument or a result that is never used, an error, all turns of a loop but the last."""
+"""What a wrong answer leaves out: an argument that is never used, an error, all turns of a loop but the last."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
                 return f"{function.name} is to raise {raised[1]}, and no line of it raises anything."
             if lost := _replaced_in_a_loop(function):
                 return (
-                    f"{function.name} gives `{lost}` a new value in each turn of the loop, and only that of the last turn "
-                    "is left: is it to be added up, or collected?"
+                    f"{function.name} gives `{lost}` a new value in each turn of the loop, and only that of the last "
+                    "turn is left: is it to be added up, or collected?"
                 )
             required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
             given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]

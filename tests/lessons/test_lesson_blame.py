@@ -1,4 +1,4 @@
-"""A sentence blames what the learner wrote, for what went wrong: no helper of the lesson, no NaN that was handed over."""
+"""A sentence blames what the learner wrote: no function that the lesson gives, no NaN that was handed over."""
 
 import ast
 import linecache
@@ -127,14 +127,14 @@ SLIPS = [
         "where `return` stands",
     ),
     (
-        "    t = 0\n    y = []\n    for a in x:\n        for b in (1, 2):\n            t += a * b\n        y.append(t)\n"
-        "    return np.array(y)\n",
+        "    t = 0\n    y = []\n    for a in x:\n        for b in (1, 2):\n            t += a * b\n"
+        "        y.append(t)\n    return np.array(y)\n",
         lambda x: 3 * x,
         "what is set before the loop",
     ),
     (
-        "    t = s = 0.0\n    y = []\n    for a in x:\n        for b in (1, 2):\n            t += a * b\n            s += b\n"
-        "        y.append(t / s)\n    return np.array(y)\n",
+        "    t = s = 0.0\n    y = []\n    for a in x:\n        for b in (1, 2):\n            t += a * b\n"
+        "            s += b\n        y.append(t / s)\n    return np.array(y)\n",
         lambda x: x,
         "what is set before the loop",
     ),
