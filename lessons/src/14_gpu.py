@@ -173,6 +173,7 @@ lesson.check(
             for numbers in (
                 lambda t: range(5 * t, min(5 * t + 5, size)),
                 lambda t: pieces[t],
+                lambda t: range(t * total, min((t + 1) * total, size)),
                 lambda t: range(4 * t, 4 * t + 4 if t < total - 1 else size),
             )
         ),
@@ -186,7 +187,13 @@ lesson.check(
             lambda t: range(t, min(t + total, size))
         ),
         "In a round it is number i that is read and written; t is only where the thread begins.": lambda: (
-            shared_out(rounds, **{which: lambda i, t: t}) for which in ("read", "write")
+            shared_out(rounds, **{which: place})
+            for which, place in (
+                ("read", lambda i, t: t),
+                ("write", lambda i, t: t),
+                ("read", lambda i, t: i - t),
+                ("write", lambda i, t: i - t),
+            )
         ),
         "Some rounds are missing: the last number of a thread is the last below the size of the array.": lambda: (
             shared_out(lambda t, some=some: list(rounds(t))[some])
@@ -440,7 +447,7 @@ def col2im_kernel(t, total, cols, dx, stride, padding):
 
 # %% tags=["check"]
 own = np.random.default_rng(1414)  # the check's own numbers
-height, n, k, stride, padding = 19, 7, 5, 3, 1  # all different, and none the square or the sum of two others
+height, n, k, stride, padding = 20, 7, 5, 3, 1  # to the last pixel nobody sends
 ho = conv.output_size(height, k, stride, padding)
 cols = own.normal(size=(k, ho, n))
 

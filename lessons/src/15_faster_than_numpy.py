@@ -153,7 +153,12 @@ lesson.check(
         "every pass counts: here it is one of them, the first or the last": lambda: (
             summed(rule, lambda passes, one=one: [passes[one]]) for one in (0, -1)
         ),
-        "count arrays, not passes": lambda: summed(lambda r, w: 1),
+        "count arrays, not passes, nor the parts of a pair": lambda: (
+            summed(lambda r, w, each=each: each) for each in (1, 2)
+        ),
+        "what is read crosses once; only a store may need a fetch before it": lambda: (
+            summed(cost) for cost in (lambda r, w: 2 * (len(r) + len(w)), lambda r, w: 2 * len(r) + len(w))
+        ),
     },
 )
 
@@ -195,8 +200,10 @@ tasks = {  # bytes, operations, bytes/s, operations/s
     "scale and shift": (3 * 4e8, 3e8, 1e10, 2e10),
     "product of 1000×1000": (3 * 4e6, 2e9, 1e10, 2e10),
     "a slow core": (1e6, 1e6, 1e10, 5e8),
+    "a slow memory": (2e6, 3e6, 1e8, 1e10),
 }
 answers = {"scale and shift": (0.12, True), "product of 1000×1000": (0.1, False), "a slow core": (0.002, False)}
+answers["a slow memory"] = (0.02, True)
 
 
 def of_tasks(answer):
@@ -237,6 +244,14 @@ lesson.check(
         ),
         "this is the intensity, operations a byte; a time in seconds is asked for": lambda: (
             {name: np.array([f / b if way else b / f, (b / w > f / p) != turn]) for name, (b, f, w, p) in tasks.items()}
+            for way in (False, True)
+            for turn in (False, True)
+        ),
+        "what limits is a comparison of times: bytes and operations have different rates": lambda: (
+            {
+                name: np.array([max(b / w, f / p), (b > f if way else w < p) != turn])
+                for name, (b, f, w, p) in tasks.items()
+            }
             for way in (False, True)
             for turn in (False, True)
         ),
@@ -304,7 +319,7 @@ class Watched(np.ndarray):
         return getattr(ufunc, method)(*plain(given), **options)
 
     def __setitem__(self, place, value):
-        self.most[0] = max(self.most[0], self[place].size // self.shape[-1])
+        self.most[0] = max(self.most[0], len(np.atleast_2d(self[place])))
         super().__setitem__(place, value)
 
 
@@ -344,7 +359,7 @@ lesson.check(
         "y is right, but its temporaries are as large as x: work on one block after the other": lambda: (
             result(wanted, False, blocks) for blocks in (False, True)
         ),
-        "y is right, but each of the steps goes over all of it: do all three on one block before the next": lambda: (
+        "y is right, but a step goes over all rows of y: do all three on one block of rows before the next": lambda: (
             result(wanted, True, False)
         ),
         "the last block is shorter than the others: 103 rows are no multiple of 8, and none may be left out": lambda: (
@@ -696,6 +711,9 @@ lesson.check(
         ),
         "an array of integers cuts what is added to it: begin with zeros of x's dtype": lambda: iter(
             [cut_sums, np.trunc(chains)]
+        ),
+        "the step is missing: lane k takes every `count`-th number from x[k] on": lambda: (
+            np.array([numbers[k:stop].sum() for k in range(8)]) for stop in (None, 8)
         ),
         "a lane is a sum; this is a mean": lambda: np.array([numbers[k::8].mean() for k in range(8)]),
         "every lane gets what belongs to one of them, or to all": lambda: (

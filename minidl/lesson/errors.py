@@ -20,6 +20,7 @@ PLAIN = (  # what Python or NumPy says, and the same in the words of a lesson
         r"cannot unpack non-iterable|not enough values to unpack|too many values to unpack",
         "What is returned there is not as many values as are taken apart: compare `return` with the docstring.",
     ),
+    (r"[Aa]xis must be specified", "The mean there runs over everything: say over which axis, `axis=0` for the first."),
     (
         r"takes .* positional arguments? but",
         "The check hands on what your function returns: is it as many values as asked for?",

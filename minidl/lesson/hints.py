@@ -101,7 +101,7 @@ def _shape(got: Array, want: Array, tol: float) -> str:
 
 def _reduced(got: Array, want: Array, tol: float) -> str:
     """Say that an answer is a sum, a mean or a largest value of what is right."""
-    if got.size >= want.size or want.size > 10**6:
+    if got.size >= want.size or want.size > 10**6 or np.count_nonzero(want) < 3:
         return ""
     for operation in (np.sum, np.mean, np.max, np.min):
         for over in _subsets(want.ndim):
