@@ -20,6 +20,7 @@ SOURCES = {path.name[:2]: path for path in sorted((HERE.parents[2] / "lessons" /
 NUMBERS = sorted(SOURCES)
 LEAST = 5  # wrong answers of an exercise that there are, and that are played here
 SHARE, HARM = 82.0, 2.0  # per cent that must be helped, and that may be misled
+EACH = 72.0  # per cent that must be helped in each lesson
 WORK = 450_000  # what a search for a change may take, in its own unit
 
 
@@ -66,6 +67,7 @@ def test_more_than_four_of_five_wrong_answers_get_a_sentence_that_names_what_is_
         shares = ", ".join(f"{number} {100 * one[0] / one[2]:.0f} %" for number, one in counts.items())
         print(f"\n{good} of {total} wrong answers that no lesson lists are helped, {misled} are misled: {shares}")
     assert 100 * good >= SHARE * total
+    assert [number for number, one in counts.items() if 100 * one[0] < EACH * one[2]] == []
     assert 100 * misled < HARM * total
 
 
