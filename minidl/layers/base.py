@@ -96,11 +96,11 @@ class Layer:
 
     def forward(self, x: Array) -> Array:
         """Return y and keep what backward needs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define forward(self, x)")
 
     def backward(self, dy: Array) -> Array:
         """Return dL/dx for dy = dL/dy, and add dL/dparams to `grads`; it uses up what forward kept."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define backward(self, dy)")
 
     def __call__(self, x: Array) -> Array:
         """Return ``forward(x)``."""

@@ -68,21 +68,17 @@ class Norm(Layer):
     def scale_and_shift(self, on: Engine, x: Images) -> tuple[Any, PerChannel, PerChannel, Any]:
         """Return x − m, s, u, and what `scale_and_shift_backward` needs."""
         m, v, centred = on(moments)(x)
-        s, u, kept = self._forward_small(on, m, v, x.size // self.num_features)
-        if not s.shape == u.shape == v.shape:
-            raise ValueError(f"{type(self).__name__}.small: s and u must be {v.shape}, got {s.shape} and {u.shape}")
-        return centred, s, u, kept
+        returned = self._forward_small(on, m, v, x.size // self.num_features)
+        self._check_returned("small", returned, ("s", "u", "kept"), v.shape)
+        return centred, *returned
 
     def scale_and_shift_backward(
         self, on: Engine, ds: PerChannel, du: PerChannel, training: bool, kept: Any
     ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv."""
-        dm, dv = self._backward_small(on, ds, du, training, kept)
-        if not dm.shape == dv.shape == ds.shape:
-            raise ValueError(
-                f"{type(self).__name__}.small_backward: dm and dv must be {ds.shape}, got {dm.shape} and {dv.shape}"
-            )
-        return dm, dv
+        returned = self._backward_small(on, ds, du, training, kept)
+        self._check_returned("small_backward", returned, ("dm", "dv"), ds.shape)
+        return returned
 
     def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u for the moments of each channel of each sample, and what backward needs.
@@ -107,6 +103,25 @@ class Norm(Layer):
         """Return what the engine's `small_backward` returns."""
         return on(type(self).small_backward)(self, ds, du, training, kept)
 
+    def _check_returned(self, method: str, returned: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        """Raise ReturnedError unless these are as many values as there are names, the first two real and (N, C)."""
+        if type(returned) is tuple and len(returned) == len(names):
+            one, two = returned[:2]
+            if type(one) is type(two) is np.ndarray and one.shape == two.shape == shape and one.dtype.kind in "fiu":
+                if two.dtype.kind in "fiu":
+                    return  # nearly always
+        what = f"{type(self).__name__}.{method}: "
+        if not isinstance(returned, tuple | list) or len(returned) != len(names):
+            many = f"{len(returned)} values" if isinstance(returned, tuple | list) else _shown(returned)
+            wanted = f"{len(names)} values, {', '.join(names[:-1])} and {names[-1]}"
+            raise ReturnedError(f"{what}must return {wanted}, got {many}", method)
+        pair, shown = " and ".join(names[:2]), " and ".join(map(_shown, returned[:2]))
+        if not all(getattr(each, "shape", None) == shape for each in returned[:2]):
+            raise ReturnedError(f"{what}{pair} must be {shape}, got {shown}", method)
+        if not all(each.dtype.kind in "fiu" for each in returned[:2]):
+            dtypes = " and ".join(str(each.dtype) for each in returned[:2])
+            raise ReturnedError(f"{what}{pair} must be real, got {dtypes}", method)
+
     def _add_gradients(self, **gradients: Array) -> None:
         for name, gradient in gradients.items():
             self.grads[name] += gradient
@@ -126,6 +141,19 @@ class Norm(Layer):
                 f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
             )
         return on
+
+
+class ReturnedError(ValueError):
+    """What one of a norm's two small functions returns is not what it must; `method` is its name."""
+
+    def __init__(self, message: str, method: str) -> None:
+        super().__init__(message)
+        self.method = method
+
+
+def _shown(thing: Any) -> str:
+    """Return an array's shape, or what else something is."""
+    return str(thing.shape) if hasattr(thing, "shape") else "None" if thing is None else f"one {type(thing).__name__}"
 
 
 def update_running(running: Array, batch: Array, momentum: float) -> None:

@@ -37,7 +37,7 @@ from ..norm import NormFactory, norm_factory
 from ..parallel import available_threads
 from .config import FREE_FIELDS, NEWER_FIELDS, Config
 from .config_checks import parse_rarer
-from .named import is_named, load_named, name_of, own_model, own_norm, source_hash
+from .named import check_made, is_named, load_named, name_of, own_model, own_norm, source_hash
 from .rules import describe_schedule
 from .span import ConfigError, Span
 from .trial import try_out
@@ -157,6 +157,7 @@ def make_model(
         if config.norm_at == "first":
             norm = first_alone(norm, norm_factory("bn", momentum=config.norm_momentum, dtype=config.dtype))
         if isinstance(given, Layer):
+            check_made("model", given)
             model = given
         elif given is not None:
             model = own_model(config.model, given, config, task.num_classes, norm, init)
@@ -180,8 +181,10 @@ def make_model(
     return model
 
 
-def check_model(model: Layer, config: Config, task: Task) -> None:
+def check_model(model: Layer, config: Config, task: Task, test_batch: int) -> None:
     """Refuse a network that does not fit the data, or whose parts of one's own fail, before anything is written.
+
+    The test set comes in batches of `test_batch` images.
 
     Raises
     ------
@@ -193,7 +196,7 @@ def check_model(model: Layer, config: Config, task: Task) -> None:
         is_named(config.norm) or is_named(config.model)
     ):
         _check_size(model, config, task)
-    try_out(model, config, shape, task.num_classes)
+    try_out(model, config, shape, task.num_classes, len(task.test) % test_batch or test_batch)
 
 
 def make_together(config: Config, across: Communicator, model: Layer, optimiser: Any) -> Together:

@@ -46,7 +46,7 @@ def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: b
     for path, layer in model.named_layers():
         for name, array in {**layer.params, **layer.buffers}.items():
             if not _finite(array):
-                return f"{name} of {_named(path, layer)}"
+                return f"{name} of {layer_name(path, layer)}"
     with watching(model) as found:
         logits = model.forward(x)
         if found:
@@ -83,26 +83,29 @@ def _watch(layer: Layer, path: str, found: list[str]) -> None:
     """Let a layer's forward and backward note the first tensor that is not finite."""
     forward, backward = layer.forward, layer.backward
 
-    def watched_forward(x: Array) -> Array:
-        y = forward(x)
+    def watched_forward(*args: Any, **named: Any) -> Any:
+        y = forward(*args, **named)
         if not _finite(y):
-            found.append(f"the output of {_named(path, layer)}")
+            found.append(f"the output of {layer_name(path, layer)}")
         return y
 
-    def watched_backward(dy: Array) -> Array:
-        dx = backward(dy)
+    def watched_backward(*args: Any, **named: Any) -> Any:
+        dx = backward(*args, **named)
         bad = [f"the gradient of {name}" for name, grad in layer.grads.items() if not _finite(grad)]
         bad += ["the gradient of the input"] if dx is not None and not _finite(dx) else []
-        found.extend(f"{what} of {_named(path, layer)}" for what in bad)
+        found.extend(f"{what} of {layer_name(path, layer)}" for what in bad)
         return dx
 
     vars(layer).update(forward=watched_forward, backward=watched_backward)
 
 
-def _finite(array: Array) -> bool:
+def _finite(array: Any) -> bool:
+    if array is None or isinstance(array, list | tuple):  # of a layer with several inputs or outputs
+        return all(map(_finite, array or ()))
     xp = np if np.isscalar(array) else array_module(array)
     return bool(to_host(xp.isfinite(array).all()))
 
 
-def _named(path: str, layer: Layer) -> str:
+def layer_name(path: str, layer: Layer) -> str:
+    """Return how a message names a layer of a tree."""
     return f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__

@@ -18,8 +18,12 @@ import numpy as np
 
 from ..layers.base import Layer
 from ..norm import NormFactory
+from ..norm.base import ReturnedError
 from .config import Config
 from .span import ConfigError
+
+_MADE = vars(Layer()).keys() - {"_kept", "_output_shape"}  # attributes that each layer has
+_NOT_MADE = "lacks what each layer has: its __init__ must begin with super().__init__()"
 
 
 def is_named(text: str) -> bool:
@@ -109,7 +113,9 @@ def own_norm(text: str, maker: Any, config: Config) -> NormFactory:
             return cls(channels, **chosen)
 
         takes = "channels, and those it names of momentum, num_modes, num_groups, rng and dtype"
-        return _layer("--norm", text, maker, build, takes if inspect.isclass(maker) else "channels and rng")
+        made = _layer("--norm", text, maker, build, takes if inspect.isclass(maker) else "channels and rng")
+        vars(made)["_keeps_shape"] = True  # which is looked at when it is tried
+        return made
 
     return make
 
@@ -162,19 +168,54 @@ def _layer(flag: str, text: str, maker: Any, build: Callable[[], Any], takes: st
         raise ConfigError(
             f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}{_place_of(maker)}; derive it from Layer"
         )
+    check_made(f"{flag} {text}", made)
     return made
 
 
-def where(error: BaseException, made: Any = None) -> str:
+def check_made(what: str, made: Layer) -> None:
+    """Raise ConfigError unless each layer of a tree was made by `Layer.__init__`, and the tree has all layers.
+
+    Parameters
+    ----------
+    what : str
+        Where the layer comes from.
+    made : Layer
+    """
+    known = {id(layer) for _, layer in made.named_layers()}
+    for path, layer in made.named_layers():
+        name = f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__
+        if not _MADE <= vars(layer).keys():
+            place = place_of_method(layer, "__init__") or _place_of(type(layer))
+            raise ConfigError(f"{what}: {name} {_NOT_MADE}{place}; mend it")
+        for key, value in vars(layer).items():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            if any(isinstance(each, Layer) and id(each) not in known for each in held):
+                raise ConfigError(
+                    f"{what}: {name} holds layers in its {type(value).__name__} {key}, where they would not be trained"
+                    f"{_place_of(type(layer))}; put them into a minidl.Sequential, or into attributes of their own"
+                )
+
+
+def where(error: BaseException, made: Any = None, last: bool = True) -> str:
     """Return an error with the innermost place in one's own code that it came from.
 
     It is the line of a file outside minidl and the libraries; or the class, where it came from what minidl does with an
-    object of a class of one's own, such as a method that is missing; or where `made` is defined; or else the last line.
+    object of a class of one's own, such as a method that is missing; or where `made` is defined; or else, unless `last`
+    is False, the last line.
     """
     kind = type(error).__name__
     if isinstance(error, SyntaxError):  # its message has the place
         return f"{kind}: {error}"
-    return f"{kind}{': ' if str(error) else ''}{error}{_own_place(error) or _place_of(made) or _last_place(error)}"
+    place = _own_place(error) or _place_of(made) or (_last_place(error) if last else "")
+    return f"{kind}{': ' if str(error) else ''}{error}{_hint(error)}{place}"
+
+
+def _hint(error: BaseException) -> str:
+    """Return what explains an error that is known to come of a forgotten call."""
+    layer = getattr(error, "obj", None)
+    if isinstance(error, AttributeError) and isinstance(layer, Layer) and error.name in _MADE - vars(layer).keys():
+        return f": {type(layer).__name__} {_NOT_MADE}"
+    return ""
 
 
 def _own_place(error: BaseException) -> str:
@@ -186,6 +227,8 @@ def _own_place(error: BaseException) -> str:
         if not _is_library(file):
             return f" ({Path(file).name}, line {line})"
         if isinstance(thing, Layer) and _place_of(type(thing)):
+            if isinstance(error, ReturnedError):
+                return place_of_method(thing, error.method)
             of_it = [f for f in frames[:i] if f[2] is thing and not _is_library(f[0])]  # its own method, further out
             return f" ({Path(of_it[-1][0]).name}, line {of_it[-1][1]})" if of_it else _place_of(type(thing))
     return ""
@@ -194,6 +237,19 @@ def _own_place(error: BaseException) -> str:
 def _last_place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def place_of_method(layer: Layer, name: str) -> str:
+    """Return the file and the line where the class of a layer, or one that it is derived from, defines a method.
+
+    It is "" for a method of minidl, such as that of a network that is put together of its layers.
+    """
+    method = getattr(type(layer), name, None)
+    try:
+        file, line = inspect.getsourcefile(method), inspect.getsourcelines(method)[1]  # type: ignore[arg-type]
+    except (TypeError, OSError):
+        return ""
+    return f" ({type(layer).__name__}.{name}, {Path(file).name}, line {line})" if file and not _is_library(file) else ""
 
 
 def _place_of(thing: Any) -> str:
@@ -234,6 +290,11 @@ def came_from(error: BaseException, config: Config) -> bool:
         if frame.f_code.co_filename in files or getattr(module, "__file__", None) in files:
             return True
     return False
+
+
+def place_of_class(layer: Layer) -> str:
+    """Return the file and the line of a layer's class; "" where it is one of minidl."""
+    return _place_of(type(layer))
 
 
 def _is_library(file: str) -> bool:

@@ -128,7 +128,7 @@ class Trainer:
         with self._backend():
             self._loader, self._test_loader = build.make_loaders(config, self.task, data, across.rank)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
-            build.check_model(self.model, config, self.task)
+            build.check_model(self.model, config, self.task, self._test_loader.batch_size)
             expect(self.model, self.task.train.images.shape[1:])
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
             self._together = build.make_together(config, across, self.model, self.optimiser)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
-from ..backend import to_device
+from ..backend import Array, to_device
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from .config import Config
 from .finite import watching
-from .named import own_places, own_settings, where
+from .layer_rules import LayerError, Rules, following
+from .named import own_places, own_settings, place_of_class, place_of_method, where
 from .span import ConfigError
 
 
-def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: int) -> None:
-    """Take a copy of the network forward and back on one batch, and forward in evaluation, where a part is one's own.
+def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: int, last: int) -> None:
+    """Take a copy of the network through training and evaluation, a batch each, where a part is one's own.
+
+    It goes forward and back on a batch of training, and in evaluation forward on one of as many images and on one of
+    another number: that of the last batch of the test set, or where it is the same, one fewer.
 
     Parameters
     ----------
@@ -27,22 +32,27 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
     shape : tuple of int
         Of an input, such as (3, 32, 32).
     num_classes : int
+    last : int
+        The images of the last batch of the test set.
 
     Raises
     ------
     ConfigError
         If something goes wrong on the way: with the error, and the line of one's own file that it comes from. Also if
-        a number is not finite.
+        a layer gives what it must not, or a number is not finite.
     """
     own = own_settings(config)
     if not own:
         return
     rng = np.random.default_rng(0)
-    x = to_device(rng.standard_normal((config.batch_size, *shape)).astype(config.dtype))
-    labels = to_device(rng.integers(0, num_classes, config.batch_size))
+    N = config.batch_size
+    other = last if last != N else max(N - 1, 1)
+    x, few = (to_device(rng.standard_normal((n, *shape)).astype(config.dtype)) for n in (N, other))
+    labels = to_device(rng.integers(0, num_classes, N))
     loss = SoftmaxCrossEntropy()
-    what, on = " and ".join(own), f"images {config.batch_size, *shape}"
+    what, on = " and ".join(own), f"images {x.shape}"
     doing = "making a copy of it"
+    rules = None
 
     def refuse(bad: list[str]) -> None:
         if bad:
@@ -51,25 +61,41 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
                 f"mend {own_places(config)}"
             )
 
+    def check(logits: Array, images: int) -> None:
+        if logits.shape != (images, num_classes):
+            raise ConfigError(
+                f"{config.model} must give {num_classes} logits per image, one per class, got {logits.shape} for {on}"
+                f"{place_of_method(model, 'forward')}; make it for num_classes, and for any number of images"
+            )
+
     try:
         twin = copy.deepcopy(model)
-        with np.errstate(all="ignore"), watching(twin) as bad:
+        with np.errstate(all="ignore"), following(twin) as rules, watching(twin) as bad:
             doing = "its forward pass in training"
             logits = twin.forward(x)
-            if logits.shape != (config.batch_size, num_classes):
-                raise ConfigError(
-                    f"{config.model} must give {num_classes} logits per image, one per class, got {logits.shape[1:]}; "
-                    "make it for num_classes"
-                )
+            check(logits, N)
             refuse(bad)
             loss.forward(logits, labels)
             doing = "its backward pass"
             twin.backward(loss.backward())
             refuse(bad)
             doing = "its forward pass in evaluation"
-            twin.eval().forward(x)
+            check(twin.eval().forward(x), N)
+            refuse(bad)
+            on = f"images {few.shape} of another batch size"
+            check(twin.forward(few), other)
             refuse(bad)
     except ConfigError:
         raise
+    except LayerError as error:
+        raise ConfigError(f"{what}: {'' if rules is None else f'{doing} failed on {on}: '}{error}; mend it") from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{what}: {doing} failed on {on}: {where(error)}; mend it") from error
+        raise ConfigError(f"{what}: {doing} failed on {on}{_told(error, rules)}; mend it") from error
+
+
+def _told(error: BaseException, rules: Any) -> str:
+    """Return an error with the line of one's own code, and the layer it came out of where that is one of minidl's."""
+    noticed = rules.noticed if isinstance(rules, Rules) else None
+    if noticed is None or noticed[0] is not error or place_of_class(noticed[1]):
+        return f": {where(error)}"
+    return f"{noticed[2]}: {where(error, last=False)}"

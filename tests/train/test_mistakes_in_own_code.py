@@ -88,14 +88,63 @@ def train(*arguments, norm="my_scale:Scale", out="R"):
         ("import numpy as np", "raise SystemExit(0)", "importing my_scale failed: SystemExit: 0 (my_scale.py, line "),
         ("0 * v", "exit(0) * v", "in training failed on images (4, 3, 32, 32): SystemExit: 0 (my_scale.py, "),
         ("0 * v", "0 * vv", "forward pass in training failed on images (4, 3, 32, 32): NameError: name 'vv'"),
-        ("+ bias, m.value()", "+ bias", "forward pass in training failed on images (4, 3, 32, 32): ValueError: "),
-        ("return s, s", "return s[0], s", "s and u must be (4, 5), got (5,) and (4, 5) (class Scale, my_scale.py, "),
+        (
+            "return s, s",
+            "return s[0], s",
+            "s and u must be (4, 5), got (5,) and (4, 5) (Scale.small, my_scale.py, line 10",
+        ),
+        (
+            "return s, s",
+            "return 1.0, s",
+            "s and u must be (4, 5), got one float and (4, 5) (Scale.small, my_scale.py, ",
+        ),
+        (", m.value()", "", "Scale.small: must return 3 values, s, u and kept, got 2 values (Scale.small, my_scale.py"),
+        (
+            "return s, s * m.value() + bias, m.value()",
+            "return s",
+            "s, u and kept, got (4, 5) (Scale.small, my_scale.py",
+        ),
+        (
+            "return s, s * m.value() + bias, m.value()",
+            "pass",
+            "s, u and kept, got None (Scale.small, my_scale.py, line 1",
+        ),
+        (", m.value()", ", m.value(), 0", "s, u and kept, got 4 values (Scale.small, my_scale.py, line 10)"),
+        (
+            ", 0 * du",
+            ", 0 * du, 0",
+            "return 2 values, dm and dv, got 3 values (Scale.small_backward, my_scale.py, line ",
+        ),
+        (
+            "return self.params",
+            "return ds  # ",
+            "return 2 values, dm and dv, got (4, 5) (Scale.small_backward, my_scale.py",
+        ),
+        (
+            "return self.params",
+            "pass  # ",
+            "2 values, dm and dv, got None (Scale.small_backward, my_scale.py, line 15)",
+        ),
+        (
+            "weight + 0 * v",
+            "weight + 0j * v",
+            "s and u must be real, got complex128 and complex128 (Scale.small, my_scale",
+        ),
+        (
+            ", 0 * du",
+            ", 0j * du",
+            "dm and dv must be real, got float64 and complex128 (Scale.small_backward, my_scale.py",
+        ),
         ("du * m)", "du * mm)", "its backward pass failed on images (4, 3, 32, 32): NameError: name 'mm' is "),
-        (", 0 * du", ", 0 * du[0]", "dm and dv must be (4, 5), got (4, 5) and (5,) (class Scale, my_scale.py, "),
+        (
+            ", 0 * du",
+            ", 0 * du[0]",
+            "dm and dv must be (4, 5), got (4, 5) and (5,) (Scale.small_backward, my_scale.py, ",
+        ),
         ("small_backward", "small_backwards", "small_backward(ds, du, training, kept) (class Scale, my_scale.py"),
         ("0 * v", "(0 if self.training else 1 / 'a') * v", "its forward pass in evaluation failed on images"),
     ],
-)  # fmt: skip
+)
 def test_an_error_in_the_norms_file_is_one_line_and_leaves_nothing_behind(folder, capsys, old, new, message):
     rewrite(folder, old, new)
     assert train() == 2
@@ -152,12 +201,52 @@ def make_net(num_classes, norm, rng, depth):
         (["--norm", "my_scale:make_norm"], "make_norm, my_scale.py, line 21); it is called with channels and rng:"),
         (["my_scale:make_net"], "line 24); it is called with those it names of num_classes, in_channels, norm, rng,"),
     ],
-)  # fmt: skip
+)
 def test_a_function_that_takes_something_else_is_told_what_it_is_called_with(folder, capsys, setting, message):
     (folder / "my_scale.py").write_text(NORM + PARTS)
     model, *norm = setting if len(setting) == 1 else ["tiny", *setting]
     assert main([model, *RUN[1:], *norm, "--out", "R", "--updates", "2"]) == 2
     assert message in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1e-5, dtype)", '1e-5, "complex64")', "the parameter weight must be of a real dtype"),
+        (
+            "1e-5, dtype)",
+            "1e-5, dtype); self.buffers['seen'] = np.zeros(5, complex)",
+            "the buffer seen must be of a re",
+        ),
+        ("1e-5, dtype)", "1e-5, dtype); self.add_param('w', np.zeros(5, 'longdouble'))", "the parameter w must be of"),
+        ("s = weight", "self.buffers['seen'] = v + 1j; s = weight", "the buffer seen must be of a real dtype, such as"),
+    ],
+)
+def test_numbers_that_are_not_real_are_refused(folder, capsys, old, new, message):
+    if "self.buffers['seen'] = v" in new:
+        rewrite(folder, "1e-5, dtype)", "1e-5, dtype); self.buffers['seen'] = np.zeros((4, 5))")
+    rewrite(folder, old, new)
+    assert train() == 2
+    err = said(capsys)
+    assert f"layer 2 (Scale): {message}" in err
+    assert ("Scale.__init__, my_scale.py, line 7" if "v + 1j" not in new else "class Scale, my_scale.py, line 6") in err
+    assert not (folder / "R").exists()
+
+
+OWN_FORWARD = """
+    def forward(self, x):
+        return super().forward(x)[CUT]
+"""
+
+
+@pytest.mark.parametrize(("cut", "got"), [("[..., :3]", "(4, 5, 6, 3)"), (".mean(axis=(2, 3))", "(4, 5)")])
+def test_a_norm_that_gives_another_shape_is_refused(folder, capsys, cut, got):
+    (folder / "my_scale.py").write_text(NORM + OWN_FORWARD.replace("[CUT]", cut))
+    assert train() == 2
+    assert (
+        "layer 2 (Scale).forward: a norm must give an output of its input's shape (4, 5, 6, 6), "
+        f"got {got} (Scale.forward, my_scale.py, line 20); mend it"
+    ) in said(capsys)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +309,7 @@ def test_an_error_of_minidl_in_a_later_update_is_one_line_with_the_class(folder,
     rewrite(folder, "return s, s *", "return (s if np.all(weight == 1) else s[0]), s *")
     assert train() == 1
     err = said(capsys)
-    assert "s and u must be (4, 5), got (5,) and (4, 5) (class Scale, my_scale.py, line 6), in code of your own" in err
+    assert "s and u must be (4, 5), got (5,) and (4, 5) (Scale.small, my_scale.py, line 10), in code of your own" in err
 
 
 @pytest.mark.parametrize(
@@ -234,7 +323,7 @@ def test_an_error_of_minidl_in_a_later_update_is_one_line_with_the_class(folder,
         ("my_scales:Scale", "No module named 'my_scales'; start in the folder of my_scales.py, or install it"),
         ("Scale", "unknown norm 'Scale'; choose from bn, in, ln, gn, mn, mgn, none; one of your own is my_mo"),
     ],
-)  # fmt: skip
+)
 def test_a_misspelt_name_is_one_line_with_what_there_is(folder, capsys, norm, message):
     assert train(norm=norm) == 2
     assert message in said(capsys)

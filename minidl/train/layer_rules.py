@@ -1,0 +1,199 @@
+"""What a layer must give, looked at while a batch goes through a network: arrays, and gradients of their shapes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..backend import Array, array_module
+from ..layers.base import FLOATING, Layer
+from .finite import layer_name
+from .named import place_of_class, place_of_method
+
+_METHODS = ("forward", "backward")
+
+
+class LayerError(ValueError):
+    """A layer does not give what it must; the message names its class, the file and the line."""
+
+
+class Rules:
+    """What is known of the layers of a network while a batch goes through it; `following` makes it.
+
+    Attributes
+    ----------
+    noticed : tuple or None
+        The last exception that came out of a layer, the innermost such layer, and what to say of it.
+    """
+
+    def __init__(self) -> None:
+        self.noticed: tuple[BaseException, Layer, str] | None = None
+        self._input: Array = None  # of the network
+        self._inputs: dict[int, list[Array]] = {}  # of each layer, by its id: what backward has to give gradients of
+        self._shapes: dict[int, dict[str, tuple[int, ...]]] = {}  # of each layer's parameters and buffers, by name
+        self._givers: dict[
+            int, tuple[Array, str]
+        ] = {}  # by the id of an array, which is kept so that the id is its own
+
+    def begin(self, path: str, layer: Layer) -> None:
+        """Look at the arrays of a layer as it was made."""
+        self._arrays(path, layer, "__init__")
+        self._shapes[id(layer)] = {name: array.shape for name, array in (*layer.params.items(), *layer.buffers.items())}
+
+    def forward(self, path: str, layer: Layer, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Return what a forward gives, looked at where it is given one array."""
+        alone = len(args) == 1 and not named
+        if path == "" and self._input is None and alone:
+            self._input = args[0]
+        y = self._called(path, layer, "forward", method, *args, **named)
+        self._arrays(path, layer, "forward")
+        if not alone:
+            return y
+        x = args[0]
+        self._look(path, layer, "forward", y, "the output", None)
+        if vars(layer).get("_keeps_shape") and y.shape != x.shape:
+            raise _wrong(path, layer, "forward", f"a norm must give an output of its input's shape {x.shape}", y)
+        self._inputs.setdefault(id(layer), []).append(x)
+        if place := place_of_method(layer, "forward"):
+            self._givers.setdefault(id(y), (y, f"{layer_name(path, layer)}{place}"))
+        return y
+
+    def backward(self, path: str, layer: Layer, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Return what a backward gives, which must be the gradient of what its forward was given."""
+        dx = self._called(path, layer, "backward", method, *args, **named)
+        self._arrays(path, layer, "backward")
+        if not self._inputs.get(id(layer)):
+            return dx
+        x = self._inputs[id(layer)].pop()
+        unused = x is self._input or not all(each.needs_dx for _, each in layer.named_layers())
+        if dx is not None or not unused:
+            self._look(path, layer, "backward", dx, "the gradient of its input", x.shape)
+        return dx
+
+    def _called(self, path: str, layer: Layer, name: str, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Call a method of a layer; of an error that comes out note the innermost layer, and what gave it its input."""
+        try:
+            return method(*args, **named)
+        except Exception as error:
+            *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+            if (
+                isinstance(error, TypeError) and innermost.f_code.co_filename == __file__
+            ):  # called otherwise than it takes
+                wants = "x" if name == "forward" else "dy"
+                raise LayerError(
+                    f"{layer_name(path, layer)}: TypeError: {error}{place_of_method(layer, name)}; "
+                    f"define it as {name}(self, {wants})"
+                ) from error
+            if self.noticed is None or self.noticed[0] is not error:
+                giver = self._givers.get(id(args[0]), (None, ""))[1] if args else ""
+                text = f", in {layer_name(path, layer)}" + (f", whose input came from {giver.strip()}" if giver else "")
+                self.noticed = error, layer, text
+            raise
+
+    def _arrays(self, path: str, layer: Layer, name: str) -> None:
+        """Raise LayerError unless parameters, gradients and buffers are such that they can be trained and kept."""
+        place = f"{layer_name(path, layer)}", place_of_method(layer, name) or place_of_class(layer)
+
+        def refuse(rule: str) -> None:
+            raise LayerError(f"{place[0]}: {rule}{place[1]}")
+
+        for what, arrays in (("parameter", layer.params), ("buffer", layer.buffers)):
+            for key, array in arrays.items():
+                if not is_array(array):
+                    refuse(f"the {what} {key} must be an array, got {describe(array)}")
+                if array.dtype not in FLOATING and (what == "parameter" or array.dtype.kind not in "iub"):
+                    refuse(f"the {what} {key} must be of a real dtype, such as float32, got {array.dtype}")
+        shapes = {key: array.shape for key, array in (*layer.params.items(), *layer.buffers.items())}
+        for key, shape in self._shapes.get(id(layer), {}).items():
+            if shapes.pop(key, None) != shape:
+                now = (layer.params | layer.buffers).get(key)
+                refuse(f"the array {key} must stay of the shape {shape} that it was made with, got {describe(now)}")
+        if id(layer) in self._shapes and shapes:
+            refuse(f"its arrays must be made in __init__, where a checkpoint finds them, got {', '.join(shapes)} later")
+        if layer.grads.keys() != layer.params.keys():
+            refuse(f"grads must have the names of params, {_names(layer.params)}, got {_names(layer.grads)}")
+        for key, param in layer.params.items():
+            grad = layer.grads[key]
+            if not is_array(grad) or grad.shape != param.shape or grad.dtype != param.dtype:
+                got = f"{grad.dtype} {grad.shape}" if is_array(grad) else describe(grad)
+                refuse(f"the gradient of {key} must be {param.dtype} {param.shape}, got {got}")
+
+    def _look(self, path: str, layer: Layer, name: str, array: Any, what: str, shape: tuple[int, ...] | None) -> None:
+        """Raise LayerError unless this is a floating array, of the shape if one is known."""
+        wanted = f"{what} must be an array" + ("" if shape is None else f" of the shape {shape}")
+        if not is_array(array) or (shape is not None and array.shape != shape):
+            none = name == "backward" and array is None
+            more = "; return it, or set needs_dx = False where nobody needs it" if none else ""
+            raise _wrong(path, layer, name, wanted, array, more)
+        if array.dtype not in FLOATING:
+            raise _wrong(path, layer, name, f"{what} must be of a real floating dtype", array)
+
+
+@contextmanager
+def following(model: Layer) -> Iterator[Rules]:
+    """Look at all that the layers of a network give within the ``with`` block.
+
+    Raises
+    ------
+    LayerError
+        From the first layer that gives no array, or a gradient of another shape than that of its input.
+    """
+    rules = Rules()
+    followed = [(path, layer, vars(layer).copy()) for path, layer in model.named_layers()]
+    try:
+        for path, layer, _ in followed:
+            rules.begin(path, layer)
+            _follow(rules, path, layer)
+        yield rules
+    finally:
+        for _, layer, own in followed:
+            for name in _METHODS:
+                vars(layer).pop(name, None)
+                if name in own:
+                    vars(layer)[name] = own[name]
+
+
+def _follow(rules: Rules, path: str, layer: Layer) -> None:
+    forward, backward = layer.forward, layer.backward
+
+    def followed_forward(*args: Any, **named: Any) -> Any:
+        return rules.forward(path, layer, forward, *args, **named)
+
+    def followed_backward(*args: Any, **named: Any) -> Any:
+        return rules.backward(path, layer, backward, *args, **named)
+
+    vars(layer).update(forward=followed_forward, backward=followed_backward)
+
+
+def is_array(thing: Any) -> bool:
+    """Whether something is an array of a library that is known."""
+    if thing is None:
+        return False
+    try:
+        array_module(thing)
+    except TypeError:
+        return False
+    return True
+
+
+def describe(thing: Any) -> str:
+    """Return what something is, for the end of a message: an array by its shape, and its dtype where that is wrong."""
+    if is_array(thing):
+        return f"{thing.shape}" if thing.dtype in FLOATING else f"{thing.dtype} {thing.shape}"
+    if thing is None:
+        return "None"
+    kind = type(thing).__name__
+    if isinstance(thing, list | tuple):
+        return f"a {kind} of {len(thing)}"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _names(arrays: Mapping[str, Array]) -> str:
+    return ", ".join(sorted(arrays)) or "none"
+
+
+def _wrong(path: str, layer: Layer, name: str, rule: str, got: Any, more: str = "") -> LayerError:
+    place = place_of_method(layer, name)
+    return LayerError(f"{layer_name(path, layer)}.{name}: {rule}, got {describe(got)}{place}{more}")
