@@ -107,9 +107,12 @@ class Norm(Layer):
         """Raise ReturnedError unless these are as many values as there are names, the first two real and (N, C)."""
         if type(returned) is tuple and len(returned) == len(names):
             one, two = returned[:2]
-            if type(one) is type(two) is np.ndarray and one.shape == two.shape == shape and one.dtype.kind in "fiu":
-                if two.dtype.kind in "fiu":
-                    return  # nearly always
+            if (
+                type(one) is type(two) is np.ndarray
+                and one.shape == two.shape == shape
+                and (one.dtype == two.dtype == np.float64)
+            ):  # nearly always
+                return
         what = f"{type(self).__name__}.{method}: "
         if not isinstance(returned, tuple | list) or len(returned) != len(names):
             many = f"{len(returned)} values" if isinstance(returned, tuple | list) else _shown(returned)

@@ -104,7 +104,7 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
     from .named import came_from, where
     from .trainer import Trainer
 
-    config = Config()
+    config, out = Config(), Path()
     try:
         config, out = across.of_first(lambda: _configuration(args, across))
         done = None if args.resume else across.of_first(lambda: _done_already(config, out))
@@ -118,12 +118,18 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
         if isinstance(error, MemoryError) or hasattr(error, "exit_status") or not came_from(error, config):
             raise
         return _complain(
-            1,
-            f"{where(error)}, in code of your own; mend it and start anew with another --out: what was saved is whole",
+            1, f"{where(error)}, in code of your own; mend it and start anew with another --out{_kept(out)}"
         )
     if across.rank == 0:
         _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0
+
+
+def _kept(out: Path) -> str:
+    """Return how a run in a new folder starts with what is saved in another; its code may have changed since."""
+    if not any((out / "checkpoints").glob("*")):
+        return "; nothing was saved yet"
+    return f"; what was saved is whole, and --from {out} starts with its weights"
 
 
 def _say_result(summary: dict[str, Any], last_line: str) -> None:

@@ -37,8 +37,8 @@ from ..norm import NormFactory, norm_factory
 from ..parallel import available_threads
 from .config import FREE_FIELDS, NEWER_FIELDS, Config
 from .config_checks import parse_rarer
-from .named import check_made, is_named, load_named, name_of, own_model, own_norm, source_hash
-from .rules import describe_schedule
+from .named import check_made, is_named, is_own_norm, load_named, name_of, norm_takes, own_model, own_norm, source_hash
+from .rules import MODAL, describe_schedule
 from .span import ConfigError, Span
 from .trial import try_out
 
@@ -172,11 +172,13 @@ def make_model(
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    norms = sum(hasattr(layer, "num_modes") for _, layer in model.named_layers())
-    if isinstance(config.modes, tuple) and norms != len(config.modes):
-        raise ConfigError(
-            f"--modes must be one K or {norms}, one for each norm with modes, got {len(config.modes)}; give as many"
-        )
+    own = is_named(config.norm)
+    if isinstance(config.modes, tuple) and (norm_takes(config.norm, "num_modes") if own else config.norm in MODAL):
+        norms = sum(is_own_norm(layer) if own else hasattr(layer, "num_modes") for _, layer in model.named_layers())
+        if norms != len(config.modes):
+            raise ConfigError(
+                f"--modes must be one K or {norms}, one for each norm with modes, got {len(config.modes)}; give as many"
+            )
     draw_dropout_from(model, dropout)
     return model
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..backend import Array, array_module
 from ..layers.base import FLOATING, Layer
 from .finite import layer_name
-from .named import place_of_class, place_of_method
+from .named import is_own_norm, place_of_class, place_of_method
 
 _METHODS = ("forward", "backward")
 
@@ -53,7 +53,7 @@ class Rules:
             return y
         x = args[0]
         self._look(path, layer, "forward", y, "the output", None)
-        if vars(layer).get("_keeps_shape") and y.shape != x.shape:
+        if is_own_norm(layer) and y.shape != x.shape:
             raise _wrong(path, layer, "forward", f"a norm must give an output of its input's shape {x.shape}", y)
         self._inputs.setdefault(id(layer), []).append(x)
         if place := place_of_method(layer, "forward"):

@@ -114,10 +114,15 @@ def own_norm(text: str, maker: Any, config: Config) -> NormFactory:
 
         takes = "channels, and those it names of momentum, num_modes, num_groups, rng and dtype"
         made = _layer("--norm", text, maker, build, takes if inspect.isclass(maker) else "channels and rng")
-        vars(made)["_keeps_shape"] = True  # which is looked at when it is tried
+        vars(made)["_of_own_norm"] = True
         return made
 
     return make
+
+
+def is_own_norm(layer: Layer) -> bool:
+    """Whether `own_norm` made a layer."""
+    return bool(vars(layer).get("_of_own_norm"))
 
 
 def own_model(
@@ -184,7 +189,7 @@ def check_made(what: str, made: Layer) -> None:
     known = {id(layer) for _, layer in made.named_layers()}
     for path, layer in made.named_layers():
         name = f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__
-        if not _MADE <= vars(layer).keys():
+        if _MADE - vars(layer).keys():
             place = place_of_method(layer, "__init__") or _place_of(type(layer))
             raise ConfigError(f"{what}: {name} {_NOT_MADE}{place}; mend it")
         for key, value in vars(layer).items():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .config import Config
 
 OPTIMISERS = ("sgd", "adam", "adamw")
+MODAL = ("mn", "mgn")  # norms with modes
 SCHEDULES = ("constant", "step", "cosine")
 
 # What a norm of one's own may be made with; the gates' own settings are those of whatever parameters are gates'.
@@ -33,7 +34,7 @@ _OPTIONS = {
 # Fields that some choices alone make use of, and whose: {field: (field of the choice, choices)}
 _BELONGS = {
     "norm_momentum": ("norm", ("bn", "mn")),
-    "modes": ("norm", ("mn", "mgn")),
+    "modes": ("norm", MODAL),
     "groups": ("norm", ("gn",)),
     "per_mode_affine": ("norm", ("mn",)),
     "max_modes": ("modes", ("auto",)),

@@ -347,6 +347,10 @@ class Trainer:
                     self._torn = False
                     self._losses.write_now_and_then(self.step)
                 self.save()
+            except DivergedError as error:
+                if self._own and self.folder is not None and self._saved[0]:
+                    error.args = (f"{error}; --from {self.folder.path} starts it with the weights that were saved",)
+                raise
             finally:
                 batches.close()
                 self.progress.close()

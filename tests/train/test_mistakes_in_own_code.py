@@ -270,6 +270,8 @@ def test_a_run_that_diverges_with_ones_own_norm_is_sent_to_it_as_well(folder, ca
     rewrite(folder, "0 * v", "(np.inf if np.any(weight != 1) else 0) * v")  # from the first update on
     assert train("--updates", "4") == 3
     assert "; lower --lr, or look for a mistake in --norm my_scale:Scale, and start anew" in said(capsys)
+    assert train("--updates", "9", "--checkpoint-every", "1", out="T") == 3
+    assert " --from T starts it with the weights that were saved\n" in said(capsys)
     assert main([*RUN, "--norm", "bn", "--out", "S", "--updates", "4", "--lr", "1e300"]) == 3
     assert "; lower --lr and start anew" in said(capsys)
 
@@ -284,6 +286,22 @@ def test_settings_of_norms_that_ones_own_is_not_made_with_are_said_to_be_ignored
     assert "my_scale:Scale has no use for it, mn and mgn and one of one's own that is made with num_modes" in lines[1]
     rewrite(folder, "num_features, dtype", "num_features, num_modes, dtype")
     assert train("--modes", "7", "--updates", "1", out="S") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_one_number_of_modes_for_each_norm_is_passed_on_or_said_to_be_ignored(folder, capsys):
+    assert train("--modes", "7,3", "--updates", "1") == 0
+    assert "--modes 7,3 is ignored: --norm my_scale:Scale has no use for it, mn and mgn and one" in said(capsys)
+    assert train("--modes", "7,3", "--updates", "1", norm="bn", out="B") == 0
+    assert "--modes 7,3 is ignored: --norm bn has no use for it, mn and mgn have" in said(capsys)
+    rewrite(folder, "num_features, dtype", "num_features, num_modes, dtype")
+    rewrite(folder, "1e-5, dtype)", "1e-5, dtype); self.k = num_modes")
+    assert train("--modes", "7,3", "--updates", "1", out="S") == 2
+    assert "--modes must be one K or 1, one for each norm with modes, got 2; give as many" in said(capsys)
+    lenet = ["lenet", *RUN[1:], "--norm", "my_scale:Scale", "--out", "S", "--updates", "1"]
+    assert main([*lenet, "--modes", "7,3"]) == 0
+    layers = minidl.load("S").network.named_layers()
+    assert [vars(layer)["k"] for _, layer in layers if type(layer).__name__ == "Scale"] == [7, 3]
     assert capsys.readouterr().err == ""
 
 
@@ -361,7 +379,11 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
     )
     (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text() + LATE)
     assert train("--updates", "40", "--checkpoint-every", "2") == 1
-    assert "minidl.train: KeyError: 'x' (my_scale.py, line 26), in code of your own; mend it and start" in said(capsys)
+    assert (
+        "minidl.train: KeyError: 'x' (my_scale.py, line 26), in code of your own; mend it and start anew with another "
+        in (err := said(capsys))
+    )
+    assert err.endswith("--out; what was saved is whole, and --from R starts with its weights\n")
     assert list((folder / "R" / "checkpoints").iterdir())
 
 
