@@ -47,6 +47,16 @@ def changed_code(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def corrupt(parser: argparse.ArgumentParser, usual: str) -> None:
+    """Add the option --corrupt of the commands that read images."""
+    parser.add_argument(
+        "--corrupt",
+        choices=("refuse", "skip"),
+        metavar="WHAT",
+        help=f"refuse or skip images that cannot be read ({usual})",
+    )
+
+
 def whole(text: str) -> int:
     """Return the value of an argument that counts something.
 

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from minidl.data import cache
 from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
 from minidl.data.fit import fit_file
+from minidl.data.noted import Noted, digest, joined
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
 from minidl.data.threaded import map_on_threads
 from minidl.extras import require
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 TEST = ("test", "val", "valid", "validation")
-FORMAT = 2
-"""Raised whenever the pixels that come of a file change."""
+FORMAT = 3
+"""Raised whenever the pixels that come of a file, or what is noted of them, change."""
 
 _BLOCK = 64  # images
 _SPLITS = ("train", "test")
@@ -47,6 +48,8 @@ class Files:
         How they were divided.
     ignored : dict
         {ending: files} of those that are no images.
+    drawn : (float, int), optional
+        Share and seed of a test set that is drawn; None where one is given.
     """
 
     root: Path
@@ -55,6 +58,7 @@ class Files:
     labels: dict[str, NDArray[np.int64]]
     split: str
     ignored: dict[str, int]
+    drawn: tuple[float, int] | None = None
 
 
 def load_folder(
@@ -103,7 +107,14 @@ def load_folder(
         def facts() -> dict[str, Any]:
             mean, std = blocks["train"].sums.statistics()
             sums = {split: blocks[split].sha256 for split in _SPLITS}
-            return {"mean": mean.tolist(), "std": std.tolist(), "sha256": sums, "corrupt": names}
+            return {
+                "mean": mean.tolist(),
+                "std": std.tolist(),
+                "sha256": sums,
+                "corrupt": names,
+                "digests": joined({split: blocks[split].digests for split in _SPLITS}, kept.labels, kept.class_names),
+                "names": {split: _relative(kept, split) for split in _SPLITS} if names else None,
+            }
 
         why = "what was written cannot be read back"
         try:
@@ -159,13 +170,8 @@ def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float
         top = _top(root)
         classes = _known_classes(top)
         paths, labels, ignored = _images(top, classes)
-        test = draw_split(labels, classes, test_share, seed, top)
-        split_paths = {
-            "train": [paths[i] for i in np.flatnonzero(~test)],
-            "test": [paths[i] for i in np.flatnonzero(test)],
-        }
-        split_labels = {"train": labels[~test], "test": labels[test]}
-        return Files(root, classes, split_paths, split_labels, describe_split(test_share, seed), ignored)
+        parts = _drawn(paths, labels, classes, (test_share, seed), top)
+        return Files(root, classes, *parts, describe_split(test_share, seed), ignored, (test_share, seed))
     classes = _known_classes(given[0])
     found = [_images(part, classes) for part in given]
     return Files(
@@ -176,6 +182,15 @@ def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float
         f"given: {given[0].name} and {given[1].name}",
         dict(sum((Counter(ignored) for _, _, ignored in found), Counter())),
     )
+
+
+def _drawn(
+    paths: list[str], labels: NDArray[np.int64], classes: Sequence[str], drawn: tuple[float, int], where: Path
+) -> tuple[dict[str, list[str]], dict[str, NDArray[np.int64]]]:
+    """Return the paths and the labels of a training and a test set that is drawn."""
+    test = draw_split(labels, classes, *drawn, where)
+    of = {"train": ~test, "test": test}
+    return {k: [paths[i] for i in np.flatnonzero(v)] for k, v in of.items()}, {k: labels[v] for k, v in of.items()}
 
 
 def _root(folder: str | os.PathLike[str]) -> Path:
@@ -297,7 +312,10 @@ def _entry(found: Files, size: int, corrupt: str, folder: Path) -> tuple[Path, l
 
 
 def _readable(found: Files, size: int, corrupt: str, progress: bool) -> tuple[Files, list[str]]:
-    """Return the files without those that cannot be read, where these are to be skipped, and the names of those."""
+    """Return the files without those that cannot be read, where these are to be skipped, and the names of those.
+
+    A test set that is drawn is drawn of those that are left: so it is the same when what was skipped is removed.
+    """
     if corrupt != "skip":
         return found, []
     bad: list[str] = []
@@ -312,7 +330,11 @@ def _readable(found: Files, size: int, corrupt: str, progress: bool) -> tuple[Fi
     for split in _SPLITS:
         if found.paths[split] and not paths[split]:
             raise DataError(f"{found.root}: none of the {split} images can be read; check the files")
-    return Files(found.root, found.class_names, paths, labels, found.split, found.ignored), bad
+    if bad and found.drawn is not None:
+        left = sorted((k, path) for split in _SPLITS for k, path in zip(labels[split], paths[split], strict=True))
+        joined = [path for _, path in left], np.array([k for k, _ in left], np.int64)
+        paths, labels = _drawn(*joined, found.class_names, found.drawn, found.root)
+    return replace(found, paths=paths, labels=labels), bad
 
 
 def _try(path: str, size: int) -> str | None:
@@ -345,6 +367,8 @@ class _Blocks:
     sums : Sums
     sha256 : str
         The `data_sha256`.
+    digests : list of str
+        Of each image, a short one.
     """
 
     def __init__(self, paths: list[str], labels: NDArray[np.int64], size: int, progress: bool, how: str = "square"):
@@ -353,11 +377,13 @@ class _Blocks:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         self.sums, sha = Sums(), hashlib.sha256()
+        self.digests: list[str] = []
         images = _decoded(self.paths, self._work, self.progress, "decoding")
         for start in range(0, len(self.paths), _BLOCK):
             block = np.stack([next(images) for _ in self.paths[start : start + _BLOCK]])
             self.sums.add(block)
             sha.update(block.data)
+            self.digests += map(digest, block)
             yield block
         sha.update(np.ascontiguousarray(self.labels, "<i8").data)
         sha.update(np.zeros(len(self.labels), "<i8").data)  # one source
@@ -371,6 +397,23 @@ def _streams(found: Files, size: int, blocks: dict[str, _Blocks]) -> dict[str, c
         made[f"{split}.images"] = cache.Stream((count, 3, size, size), "uint8", blocks[split])
         made[f"{split}.labels"] = cache.Stream((count,), "int64", [found.labels[split]])
     return made
+
+
+def _relative(found: Files, split: str) -> list[str]:
+    return [os.path.relpath(path, found.root) for path in found.paths[split]]
+
+
+def _noted(found: Files, labels: dict[str, NDArray[np.int64]], known: dict[str, Any]) -> Noted | None:
+    """Return what is noted of the images."""
+    if "digests" not in known:
+        return None
+    names: dict[str, dict[str, list[str]]] = {}
+    for split in _SPLITS:
+        paths = known["names"][split] if known["names"] else _relative(found, split)
+        names[split] = {name: [] for name in found.class_names}
+        for label, path in zip(labels[split].tolist(), paths, strict=True):
+            names[split][found.class_names[label]].append(path)
+    return Noted(known["digests"], names)
 
 
 def _task(found: Files, arrays: Any, known: dict[str, Any], notes: list[str]) -> Task:
@@ -404,4 +447,6 @@ def _task(found: Files, arrays: Any, known: dict[str, Any], notes: list[str]) ->
         "train_images_by_class": counts["train"],
         "test_images_by_class": counts["test"],
     }
-    return Task("folder", len(found.class_names), found.class_names, train, test, tuple(lines), facts=facts)
+    noted = _noted(found, {"train": train.labels, "test": test.labels}, known)
+    classes = found.class_names
+    return Task("folder", len(classes), classes, train, test, tuple(lines), facts=facts, noted=noted)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.errors import DataError
+from minidl.data.noted import Noted
 
 Float = NDArray[np.float64]
 
@@ -79,6 +80,8 @@ class Task:
         What a run on it records besides, and must find again when it is resumed: how it was split, images by class.
     fit : str
         How an image becomes one of its inputs: see `minidl.data.fit.fit`.
+    noted : Noted, optional
+        What tells later which images changed.
 
     Examples
     --------
@@ -97,6 +100,7 @@ class Task:
     top5: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     fit: str = "square"
+    noted: Noted | None = None
 
     def describe(self) -> list[str]:
         """Return one line per source (images found of the official count, and where from), then what else to know."""

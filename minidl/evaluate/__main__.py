@@ -13,7 +13,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
-from ..command_line import Parser, changed_code, complain, exit_status, say, whole
+from ..command_line import Parser, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from .confusion import Confusion
 
@@ -49,7 +49,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     net = load(args.run, backend=args.backend or of_commands(), check_code=not args.changed_code)
     asked = {name: value for name in ("task", "data_dir", "sample") if (value := getattr(args, name))}
-    data = find_data(net, args.run, asked)
+    data = find_data(net, args.run, asked, args.corrupt)
     for line in data.task.describe() if not args.quiet else ():
         say(line)
     confusion = Confusion(net.class_names)
@@ -139,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="where to write (RUN/evaluation)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
     add("--threads", type=whole, metavar="T", help="CPU threads (all usable cores)")
+    corrupt(parser, "as the run did")
     changed_code(parser)
     add("--quiet", action="store_true", help="do not print which data was found")
     return parser

@@ -37,7 +37,7 @@ class TestData:
     what: str
 
 
-def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestData:
+def find_data(net: Classifier, where: object, asked: Mapping[str, Any], corrupt: str | None = None) -> TestData:
     """Return the data to measure a network on.
 
     Parameters
@@ -48,6 +48,8 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestD
     asked : dict
         Any of task, data_dir, sample in place of the run's own. Of a folder of images that has no test folder all are
         taken, unless they are those of the run.
+    corrupt : {"refuse", "skip"}, optional
+        What to do with images that cannot be read, in place of what the run did.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any]) -> TestD
             f"{where} was trained from Python with data of its own; "
             "give --task and --data-dir, or evaluate it there: minidl.load(run).evaluate(task)"
         )
-    config = net.config
+    config = net.config if corrupt is None else replace(net.config, corrupt=corrupt)
     if "data_dir" in asked or "sample" in asked or "task" in asked:
         config = replace(config, data_dir=None, sample=False)
     task_name = asked.get("task", config.task)
@@ -99,8 +101,10 @@ def _refuse_changed(where: object, net: Classifier, config: Config, task: Task) 
     if not then:
         return
     now = build.describe_data(task) | build.describe_dataset(task)
+    which = task.noted.differing(net.record.get("digests")) if task.noted else ""
     gone = [name for name in net.class_names if name not in task.class_names]
-    what = f"the class {gone[0]} is gone" if gone else changes.changed(then, now)
+    what = f"the class {gone[0]} is gone" if gone else changes.changed(then, now, which)
+    what += changes.skipped(net.record["config"])
     place = config.data_dir or task.name
     raise DataChangedError(
         f"{where}: its own data is not what it was, in {place}: {what}; put it back as it was, or give --data-dir to "

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import log
 from ..backend import NAMES as BACKENDS
-from ..command_line import Parser, changed_code, complain, exit_status, say
+from ..command_line import Parser, changed_code, complain, corrupt, exit_status, say
 
 BATCH = 64
 EPILOG = """\
@@ -23,7 +23,7 @@ examples:
 
 A line per image: its name, the likeliest class and its probability, and the next ones.
 Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the checkpoint, or one of
-the images, cannot be read (the others are answered).
+the images, cannot be read (the others are answered, and with --corrupt skip it is no failure).
 """
 
 _complain = partial(complain, "minidl.predict")
@@ -68,7 +68,10 @@ def _predict(args: argparse.Namespace) -> int:
             pixels = net.inputs(path)
         except DataError as error:
             answer()  # in the order that was asked for
-            status = _complain(4, error)
+            if args.corrupt == "skip" and os.path.lexists(path):
+                _complain(0, f"{path}: it cannot be read; skipped")
+            else:
+                status = _complain(4, error)
             continue
         waiting.append(pixels)
         names.append(path)
@@ -104,6 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--top", type=int, default=3, metavar="K", help="how many classes to name (3)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)} (numpy)")
+    corrupt(parser, "refuse: name it, answer the others and end with 4")
     changed_code(parser)
     return parser
 

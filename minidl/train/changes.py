@@ -9,7 +9,7 @@ SHOWN = 5  # classes or data sets that are named
 _SETS = {"train": "training", "test": "test"}
 
 
-def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def changed(then: Mapping[str, Any], now: Mapping[str, Any], which: str = "") -> str:
     """Return how the data changed, "" where all that is known of it is the same.
 
     Parameters
@@ -17,6 +17,8 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     then, now : dict
         What `build.describe_data` and `build.describe_dataset` return, in one. What only one of them knows is left
         out, for earlier versions recorded less.
+    which : str
+        Which images they are, where that is known.
 
     Examples
     --------
@@ -31,12 +33,19 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for kind in ("images_by_class", "images"):
         counts = [{split: known.get(f"{split}_{kind}") for split in _SETS} for known in (then, now)]
         if words := _counted(*({split: each[split] or {} for split in _SETS} for each in counts if any(each.values()))):
-            return words
+            return words + (f" ({which})" if which else "")
     other = [split for split in _SETS if _differ(f"{split}_sha256", then, now)]
     if other or _differ("data_sha256", then, now):
         sets = " and ".join(_SETS[split] for split in other or _SETS)
-        return f"as many {sets} images, and others among them"
+        return which or f"as many {sets} images, and others among them"
     return ""
+
+
+def skipped(config: Mapping[str, Any]) -> str:
+    """Return what is to be known of files that were skipped, where they count as images: those that are read late."""
+    if config.get("task") != "imagenet" or config.get("corrupt") != "skip":
+        return ""
+    return "; a file that was skipped counts as well, and an empty one of its name will do in its place"
 
 
 def _differ(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

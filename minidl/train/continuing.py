@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..data import Task
 from . import build, changes
 from .config import Config
 from .record import DataChangedError, RunError, RunFolder, check_same_run, read_config
@@ -81,7 +82,7 @@ def check_settings(
     )
 
 
-def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any]) -> None:
+def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any], task: Task) -> None:
     """Refuse to go on with other data.
 
     Parameters
@@ -90,14 +91,17 @@ def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any]) ->
         Of the run.
     there, now : dict
         The run's config.json, and what it would be with the data that was found.
+    task : Task
+        That data.
 
     Raises
     ------
     DataChangedError
         With what changed.
     """
-    if what := changes.changed(build.data_identity(there), build.data_identity(now)):
+    which = task.noted.differing(there.get("digests")) if task.noted else ""
+    if what := changes.changed(build.data_identity(there), build.data_identity(now), which):
         raise DataChangedError(
-            f"{folder.path} was trained on other data: {what}; put the data back as it was, or start a new run with "
-            f"another --out (--from {folder.path} starts it with this one's weights)"
+            f"{folder.path} was trained on other data: {what}{changes.skipped(there['config'])}; put the data back as it "
+            f"was, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
         )

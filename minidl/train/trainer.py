@@ -188,6 +188,8 @@ class Trainer:
             content["code"] = self._code
         if self._task_given:
             content["task_given"] = True
+        if self.task.noted is not None:
+            content["digests"] = self.task.noted.digests
         for line in self.task.describe():
             self.progress.say(line)
         if self.folder is not None and resume:
@@ -241,7 +243,7 @@ class Trainer:
         length, content["config"]["length"] = content["config"]["length"], there["config"]["length"]
         extended = length != content["config"]["length"]
         content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
-        check_data(folder, there, content)
+        check_data(folder, there, content, self.task)
         check_same_run(build.identity(there), build.identity(content), folder.path)
         digests = stages.digests(content)
         updates = int(content["plan"]["updates"])

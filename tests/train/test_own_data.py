@@ -77,7 +77,7 @@ def one_image_more(photos):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (other_pixels, "as many t"),  # training or test images
+        (other_pixels, ": bee/05.png changed; put the data back"),
         (another_name, "bee: 0 training and 0 test images now, 10 and 2 then; bug: 10 training and 2 test images now"),
         (one_image_more, "bee: 3 test images now, 2 then"),
     ],
@@ -158,7 +158,8 @@ def test_arrays_of_a_size_or_a_network_of_outputs_that_do_not_fit_get_one_line()
     with pytest.raises(ConfigError, match=r"--image-size 28 does not fit lenet: "):
         Trainer(tiny_config(model="lenet"), quiet=True, task=task)
     with pytest.raises(
-        ConfigError, match=r"must give 3 logits per image, one per class, got \(5,\); make it for num_cla"
+        ConfigError,
+        match=r"must give 3 logits per image, one per class, got \(4, 5\) for images .*; make it for num_cla",
     ):
         Trainer(
             tiny_config(norm="none"), quiet=True, task=task, model=lambda rng: make_tiny(5, 3, None, rng, "float32")

@@ -10,9 +10,12 @@ from PIL import Image
 from tiny_run import make_tiny, tiny_config
 
 import minidl
+from minidl.data import noted
 from minidl.evaluate.__main__ import main as evaluate
 from minidl.models import MODELS
+from minidl.predict.__main__ import main as predict
 from minidl.train import Trainer
+from minidl.train.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -67,6 +70,129 @@ def test_images_that_training_skipped_are_skipped_and_no_training_image_is_measu
     assert measured()["test_loss"] == first["test_loss"]
 
 
+@pytest.mark.parametrize("split", ["drawn", "given"])
+def test_an_image_that_was_skipped_may_be_removed(here, split):
+    for part in ("",) if split == "drawn" else ("train", "test"):
+        put(here / "photos" / part, {"ant": 12, "bee": 12})
+        for name in ("03.png", "07.png"):
+            (here / "photos" / part / "bee" / name).write_text("a letter")
+    trainer = train("folder", "photos", corrupt="skip")
+    (here / "photos" / ("" if split == "drawn" else "train") / "bee" / "03.png").unlink()
+    (here / "photos" / ("" if split == "drawn" else "test") / "bee" / "07.png").unlink()
+    assert evaluate(["run", "--quiet"]) == 0
+    assert measured()["own_test_set"]
+    assert measured()["test_loss"] == trainer.history[-1]["test_loss"]
+    assert main(["--out", "run", "--resume", "--updates", "4", "--quiet"]) == 0
+
+
+def test_of_images_that_are_read_late_an_empty_file_stands_for_one_that_was_skipped(here, capsys):
+    for part in ("train", "val"):
+        put(here / "data" / part, {"ant": 6, "bee": 6})
+    bad = here / "data" / "val" / "bee" / "03.png"
+    bad.write_text("a letter")
+    train("imagenet", "data", corrupt="skip")
+    bad.unlink()
+    capsys.readouterr()
+    assert evaluate(["run", "--quiet"]) == 4
+    err = said(capsys)
+    assert "imagenet: 11 test images now, 12 then; a file that was skipped counts as well, and an empty one of " in err
+    assert main(["--out", "run", "--resume", "--updates", "4", "--quiet"]) == 4
+    assert "11 test images now, 12 then; a file that was skipped counts as well, and an empty one of " in said(capsys)
+    bad.write_bytes(b"")
+    assert evaluate(["run", "--quiet"]) == 0
+    assert measured()["own_test_set"]
+
+
+def two_sets(here):
+    for part, count in (("train", 8), ("test", 4)):
+        put(here / "photos" / part, {"ant": count, "bee": count})
+
+
+CHANGES = {
+    "one": (lambda folder: put(folder, {"bee": 1}), ": test/bee/00.png changed; "),
+    "many": (
+        lambda folder: put(folder, {"ant": 4, "bee": 3}),
+        "ant/03.png changed, test/bee/00.png changed, and 2 more;",
+    ),
+    "new": (lambda folder: put(folder, {"bee": 5}), "(test/bee/00.png changed, test/bee/01.png changed, test/"),
+    "gone": (
+        lambda folder: (folder / "ant/03.png").unlink(),
+        "ant: 3 test images now, 4 then (1 image of ant is gone);",
+    ),
+    "moved": (
+        lambda folder: (folder / "ant/00.png").rename(folder / "ant/x.png"),
+        ": the images of ant have other names, and so another order; ",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_images_that_changed_are_named(here, capsys, change):
+    two_sets(here)
+    train("folder", "photos")
+    change[0](here / "photos" / "test")
+    capsys.readouterr()
+    for command in (lambda: main(["--out", "run", "--resume", "--quiet"]), lambda: evaluate(["run", "--quiet"])):
+        assert command() == 4
+        assert change[1] in said(capsys)
+
+
+def test_an_image_that_is_drawn_is_named_whichever_set_it_was_in(here, capsys):
+    put(here / "photos", {"ant": 10, "bee": 10})
+    train("folder", "photos")
+    Image.new("RGB", (32, 32)).save(here / "photos/ant/05a.png")  # between the others: another split
+    capsys.readouterr()
+    assert main(["--out", "run", "--resume", "--quiet"]) == 4
+    assert "ant: 9 training images now, 8 then (ant/05a.png is new); put" in said(capsys)
+
+
+def test_of_very_many_images_the_class_is_named_and_the_record_stays_small(here, capsys, monkeypatch):
+    monkeypatch.setattr(noted, "FEW", 23)
+    two_sets(here)
+    train("folder", "photos")
+    there = json.loads(Path("run", "config.json").read_text("utf-8"))
+    assert {len(text) for each in there["digests"].values() for text in each.values()} == {len("class:") + 16}
+    put(here / "photos/test", {"bee": 1})
+    capsys.readouterr()
+    assert evaluate(["run", "--quiet"]) == 4
+    assert "/photos: images of bee changed; put it back as it was" in said(capsys)
+
+
+@pytest.mark.parametrize("digests", [3, {"test": 3}, {"train": {}, "test": {"ant": 3}}, {}, {"other": {"ant": ""}}])
+def test_a_record_of_images_may_hold_anything(here, capsys, digests):
+    two_sets(here)
+    train("folder", "photos")
+    there = json.loads(Path("run", "config.json").read_text("utf-8"))
+    Path("run", "config.json").write_text(json.dumps(there | {"digests": digests}), "utf-8")
+    put(here / "photos/test", {"ant": 1})
+    capsys.readouterr()
+    assert evaluate(["run", "--quiet"]) == 4
+    assert "as many test images, and others among them" in said(capsys)
+
+
+def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(here, capsys):
+    put(here / "photos", {"ant": 10, "bee": 10})
+    train("folder", "photos")
+    put(here / "more", {"ant": 3, "bee": 3})
+    (here / "more" / "bee" / "01.png").write_text("a letter")
+    capsys.readouterr()
+    assert evaluate(["run", "--data-dir", "more"]) == 4
+    assert "bee/01.png: it cannot be decoded" in said(capsys)
+    assert evaluate(["run", "--data-dir", "more", "--corrupt", "skip"]) == 0
+    out = capsys.readouterr().out
+    assert "bee/01.png: it cannot be decoded" in out
+    assert " of 5), test loss" in out
+    images = [f"more/bee/{i:02d}.png" for i in range(3)]
+    for how, status, ends in (([], 4, "mend it, or leave it out\n"), (["--corrupt", "skip"], 0, "; skipped\n")):
+        assert predict(["run", *images, *how]) == status
+        out, err = capsys.readouterr()
+        assert [line.split(":")[0] for line in out.splitlines()] == [images[0], images[2]]
+        assert err.startswith("minidl.predict: more/bee/01.png: it cannot be ")
+        assert err.endswith(ends)
+    assert predict(["run", "more/bee/9.png", "--corrupt", "skip"]) == 4
+    assert "no such file" in said(capsys)
+
+
 def drawn(here):
     put(here / "data", {"ant": 10, "bee": 10})
     return "folder", lambda: put(here / "data", {"bee": 15}), "bee: 12 training and 3 test images now, 8 and 2 then"
@@ -80,7 +206,7 @@ def given(here):
 
 def other_pixels(here):
     task, *_ = given(here)
-    return task, lambda: put(here / "data" / "test", {"bee": 1}), "as many test images, and others among them"
+    return task, lambda: put(here / "data" / "test", {"bee": 1}), ": test/bee/00.png changed; put it back"
 
 
 def gone(here):
