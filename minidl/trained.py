@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +110,8 @@ class Classifier:
             A file cannot be read or decoded.
         ValueError
             An array is no image, or may be one or several.
+        TypeError
+            Something is none of these, such as None, bytes or a tensor of PyTorch.
 
         Examples
         --------
@@ -133,6 +135,8 @@ class Classifier:
     def inputs(self, images: Images) -> NDArray[np.uint8]:
         """Return images as uint8 (M, 3, H, W), cropped and resized as in training: see `predict`."""
         single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
+        if not single:
+            _refuse_kind(images, one=False)
         if isinstance(images, np.ndarray):
             if images.ndim == 4 and images.shape[1:] == self.shape and images.dtype == np.uint8:
                 return images
@@ -155,10 +159,16 @@ class Classifier:
             try:
                 return fit_file(image, size, self.fit)
             except ValueError as error:
+                if os.path.isdir(image):
+                    raise DataError(
+                        f"{os.fspath(image)}: a folder, not an image; give the files in it, such as "
+                        f"sorted(pathlib.Path({os.fspath(image)!r}).glob('*.jpg'))"
+                    ) from error
                 if not os.path.lexists(image):
                     raise DataError(f"{os.fspath(image)}: no such file; correct its name") from error
                 raise DataError(f"{os.fspath(image)}: {error}; mend it, or leave it out") from error
         if not hasattr(image, "convert"):
+            _refuse_kind(image, one=True)
             from PIL import Image
 
             image = Image.fromarray(_as_picture(np.asarray(image)))
@@ -310,13 +320,36 @@ def _refuse_ambiguous(images: NDArray[Any]) -> None:
     )
 
 
+def _refuse_kind(images: Any, one: bool) -> None:
+    """Raise TypeError where something is no array, or where several may be given no sequence either."""
+    if isinstance(images, np.ndarray) or (one and isinstance(images, list | tuple)):
+        return
+    library = type(images).__module__.partition(".")[0]
+    if library in ("torch", "tensorflow", "jax", "jaxlib", "cupy"):
+        way = {"torch": "images.cpu().numpy()", "cupy": "images.get()", "tensorflow": "images.numpy()"}
+        cure = f"give an array of NumPy: {way.get(library, 'numpy.asarray(images)')}, as uint8"
+    elif isinstance(images, bytes | bytearray | memoryview):
+        cure = "open them first: PIL.Image.open(io.BytesIO(images))"
+    elif one or isinstance(images, dict) or not isinstance(images, Iterable):
+        cure = "give a path, a Pillow image, a uint8 array, or a list of these"
+    else:
+        return
+    kind = "None" if images is None else f"{library}.{type(images).__name__}".removeprefix("builtins.")
+    raise TypeError(
+        f"predict: {'each image' if one else 'images'} must be {'an image' if one else 'one image or several'}, got {kind}; {cure}"
+    )
+
+
 def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return an array as Pillow takes it: (H, W) or (H, W, 3)."""
     if pixels.dtype != np.uint8:
-        raise ValueError(
-            f"predict: an array must be uint8, got {pixels.dtype}; "
-            "give np.round(255 * x).astype(np.uint8) for x in [0, 1]"
-        )
+        cure = "np.round(255 * x).astype(np.uint8) for x in [0, 1]"
+        if pixels.dtype.kind in "iu":
+            inside = not pixels.size or (pixels.min() >= 0 and pixels.max() <= 255)
+            cure = "x.astype(np.uint8)" if inside else "(x >> 8).astype(np.uint8) for 16 bits"
+        elif pixels.dtype.kind not in "fb":
+            cure = "a path, a Pillow image or an array of pixels"
+        raise ValueError(f"predict: an array must be uint8, got {pixels.dtype}; give {cure}")
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

@@ -102,6 +102,6 @@ def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any], ta
     which = task.noted.differing(there.get("digests")) if task.noted else ""
     if what := changes.changed(build.data_identity(there), build.data_identity(now), which):
         raise DataChangedError(
-            f"{folder.path} was trained on other data: {what}{changes.skipped(there['config'])}; put the data back as it "
-            f"was, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
+            f"{folder.path} was trained on other data: {what}{changes.skipped(there['config'])}; put the data back as "
+            f"it was, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
         )

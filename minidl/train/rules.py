@@ -152,6 +152,37 @@ def make_auto(
         raise ConfigError(f"--modes auto: {error}") from error
 
 
+def check_given(config: Any, task: Any, model: Any, optimiser: Any) -> None:
+    """Raise ConfigError unless what `Trainer` is given is of the kinds that it takes."""
+    from ..data import Task
+    from .config import Config
+
+    if not isinstance(config, Config):
+        raise ConfigError(f"Trainer: config must be a Config, got {_kind(config)}; give recipe('lenet', 'mnist')")
+    if task is not None and not isinstance(task, Task):
+        raise ConfigError(
+            f"Trainer: task must be a Task, got {_kind(task)}; give minidl.data.load_task(...) or arrays_task(...), or "
+            "a configuration that names the task"
+        )
+    of_torch = type(model).__module__.startswith("torch") or hasattr(model, "state_dict")
+    if model is not None and (of_torch or not (isinstance(model, Layer) or callable(model))):
+        raise ConfigError(
+            f"Trainer: model must be a minidl.Layer, or a function or class that makes one, got {_kind(model)}; give "
+            "that, or leave it out and name the network in the configuration"
+        )
+    if optimiser is not None and not (hasattr(optimiser, "step") or callable(optimiser)):
+        raise ConfigError(
+            f"Trainer: optimiser must be one such as minidl.SGD, or a function of the model that makes one, got "
+            f"{_kind(optimiser)}; give lambda model: minidl.SGD(model, lr=config.lr), or leave it out and name it in "
+            "the configuration"
+        )
+
+
+def _kind(thing: Any) -> str:
+    """Return what something is: None, a text or a number itself, else its type."""
+    return repr(thing) if thing is None or isinstance(thing, str | int | float) else type(thing).__name__
+
+
 def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
     """Return the optimiser that the configuration describes, or `optimiser`: as it is, or made for the network.
 
@@ -168,7 +199,16 @@ def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
             return SGD(model, config.lr, config.momentum, config.weight_decay, config.nesterov, groups)
         kind = Adam if config.optimiser == "adam" else AdamW
         return kind(model, config.lr, (config.betas[0], config.betas[1]), config.eps, config.weight_decay, groups)
-    made = optimiser if hasattr(optimiser, "step") and not isinstance(optimiser, type) else optimiser(model)
+    if hasattr(optimiser, "step") and not isinstance(optimiser, type):
+        made = optimiser
+    else:
+        try:
+            made = optimiser(model)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"optimiser: it cannot be made for the network: {type(error).__name__}: {error}; give a function of "
+                "the network alone, such as lambda model: minidl.SGD(model, lr=0.1)"
+            ) from error
     if missing := [name for name in ("lr", "step", "zero_grad", "state", "load_state") if not hasattr(made, name)]:
         raise ConfigError(f"optimiser: {type(made).__name__} must have {', '.join(missing)}; see minidl.SGD")
     if made.lr != config.lr:

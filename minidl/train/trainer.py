@@ -103,6 +103,7 @@ class Trainer:
         across: Communicator = ALONE,
     ) -> None:
         self._across = across
+        rules.check_given(config, task, model, optimiser)
         if out is not None:
             require("a run that is kept", "safetensors")
         if model is not None:

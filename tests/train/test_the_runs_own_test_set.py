@@ -1,6 +1,7 @@
 """`minidl evaluate RUN` measures the very test set of the run, or says what has changed in its data."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from tiny_run import make_tiny, tiny_config
 
 import minidl
-from minidl.data import noted
+from minidl.data import DataError, noted
 from minidl.evaluate.__main__ import main as evaluate
 from minidl.models import MODELS
 from minidl.predict.__main__ import main as predict
@@ -304,3 +305,54 @@ def test_a_stack_of_grey_images_is_never_taken_for_one_image(here, count):
     colour = rng.integers(0, 256, (3, 32, 32), np.uint8)
     for one in (colour[None], [colour], np.moveaxis(colour, 0, 2)):
         np.testing.assert_array_equal(net.inputs(one), colour[None])
+
+
+class Tensor:
+    """What stands for a tensor of PyTorch where that is not installed."""
+
+    __module__ = "torch"
+
+
+@pytest.fixture
+def net(here):
+    put(here / "photos", {"ant": 10, "bee": 10})
+    train("folder", "photos")
+    return minidl.load("run")
+
+
+IMAGE = np.zeros((32, 32, 3), np.int64)
+TENSOR = "got torch.Tensor; give an array of NumPy: images.cpu().numpy(), as uint8"
+ASKED = [
+    (None, TypeError, "images must be one image or several, got None; give a path, a Pillow image, a uint8 array, or"),
+    (3, TypeError, "images must be one image or several, got int; give a path"),
+    ({"a": 1}, TypeError, "images must be one image or several, got dict; give a path"),
+    ([None], TypeError, "each image must be an image, got None; give a path"),
+    ([7], TypeError, "each image must be an image, got int; give a path"),
+    (b"\x89PNG", TypeError, "got bytes; open them first: PIL.Image.open(io.BytesIO(images))"),
+    ([b"\x89PNG"], TypeError, "got bytes; open them first: PIL.Image.open(io.BytesIO(images))"),
+    (Tensor(), TypeError, TENSOR),
+    ([Tensor()], TypeError, TENSOR),
+    (IMAGE, ValueError, "an array must be uint8, got int64; give x.astype(np.uint8)"),
+    (np.stack([IMAGE] * 2), ValueError, "an array must be uint8, got int64; give x.astype(np.uint8)"),
+    (IMAGE + 256, ValueError, "an array must be uint8, got int64; give (x >> 8).astype(np.uint8) for 16 bits"),
+    (IMAGE / 2, ValueError, "got float64; give np.round(255 * x).astype(np.uint8) for x in [0, 1]"),
+    (IMAGE > 0, ValueError, "got bool; give np.round(255 * x).astype(np.uint8) for x in [0, 1]"),
+    ([["a", "b"]], ValueError, "got <U1; give a path, a Pillow image or an array of pixels"),
+    ("photos/ant", DataError, "photos/ant: a folder, not an image; give the files in it, such as sorted(pathlib.Path("),
+    (Path("photos"), DataError, "photos: a folder, not an image; give the files in it, such as sorted(pathlib.Path("),
+]
+
+
+def test_what_is_no_image_gets_one_line_with_the_cure(net):
+    for images, error, message in ASKED:
+        with pytest.raises(error, match=re.escape(message)) as found:
+            net.predict(images)
+        assert "\n" not in str(found.value)
+        assert str(found.value).startswith(("predict: ", "photos"))
+
+
+def test_a_tensor_of_pytorch_is_told_how_it_becomes_an_array(net):
+    torch = pytest.importorskip("torch")
+    for images in (torch.zeros(2, 3, 32, 32), [torch.zeros(32, 32, 3, dtype=torch.uint8)]):
+        with pytest.raises(TypeError, match=re.escape(TENSOR)):
+            net.predict(images)

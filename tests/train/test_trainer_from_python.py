@@ -55,3 +55,44 @@ def test_an_optimiser_with_another_rate_or_half_of_the_methods_is_refused():
         trainer(None, optimiser=lambda model: SGD(model, 0.2))
     with pytest.raises(ConfigError, match="optimiser: object must have lr, step, zero_grad, state, load_state"):
         trainer(None, optimiser=lambda model: object())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"optimiser": 3},
+            "optimiser must be one such as minidl.SGD, or a function of the model .* got 3; give lambda m",
+        ),
+        ({"optimiser": "adam"}, "optimiser must be one such as .* got 'adam'; give .*, or leave it out and name it in"),
+        (
+            {"optimiser": SGD},
+            "optimiser: it cannot be made for the network: TypeError: .*'lr'; give a function of the ",
+        ),
+        (
+            {"model": 3},
+            "model must be a minidl.Layer, or a function or class that makes one, got 3; give that, or leave",
+        ),
+        (
+            {"model": "lenet"},
+            "model must be a minidl.Layer, .* got 'lenet'; give that, or leave it out and name the net",
+        ),
+        ({"model": lambda: 3}, "must make a minidl.Layer, got int .*; derive it from Layer"),
+        ({"task": "mnist"}, "task must be a Task, got 'mnist'; give minidl.data.load_task"),
+        ({"task": np.zeros(3)}, "task must be a Task, got ndarray; give minidl.data.load_task"),
+        ({"config": {"lr": 0.1}}, "config must be a Config, got dict; give recipe"),
+        ({"config": None}, "config must be a Config, got None; give recipe"),
+    ],
+)
+def test_what_is_given_and_is_of_no_use_gets_one_line_with_the_cure(tmp_path, given, message):
+    given = {"config": tiny_config(norm="none"), "task": tiny_task(), **given}
+    with pytest.raises(ConfigError, match=message) as found:
+        Trainer(given.pop("config"), tmp_path / "run", quiet=True, **given)
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_pytorch_is_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ConfigError, match="model must be a minidl.Layer, .* got Linear; give that"):
+        Trainer(tiny_config(norm="none"), quiet=True, task=tiny_task(), model=torch.nn.Linear(3, 4))
