@@ -94,5 +94,5 @@ def test_what_is_given_and_is_of_no_use_gets_one_line_with_the_cure(tmp_path, gi
 
 def test_a_network_of_pytorch_is_refused():
     torch = pytest.importorskip("torch")
-    with pytest.raises(ConfigError, match="model must be a minidl.Layer, .* got Linear; give that"):
+    with pytest.raises(ConfigError, match=r"model must be a minidl.Layer, .* got Linear; give that"):
         Trainer(tiny_config(norm="none"), quiet=True, task=tiny_task(), model=torch.nn.Linear(3, 4))
