@@ -335,9 +335,8 @@ def _refuse_kind(images: Any, one: bool) -> None:
     else:
         return
     kind = "None" if images is None else f"{library}.{type(images).__name__}".removeprefix("builtins.")
-    raise TypeError(
-        f"predict: {'each image' if one else 'images'} must be {'an image' if one else 'one image or several'}, got {kind}; {cure}"
-    )
+    rule = "each image must be an image" if one else "images must be one image or several"
+    raise TypeError(f"predict: {rule}, got {kind}; {cure}")
 
 
 def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:

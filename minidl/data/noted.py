@@ -78,7 +78,8 @@ class Noted:
             isinstance(each, Mapping) and all(isinstance(t, str) for t in each.values()) for each in then.values()
         ):
             return ""
-        told, moved = [], []
+        told: list[str] = []
+        moved: list[str] = []
         for name in dict.fromkeys(name for each in self.digests.values() for name in each):
             before, now = ([digests[which].get(name, "") for which in self.digests] for digests in (then, self.digests))
             if before != now:
