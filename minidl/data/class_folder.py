@@ -1,13 +1,12 @@
-"""The task `folder`: your own images, in one folder per class."""
+"""The task `folder`: your own images, in one folder per class (`minidl.data.find_images`), decoded and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,47 +17,17 @@ from numpy.typing import NDArray
 from minidl.data import cache
 from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
+from minidl.data.find_images import SPLITS, Files, drawn, find_all, find_images
 from minidl.data.fit import fit_file
 from minidl.data.noted import Noted, digest, joined
-from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
+from minidl.data.split import TEST_SHARE, count_by_class
 from minidl.data.threaded import map_on_threads
 from minidl.extras import require
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-TEST = ("test", "val", "valid", "validation")
 FORMAT = 3
 """Raised whenever the pixels that come of a file, or what is noted of them, change."""
 
 _BLOCK = 64  # images
-_SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Files:
-    """The images that were found.
-
-    Attributes
-    ----------
-    root : Path
-    class_names : tuple of str
-        The folders' names, sorted.
-    paths, labels : dict
-        Of "train" and "test", in the order of the names.
-    split : str
-        How they were divided.
-    ignored : dict
-        {ending: files} of those that are no images.
-    drawn : (float, int), optional
-        Share and seed of a test set that is drawn; None where one is given.
-    """
-
-    root: Path
-    class_names: tuple[str, ...]
-    paths: dict[str, list[str]]
-    labels: dict[str, NDArray[np.int64]]
-    split: str
-    ignored: dict[str, int]
-    drawn: tuple[float, int] | None = None
 
 
 def load_folder(
@@ -101,19 +70,19 @@ def load_folder(
     notes = []
     if (loaded := cache.load(entry, stamp)) is None:
         kept, names = _readable(found, size, corrupt, progress)
-        blocks = {split: _Blocks(kept.paths[split], kept.labels[split], size, progress) for split in _SPLITS}
+        blocks = {split: _Blocks(kept.paths[split], kept.labels[split], size, progress) for split in SPLITS}
         made = _streams(kept, size, blocks)
 
         def facts() -> dict[str, Any]:
             mean, std = blocks["train"].sums.statistics()
-            sums = {split: blocks[split].sha256 for split in _SPLITS}
+            sums = {split: blocks[split].sha256 for split in SPLITS}
             return {
                 "mean": mean.tolist(),
                 "std": std.tolist(),
                 "sha256": sums,
                 "corrupt": names,
-                "digests": joined({split: blocks[split].digests for split in _SPLITS}, kept.labels, kept.class_names),
-                "names": {split: _relative(kept, split) for split in _SPLITS} if names else None,
+                "digests": joined({split: blocks[split].digests for split in SPLITS}, kept.labels, kept.class_names),
+                "names": {split: _relative(kept, split) for split in SPLITS} if names else None,
             }
 
         why = "what was written cannot be read back"
@@ -147,154 +116,12 @@ def load_all(
     DataError
         As `load_folder`; also for a class that the network does not know.
     """
-    root = _root(folder)
-    given = _given_split(root)
-    top = given[1] if given else root
-    _refuse_no_class(top, class_names[0])
-    paths, labels, ignored = _images(top, class_names)
-    split = f"given: {given[1].name}" if given else "all images"
-    one = {"train": [], "test": paths}, {"train": labels[:0], "test": labels}
-    files = Files(root, tuple(class_names), *one, split, ignored)
+    files = find_all(folder, class_names)
     kept, bad = _readable(files, size, corrupt, progress=False)
-    blocks = {split: _Blocks(kept.paths[split], kept.labels[split], size, False, how) for split in _SPLITS}
+    blocks = {split: _Blocks(kept.paths[split], kept.labels[split], size, False, how) for split in SPLITS}
     arrays = {name: stream.gathered() for name, stream in _streams(kept, size, blocks).items()}
-    sums = {split: blocks[split].sha256 for split in _SPLITS}
+    sums = {split: blocks[split].sha256 for split in SPLITS}
     return _task(files, arrays, {"mean": None, "std": None, "sha256": sums, "corrupt": bad}, [])
-
-
-def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float = TEST_SHARE) -> Files:
-    """Return the images of a folder, divided as `load_folder` says; none is opened."""
-    root = _root(folder)
-    given = _given_split(root)
-    if given is None:
-        top = _top(root)
-        classes = _known_classes(top)
-        paths, labels, ignored = _images(top, classes)
-        parts = _drawn(paths, labels, classes, (test_share, seed), top)
-        return Files(root, classes, *parts, describe_split(test_share, seed), ignored, (test_share, seed))
-    classes = _known_classes(given[0])
-    found = [_images(part, classes) for part in given]
-    return Files(
-        root,
-        classes,
-        {split: paths for split, (paths, _, _) in zip(_SPLITS, found, strict=True)},
-        {split: labels for split, (_, labels, _) in zip(_SPLITS, found, strict=True)},
-        f"given: {given[0].name} and {given[1].name}",
-        dict(sum((Counter(ignored) for _, _, ignored in found), Counter())),
-    )
-
-
-def _drawn(
-    paths: list[str], labels: NDArray[np.int64], classes: Sequence[str], drawn: tuple[float, int], where: Path
-) -> tuple[dict[str, list[str]], dict[str, NDArray[np.int64]]]:
-    """Return the paths and the labels of a training and a test set that is drawn."""
-    test = draw_split(labels, classes, *drawn, where)
-    of = {"train": ~test, "test": test}
-    return {k: [paths[i] for i in np.flatnonzero(v)] for k, v in of.items()}, {k: labels[v] for k, v in of.items()}
-
-
-def _root(folder: str | os.PathLike[str]) -> Path:
-    root = cache.expanded(folder)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}; give --data-dir DIR with a folder for each class in it")
-    return root
-
-
-def _given_split(root: Path) -> tuple[Path, Path] | None:
-    """Return the folders of a split that is there: both have folders in them."""
-    tests = [root / name for name in TEST if (root / name).is_dir() and _classes(root / name)]
-    train = root / "train"
-    return (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
-
-
-def _top(root: Path) -> Path:
-    """Return where the folders of classes are, with no test folder there: in the root, or in a lone train folder."""
-    classes = _classes(root)
-    if "train" not in classes or not _classes(root / "train"):
-        return root
-    if len(classes) == 1:
-        return root / "train"
-    others = ", ".join(name for name in classes if name != "train")
-    raise DataError(
-        f"{root}: train has folders in it, and beside it are {others}, not a test folder with classes; give --data-dir "
-        f"{root / 'train'} to draw a test set from it, or name the test folder {root / 'test'}"
-    )
-
-
-def _known_classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(_classes(folder))
-    _refuse_no_class(folder, "cat")
-    if len(classes) == 1:
-        raise DataError(
-            f"{folder}: there is only one class, {classes[0]}, and a network needs two or more; {_how(folder, 'cat')}"
-        )
-    return classes
-
-
-def _refuse_no_class(folder: Path, example: str) -> None:
-    """Raise DataError where no folder of a class is there."""
-    if not _classes(folder):
-        loose = any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder))
-        what = "its images lie in no folder" if loose else "no folder with images in it"
-        raise DataError(f"{folder}: {what}; {_how(folder, example)}")
-
-
-def _how(folder: Path, example: str) -> str:
-    return f"put the images of each class in a folder of its own, such as {folder / example}"
-
-
-def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64], dict[str, int]]:
-    """Return the paths of all images below the folders of classes, their labels, and what else lies there."""
-    if unknown := sorted(set(_classes(top)) - set(classes)):
-        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        raise DataError(f"{top}: the class {unknown[0]} is not one of these: {shown}; remove or rename that folder")
-    paths: list[str] = []
-    labels: list[int] = []
-    ignored: Counter[str] = Counter()
-    for label, name in enumerate(classes):
-        if not (top / name).is_dir():
-            continue
-        found = sorted(_below(top / name, ignored))
-        if not found:
-            raise DataError(
-                f"{top / name}: no image in it (a file that ends in {' '.join(SUFFIXES)}); put some there, or remove it"
-            )
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise DataError(
-            f"{top}: no image of the classes {', '.join(classes[:10])}; put them there in one folder per class"
-        )
-    return paths, np.array(labels, np.int64), dict(ignored)
-
-
-def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-
-
-def images_below(folder: Path) -> list[str]:
-    """Return the paths of all images in a folder and below, but for hidden ones."""
-    return list(_below(folder, Counter()))
-
-
-def _below(folder: Path, ignored: Counter[str]) -> Iterator[str]:
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _below(Path(entry.path), ignored)
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield entry.path
-        else:
-            ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder but for hidden files and what archives of macOS leave."""
-    try:
-        with os.scandir(folder) as there:
-            return [entry for entry in there if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be looked into ({error.strerror}); check its rights") from error
 
 
 def _entry(found: Files, size: int, corrupt: str, folder: Path) -> tuple[Path, list[Any]]:
@@ -302,11 +129,11 @@ def _entry(found: Files, size: int, corrupt: str, folder: Path) -> tuple[Path, l
     root = found.root.resolve()
     key = hashlib.sha256(repr((str(root), size, found.split, corrupt)).encode("utf-8", "surrogateescape")).hexdigest()
     try:
-        stamps = [cache.file_stamp(map(Path, found.paths[split])) for split in _SPLITS]
+        stamps = [cache.file_stamp(map(Path, found.paths[split])) for split in SPLITS]
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be looked at ({error.strerror}); check it") from error
     stamp = hashlib.sha256(repr(stamps).encode("utf-8", "surrogateescape"))
-    for split in _SPLITS:
+    for split in SPLITS:
         stamp.update(found.labels[split].tobytes())
     return folder / f"folder-{key[:16]}", [FORMAT, stamp.hexdigest()]
 
@@ -321,19 +148,19 @@ def _readable(found: Files, size: int, corrupt: str, progress: bool) -> tuple[Fi
     bad: list[str] = []
     paths: dict[str, list[str]] = {}
     labels: dict[str, NDArray[np.int64]] = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         read = list(_decoded(found.paths[split], partial(_try, size=size), progress, "looking at images"))
         good = [i for i, image in enumerate(read) if image is None]
         bad += [str(image) for image in read if image is not None]
         paths[split] = [found.paths[split][i] for i in good]
         labels[split] = found.labels[split][good]
-    for split in _SPLITS:
+    for split in SPLITS:
         if found.paths[split] and not paths[split]:
             raise DataError(f"{found.root}: none of the {split} images can be read; check the files")
     if bad and found.drawn is not None:
-        left = sorted((k, path) for split in _SPLITS for k, path in zip(labels[split], paths[split], strict=True))
+        left = sorted((k, path) for split in SPLITS for k, path in zip(labels[split], paths[split], strict=True))
         joined = [path for _, path in left], np.array([k for k, _ in left], np.int64)
-        paths, labels = _drawn(*joined, found.class_names, found.drawn, found.root)
+        paths, labels = drawn(*joined, found.class_names, found.drawn, found.root)
     return replace(found, paths=paths, labels=labels), bad
 
 
@@ -392,7 +219,7 @@ class _Blocks:
 
 def _streams(found: Files, size: int, blocks: dict[str, _Blocks]) -> dict[str, cache.Stream]:
     made = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         count = len(found.paths[split])
         made[f"{split}.images"] = cache.Stream((count, 3, size, size), "uint8", blocks[split])
         made[f"{split}.labels"] = cache.Stream((count,), "int64", [found.labels[split]])
@@ -408,7 +235,7 @@ def _noted(found: Files, labels: dict[str, NDArray[np.int64]], known: dict[str, 
     if "digests" not in known:
         return None
     names: dict[str, dict[str, list[str]]] = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         paths = known["names"][split] if known["names"] else _relative(found, split)
         names[split] = {name: [] for name in found.class_names}
         for label, path in zip(labels[split].tolist(), paths, strict=True):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minidl.data import DataError, Dataset, Task, data_sha256
-from minidl.data.class_folder import find_images, load_all
+from minidl.data.class_folder import load_all
+from minidl.data.find_images import find_images
 from minidl.data.image_files import ImageFiles
 from minidl.data.split import count_by_class
 from minidl.train import build, changes

@@ -84,7 +84,7 @@ def _predict(args: argparse.Namespace) -> int:
 def _images(given: Sequence[str]) -> Iterator[str]:
     """Yield the paths, and for a folder those of all images in it and below."""
     from ..data import DataError
-    from ..data.class_folder import SUFFIXES, images_below
+    from ..data.find_images import SUFFIXES, images_below
 
     for path in given:
         if not os.path.isdir(path):
