@@ -161,8 +161,7 @@ def _packed(tap: Array) -> Array:
 
 def _copy(source: Array, to: Array) -> Array:
     """Copy (C, H, W, N) pixel by pixel, each the N values that lie side by side; return `to`."""
-    pixel = np.dtype((np.void, source.shape[3] * source.itemsize))
-    to.view(pixel)[...] = source.view(pixel)
+    memory.pixels(to)[...] = memory.pixels(source)
     return to
 
 
