@@ -107,7 +107,10 @@ def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: i
 
 
 def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
-    """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`."""
+    """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`.
+
+    Where the taps have no long rows, dy is written over.
+    """
     kernel = len(won) + 1
     if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
         dx[...] = 0  # else the windows tile x, and every value is written once
@@ -120,7 +123,7 @@ def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array)
         taps[0] += dy
         return
     direct = _has_long_rows(taps[0])
-    rest = taps[0] if direct else parallel.scratch("rest", dy.shape, dy.dtype)
+    rest = taps[0] if direct else dy
     for j in reversed(range(1, kernel)):
         share = np.multiply(dy, won[j - 1], out=taps[j] if direct else parallel.scratch("tap", dy.shape, dy.dtype))
         dy = np.subtract(dy, share, out=rest)
