@@ -4,7 +4,7 @@ Forward. x is lowered along its width only: L[h, c, j, w, n] = x[c, h, sw·w + j
 im2col takes kh·kw times. Flattened to rows (H, C·kw, Wo·N), the im2col matrix of output row h is the contiguous view
 L[sh·h : sh·h + kh], since the windows of neighbouring rows overlap: one GEMM per row and no further copy.
 
-Backward uses the same views: dweight is the sum over rows of dy_h · viewᵀ, computed as the transpose. For dx the roles change: the rows of dL that
+Backward uses the same views: dweight is the sum over rows of dy_h · viewᵀ. For dx the roles change: the rows of dL that
 meet input row a are gathered by one GEMM over the contiguous view of the output rows that touched it, and kw shifted
 adds undo the lowering. With stride sh the input rows fall into sh phases, each with its own rows of the kernel.
 
@@ -88,7 +88,7 @@ def _weight_gradient(
 ) -> tuple[list[Callable[[], None]], np.ndarray]:
     """Return tasks, and an array that they fill: each tile's sum over rows h of view · dy_hᵀ, dweight's transpose.
 
-    In this order the product takes half the time: OpenBLAS reads the long matrix as it lies and transposes the short one.
+    In this order the product takes half the time: OpenBLAS reads the long matrix as it lies, and turns the short one.
     """
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     r = _rows_per_gemm(o, ho)
