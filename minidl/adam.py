@@ -119,6 +119,7 @@ class Adam(FlatOptimiser):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self.steps = 0
 
+    @arithmetic()
     def step(self) -> None:
         """Change every parameter, in place."""
         self.steps += 1
@@ -127,8 +128,7 @@ class Adam(FlatOptimiser):
             decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
             rates = self.lr * flat.lr, self.betas, self.eps, decay, self.decoupled, self.steps
             on = engine(flat.params)
-            with arithmetic():
-                on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
+            on(adam)(flat.params, flat.grads, flat.kept["first"], flat.kept["second"], flat.scratch, *rates)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return copies of the moments on the host, {"first.path.name": m, "second.path.name": v}, and "steps"."""

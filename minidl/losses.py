@@ -25,7 +25,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) 
     target = z[n, labels]
     if smoothing:
         target = (1 - smoothing) * target + smoothing * z.mean(axis=1)
-    loss = (xp.log(total[:, 0]) - target).mean()  # since sum_k q = 1
+    loss = (xp.log(total[:, 0]) - target).sum() / len(labels)  # since sum_k q = 1
     p /= total
     return loss, p
 
@@ -81,6 +81,7 @@ class SoftmaxCrossEntropy:
         self.label_smoothing = label_smoothing
         self._kept: Any = None
 
+    @arithmetic()
     def forward(self, logits: Array, labels: Array) -> Array:
         """Return the mean loss of the batch."""
         check_arrays(logits=logits, labels=labels)
@@ -109,15 +110,14 @@ class SoftmaxCrossEntropy:
                 )
             labels = to_device(labels, like=logits)
         array_module(logits=logits, labels=labels)
-        with arithmetic():
-            loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
+        loss, p = on(softmax_cross_entropy)(logits, labels, self.label_smoothing)
         self._kept = on, p, labels.copy(), logits.dtype
         return loss
 
+    @arithmetic()
     def backward(self) -> Array:
         """Return dlogits."""
         if self._kept is None:
             raise RuntimeError("SoftmaxCrossEntropy.backward: forward must come first, one backward for each")
         (on, p, labels, dtype), self._kept = self._kept, None
-        with arithmetic():
-            return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)
+        return on(softmax_cross_entropy_backward)(p, labels, self.label_smoothing).astype(dtype, copy=False)

@@ -285,6 +285,7 @@ class SGD(FlatOptimiser):
         self.weight_decay = weight_decay
         self.nesterov = nesterov
 
+    @arithmetic()
     def step(self) -> None:
         """Change every parameter along its gradient, in place."""
         for flat in self._flats:
@@ -292,8 +293,7 @@ class SGD(FlatOptimiser):
             decay = self.weight_decay if flat.weight_decay is None else flat.weight_decay
             rates = self.lr * flat.lr, self.momentum, decay, self.nesterov
             on = engine(flat.params)
-            with arithmetic():
-                on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
+            on(sgd)(flat.params, flat.grads, flat.kept["velocity"], flat.scratch, *rates)
 
 
 def _flatten(model: Layer, kept: tuple[str, ...], groups: Groups) -> list[_Flat]:

@@ -274,7 +274,10 @@ def scratch(name: str, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     It is for a task's temporaries: nothing that outlives the task may be kept in it. While an array over that memory
     is in use, as where a signal's handler runs a network of its own within a task, it is other memory.
     """
-    buffers: dict[str, np.ndarray] = _here.__dict__.setdefault("buffers", {})
+    try:
+        buffers: dict[str, np.ndarray] = _here.buffers
+    except AttributeError:
+        buffers = _here.buffers = {}
     size = (shape if isinstance(shape, int) else math.prod(shape)) * np.dtype(dtype).itemsize
     buffer = buffers.get(name)
     if buffer is None or buffer.size < size:

@@ -31,6 +31,8 @@ class Scoped(Generic[Value]):
 
     def value(self, otherwise: Value) -> Value:
         """Return the value of the block that this thread is in."""
+        if not self._open:
+            return otherwise  # nearly always, and every layer asks
         own = getattr(self._here, "own", None)
         if own is not None:
             return own[0]  # type: ignore[no-any-return]

@@ -34,12 +34,12 @@ class ReLU(Layer):
         self.keep(on, y)
         return y
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy where the output was positive, else 0."""
         _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
-        with arithmetic():
-            return on(relu_backward)(dy, y)
+        return on(relu_backward)(dy, y)
 
 
 def tanh(x: Array) -> Array:
@@ -62,17 +62,17 @@ class Tanh(Layer):
     array([0., 1.])
     """
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return tanh(x)."""
         on = self.engine(x)
-        with arithmetic():
-            y = read_only(on(tanh)(x))
+        y = read_only(on(tanh)(x))
         self.keep(on, y)
         return y
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy·(1 − y²)."""
         _, (on, y) = self.kept(dy)
         array_module(dy=dy, y=y)
-        with arithmetic():
-            return on(tanh_backward)(dy, y)
+        return on(tanh_backward)(dy, y)

@@ -33,6 +33,8 @@ FLOATING = frozenset(np.dtype(name) for name in ("float16", "float32", "float64"
 def check_arrays(**named: Array) -> None:
     """Raise TypeError unless each is an array of a library that is known."""
     for name, array in named.items():
+        if type(array) is np.ndarray:
+            continue
         if array is None:
             raise TypeError(f"{name} must be a numpy or cupy array, got None; pass one")
         array_module(**{name: array})

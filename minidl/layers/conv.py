@@ -166,6 +166,7 @@ class Conv2d(Layer):
         if bias:
             self.add_param("bias", init.uniform_fan_in(shape, rng, dtype, size=(out_channels,)))
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return the convolution of x."""
         weight, bias = self.params["weight"], self.params.get("bias")
@@ -174,9 +175,9 @@ class Conv2d(Layer):
         self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
-        with arithmetic():
-            return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
+        return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dx, or None where `needs_dx` is False; add dweight and dbias to the gradients."""
         _, (on, x) = self.kept(dy)
@@ -185,12 +186,11 @@ class Conv2d(Layer):
         dtype = compute_dtype(x, weight)
         d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
         has_bias = "bias" in self.grads
-        with arithmetic():
-            dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
-            self.grads["weight"] += dweight
-            if has_bias:
-                self.grads["bias"] += dbias
-            return None if dx is None else dx.astype(dy.dtype, copy=False)
+        dx, dweight, dbias = on(conv2d_backward)(d, x, weight, self.stride, self.padding, self.needs_dx, has_bias)
+        self.grads["weight"] += dweight
+        if has_bias:
+            self.grads["bias"] += dbias
+        return None if dx is None else dx.astype(dy.dtype, copy=False)
 
     def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if len(x) != 4 or x[1] != weight[1]:

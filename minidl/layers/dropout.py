@@ -38,6 +38,7 @@ class Dropout(Layer):
         self.p = p
         self.rng = generator(rng, "Dropout")
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return x·mask/(1 − p) in training, x in inference."""
         self.engine(x)
@@ -47,12 +48,11 @@ class Dropout(Layer):
         mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
         mask = to_device(mask.astype(x.dtype), like=x)
         self.keep(mask)
-        with arithmetic():
-            return x * mask
+        return x * mask
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy·mask/(1 − p), with the mask of the forward."""
         _, (mask,) = self.kept(dy)
         array_module(dy=dy, mask=mask)
-        with arithmetic():
-            return dy if mask is None else dy * mask
+        return dy if mask is None else dy * mask

@@ -78,6 +78,7 @@ class Linear(Layer):
         if bias:
             self.add_param("bias", init.uniform_fan_in((out_features, in_features), rng, dtype, size=(out_features,)))
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return x Wᵀ + b."""
         weight, bias = self.params["weight"], self.params.get("bias")
@@ -89,10 +90,10 @@ class Linear(Layer):
             )
         self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
-        with arithmetic():
-            y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
-            return y.astype(x.dtype, copy=False)
+        y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
+        return y.astype(x.dtype, copy=False)
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy W; add dyᵀ x and sum_n dy to the gradients."""
         _, (on, x) = self.kept(dy)
@@ -100,9 +101,8 @@ class Linear(Layer):
         weight = self.params["weight"]
         dtype = compute_dtype(x, weight)
         d, x, weight = dy.astype(dtype, copy=False), x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
-        with arithmetic():
-            dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
-            self.grads["weight"] += dweight
-            if "bias" in self.grads:
-                self.grads["bias"] += dbias
-            return None if dx is None else dx.astype(dy.dtype, copy=False)
+        dx, dweight, dbias = on(linear_backward)(d, x, weight, self.needs_dx)
+        self.grads["weight"] += dweight
+        if "bias" in self.grads:
+            self.grads["bias"] += dbias
+        return None if dx is None else dx.astype(dy.dtype, copy=False)

@@ -125,12 +125,12 @@ class MaxPool2d(_Pool2d):
         self.keep(on, array_module(x).empty(0), x.shape, won)
         return y
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy at the place of each window's maximum."""
         _, (on, of, shape, won) = self.kept(dy)
         array_module(dy=dy, x=of)
-        with arithmetic():
-            return on(max_pool_backward)(dy, won, shape, *self._window)
+        return on(max_pool_backward)(dy, won, shape, *self._window)
 
 
 class AvgPool2d(_Pool2d):
@@ -160,19 +160,19 @@ class AvgPool2d(_Pool2d):
     array([[[[2.5, 4.5]]]])
     """
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
         on = self._check(x)
         self.keep(on, array_module(x).empty(0), x.shape)
-        with arithmetic():
-            return on(avg_pool)(x, *self._window)
+        return on(avg_pool)(x, *self._window)
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy/(kh·kw), added up over the windows of each x."""
         _, (on, of, shape) = self.kept(dy)
         array_module(dy=dy, x=of)
-        with arithmetic():
-            return on(avg_pool_backward)(dy, shape, *self._window)
+        return on(avg_pool_backward)(dy, shape, *self._window)
 
 
 class GlobalAvgPool2d(Layer):
@@ -189,6 +189,7 @@ class GlobalAvgPool2d(Layer):
     array([[1.5, 5.5]])
     """
 
+    @arithmetic()
     def forward(self, x: Array) -> Array:
         """Return mean_hw x."""
         self.engine(x)
@@ -196,15 +197,14 @@ class GlobalAvgPool2d(Layer):
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; give it images")
         self.keep(x.shape)
         xp = array_module(x)
-        with arithmetic():
-            y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
-            return y.astype(x.dtype, copy=False).T
+        y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
+        return y.astype(x.dtype, copy=False).T
 
+    @arithmetic()
     def backward(self, dy: Array) -> Array:
         """Return dy/(H·W) at every pixel."""
         _, (shape,) = self.kept(dy)
         xp = array_module(dy=dy)
         dx = memory.images(xp, shape, dy.dtype)
-        with arithmetic():
-            dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]
+        dx[...] = (dy / dy.dtype.type(shape[2] * shape[3]))[:, :, None, None]
         return dx

@@ -20,6 +20,8 @@ class Unchanged:
     all values would cost as much as a small layer. Arrays on a GPU are not looked at, which would wait for it.
     """
 
+    __slots__ = ("_array", "_held")
+
     def __init__(self, array: Array) -> None:
         self._array: Any = None
         if is_on_host(array) and array.flags.writeable:

@@ -42,17 +42,18 @@ class Norm(Layer):
         self.add_param("weight", np.ones(num_features, dtype))
         self.add_param("bias", np.zeros(num_features, dtype))
 
+    @arithmetic()
     def forward(self, x: Images) -> Images:
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
         on = self._check(x)
         if len(x) == 0:
             self.keep(None, x, None, None)
             return x.copy()
-        with arithmetic():
-            centred, s, u, kept = self.scale_and_shift(on, x)
-            self.keep(on, centred, s, kept, of=x)
-            return on(scale_shift)(centred, s, u, x.dtype)
+        centred, s, u, kept = self.scale_and_shift(on, x)
+        self.keep(on, centred, s, kept, of=x)
+        return on(scale_shift)(centred, s, u, x.dtype)
 
+    @arithmetic()
     def backward(self, dy: Images) -> Images:
         """Return dx; add the parameters' gradients."""
         training, (on, centred, s, kept) = self.kept(dy)
@@ -60,10 +61,9 @@ class Norm(Layer):
             array_module(dy=dy, x=centred)
             return dy.copy()
         array_module(dy=dy, s=s)
-        with arithmetic():
-            ds, du = on(scale_shift_sums)(dy, centred)
-            dm, dv = self.scale_and_shift_backward(on, ds, du, training, kept)
-            return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
+        ds, du = on(scale_shift_sums)(dy, centred)
+        dm, dv = self.scale_and_shift_backward(on, ds, du, training, kept)
+        return on(scale_shift_backward)(dy, centred, s, du, dm, dv)
 
     def scale_and_shift(self, on: Engine, x: Images) -> tuple[Any, PerChannel, PerChannel, Any]:
         """Return x − m, s, u, and what `scale_and_shift_backward` needs."""

@@ -259,7 +259,8 @@ class ModeNorm(Gated):
 
     def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
         """Return s and u; update the running statistics in training."""
-        gate_weight, gate_bias = (a.astype(np.float64) for a in self.psi()[:2])
+        psi = self.psi()
+        gate_weight, gate_bias = psi.weight.astype(np.float64), psi.bias.astype(np.float64)
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
         value = m.value()
         g, log_g = gates(value, gate_weight, gate_bias)
@@ -292,8 +293,8 @@ class ModeNorm(Gated):
         """Return dm and dv; add the parameters' gradients."""
         k: Kept = kept
         dg, dm, dmu, dvar, dweight, dbias = mode_norm_backward(ds, du, k.g, k.m, k.mu, k.rstd, k.weight, k.bias)
-        dlog_g, dv = k.g * dg, 0 * dm
-        if training:  # in inference mu and var are constants
+        dlog_g = k.g * dg
+        if training:
             mean_dw = None
             if self.across is not None:
                 dmu, dvar = self.across.total(dmu, dvar)
@@ -301,9 +302,11 @@ class ModeNorm(Gated):
             through_mu, through_m, dv, dw = mode_moments_backward(dmu, dvar, k.m, k.v, k.w, k.mu, k.spread)
             dm = dm + through_mu + through_m
             dlog_g += mode_weights_backward(dw, k.w, mean_dw)
+        else:  # mu and var are constants
+            dv = 0 * dm
         through_gates, dgate_weight, dgate_bias = gates_backward(dlog_g, k.g, k.gate_input, k.gate_weight)
         self._add_gradients(weight=dweight, bias=dbias)
-        psi = self.psi()
-        psi.dweight[...] += dgate_weight
-        psi.dbias[...] += dgate_bias
+        _, _, dpsi_weight, dpsi_bias = self.psi()
+        dpsi_weight += dgate_weight
+        dpsi_bias += dgate_bias
         return dm + through_gates, dv

@@ -78,7 +78,7 @@ def conv2d_backward(
         more, dx = _input_gradient(dyt, x.shape, weight, stride, padding)
         tasks += more
     parallel.run(lambda i: tasks[i](), len(tasks), products=dy.size * weight[0].size)
-    dweight = _gather_rows(np.add.reduce(sums, axis=0), weight.shape, stride[0])
+    dweight = _gather_rows(np.add.reduce(sums, axis=0).T, weight.shape, stride[0])
     dbias = dyt.reshape(len(dyt), -1) @ np.ones(dyt[0].size, dyt.dtype) if needs_dbias else None
     return dx, dweight, dbias
 
@@ -86,23 +86,26 @@ def conv2d_backward(
 def _weight_gradient(
     dyt: np.ndarray, xt: np.ndarray, weight: np.ndarray, stride: Pair
 ) -> tuple[list[Callable[[], None]], np.ndarray]:
-    """Return tasks, and an array that they fill: each tile's sum over rows h of dy_h · viewᵀ."""
+    """Return tasks, and an array that they fill: each tile's sum over rows h of view · dy_hᵀ, dweight's transpose.
+
+    In this order the product takes half the time: OpenBLAS reads the long matrix as it lies, and turns the short one.
+    """
     (o, c, kh, kw), (_, ho, wo, n) = weight.shape, dyt.shape
     r = _rows_per_gemm(o, ho)
     k = kh + (r - 1) * stride[0]
     tiles = _tiles(wo, n, weight[0].size)
-    sums = np.empty((len(tiles), r * o, k * c * kw), weight.dtype)
+    sums = np.empty((len(tiles), k * c * kw, r * o), weight.dtype)
     rows_at_once = max(1, (1 << 20) // sums[0].size)
 
     def tile(a: int, b: int, total: np.ndarray) -> None:
-        rows = _lower(xt, weight.shape, stride, a, b, ho, r).transpose(0, 2, 1)
+        rows = _lower(xt, weight.shape, stride, a, b, ho, r)  # (Ho/r, k·C·kw, columns)
         dout = scratch("out", (ho // r, r, o, b - a, n), weight.dtype)
         dout[...] = dyt.reshape(o, ho // r, r, wo, n)[:, :, :, a:b].transpose(1, 2, 0, 3, 4)
-        dout = dout.reshape(ho // r, r * o, (b - a) * n)
+        dout = dout.reshape(ho // r, r * o, (b - a) * n).transpose(0, 2, 1)
         for start in range(0, ho // r, rows_at_once):
             some = slice(start, start + rows_at_once)
             products = scratch("products", (len(dout[some]), *total.shape), weight.dtype)
-            np.matmul(dout[some], rows[some], out=products)
+            np.matmul(rows[some], dout[some], out=products)
             if start == 0:
                 np.add.reduce(products, axis=0, out=total)
             else:

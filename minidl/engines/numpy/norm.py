@@ -25,7 +25,8 @@ from minidl.norm.moments import Mean
 from minidl.parallel import scratch
 
 _ROW = 6144  # values in a row, at least, where P allows it: measured, shorter rows cost up to half as much again
-_REPEATS = (32, 128)  # times that a small array is repeated in a row, at most: for batches under 64, and others
+_REPEATS = 128  # times that a small array is repeated in a row, at most
+_FEWER = range(16, 64), 32  # and for these batches
 _BLOCK = 4096  # pixels that are summed in one go in the precision of x; more are summed in parts
 _PART = 512
 
@@ -62,9 +63,10 @@ def moments(x: Array) -> tuple[Mean, Array, Any]:
         m0[...] = m0.astype(dtype)
     delta /= p
     v = square / p - delta * delta
-    if dtype == np.float32 and not v.max(initial=0) < written.WIDE:
+    np.maximum(v, 0, out=v)
+    if dtype == np.float32 and not v.max() < written.WIDE:
         return written.moments(x)
-    return Mean(m0, delta), np.maximum(v, 0, out=v), Centred(xc, delta)
+    return Mean(m0, delta), v, Centred(xc, delta)
 
 
 @NUMPY.twin(written.scale_shift)
@@ -143,7 +145,7 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     c, *inner, n = shape
     b = 1
     for size in reversed(inner):
-        wanted = min(_REPEATS[n >= 64] // b, -(-_ROW // (b * n)))
+        wanted = min((_FEWER[1] if n in _FEWER[0] else _REPEATS) // b, -(-_ROW // (b * n)))
         divisor = next(d for d in range(max(1, min(wanted, size)), 0, -1) if size % d == 0)
         b *= divisor
         if divisor < size:
@@ -202,5 +204,5 @@ def _tiles(small: Array, b: int) -> Array:
     """Repeat (k, c, N) arrays b times along a row: (k, c, 1, B·N)."""
     k, c, n = small.shape
     tiles = scratch("tiles", (k, c, b, n), small.dtype)
-    tiles[...] = small[:, :, None]
+    memory.pixels(tiles)[...] = memory.pixels(small[:, :, None])
     return tiles.reshape(k, c, 1, b * n)
