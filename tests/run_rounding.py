@@ -17,7 +17,7 @@ def numbers(trainer: Trainer) -> dict[str, Any]:
     lines: list[dict[str, Any]] = trainer.history
     found = {name: np.array([line[name] for line in lines]) for name in LOSSES}
     for path in lines[0].get("gates", {}):
-        found |= {f"{path} {name}": np.array([line["gates"][path][name] for line in lines]) for name in SHARES}
+        found |= {f"{path} {name}": np.hstack([line["gates"][path][name] for line in lines]) for name in SHARES}
     return found | trainer.model.state()
 
 
