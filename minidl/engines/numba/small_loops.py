@@ -389,10 +389,10 @@ def mode_group_norm_backward(
     for c in range(channels):  # w is a softmax over the channels of log g
         near, within = made[3, c], v[c]
         for k in range(modes):
-            w_k, mu_k, dmu_k, dvar_k, mean_k = w[c, k], mu[k], dmu[k], dvar[k], mean[k]
-            for i in range(n):
+            w_k, mu_k, dvar_k, mean_k = w[c, k], mu[k], dvar[k], mean[k]
+            for i in range(n):  # the mean over a mode of dw below, in which that of d is 0
                 d = near[i] - mu_k[i]
-                mean_k[i] += w_k[i] * (dmu_k[i] * d + dvar_k[i] * (keep * within[i] + d * d))
+                mean_k[i] += w_k[i] * dvar_k[i] * (keep * within[i] + d * d)
     for c in range(channels):
         dm, dv, du_c, near, within, first, rest = out[0, c], out[1, c], du[c], made[3, c], v[c], m0[c], delta[c]
         factor = weight[c] / np.float64(modes)

@@ -1,0 +1,94 @@
+"""The gradient property can fail: each term dropped from the backward of MN or MGN is found by the examples of CI.
+
+The mutants are those of `test_mutations`. A written backward is tried on NumPy and on the stand-in for CuPy, whose
+kernels step aside for it; the compiled one is run uncompiled, so that a mutant costs no compilation.
+"""
+
+import pytest
+from hypothesis import Phase
+from layer_cases import EACH_LIBRARY
+from test_mutations import far_mean, mutants
+from test_norm_gradients import property_of
+
+from minidl import ModeNorm, engine, to_device, use_backend
+from minidl.engine import WRITTEN
+from minidl.norm import mode, mode_group
+
+NORMS = ("ModeNorm", "ModeGroupNorm")
+BACKWARDS = {  # all that a backward calls of the small arrays; the passes over images are guarded in test_mutations
+    "ModeNorm": (
+        mode.mode_norm_backward,
+        mode.mode_moments_backward,
+        mode.mode_weights_backward,
+        mode.gates_backward,
+        ModeNorm.small_backward,
+    ),
+    "ModeGroupNorm": (mode_group.mode_group_norm_backward,),
+}
+BELOW_ROUNDING = "first[i] + rest[i] -> first[i]"  # a mean, and what its rounding to float64 left
+
+
+def in_ci(norm):
+    """Return the property of a norm with the examples that CI draws: they follow from its source."""
+    return property_of(norm, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False)
+
+
+def found(*checks):
+    """Tell whether one of the checks finds wrong numbers, or none at all."""
+    for check, *arguments in checks:
+        try:
+            check(*arguments)
+        except Exception:
+            return True
+    return False
+
+
+def missed(functions, checks, monkeypatch):
+    """Return the mutants of the functions that no check finds."""
+    left = []
+    for function in functions:
+        with monkeypatch.context() as patch:
+            for what, mutant in mutants(function):
+                patch.setattr(function, "__code__", mutant)
+                if not found(*checks):
+                    left.append(f"{function.__qualname__}, {what}")
+    assert not found(*checks)
+    return left
+
+
+@pytest.mark.slow
+@EACH_LIBRARY
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_dropped_term_of_a_written_backward_is_found(norm, library, monkeypatch):
+    if library == "strict":
+        monkeypatch.setitem(engine._ready, "cupy", WRITTEN)
+    holds = in_ci(norm)
+    holds()
+    assert not missed(BACKWARDS[norm], [(holds,)], monkeypatch)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Return a function that has the engine run these compiled functions as Python does, and returns them."""
+
+    def plain(module, *names):
+        functions = [getattr(module, name).py_func for name in names]
+        for function in functions:
+            monkeypatch.setattr(module, function.__name__, function)
+        return functions
+
+    pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    with use_backend("numba"):
+        yield plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_dropped_term_of_a_compiled_backward_is_found(norm, uncompiled, monkeypatch):
+    from minidl.engines.numba import small
+
+    holds = in_ci(norm)
+    holds()  # compiles what is not run uncompiled
+    backward = {"ModeNorm": "_mode_norm_backward", "ModeGroupNorm": "_mode_group_norm_backward"}[norm]
+    *_, function = uncompiled(small, "_sum", "_dot", backward)
+    assert all(what.endswith(BELOW_ROUNDING) for what in missed([function], [(holds,)], monkeypatch))
