@@ -7,7 +7,7 @@ the original: each is found by wrong numbers, but for a few that lose a shape an
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from types import CodeType
 
@@ -86,7 +86,7 @@ def mutations(node: ast.AST) -> Iterator[ast.AST]:
             yield from (left, right)
         case ast.BinOp(left, ast.Div() | ast.Pow(), _):
             yield left
-        case ast.BinOp(_, ast.MatMult(), _) | ast.Call(ast.Attribute(_, "sum") | ast.Name("products")):
+        case ast.BinOp(_, ast.MatMult(), _) | ast.Call(ast.Attribute(_, "sum") | ast.Name("products" | "_sum" | "_dot")):
             yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
         case ast.UnaryOp(ast.USub(), operand) if not isinstance(operand, ast.Constant):  # -1 is an axis
             yield operand
@@ -112,12 +112,22 @@ class Replace(ast.NodeTransformer):
         return self.replacement if self.met == self.place else self.generic_visit(node)
 
 
-def mutants(function: Callable) -> Iterator[tuple[str, CodeType]]:
-    """Yield (what was changed, the changed code) for every mutation of a function."""
+def mutants(function: Callable, whole: Collection[str] = ()) -> Iterator[tuple[str, CodeType]]:
+    """Yield (what was changed, the changed code) for every mutation of a function; not of what counts `whole` names."""
     for place, node in enumerate(_in_order(_definition(function))):
+        if whole and _counts(node, whole):
+            continue
         for replacement in mutations(node):
             what = f"line {node.lineno}: {ast.unparse(node)} -> {ast.unparse(replacement)}"
             yield what, code(function, Replace(place, replacement))
+
+
+def _counts(node: ast.AST, whole: Collection[str]) -> bool:
+    """Tell whether a node says how far a loop goes, or where in an array it is: an endless loop is no wrong term."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.target, ast.Name) and node.target.id in whole
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return isinstance(node, ast.BinOp) and bool(names) and names <= set(whole)
 
 
 def code(function: Callable, change: ast.NodeTransformer) -> CodeType:

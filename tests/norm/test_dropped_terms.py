@@ -4,6 +4,8 @@ The mutants are those of `test_mutations`. A written backward is tried on NumPy 
 kernels step aside for it; the compiled one is run uncompiled, so that a mutant costs no compilation.
 """
 
+import math
+
 import pytest
 from hypothesis import Phase
 from layer_cases import EACH_LIBRARY
@@ -25,6 +27,7 @@ BACKWARDS = {  # all that a backward calls of the small arrays; the passes over 
     ),
     "ModeGroupNorm": (mode_group.mode_group_norm_backward,),
 }
+PLACES = {"a", "b", "c", "i", "j", "k", "n", "p", "at", "end", "lanes", "pixels", "stop_at", "_BLOCK"}  # of the compiled passes
 BELOW_ROUNDING = "first[i] + rest[i] -> first[i]"  # a mean, and what its rounding to float64 left
 
 
@@ -43,12 +46,12 @@ def found(*checks):
     return False
 
 
-def missed(functions, checks, monkeypatch):
+def missed(functions, checks, monkeypatch, whole=()):
     """Return the mutants of the functions that no check finds."""
     left = []
     for function in functions:
         with monkeypatch.context() as patch:
-            for what, mutant in mutants(function):
+            for what, mutant in mutants(function, whole):
                 patch.setattr(function, "__code__", mutant)
                 if not found(*checks):
                     left.append(f"{function.__qualname__}, {what}")
@@ -92,3 +95,16 @@ def test_each_dropped_term_of_a_compiled_backward_is_found(norm, uncompiled, mon
     backward = {"ModeNorm": "_mode_norm_backward", "ModeGroupNorm": "_mode_group_norm_backward"}[norm]
     *_, function = uncompiled(small, "_sum", "_dot", backward)
     assert all(what.endswith(BELOW_ROUNDING) for what in missed([function], [(holds,)], monkeypatch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_dropped_term_of_a_compiled_backward_over_the_pixels_is_found(norm, uncompiled, monkeypatch):
+    """In rows of two pixels, so that small images go through the loops over pairs of rows and over what is left."""
+    from minidl.engines.numba import norm as passes
+
+    monkeypatch.setattr(passes, "_layout", lambda shape: (math.prod(shape[1:-1]), min(2, math.prod(shape[1:-1]))))
+    checks = (in_ci(norm),), (far_mean, "BatchNorm")  # which sees the rest of a mean: in float32 it matters
+    assert not found(*checks)
+    functions = uncompiled(passes, "_dot", "_sums", "_back", "_backward")
+    assert not missed(functions, checks, monkeypatch, whole=PLACES)
