@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gradients import STEPS, slope
 from layer_cases import EACH_LIBRARY, draw, parameters
-from tolerance import assert_close, rounding
+from tolerance import assert_close, draws, rounding
 
 from minidl import (
     BatchNorm,
@@ -181,8 +181,8 @@ def test_weights_begin_uniform_in_one_over_the_root_of_the_fan_in():
         for p in layer.params.values():
             assert np.abs(p).max() <= bound
             assert np.abs(p).max() > 0.95 * bound
-            assert abs(p.mean()) < 0.1 * bound
-            np.testing.assert_allclose(p.std(), bound / np.sqrt(3), rtol=0.1)
+            assert_close(p.mean(), 0.0, draws(p.size, bound / np.sqrt(3)))
+            assert_close((p**2).mean(), bound**2 / 3, draws(p.size, bound**2 * np.sqrt(1 / 5 - 1 / 9)))
 
 
 def test_gates_begin_as_the_authors_code_does():
@@ -190,11 +190,12 @@ def test_gates_begin_as_the_authors_code_does():
     weight, bias = init.mode_gate(K, C, rng(), "float32")
     assert (weight.shape, bias.shape) == ((K, C), (K,))
     assert weight.dtype == bias.dtype == np.float32
-    np.testing.assert_allclose(weight.mean(), 1 / K, atol=1e-3)
-    np.testing.assert_allclose(weight.std(), 0.01, rtol=0.05)
+    noise = weight.astype("float64") - 1 / K
+    assert_close(noise.mean(), 0.0, draws(K * C, 0.01))
+    assert_close((noise**2).mean(), 0.01**2, draws(K * C, 0.01**2 * np.sqrt(2)))
     biases = np.concatenate([init.mode_gate(K, 4, rng(seed), "float64")[1] for seed in range(500)])
     assert 0.49 < np.abs(biases).max() <= 0.5
-    np.testing.assert_allclose(biases.std(), 0.5 / np.sqrt(3), rtol=0.05)
+    assert_close((biases**2).mean(), 0.5**2 / 3, draws(biases.size, 0.5**2 * np.sqrt(1 / 5 - 1 / 9)))
 
 
 def test_norms_begin_with_weight_one_and_bias_zero():

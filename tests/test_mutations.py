@@ -86,7 +86,7 @@ def mutations(node: ast.AST) -> Iterator[ast.AST]:
             yield from (left, right)
         case ast.BinOp(left, ast.Div() | ast.Pow(), _):
             yield left
-        case ast.BinOp(_, ast.MatMult(), _) | ast.Call(ast.Attribute(_, "sum") | ast.Name("products" | "_sum" | "_dot")):
+        case ast.BinOp(_, ast.MatMult(), _) | ast.Call(ast.Attribute(_, "sum") | ast.Name("products" | "_dot")):
             yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
         case ast.UnaryOp(ast.USub(), operand) if not isinstance(operand, ast.Constant):  # -1 is an axis
             yield operand

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layer_cases import EACH_LIBRARY, draw
+from tolerance import assert_close, draws
 
 from minidl import Dropout, ReLU, to_device, to_host, use_backend
 
@@ -24,8 +25,9 @@ def test_dropout_zeroes_with_probability_p_and_keeps_the_mean():
     layer = Dropout(0.3, rng=np.random.default_rng(1))
     y = layer(np.full((200, 500), 2.0))
     assert set(np.unique(y)) == {0.0, 2.0 / 0.7}
-    np.testing.assert_allclose((y == 0).mean(), 0.3, atol=0.01)
-    np.testing.assert_allclose(y.mean(), 2.0, rtol=0.01)
+    deviation = np.sqrt(0.3 * 0.7)  # of a value that is 1 with probability 0.3
+    assert_close((y == 0).mean(), 0.3, draws(y.size, deviation))
+    assert_close(y.mean(), 2.0, draws(y.size, 2.0 / 0.7 * deviation))
     np.testing.assert_array_equal(layer.backward(np.ones(y.shape)), y / 2.0)
 
 
