@@ -12,7 +12,7 @@ from layer_cases import EACH_LIBRARY
 from test_mutations import far_mean, mutants
 from test_norm_gradients import property_of
 
-from minidl import ModeNorm, engine, to_device, use_backend
+from minidl import ModeNorm, engine, use_backend
 from minidl.engine import WRITTEN
 from minidl.norm import mode, mode_group
 
