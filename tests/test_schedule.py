@@ -14,7 +14,8 @@ def test_step_schedule_divides_by_ten_after_each_drop_of_table_1():
     schedule = StepSchedule(0.1, drops=[2.5e6, 3.0e6])
     touches = [0, 2.5e6 - 128, 2.5e6, 3.0e6 - 128, 3.0e6, 3.5e6]
     want = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    assert_close([schedule(t) for t in touches], want, terms(4, want))
+    # one rounding of lr, two of the factor squared, two of the C library's power, those of the product and of `want`
+    assert_close([schedule(t) for t in touches], want, terms(7, want))
 
 
 def test_step_schedule_without_drops_is_constant():
