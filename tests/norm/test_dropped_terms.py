@@ -88,12 +88,12 @@ def uncompiled(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_dropped_term_of_a_compiled_backward_is_found(norm, uncompiled, monkeypatch):
-    from minidl.engines.numba import small
+    from minidl.engines.numba import small_loops
 
     holds = in_ci(norm)
     holds()  # compiles what is not run uncompiled
-    backward = {"ModeNorm": "_mode_norm_backward", "ModeGroupNorm": "_mode_group_norm_backward"}[norm]
-    *_, function = uncompiled(small, "_sum", "_dot", backward)
+    backward = {"ModeNorm": "mode_norm_backward", "ModeGroupNorm": "mode_group_norm_backward"}[norm]
+    *_, function = uncompiled(small_loops, "_sum", "_dot", backward)
     assert all(what.endswith(BELOW_ROUNDING) for what in missed([function], [(holds,)], monkeypatch))
 
 
