@@ -60,7 +60,11 @@ def test_the_passes_of_a_norm_give_what_the_written_ones_give(shape: tuple[int, 
     operations = 4 if dtype == "float16" else 16 + 4 * int(np.sqrt(np.prod(shape[2:])))
     for name in ("y", "dx"):
         exact[name] = exact[name].astype(dtype)
-    close(passes(norm, x, dy), exact, terms(operations, 1.0, dtype))
+    found, tolerance = passes(norm, x, dy), terms(operations, 1.0, dtype)
+    # in few rows deviations are added, in float64, as those from the first pixel, and its own taken off at the end
+    off = (x.reshape(*shape[:2], -1)[:, :, 0].astype("float64") - exact["m"]) ** 2
+    close(found, {"v": exact.pop("v")}, tolerance + terms(operations, off.max()))
+    close(found, exact, tolerance)
 
 
 def test_strides_do_not_matter() -> None:
