@@ -10,7 +10,8 @@ from typing import Any
 from ..backend import Array, array_module
 from ..layers.base import FLOATING, Layer
 from .finite import layer_name
-from .named import is_own_norm, place_of_class, place_of_method
+from .named import is_own_norm
+from .places import place_of, place_of_method
 
 _METHODS = ("forward", "backward")
 
@@ -94,10 +95,10 @@ class Rules:
 
     def _arrays(self, path: str, layer: Layer, name: str) -> None:
         """Raise LayerError unless parameters, gradients and buffers are such that they can be trained and kept."""
-        place = f"{layer_name(path, layer)}", place_of_method(layer, name) or place_of_class(layer)
 
         def refuse(rule: str) -> None:
-            raise LayerError(f"{place[0]}: {rule}{place[1]}")
+            place = place_of_method(layer, name) or place_of(type(layer))
+            raise LayerError(f"{layer_name(path, layer)}: {rule}{place}")
 
         for what, arrays in (("parameter", layer.params), ("buffer", layer.buffers)):
             for key, array in arrays.items():

@@ -7,7 +7,6 @@ import inspect
 import itertools
 import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from ..layers.base import Layer
 from ..norm import NormFactory
 from ..norm.base import ReturnedError
 from .config import Config
+from .places import is_library, place_of, place_of_method
 from .span import ConfigError
 
 _MADE = vars(Layer()).keys() - {"_kept", "_output_shape"}  # attributes that each layer has
@@ -165,13 +165,13 @@ def _layer(flag: str, text: str, maker: Any, build: Callable[[], Any], takes: st
         *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
         if isinstance(error, TypeError) and innermost.f_code.co_filename == __file__:  # it does not take the arguments
             raise ConfigError(
-                f"{flag} {text}: it cannot be made: TypeError: {error}{_place_of(maker)}; it is called with {takes}: "
+                f"{flag} {text}: it cannot be made: TypeError: {error}{place_of(maker)}; it is called with {takes}: "
                 "give every other argument a default"
             ) from error
         raise ConfigError(f"{flag} {text}: making it failed: {where(error, maker)}; mend it") from error
     if not isinstance(made, Layer):
         raise ConfigError(
-            f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}{_place_of(maker)}; derive it from Layer"
+            f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}{place_of(maker)}; derive it from Layer"
         )
     check_made(f"{flag} {text}", made)
     return made
@@ -190,14 +190,14 @@ def check_made(what: str, made: Layer) -> None:
     for path, layer in made.named_layers():
         name = f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__
         if _MADE - vars(layer).keys():
-            place = place_of_method(layer, "__init__") or _place_of(type(layer))
+            place = place_of_method(layer, "__init__") or place_of(type(layer))
             raise ConfigError(f"{what}: {name} {_NOT_MADE}{place}; mend it")
         for key, value in vars(layer).items():
             held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
             if any(isinstance(each, Layer) and id(each) not in known for each in held):
                 raise ConfigError(
                     f"{what}: {name} holds layers in its {type(value).__name__} {key}, where they would not be trained"
-                    f"{_place_of(type(layer))}; put them into a minidl.Sequential, or into attributes of their own"
+                    f"{place_of(type(layer))}; put them into a minidl.Sequential, or into attributes of their own"
                 )
 
 
@@ -211,7 +211,7 @@ def where(error: BaseException, made: Any = None, last: bool = True) -> str:
     kind = type(error).__name__
     if isinstance(error, SyntaxError):  # its message has the place
         return f"{kind}: {error}"
-    place = _own_place(error) or _place_of(made) or (_last_place(error) if last else "")
+    place = _own_place(error) or place_of(made) or (_last_place(error) if last else "")
     return f"{kind}{': ' if str(error) else ''}{error}{_hint(error)}{place}"
 
 
@@ -229,45 +229,19 @@ def _own_place(error: BaseException) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     for i, (file, line, thing) in reversed([*enumerate(frames)]):
-        if not _is_library(file):
+        if not is_library(file):
             return f" ({Path(file).name}, line {line})"
-        if isinstance(thing, Layer) and _place_of(type(thing)):
+        if isinstance(thing, Layer) and place_of(type(thing)):
             if isinstance(error, ReturnedError):
                 return place_of_method(thing, error.method)
-            of_it = [f for f in frames[:i] if f[2] is thing and not _is_library(f[0])]  # its own method, further out
-            return f" ({Path(of_it[-1][0]).name}, line {of_it[-1][1]})" if of_it else _place_of(type(thing))
+            of_it = [f for f in frames[:i] if f[2] is thing and not is_library(f[0])]  # its own method, further out
+            return f" ({Path(of_it[-1][0]).name}, line {of_it[-1][1]})" if of_it else place_of(type(thing))
     return ""
 
 
 def _last_place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-
-
-def place_of_method(layer: Layer, name: str) -> str:
-    """Return the file and the line where the class of a layer, or one that it is derived from, defines a method.
-
-    It is "" for a method of minidl, such as that of a network that is put together of its layers.
-    """
-    method = getattr(type(layer), name, None)
-    try:
-        file, line = inspect.getsourcefile(method), inspect.getsourcelines(method)[1]  # type: ignore[arg-type]
-    except (TypeError, OSError):
-        return ""
-    return f" ({type(layer).__name__}.{name}, {Path(file).name}, line {line})" if file and not _is_library(file) else ""
-
-
-def _place_of(thing: Any) -> str:
-    """Return the file and the line where a class or a function of one's own is defined; "" for any other."""
-    try:
-        file = inspect.getsourcefile(thing)
-        line = inspect.getsourcelines(thing)[1]
-    except (TypeError, OSError):
-        return ""
-    if not file or _is_library(file):
-        return ""
-    kind = "class" if inspect.isclass(thing) else "function"
-    return f" ({kind} {thing.__name__}, {Path(file).name}, line {line})"
 
 
 def own_settings(config: Config) -> list[str]:
@@ -295,20 +269,6 @@ def came_from(error: BaseException, config: Config) -> bool:
         if frame.f_code.co_filename in files or getattr(module, "__file__", None) in files:
             return True
     return False
-
-
-def place_of_class(layer: Layer) -> str:
-    """Return the file and the line of a layer's class; "" where it is one of minidl."""
-    return _place_of(type(layer))
-
-
-def _is_library(file: str) -> bool:
-    """Whether a file is minidl's, of an installed package, of Python, or none at all, as `<frozen importlib>`."""
-    path = Path(file)
-    folders = Path(__file__).parents[1], sysconfig.get_path("stdlib")
-    return (
-        file.startswith("<") or "site-packages" in path.parts or any(path.is_relative_to(folder) for folder in folders)
-    )
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from ..losses import SoftmaxCrossEntropy
 from .config import Config
 from .finite import watching
 from .layer_rules import LayerError, Rules, following
-from .named import own_places, own_settings, place_of_class, place_of_method, where
+from .named import own_places, own_settings, where
+from .places import place_of, place_of_method
 from .span import ConfigError
 
 
@@ -96,6 +97,6 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
 def _told(error: BaseException, rules: Any) -> str:
     """Return an error with the line of one's own code, and the layer it came out of where that is one of minidl's."""
     noticed = rules.noticed if isinstance(rules, Rules) else None
-    if noticed is None or noticed[0] is not error or place_of_class(noticed[1]):
+    if noticed is None or noticed[0] is not error or place_of(type(noticed[1])):
         return f": {where(error)}"
     return f"{noticed[2]}: {where(error, last=False)}"
