@@ -262,6 +262,15 @@ def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
     return dy
 
 
+def _what(thing: Any) -> str:
+    """Return what stands where a layer belongs, and the cure."""
+    if isinstance(thing, list | tuple):
+        return f"a {type(thing).__name__}; pass the layers one by one: Sequential(*layers)"
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}; make one: {thing.__name__}()"
+    return f"one of {type(thing).__name__}; derive a class from minidl.Layer"
+
+
 class Sequential(Layer):
     """Layers one after the other: y = f_n(... f_1(x)).
 
@@ -269,6 +278,11 @@ class Sequential(Layer):
     ----------
     *layers : Layer
         In the order of forward.
+
+    Raises
+    ------
+    ValueError
+        If one of them is no layer.
 
     Examples
     --------
@@ -283,6 +297,9 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__()
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise ValueError(f"Sequential: layer {i} must be a minidl.Layer, got {_what(layer)}")
         self.layers = list(layers)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
@@ -314,7 +331,7 @@ class Residual(Layer):
     Raises
     ------
     ValueError
-        In forward, if the two give different shapes.
+        If one of them is no layer; in forward, if the two give different shapes.
 
     Examples
     --------
@@ -325,6 +342,9 @@ class Residual(Layer):
 
     def __init__(self, branch: Layer, shortcut: Layer | None = None) -> None:
         super().__init__()
+        for what, layer in (("branch", branch), ("shortcut", shortcut)):
+            if not isinstance(layer, Layer) and not (what == "shortcut" and layer is None):
+                raise ValueError(f"Residual: {what} must be a minidl.Layer, got {_what(layer)}")
         self.branch = branch
         if shortcut is not None:
             self.shortcut = shortcut

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from .. import log
 from ..backend import Array, array_module
 from ..layers.base import FLOATING, Layer
 from .finite import layer_name
@@ -42,6 +43,15 @@ class Rules:
         """Look at the arrays of a layer as it was made."""
         self._arrays(path, layer, "__init__")
         self._shapes[id(layer)] = {name: array.shape for name, array in (*layer.params.items(), *layer.buffers.items())}
+        if place := place_of(type(layer)):
+            known = {id(array) for arrays in (layer.params, layer.grads, layer.buffers) for array in arrays.values()}
+            for name, value in vars(layer).items():
+                if is_array(value) and value.dtype in FLOATING and id(value) not in known:
+                    log.warn(
+                        "minidl",
+                        f"{layer_name(path, layer)}: the array {name} is neither trained nor saved{place}; "
+                        f"if it is to be, make it by self.add_param({name!r}, ...), or keep it in self.buffers",
+                    )
 
     def forward(self, path: str, layer: Layer, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Return what a forward gives, looked at where it is given one array."""

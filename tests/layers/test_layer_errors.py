@@ -20,6 +20,9 @@ from minidl import (
     MaxPool2d,
     ModeGroupNorm,
     ModeNorm,
+    ReLU,
+    Residual,
+    Sequential,
     SoftmaxCrossEntropy,
     norm_factory,
     to_device,
@@ -175,6 +178,26 @@ ERRORS = {
     "ModeGroupNorm, moments": (
         lambda: ModeGroupNorm(4, moments="none"),
         "ModeGroupNorm: moments must be one of spatial, pooled, got 'none'; choose one",
+    ),
+    "Sequential, a list": (
+        lambda: Sequential([Linear(5, 3)]),
+        "Sequential: layer 0 must be a minidl.Layer, got a list; pass the layers one by one: Sequential(*layers)",
+    ),
+    "Sequential, a class": (
+        lambda: Sequential(Linear(5, 3), ReLU),
+        "Sequential: layer 1 must be a minidl.Layer, got the class ReLU; make one: ReLU()",
+    ),
+    "Sequential, a loss": (
+        lambda: Sequential(Linear(5, 3), SoftmaxCrossEntropy()),
+        "Sequential: layer 1 must be a minidl.Layer, got one of SoftmaxCrossEntropy; derive a class from minidl.Layer",
+    ),
+    "Residual, a function": (
+        lambda: Residual(lambda x: x),
+        "Residual: branch must be a minidl.Layer, got one of function; derive a class from minidl.Layer",
+    ),
+    "Residual, a shortcut": (
+        lambda: Residual(Linear(5, 3), [Linear(5, 3)]),
+        "Residual: shortcut must be a minidl.Layer, got a list; pass the layers one by one: Sequential(*layers)",
     ),
     "norm_factory": (
         lambda: norm_factory("batch"),

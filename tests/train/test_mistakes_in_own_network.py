@@ -95,6 +95,16 @@ def test_a_network_that_gives_what_it_must_is_trained(net):
     assert train(net) == 0
 
 
+def test_an_array_that_is_no_parameter_is_said(folder, capsys):
+    old = 'self.add_param("weight", np.full(5, 0.5, dtype))'
+    assert old in NET
+    (folder / "my_net.py").write_text(NET.replace(old, f"{old}\n        self.scale = np.ones(5, dtype)"))
+    assert train() == 0
+    assert "layer square (Square): the array scale is neither trained nor saved (class Square, my_net.py, line 6)" in (
+        capsys.readouterr().err
+    )
+
+
 OUT = "return w * x**2"
 DX = 'return 2 * self.params["weight"].reshape(-1, 1, 1) * x * dy'
 
