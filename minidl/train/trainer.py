@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ from .loss_log import LossLog, usual_interval
 from .named import name_of, own_settings
 from .progress import Progress
 from .recipes import recipe
-from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
+from .record import RunError, check_log, describe_evaluation
+from .run_folder import RunFolder, check_same_run
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
 from .state import State
@@ -193,22 +194,25 @@ class Trainer:
             content["digests"] = self.task.noted.digests
         for line in self.task.describe():
             self.progress.say(line)
-        if self.folder is not None and resume:
-            with self.folder:
+        with ExitStack() as held:
+            if self.folder is not None and resume:
+                held.enter_context(self.folder)
                 content = self._resume(self.folder, content)
                 now = {"backend": str(self.config.backend), "ranks": self.config.ranks}
                 self.folder.go_on(now, self.step, self.progress.warn)
-        elif self._across.rank == 0:
-            self._start_from(content)
-            if self.folder is not None:
-                self.folder.make()
-                with self.folder:
+            elif self._across.rank == 0:
+                self._start_from(content)
+                if self.folder is not None:
+                    self.folder.make()
+                    held.enter_context(self.folder)
                     self.folder.start(content)
-        self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
-        self._identity, self._about = build.identity(content), build.about(content)
-        for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
-            self.progress.warn(line)
-        self.progress.say(build.describe_run(self.config, self._plan, self.model))
+            self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
+            self._identity, self._about = build.identity(content), build.about(content)
+            for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
+                self.progress.warn(line)
+            self.progress.say(build.describe_run(self.config, self._plan, self.model))
+            if self.folder is not None:
+                self.folder.keep()  # until `run` ends: no other process may come between
 
     def _take_part(self, data: dict[str, Any]) -> None:
         """Let all ranks begin where rank 0 does, whose folder it is, with the same data."""
@@ -220,7 +224,7 @@ class Trainer:
         if of_first != data:
             raise RunError("the data here is not that of rank 0; give all machines the same --data-dir")
         if self._across.rank > 0:
-            self.state.restore(tensors, meta, Path("rank 0"), max(self.total, self.step))
+            self.state.restore(tensors, meta, Path("rank 0"), None)
             self._earlier, self.state.history, self.state.seconds = kept
             self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
             self._losses.ends.update(stages.ends(self._earlier))
@@ -236,6 +240,7 @@ class Trainer:
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> dict[str, Any]:
         """Take over the state of the newest checkpoint; return the run's config.json, which may have a new stage."""
+        folder.refuse_a_link()
         there = folder.read_config()
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
@@ -247,17 +252,18 @@ class Trainer:
         check_data(folder, there, content, self.task)
         check_same_run(build.identity(there), build.identity(content), folder.path)
         digests = stages.digests(content)
-        updates = int(content["plan"]["updates"])
-        of_log = folder.read_metrics()
+        known = self._known(folder, content)
 
         def use(path: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> bool:
             if not restore.is_of(meta, digests):
                 raise CheckpointError(
                     f"{path} belongs to another run than {folder.config_file}" + stages.lacking(there, meta)
                 )
-            self.state.restore(tensors, meta, path, updates)
-            if (best := self.best) and any(_timeless(line) != best for line in of_log if line["step"] == best["step"]):
-                raise CheckpointError(f"{path} does not fit the run (its best evaluation is none of metrics.jsonl)")
+            check_log(known.evaluations, known.every, folder.metrics_file, "evaluation", known.ends)
+            if known.losses and not content.get("stages"):  # whose lines may be of other numbers of updates
+                every = self.config.log_every or usual_interval(known.ends[-1])
+                check_log(known.losses, every, folder.losses_file, "loss", known.ends, known.losses[0]["step"] - 1)
+            self.state.restore(tensors, meta, path, known)
             return True
 
         if not checkpoint.use_latest(folder.checkpoints, self.progress.warn, use):
@@ -266,7 +272,9 @@ class Trainer:
             folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
         else:
-            self._take_over(folder, of_log, content)
+            self._take_over(folder)
+            if known.losses is None and self.step >= self._losses.every:
+                self.progress.warn(f"{folder.losses_file} is gone, with the losses to update {self.step}: begun anew")
         if extended:
             content = stages.begin(there, length, self._plan, self.step, folder.path)
             folder.extend(content)
@@ -280,12 +288,21 @@ class Trainer:
         self._losses.ends.update(stages.ends(self._earlier))
         return content
 
-    def _take_over(self, folder: RunFolder, of_log: list[dict[str, Any]], content: dict[str, Any]) -> None:
-        """Go on from the checkpoint that was restored, of the run that `content` describes."""
+    def _known(self, folder: RunFolder, content: dict[str, Any]) -> restore.Known:
+        """Return what is known of the run that `content` describes, for its checkpoints to agree with."""
+        return restore.Known(
+            batches=len(self._loader),
+            batch_size=self.config.batch_size,
+            every=self._eval_every(),
+            ends=[*stages.ends(content.get("stages", [])), int(content["plan"]["updates"])],
+            evaluations=folder.read_metrics(),
+            losses=folder.read_losses() if os.path.lexists(folder.losses_file) else None,
+            largest=float(np.finfo(self.config.dtype).max),
+        )
+
+    def _take_over(self, folder: RunFolder) -> None:
+        """Go on from the checkpoint that was restored."""
         self._saved = (self.step, self.state.evaluated)
-        seen = [line for line in of_log if line["step"] <= self.state.evaluated]
-        ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
-        check_log(seen, self.state.evaluated, self._eval_every(), folder.metrics_file, ends)
         self.state.history = folder.forget_after(self.state.evaluated, self.step)
         self.state.seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
@@ -459,7 +476,7 @@ class Trainer:
         self.state.evaluated = self.step
         self.history.append(evaluation)
         if self.best is None or evaluation["test_error"] < self.best["test_error"]:
-            self.state.best = _timeless(evaluation)
+            self.state.best = restore.timeless(evaluation)
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
@@ -479,8 +496,7 @@ class Trainer:
         tensors = self.state.tensors()
         diverged.check_state(tensors, self.step, self._own)
         meta = {"identity_sha256": digest(self._identity), "run": self._about, **self.state.meta()}
-        with self.folder:
-            checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
+        self.folder.save(self.step, tensors, meta)
         self._saved = (self.step, self.state.evaluated)
 
     def _interrupted(self, signum: int) -> StoppedError:
@@ -500,7 +516,3 @@ class Trainer:
             plan = {**self._plan, "lr_drops_after_updates": stages.drops(self._plan, self._earlier)}
             finish.draw(self.folder, self.history, plan, self.config.name(), self.progress.warn)
         return summary
-
-
-def _timeless(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}

@@ -7,12 +7,14 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_run import tiny_config, tiny_task, train
 
 import minidl
-from minidl.data import DataError, load_task
+from minidl.data import DataError, download, load_task
 from minidl.data.arrays import load_npz
+from minidl.data.catalog import SVHN, Remote
 from minidl.data.fit import fit_file
 from minidl.files import NoFileError, open_file, open_own, read_file
 from minidl.train import RunError, Trainer, checkpoint
@@ -22,13 +24,13 @@ from minidl.train.record import read_config, read_losses, read_metrics, read_sum
 
 @contextmanager
 def at_once():
-    """Fail a test that waits."""
+    """Fail a test that waits, by what no `except Exception` takes for something else."""
 
     def late(*_):
-        raise AssertionError("it waited")
+        pytest.fail("it waited")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
+    signal.alarm(60)
     try:
         yield
     finally:
@@ -132,6 +134,7 @@ def test_a_link_in_the_folder_of_a_new_run_leaves_its_target_as_it_is(tmp_path, 
 def test_a_link_that_comes_while_a_run_trains_leaves_its_target_as_it_is(tmp_path, stopped, name):
     shutil.copytree(stopped, tmp_path / "run")
     trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
+    trainer.run(12)  # until then it holds the lock, and opens it no more
     target = tmp_path / "precious"
     (tmp_path / "run" / name).replace(target)
     before = target.read_bytes()
@@ -185,3 +188,83 @@ def test_the_records_of_a_measurement_are_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="is no file"):
         record.load(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it trains", "before it is resumed"])
+def test_checkpoints_are_not_written_through_a_link(tmp_path, stopped, when):
+    target = tmp_path / "precious"
+    if when == "before it starts":
+        (tmp_path / "run").mkdir()
+        target.mkdir()
+    else:
+        shutil.copytree(stopped, tmp_path / "run")
+    trainer = None
+    if when == "while it trains":
+        trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
+    if when != "before it starts":
+        (tmp_path / "run" / "checkpoints").rename(target)
+    (tmp_path / "run" / "checkpoints").symlink_to(target)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(RunError, match=r"checkpoints is a link; put the folder .* or give another --out"):
+        trainer.run() if trainer else train(tmp_path / "run", resume=when == "before it is resumed")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert (tmp_path / "run" / "config.json").exists() == (when != "before it starts")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["meta.json", "train-images.npy"])
+def test_what_is_no_file_in_the_cache_of_decoded_arrays_is_made_anew(tmp_path, kind, name):
+    sample = Path(minidl.__file__).parent / "data" / "sample"
+    shutil.copytree(sample / "mnist", tmp_path / "mnist")
+
+    def load():
+        return load_task("mnist", tmp_path, cache_dir=tmp_path / "cache", progress=False)
+
+    first = np.array(load().train.images)
+    (meta,) = (tmp_path / "cache").rglob("meta.json")
+    path = meta if name == "meta.json" else min(meta.parent.glob("*.npy"))
+    put(kind, path)
+    with at_once():
+        assert (load().train.images == first).all()
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_what_is_no_file_in_the_place_of_a_download_is_named(tmp_path, kind):
+    remote = Remote("x_32x32.mat", "0" * 64, 10, ("http://127.0.0.1:9/x",))
+    path = put(kind, tmp_path / remote.name)
+    with at_once(), pytest.raises(DataError, match=r"x_32x32.mat: is no file; remove it") as error:
+        download._fetch_file(SVHN, remote, tmp_path, path, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_an_evaluation_is_not_written_through_a_link_that_a_runs_folder_has(tmp_path, capsys):
+    from minidl.evaluate.__main__ import main as evaluate
+    from minidl.train.__main__ import main as train_command
+
+    args = ["lenet", "mnist", "--sample", "--norm", "none", "--batch-size", "8", "--updates", "1", "--threads", "1"]
+    assert train_command([*args, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path / "precious")
+    capsys.readouterr()
+    assert evaluate([str(tmp_path / "run"), "--quiet"]) == 1
+    assert capsys.readouterr().err.endswith("evaluation: is a link; choose another --out or make it writable\n")
+    assert not list((tmp_path / "precious").iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["starts.jsonl", "log.txt"])
+def test_what_a_process_says_is_added_to_a_file_alone(tmp_path, kind, name):
+    from minidl.reproduce.run_process import RunProcess
+
+    put(kind, tmp_path / name)
+    with at_once(), pytest.raises(OSError, match=r"is a link|is no file"):
+        RunProcess(tiny_config(), tmp_path)
+
+
+def test_a_crash_is_not_kept_through_a_link(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "crash").symlink_to(tmp_path / "precious")
+    with pytest.raises(NoFileError, match="is a link"):
+        checkpoint.save(tmp_path / "crash", 1, {"a": np.ones(3)}, {})
+    assert not list((tmp_path / "precious").iterdir())
