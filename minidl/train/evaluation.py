@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
 _PERCENT = ("test_error", "test_error_top5", "train_error")
 _NOT_NEGATIVE = ("epoch", "lr", "train_loss", "test_loss", "seconds", "images_per_second")
 _COUNTS = ("step", "touches")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ from .config import Config
 from .evaluation import check_evaluation, check_line
 from .lock import BusyError, FolderLock
 from .parts import check_parts
-
-TIME_FIELDS = ("seconds", "images_per_second")  # all that differs between two runs of one command
 
 
 class RunError(RuntimeError):
@@ -134,6 +132,10 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; one cut off by a crash is left out."""
         return read_metrics(self.metrics_file)
+
+    def read_losses(self) -> list[dict[str, Any]]:
+        """Return the lines of losses.jsonl, as `read_metrics` does."""
+        return read_losses(self.losses_file)
 
     def forget_after(self, evaluated: int, step: int) -> list[dict[str, Any]]:
         """Drop what training from a checkpoint will write again; return the evaluations that are left.
@@ -278,29 +280,38 @@ def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> 
         )
 
 
-def check_log(history: list[dict[str, Any]], evaluated: int, every: int, path: Path, ends: Sequence[int] = ()) -> None:
-    """Refuse to continue a log that lacks evaluations which the checkpoint has: of the updates to `evaluated`.
+def check_log(lines: Sequence[Mapping[str, Any]], every: int, path: Path, what: str, ends: Sequence[int] = ()) -> None:
+    """Refuse to continue a log that lacks a line before its last, or has one too many.
 
     They are due after every `every` updates, and after each of `ends`.
+
+    Parameters
+    ----------
+    lines : sequence of dict
+    every, ends
+    path : Path
+        The log, to be named.
+    what : str
+        What a line has, such as "evaluation".
 
     Raises
     ------
     RunError
         With the first one that is missing.
     """
-    there = [line["step"] for line in history]
+    there = [line["step"] for line in lines]
     known = set(there)
-    extra = {*(end for end in ends if end < evaluated), *([evaluated] * (evaluated > 0))}
+    last = max(known, default=0)
     # the numbers of updates come from files: no more of them are looked at than the log has lines
-    multiples = range(every, evaluated + 1, every)
+    multiples = range(every, last + 1, every)
     missing = next((step for step in multiples if step not in known), None)
     if missing is None:
-        due = sorted({*multiples, *extra})
-        missing = None if there == due else next((step for step in due if step not in known), evaluated)
+        due = sorted({*multiples, *(end for end in ends if 0 < end <= last)})
+        missing = None if there == due else next((step for step in due if step not in known), last)
     if missing is not None:
         raise RunError(
-            f"{path} lacks the evaluation after update {missing}, which the checkpoint has seen; put the file back, "
-            "or start a new run with another --out"
+            f"{path} lacks the {what} after update {missing}, or has others; put the file back, or start a new run "
+            "with another --out"
         )
 
 

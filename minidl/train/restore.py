@@ -1,13 +1,16 @@
 """Whether what a checkpoint holds can be the state of a run: a file with the right checksum may hold anything."""
 
-import math
+import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .evaluation import check_evaluation
+from .evaluation import TIME_FIELDS
+from .running import READ_EVERY
 
 # What is never negative in any state: variances, mean squares, second moments, counts, and gates summed over a window.
 _NOT_NEGATIVE = re.compile(
@@ -15,21 +18,47 @@ _NOT_NEGATIVE = re.compile(
 )
 
 
-def check(
-    tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any], own: Mapping[str, np.ndarray], batches: int, total: int
-) -> None:
-    """Refuse what no checkpoint of this run can hold.
+@dataclass(frozen=True)
+class Known:
+    """What the config.json, the data and the logs of a run say: its checkpoints must agree with that.
+
+    Attributes
+    ----------
+    batches, batch_size : int
+        Of an epoch, and of a batch.
+    every : int
+        Updates between two evaluations.
+    ends : sequence of int
+        The updates after which a stage of the run was finished, and so evaluated. The last is that of the run.
+    evaluations, losses : list of dict
+        The lines of metrics.jsonl and of losses.jsonl.
+    largest : float
+        The largest number of the run's dtype, and so the largest loss of a batch.
+    """
+
+    batches: int
+    batch_size: int
+    every: int
+    ends: Sequence[int]
+    evaluations: Sequence[Mapping[str, Any]]
+    losses: Sequence[Mapping[str, Any]]
+    largest: float
+
+    def due(self, step: int) -> int:
+        """Return the last update up to `step` after which there is an evaluation; 0 if there is none."""
+        return max(step // self.every * self.every, *(end for end in self.ends if end <= step), 0)
+
+
+def check_arrays(tensors: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], step: int) -> None:
+    """Refuse arrays that no checkpoint of this run can hold, after `step` updates.
 
     Parameters
     ----------
-    tensors, meta
+    tensors
         As `minidl.train.checkpoint.load` returned them.
     own : dict
         The run's own arrays, for their names, shapes and dtypes.
-    batches : int
-        Of an epoch.
-    total : int
-        The updates of the run.
+    step : int
 
     Raises
     ------
@@ -43,7 +72,6 @@ def check(
         if got != kind:
             raise ValueError(f"{name} must be of {kind[0]}, {kind[1]}, got {got[0]}, {got[1]}")
     check_values(tensors)
-    step = check_meta(meta, batches, total)
     if (steps := tensors.get("optimiser.steps")) is not None and steps.dtype.kind == "i" and steps.max() > step:
         raise ValueError(f"optimiser.steps must be at most {step}, the updates done, got {steps.max()}")
 
@@ -57,27 +85,94 @@ def check_values(tensors: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} must not be negative, got {array.min()}")
 
 
-def check_meta(meta: Mapping[str, Any], batches: int, total: int) -> int:
-    """Return the step of what a checkpoint holds beside its arrays; ValueError or KeyError if it cannot be a run's."""
-    step = _count(meta, "step", total)
-    evaluated = _count(meta, "evaluated", step)
-    running = _part(meta, "running")
-    _count(running, "batches", step)
-    _count(running, "wrong", _count(running, "seen"))
-    _number(running, "loss")
-    if "losses" in meta:
-        _count(_part(meta, "losses"), "updates", step)
-        _number(meta["losses"], "loss")
-    if meta["best"] is not None:
-        if not check_evaluation(_part(meta, "best"))["step"] <= evaluated:
-            raise ValueError(f"best must be one of the evaluations to update {evaluated}, got {meta['best']['step']}")
-    elif evaluated:
-        raise ValueError(f"best must be one of the evaluations to update {evaluated}, got none")
+def check_meta(meta: Mapping[str, Any], known: Known) -> None:
+    """Refuse what a checkpoint holds beside its arrays where it does not agree with the rest of the run.
+
+    Raises
+    ------
+    ValueError or KeyError
+        With the first thing that is wrong, and what was expected.
+    """
+    step = _count(meta, "step", known.ends[-1])
+    evaluated = _check_evaluated(meta, step, known)
+    _check_best(meta["best"], evaluated, known)
+    _check_running(_part(meta, "running"), step - evaluated, known)
+    if "losses" in meta:  # which those of an earlier version have not
+        _check_losses(_part(meta, "losses"), step, known)
     loader = _part(meta, "loader")
-    _count(loader, "batch", batches)
+    if _count(loader, "batch", known.batches) != (given := (step - 1) % known.batches + 1 if step else 0):
+        raise ValueError(f"batch must be {given}, where update {step} ends in its epoch, got {loader['batch']}")
     for generator in (loader["rng"], _part(meta, "random")["dropout"]):
         _plain(generator)
-    return step
+    for path, watched in (_part(meta, "auto") if "auto" in meta else {}).items():
+        if not isinstance(watched, dict):
+            raise ValueError(f"auto of {path:.60} must be an object, got {watched!r:.60}")
+        _count(watched, "batches", step)
+
+
+def _check_evaluated(meta: Mapping[str, Any], step: int, known: Known) -> int:
+    """Return the update of the last evaluation; a signal may come between an update and its evaluation."""
+    evaluated = _count(meta, "evaluated", step)
+    if evaluated not in (last := known.due(step), known.due(step - 1) if last == step > 0 else last):
+        raise ValueError(f"evaluated must be {last}, the last evaluation up to update {step}, got {evaluated}")
+    if evaluated and (not known.evaluations or known.evaluations[-1]["step"] < evaluated):
+        raise ValueError(f"metrics.jsonl lacks the evaluation after update {evaluated}; put that file back")
+    return evaluated
+
+
+def _check_best(best: Any, evaluated: int, known: Known) -> None:
+    seen = [line for line in known.evaluations if line["step"] <= evaluated]
+    if not seen:
+        if best is not None:
+            raise ValueError(f"best must be none before the first evaluation, got {best!r:.60}")
+        return
+    if not isinstance(best, dict):
+        raise ValueError(f"best must be one of the evaluations to update {evaluated}, got {best!r:.60}")
+    lowest = min(seen, key=lambda line: float(line["test_error"]))
+    if _strict(best) != _strict(timeless(lowest)):
+        raise ValueError(
+            f"best must be the best evaluation of metrics.jsonl to update {evaluated}, that after update "
+            f"{lowest['step']}, got {best!r:.60}"
+        )
+
+
+def _check_running(running: Mapping[str, Any], batches: int, known: Known) -> None:
+    """Refuse sums of other than the batches since the last evaluation."""
+    _sum(running, "batches", batches, known)
+    seen = known.batch_size * -(-batches // READ_EVERY)
+    if _count(running, "seen") != seen:
+        raise ValueError(f"seen must be {seen} images of {batches} batches, got {running['seen']}")
+    _count(running, "wrong", seen)
+
+
+def _check_losses(losses: Mapping[str, Any], step: int, known: Known) -> None:
+    """Refuse sums of other than the updates since the last line of losses.jsonl."""
+    last = max((line["step"] for line in known.losses if line["step"] <= step), default=0)
+    if _count(losses, "updates", step) != step - last:
+        raise ValueError(
+            f"losses must be of {step - last} updates, as the last line of losses.jsonl to update {step} is of update "
+            f"{last}, got {losses['updates']}; put that file back if it was changed"
+        )
+    _sum(losses, "updates", step - last, known)
+
+
+def _sum(sums: Mapping[str, Any], name: str, count: int, known: Known) -> None:
+    """Refuse what is no sum of so many losses, none of which is negative or not finite."""
+    if _count(sums, name) != count:
+        raise ValueError(f"{name} must be {count}, got {sums[name]}")
+    loss = sums["loss"]
+    if type(loss) not in (int, float) or not 0 <= loss <= sys.float_info.max or loss > count * known.largest:
+        raise ValueError(f"loss must be a sum of {count} losses, got {loss!r:.60}")
+
+
+def _strict(content: Mapping[str, Any]) -> str:
+    """Return what tells 1, 1.0 and true apart."""
+    return json.dumps(content, sort_keys=True)
+
+
+def timeless(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an evaluation without what differs between two runs of one command."""
+    return {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}
 
 
 def is_of(meta: Mapping[str, Any], digests: set[str]) -> bool:
@@ -98,12 +193,6 @@ def _count(content: Mapping[str, Any], name: str, most: int = 1 << 62) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{name} must be a whole number from 0 to {most}, got {value!r:.60}")
     return value
-
-
-def _number(content: Mapping[str, Any], name: str) -> None:
-    value = content[name]
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
 
 
 def _plain(generator: Any) -> None:

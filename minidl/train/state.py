@@ -73,8 +73,19 @@ class State:
             **({"auto": self.auto.state()} if self.auto is not None else {}),
         }
 
-    def restore(self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path, updates: int) -> None:
-        """Take over what `tensors` and `meta` returned, and the step, of a run of so many updates.
+    def restore(
+        self, tensors: dict[str, np.ndarray], meta: dict[str, Any], where: Path, known: restore.Known | None
+    ) -> None:
+        """Take over what `tensors` and `meta` returned, and the step.
+
+        Parameters
+        ----------
+        tensors, meta : dict
+            As they were returned, with "step".
+        where : Path
+            What they are from, to be named.
+        known : Known or None
+            What they must agree with; None if they are of a process that has looked at that.
 
         Raises
         ------
@@ -82,8 +93,10 @@ class State:
             If it is no state of this run.
         """
         try:
+            if known is not None:
+                restore.check_meta(meta, known)
             self.fit_modes(under(tensors, "model."))
-            restore.check(tensors, meta, self.tensors(), len(self.loader), updates)
+            restore.check_arrays(tensors, self.tensors(), meta["step"])
             self.model.load_state(under(tensors, "model."))
             self.optimiser.load_state(under(tensors, "optimiser."))
             self.loader.load_state(meta["loader"])

@@ -33,7 +33,7 @@ from .loss_log import LossLog, usual_interval
 from .named import name_of, own_settings
 from .progress import Progress
 from .recipes import recipe
-from .record import TIME_FIELDS, RunError, RunFolder, check_log, check_same_run, describe_evaluation
+from .record import RunError, RunFolder, check_log, check_same_run, describe_evaluation
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
 from .state import State
@@ -220,7 +220,7 @@ class Trainer:
         if of_first != data:
             raise RunError("the data here is not that of rank 0; give all machines the same --data-dir")
         if self._across.rank > 0:
-            self.state.restore(tensors, meta, Path("rank 0"), max(self.total, self.step))
+            self.state.restore(tensors, meta, Path("rank 0"), None)
             self._earlier, self.state.history, self.state.seconds = kept
             self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
             self._losses.ends.update(stages.ends(self._earlier))
@@ -247,17 +247,18 @@ class Trainer:
         check_data(folder, there, content, self.task)
         check_same_run(build.identity(there), build.identity(content), folder.path)
         digests = stages.digests(content)
-        updates = int(content["plan"]["updates"])
-        of_log = folder.read_metrics()
+        known = self._known(folder, content)
 
         def use(path: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> bool:
             if not restore.is_of(meta, digests):
                 raise CheckpointError(
                     f"{path} belongs to another run than {folder.config_file}" + stages.lacking(there, meta)
                 )
-            self.state.restore(tensors, meta, path, updates)
-            if (best := self.best) and any(_timeless(line) != best for line in of_log if line["step"] == best["step"]):
-                raise CheckpointError(f"{path} does not fit the run (its best evaluation is none of metrics.jsonl)")
+            check_log(known.evaluations, known.every, folder.metrics_file, "evaluation", known.ends)
+            if not content.get("stages"):  # with another length there may be another number of updates to a line
+                every = self.config.log_every or usual_interval(known.ends[-1])
+                check_log(known.losses, every, folder.losses_file, "loss", known.ends)
+            self.state.restore(tensors, meta, path, known)
             return True
 
         if not checkpoint.use_latest(folder.checkpoints, self.progress.warn, use):
@@ -266,7 +267,7 @@ class Trainer:
             folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
         else:
-            self._take_over(folder, of_log, content)
+            self._take_over(folder)
         if extended:
             content = stages.begin(there, length, self._plan, self.step, folder.path)
             folder.extend(content)
@@ -280,12 +281,21 @@ class Trainer:
         self._losses.ends.update(stages.ends(self._earlier))
         return content
 
-    def _take_over(self, folder: RunFolder, of_log: list[dict[str, Any]], content: dict[str, Any]) -> None:
-        """Go on from the checkpoint that was restored, of the run that `content` describes."""
+    def _known(self, folder: RunFolder, content: dict[str, Any]) -> restore.Known:
+        """Return what is known of the run that `content` describes, for its checkpoints to agree with."""
+        return restore.Known(
+            batches=len(self._loader),
+            batch_size=self.config.batch_size,
+            every=self._eval_every(),
+            ends=[*stages.ends(content.get("stages", [])), int(content["plan"]["updates"])],
+            evaluations=folder.read_metrics(),
+            losses=folder.read_losses(),
+            largest=float(np.finfo(self.config.dtype).max),
+        )
+
+    def _take_over(self, folder: RunFolder) -> None:
+        """Go on from the checkpoint that was restored."""
         self._saved = (self.step, self.state.evaluated)
-        seen = [line for line in of_log if line["step"] <= self.state.evaluated]
-        ends = [*stages.ends(content.get("stages", [])), content["plan"]["updates"]]
-        check_log(seen, self.state.evaluated, self._eval_every(), folder.metrics_file, ends)
         self.state.history = folder.forget_after(self.state.evaluated, self.step)
         self.state.seconds = self.history[-1]["seconds"] if self.history else 0.0
         self.progress.say(f"resuming {folder.path} after update {self.step} of {self.total}")
@@ -459,7 +469,7 @@ class Trainer:
         self.state.evaluated = self.step
         self.history.append(evaluation)
         if self.best is None or evaluation["test_error"] < self.best["test_error"]:
-            self.state.best = _timeless(evaluation)
+            self.state.best = restore.timeless(evaluation)
         loss, rate = evaluation["train_loss"], evaluation["images_per_second"]
         self.progress.say(f"{describe_evaluation(evaluation)}, training loss {loss:.3f}, {rate:.0f} images/s")
         return evaluation
@@ -500,7 +510,3 @@ class Trainer:
             plan = {**self._plan, "lr_drops_after_updates": stages.drops(self._plan, self._earlier)}
             finish.draw(self.folder, self.history, plan, self.config.name(), self.progress.warn)
         return summary
-
-
-def _timeless(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in evaluation.items() if name not in TIME_FIELDS}

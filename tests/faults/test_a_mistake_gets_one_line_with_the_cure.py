@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import TOTAL, train
+from tiny_run import TOTAL, result, train
 from train_command import run
 
 import minidl
@@ -163,16 +163,38 @@ def test_a_damaged_line_of_the_log_is_named(tmp_path, stopped, line):
         train(tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize(("kept", "missing"), [(0, 5), (1, 10)])
-def test_a_log_that_lost_lines_is_not_gone_on_with(tmp_path, stopped, kept, missing):
+LOGS = {"metrics.jsonl": "the evaluation after update 5", "losses.jsonl": "the loss after update 3"}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_that_lost_lines_before_its_last_is_not_gone_on_with(tmp_path, stopped, name):
     shutil.copytree(stopped, tmp_path / "run")
-    log = tmp_path / "run" / "metrics.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:kept]))
-    with pytest.raises(RunError, match=rf"lacks the evaluation after update {missing}, which the checkpoint has seen"):
+    log = tmp_path / "run" / name
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(RunError, match=f"{name} lacks {LOGS[name]}.*; put the file back, or start a new run with"):
         train(tmp_path / "run", resume=True)
-    log.unlink()
-    with pytest.raises(RunError, match=r"lacks the evaluation after update 5"):
+
+
+@pytest.mark.parametrize("left", ["nothing", "no file"])
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_that_was_lost_is_not_gone_on_with(tmp_path, stopped, name, left):
+    shutil.copytree(stopped, tmp_path / "run")
+    log = tmp_path / "run" / name
+    log.write_text("") if left == "nothing" else log.unlink()
+    with pytest.raises(CheckpointError, match=rf"does not fit the run \(.*{name}.* put that file back") as error:
         train(tmp_path / "run", resume=True)
+    assert error.value.exit_status == 4
+
+
+@pytest.mark.usefixtures("no_curves")
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_that_lost_its_last_line_is_gone_on_with_where_it_ends(tmp_path, stopped, uninterrupted, capsys, name):
+    shutil.copytree(stopped, tmp_path / "run")
+    log = tmp_path / "run" / name
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    train(tmp_path / "run", resume=True)
+    assert capsys.readouterr().err.count("step-000000011.safetensors does not fit the run") == 1
+    assert result(tmp_path / "run") == uninterrupted
 
 
 def test_a_folder_that_holds_a_run_is_not_written_to_again(tmp_path):

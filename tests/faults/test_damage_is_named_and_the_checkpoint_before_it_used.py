@@ -12,6 +12,9 @@ from tiny_run import result, tiny_config, tiny_task, train
 import minidl
 from minidl.train import RunError, Trainer, checkpoint, restore
 from minidl.train.checkpoint import CheckpointError
+from minidl.train.record import read_metrics
+
+EVALUATIONS = []  # of the stopped run
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,7 @@ def stopped(tmp_path_factory):
         patch.setitem(MODELS, "tiny", make_tiny)
         folder = tmp_path_factory.mktemp("crafted") / "run"
         train(folder, until=10)
+    EVALUATIONS[:] = [restore.timeless(line) for line in read_metrics(folder / "metrics.jsonl")]
     return folder, *checkpoint.load(checkpoint.list_steps(folder / "checkpoints")[-1])
 
 
@@ -138,7 +142,33 @@ CRAFTED = {
     "a best of a true step": set_meta("best", "step", True),
     "a best of a nested loss": set_meta("best", "train_loss", {"a": [1]}),
     "a negative variance": set_tensor("model.2.running_mean_square", lambda array: -array),
+    "a best of a step that the log lacks": set_meta("best", "step", 3),
+    "a best that is not the best": lambda tensors, meta: meta.update(best=other_evaluation(meta["best"])),
+    "an evaluation that is not due": set_meta("evaluated", 7),
+    "no evaluation yet": lambda tensors, meta: meta.update(evaluated=0, best=None),
+    "an evaluation that the log lacks": lambda tensors, meta: meta.update(step=14, evaluated=14),
+    "running sums of more batches": set_meta("running", "batches", 1),
+    "running sums of more images": set_meta("running", "seen", 4),
+    "running sums of nothing with a loss": set_meta("running", "loss", 0.5),
+    "a loss that is not a number": set_meta("running", "loss", float("nan")),
+    "a loss without end": set_meta("running", "loss", float("inf")),
+    "a negative loss": set_meta("running", "loss", -1.0),
+    "a loss of 400 digits": set_meta("losses", "loss", 10**400),
+    "a loss that is true": set_meta("losses", "loss", True),
+    "losses of fewer updates than since the last line": set_meta("losses", "updates", 0),
+    "losses that are not a number": set_meta("losses", "loss", float("nan")),
+    "losses without end": set_meta("losses", "loss", float("inf")),
+    "losses beyond float32": set_meta("losses", "loss", 1e39),
+    "negative losses": set_meta("losses", "loss", -1.0),
+    "a batch that is not that of the step": set_meta("loader", "batch", 3),
+    "the first batch of an epoch": set_meta("loader", "batch", 0),
 }
+
+
+def other_evaluation(best):
+    """Return the other one of the two evaluations of the stopped run."""
+    (other,) = (line for line in EVALUATIONS if line["step"] != best["step"])
+    return other
 
 
 @pytest.mark.parametrize("what", CRAFTED)
@@ -151,7 +181,14 @@ def test_what_no_checkpoint_of_the_run_holds_is_refused_in_one_line(tmp_path, st
     assert error.value.exit_status == 4
 
 
-@pytest.mark.parametrize("what", ["another run", "a best of a negative error", "a negative variance", "no weights"])
+BEFORE = [
+    *("another run", "a best of a negative error", "a negative variance", "no weights"),
+    *("a best of a step that the log lacks", "an evaluation that is not due", "an evaluation that the log lacks"),
+    *("a loss without end", "losses that are not a number", "a batch that is not that of the step"),
+]
+
+
+@pytest.mark.parametrize("what", BEFORE)
 def test_the_checkpoint_before_one_that_does_not_fit_is_used(
     tmp_path, stopped, monkeypatch, uninterrupted, capsys, what
 ):

@@ -14,7 +14,7 @@ from minidl.reproduce import plan
 from minidl.reproduce.__main__ import main
 from minidl.reproduce.plan import runs
 from minidl.reproduce.run_process import BusyError, RunProcess
-from minidl.train.record import TIME_FIELDS
+from minidl.train.evaluation import TIME_FIELDS
 
 
 def log(folder):

@@ -7,7 +7,7 @@ import numpy as np
 from minidl import Conv2d, Dropout, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, Sequential
 from minidl.data import Dataset, Task
 from minidl.train import Config, Trainer
-from minidl.train.record import TIME_FIELDS
+from minidl.train.evaluation import TIME_FIELDS
 
 BATCHES = 6  # an epoch: batches of 4, two images to spare
 TOTAL = 14
