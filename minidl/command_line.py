@@ -7,12 +7,14 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any, NoReturn
 
 from minidl import starting
+
+NULL = "an argument has a null character, which no name of a file has; leave it out"
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,10 +34,21 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         say(message.rstrip("\n"), file or sys.stderr)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, once it is known that no argument has a null character: no path can, and nothing else may."""
+        if has_null(args or ()):
+            self.error(NULL)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and this message."""
         command = next(word for word in self.prog.split() if word.startswith("minidl."))
         self.exit(complain(command, 2, f"{message} (--help lists the arguments)"))
+
+
+def has_null(arguments: Iterable[str]) -> bool:
+    """Whether one of these arguments has a null character, which no command line can bring but Python can."""
+    return any("\0" in argument for argument in arguments)
 
 
 def changed_code(parser: argparse.ArgumentParser) -> None:

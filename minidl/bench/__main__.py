@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             plot.draw(records, args.plot)
     except KeyboardInterrupt:
         return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
+    except MemoryError:
+        return _complain(1, "the memory does not suffice; lower --batch, or leave it out")
     except OSError as error:
         return _complain(1, file_error(error, "choose another file"))
     except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
@@ -189,6 +191,8 @@ def _list(read: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 
 def _positive(text: str) -> int:
+    if len(text) > 9:
+        raise argparse.ArgumentTypeError(f"must be whole numbers of at most 999999999, got {text[:20]!r}")
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be whole numbers of at least 1, got {text!r}")
     return int(text)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from minidl.bench.record import SECTIONS, Record, label
+from minidl.train.plots import own_settings
 
 BAR = 0.17  # inches
 PANEL = 0.75  # inches of a panel around its bars
 
 
+@own_settings()
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draw all records that have a ratio into one PNG, PDF or SVG.
 

@@ -21,6 +21,7 @@ from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
+from minidl.command_line import NULL, file_error, has_null
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -168,13 +169,19 @@ def dispatch(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    if has_null(arguments or ()):
+        print(NULL, file=sys.stderr)
+        return EXIT_USAGE
     options = make_parser().parse_args(arguments)
     if options.command is None:
         make_parser().print_usage(sys.stderr)
         return EXIT_NOTHING
     try:
         return dispatch(options)
-    except (ImportError, ValueError, OSError, VectorError) as error:
+    except OSError as error:
+        print(file_error(error, "give another path"), file=sys.stderr)
+        return EXIT_USAGE
+    except (ImportError, ValueError, VectorError) as error:
         print(f"{error}".splitlines()[0], file=sys.stderr)
         return EXIT_USAGE
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.errors import DataError
-from minidl.files import read_file
+from minidl.files import open_file, read_file
 
 FORMAT = 2
 """Raised whenever what is stored, or how it is decoded, changes."""
@@ -93,7 +93,7 @@ def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str,
         meta = file["meta"]
         if file["crc32"] != _crc(meta) or meta["format"] != FORMAT or meta["stamp"] != stamp:
             return None
-        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in meta["arrays"]}
+        arrays = {name: _mapped(entry / f"{name}.npy") for name in meta["arrays"]}
         for name, array in arrays.items():
             got = {"shape": list(array.shape), "dtype": str(array.dtype), "crc32": zlib.crc32(array.data)}
             if got != meta["arrays"][name]:
@@ -101,6 +101,12 @@ def load(entry: Path, stamp: object) -> tuple[dict[str, NDArray[Any]], dict[str,
         return arrays, meta["facts"]
     except Exception:  # whatever is wrong with it, the cure is to build the entry again
         return None
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """Return an array on the disk; a pipe in its place is not waited for."""
+    with open_file(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Callable[[], Mapping[str, Any]]) -> None:

@@ -106,6 +106,9 @@ def _fetch_archive(source: Source, remote: Remote, place: Path, names: set[str],
 
 def _fetch_file(source: Source, remote: Remote, place: Path, by_hand: Path, progress: bool) -> None:
     """Download one file to ``place``; ``by_hand`` is where the error asks the user to put it."""
+    path = place / remote.name
+    if path.exists() and not path.is_file():  # pooch would read a pipe or a device to its end
+        raise DataError(f"{path}: is no file; remove it, and it is downloaded, or put the file there")
     reason = ""
     for round_ in range(ROUNDS):
         time.sleep(round_ * PAUSE)

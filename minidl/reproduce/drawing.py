@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from minidl.reproduce.results import Cell, Results
+from minidl.train.plots import own_settings
 
 OURS, PAPER = "#1f5fa8", "#9a9a9a"
 ABREAST = 4  # rows of the table side by side
 
 
+@own_settings()
 def draw_table(results: Results, warnings: list[str], about: Mapping[str, str]) -> bytes:
     """Return a PNG; `about` is written into its metadata too."""
     columns = min(len(results.rows), ABREAST)

@@ -15,6 +15,7 @@ from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
+from minidl.train.plots import own_settings
 
 IMAGES = 10  # a mode
 Rows = list[dict[str, Any]]
@@ -25,6 +26,7 @@ def figure2_runs(scale: Decimal, table: str = "table1", **settings: Any) -> list
     return [run for run in runs(TABLES[table], 1, scale, **settings) if run.config.norm == "mn"]
 
 
+@own_settings()
 def write_figure2(
     planned: Sequence[Run], store: Store, task: Task, data: Data, command: str, scale: Decimal, stem: str
 ) -> tuple[str, list[Path]]:

@@ -17,6 +17,7 @@ from minidl.reproduce.markdown import as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
 from minidl.reproduce.store import Data, Store, run_hash
+from minidl.train.plots import own_settings
 
 LAYERS = {"1": "conv3-64-1", "15": "conv3-256-1"}  # path of a norm: the convolution before it
 FRAME = 2  # pixels
@@ -71,6 +72,7 @@ def apart(gates: np.ndarray, values: np.ndarray) -> np.ndarray:
     return found
 
 
+@own_settings()
 def write_vgg13(
     planned: Sequence[Run], store: Store, task: Task, data: Data, command: str, scale: Decimal, stem: str
 ) -> tuple[str, list[Path]]:

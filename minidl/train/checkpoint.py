@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +55,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder is a file, it is not even looked for
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is not None:
             error.filename = str(path)  # which is what the caller knows of
         raise
@@ -125,8 +127,14 @@ def _clear(path: Path) -> None:
         log.warn("minidl", f"{path} was a folder, which is now {aside}")
 
 
-def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: Path, warn: Callable[[str], None] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read one checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    warn : callable, optional
+        Told if the file's name is that of another step. Without it that is an error.
 
     Returns
     -------
@@ -139,8 +147,11 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         If a byte differs from what was written, or the file is another step's.
     """
     tensors, meta = _load(path)
-    if path.name != _name(meta["step"]):
-        raise CheckpointError(f"{path} is the checkpoint of step {meta['step']}: it was renamed or swapped")
+    renamed = f"{path} is the checkpoint of step {meta['step']}: it was renamed or swapped"
+    if warn is None and path.name != _name(meta["step"]):
+        raise CheckpointError(renamed)
+    if warn is not None and _step(path) not in (-1, meta["step"]):
+        warn(f"{renamed}, and is used as that")
     return tensors, meta
 
 

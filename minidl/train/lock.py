@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import sys
+import weakref
 from pathlib import Path
 
 from ..files import NoFileError, open_own
@@ -25,7 +26,7 @@ class BusyError(RuntimeError):
 
 
 class FolderLock:
-    """A lock on a folder, held inside ``with`` blocks, which may be nested.
+    """A lock on a folder, held inside ``with`` blocks, which may be nested; `keep` holds it on to the next of them.
 
     The operating system lets go of it when the process ends, however it ends. The file `.lock` stays and holds the
     token of its last new holder; one that comes back to find another's token knows that its own state is old. Where the
@@ -48,17 +49,33 @@ class FolderLock:
         self._process = 0
         self._descriptor: int | None = None
         self._depth = 0
+        self._keeps = False
 
     def __enter__(self) -> FolderLock:
+        if self._descriptor is not None and self._process != os.getpid():  # a forked child: its parent holds the lock
+            self.release()
+            self._depth = 0
         if self._depth == 0:
-            self._take()
+            _kept.discard(self)
+            self._keeps = False
+            if self._descriptor is None:
+                self._take()
         self._depth += 1
         return self
 
     def __exit__(self, *error: object) -> None:
         self._depth -= 1
-        if self._depth == 0:
+        if self._depth == 0 and self._keeps:
+            _kept.add(self)
+        elif self._depth == 0:
             self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    def keep(self) -> None:
+        """Hold the lock on after this ``with`` block, until the next one ends or this process locks the folder anew."""
+        self._keeps = True
 
     def take(self) -> int:
         """Take the lock without a ``with`` block and return its descriptor, for a child process to inherit."""
@@ -68,6 +85,7 @@ class FolderLock:
 
     def release(self) -> None:
         """Let go of the lock; a child that inherited it still holds it."""
+        _kept.discard(self)
         if self._descriptor is not None and not _is_handed_down(self._descriptor):
             os.close(self._descriptor)
         self._descriptor = None
@@ -80,6 +98,7 @@ class FolderLock:
                 descriptor = open_own(path, os.O_RDWR)
             except NoFileError as error:
                 raise BusyError(f"{path} {error.strerror}; remove it, or give another --out") from error
+            _release_kept(descriptor)
             try:
                 _lock(descriptor)
             except OSError as error:
@@ -103,6 +122,16 @@ class FolderLock:
         elif os.read(descriptor, 64) != self._token:
             self.release()
             raise BusyError(f"another Trainer went on with the run in {self.folder}; make a new one with resume=True")
+
+
+_kept: weakref.WeakSet[FolderLock] = weakref.WeakSet()  # of this process, held on though no block needs them
+
+
+def _release_kept(descriptor: int) -> None:
+    """Let go of a kept lock on the file that a descriptor is of: whose it was finds another's token."""
+    for lock in list(_kept):
+        if lock._descriptor is not None and os.path.sameopenfile(lock._descriptor, descriptor):
+            lock.release()
 
 
 def _lock(descriptor: int) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import NoFileError, open_own, read_file
-from .checkpoint import sync_folder, write_atomic
+from .checkpoint import save, sync_folder, write_atomic
 from .config import Config
 from .evaluation import check_evaluation, check_line
 from .lock import BusyError, FolderLock
@@ -42,6 +44,8 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], resume: bool) -> None:
+        if "\0" in os.fspath(path):
+            raise RunError("the name of a run's folder must have no null character; give another --out")
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
@@ -66,13 +70,19 @@ class RunFolder:
     def __exit__(self, *error: object) -> None:
         self._lock.__exit__(*error)
 
+    def keep(self) -> None:
+        """Hold the folder on after this ``with`` block, until the end of the next."""
+        self._lock.keep()
+
     def make(self) -> None:
-        """Make the folder, if it is not there."""
+        """Make the folder, if it is not there; RunError if a run was started in it meanwhile."""
+        self._refuse_a_run()
         self.path.mkdir(parents=True, exist_ok=True)
 
     def start(self, content: dict[str, Any]) -> None:
         """Write config.json, unless another process has meanwhile: RunError then."""
         self._refuse_a_run()
+        self.refuse_a_link()
         for file in (self.metrics_file, self.losses_file):
             if os.path.lexists(file):
                 raise RunError(f"{file} is there without the config.json of its run; remove it, or give another --out")
@@ -81,6 +91,19 @@ class RunFolder:
     def _refuse_a_run(self) -> None:
         if self.config_file.exists():
             raise RunError(f"{self.path} already holds a run; --resume continues it, another --out starts a new one")
+
+    def refuse_a_link(self) -> None:
+        """Raise RunError where the checkpoints would be written through a link: what it leads to is somebody else's."""
+        if self.checkpoints.is_symlink():
+            raise RunError(
+                f"{self.checkpoints} is a link; put the folder that it leads to in its place, or give another --out"
+            )
+
+    def save(self, step: int, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Write a checkpoint, as `minidl.train.checkpoint.save` does."""
+        self.refuse_a_link()
+        with self:
+            save(self.checkpoints, step, tensors, meta)
 
     def read_config(self) -> dict[str, Any]:
         """Return what `write_config` wrote."""

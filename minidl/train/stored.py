@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import log
 from ..data.fit import FITS
-from . import checkpoint, restore
+from . import checkpoint, restore, stages
 from .parts import check_parts
 from .record import RunError, read_config
 
@@ -58,23 +58,39 @@ def find(where: Path) -> Stored:
         if not (where / "config.json").exists():
             raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
         of_run = read_config(where)
+        digests = stages.digests(of_run)
+
+        def use(path: Path, tensors: dict[str, np.ndarray], meta: dict[str, Any]) -> Stored:
+            _check_is_of(path, meta, digests, of_run, where)
+            return _stored(where, where, path, of_run, tensors, meta)
+
         found = checkpoint.use_latest(
             where / "checkpoints",
             lambda line: log.warn("minidl", line),
-            lambda path, tensors, meta: _stored(where, where, path, of_run, tensors, meta),
+            use,
         )
         if found is not None:
             return found
         raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
     if not where.exists():
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
-    tensors, meta = checkpoint.load(where)
+    tensors, meta = checkpoint.load(where, lambda line: log.warn("minidl", line))
     run = where.absolute().parent.parent
     beside = where.parent.name == "checkpoints" and (run / "config.json").exists()
     record = read_config(run) if beside else meta.get("run")
     if record is None:
         raise RunError(f"{where}: its run is not known; give a file in the checkpoints of a run's folder")
+    if beside:
+        _check_is_of(where, meta, stages.digests(record), record, run)
     return _stored(where, run if beside else None, where, record, tensors, meta)
+
+
+def _check_is_of(file: Path, meta: dict[str, Any], digests: set[str], record: dict[str, Any], run: Path) -> None:
+    """Refuse a checkpoint of another run than the config.json beside it describes."""
+    if not restore.is_of(meta, digests):
+        raise checkpoint.CheckpointError(
+            f"{file} belongs to another run than {run / 'config.json'}" + stages.lacking(record, meta)
+        )
 
 
 def _stored(

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,22 +193,25 @@ class Trainer:
             content["digests"] = self.task.noted.digests
         for line in self.task.describe():
             self.progress.say(line)
-        if self.folder is not None and resume:
-            with self.folder:
+        with ExitStack() as held:
+            if self.folder is not None and resume:
+                held.enter_context(self.folder)
                 content = self._resume(self.folder, content)
                 now = {"backend": str(self.config.backend), "ranks": self.config.ranks}
                 self.folder.go_on(now, self.step, self.progress.warn)
-        elif self._across.rank == 0:
-            self._start_from(content)
-            if self.folder is not None:
-                self.folder.make()
-                with self.folder:
+            elif self._across.rank == 0:
+                self._start_from(content)
+                if self.folder is not None:
+                    self.folder.make()
+                    held.enter_context(self.folder)
                     self.folder.start(content)
-        self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
-        self._identity, self._about = build.identity(content), build.about(content)
-        for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
-            self.progress.warn(line)
-        self.progress.say(build.describe_run(self.config, self._plan, self.model))
+            self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
+            self._identity, self._about = build.identity(content), build.about(content)
+            for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
+                self.progress.warn(line)
+            self.progress.say(build.describe_run(self.config, self._plan, self.model))
+            if self.folder is not None:
+                self.folder.keep()  # until `run` ends: no other process may come between
 
     def _take_part(self, data: dict[str, Any]) -> None:
         """Let all ranks begin where rank 0 does, whose folder it is, with the same data."""
@@ -236,6 +239,7 @@ class Trainer:
 
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> dict[str, Any]:
         """Take over the state of the newest checkpoint; return the run's config.json, which may have a new stage."""
+        folder.refuse_a_link()
         there = folder.read_config()
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
@@ -489,8 +493,7 @@ class Trainer:
         tensors = self.state.tensors()
         diverged.check_state(tensors, self.step, self._own)
         meta = {"identity_sha256": digest(self._identity), "run": self._about, **self.state.meta()}
-        with self.folder:
-            checkpoint.save(self.folder.checkpoints, self.step, tensors, meta)
+        self.folder.save(self.step, tensors, meta)
         self._saved = (self.step, self.state.evaluated)
 
     def _interrupted(self, signum: int) -> StoppedError:

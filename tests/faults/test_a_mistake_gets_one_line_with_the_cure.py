@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +319,64 @@ def test_a_backend_that_cannot_be_used_gets_one_line_with_the_reason(tmp_path, m
     assert capsys.readouterr().err == (
         "minidl.train: backend cupy cannot be used: cupy finds no CUDA device; install the NVIDIA driver\n"
     )
+
+
+PATHS = [
+    ("train", ["lenet", "mnist", "--sample", "--out", "a\0b"], 2),
+    ("train", ["lenet", "mnist", "--data-dir", "a\0b"], 2),
+    ("train", ["lenet", "mnist", "--sample", "--tensorboard", "a\0b"], 2),
+    ("train", ["lenet", "mnist", "--sample", "--from", "a\0b"], 2),
+    ("evaluate", ["R", "--out", "a\0b"], 2),
+    ("predict", ["R", "a\0b"], 2),
+    ("export", ["R", "--onnx", "a\0b"], 2),
+    ("reproduce", ["table1", "--out", "a\0b"], 2),
+    ("bench", ["--json", "a\0b"], 2),
+    ("parity", ["--json", "a\0b"], 2),
+    ("check", ["export", "a\0b"], 2),
+    ("bench", ["--batch", "999999999999"], 2),
+    ("bench", ["--threads", "9" * 5000], 2),
+    ("check", ["export", "file/x"], 2),
+    ("check", ["verify", "file/x", "file/y"], 2),
+]
+
+
+@pytest.mark.parametrize(("command", "args", "status"), PATHS)
+def test_a_mistake_in_the_arguments_of_any_command_gets_one_line(tmp_path, monkeypatch, capsys, command, args, status):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    try:
+        code = import_module(f"minidl.{command}.__main__").main(args)
+    except SystemExit as left:
+        code = left.code
+    assert code == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "[Errno" not in err
+    assert len(err) < 300
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_the_folder_of_a_run_has_no_null_character():
+    with pytest.raises(RunError, match="must have no null character; give another --out"):
+        train("a\0b")
+
+
+def test_a_measurement_that_finds_no_memory_says_so(monkeypatch, capsys):
+    from minidl.bench import __main__ as bench
+
+    def fail(*args, **more):
+        raise MemoryError
+
+    monkeypatch.setattr(bench.record, "header", fail)
+    assert bench.main(["--only", "import", "--quick"]) == 1
+    assert capsys.readouterr().err == ("minidl.bench: the memory does not suffice; lower --batch, or leave it out\n")
+
+
+def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path):
+    from minidl.interchange import write_state
+
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as error:
+        write_state(tmp_path / "file" / "x.pt", {"w": np.ones(3)})
+    assert error.value.filename == str(tmp_path / "file" / "x.pt")

@@ -368,3 +368,27 @@ def test_a_newest_checkpoint_that_is_no_file_lets_the_older_one_be_used(tmp_path
     trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
     assert trainer.step == 8
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "warned"), [("step-000000099.safetensors", True), ("mine.safetensors", False)])
+def test_a_renamed_checkpoint_that_is_asked_for_is_loaded_as_that_of_the_step_within(
+    tmp_path, stopped, capsys, name, warned
+):
+    _, (_, newest) = copied(stopped, tmp_path)
+    renamed = newest.rename(newest.with_name(name))
+    assert minidl.load(renamed).step == 10
+    said = capsys.readouterr().err
+    assert (f"{renamed} is the checkpoint of step 10: it was renamed or swapped, and is used as that" in said) == warned
+    assert said.count("\n") == warned
+
+
+@pytest.mark.parametrize("asked", ["the run", "the file"])
+def test_a_checkpoint_of_another_run_is_not_loaded_with_this_ones_record(tmp_path, stopped, monkeypatch, capsys, asked):
+    run, (older, newest) = copied(stopped, tmp_path)
+    craft(monkeypatch, run / "checkpoints", stopped, CRAFTED["another run"])
+    if asked == "the run":
+        assert minidl.load(run).step == 8
+        assert capsys.readouterr().err.count("belongs to another run than") == 1
+        older.unlink()
+    with pytest.raises(CheckpointError, match="belongs to another run than"):
+        minidl.load(run if asked == "the run" else newest)

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny_run import train
 
@@ -101,3 +103,20 @@ def test_the_backend_is_our_own_choice(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "R" / "curves.png").exists()
+
+
+def test_the_users_own_settings_of_matplotlib_do_not_matter_to_a_measurement_and_a_table(tmp_path):
+    import matplotlib
+
+    from minidl.bench import plot, record
+    from minidl.reproduce.drawing import draw_table
+
+    rounds = [np.array([0.001]), np.array([0.002])]
+    records = [record.header([], against_torch=False), record.record("steps", "step", None, 4, 2, rounds, rounds)]
+    cell = SimpleNamespace(column="BN", paper=(1.0, 0.1), runs={}, field="", sample=lambda when: None)
+    results = SimpleNamespace(rows={"row": {"BN": cell}}, table=SimpleNamespace(title="title"))
+    with matplotlib.rc_context({"text.usetex": True, "font.family": ["No Such Font"]}):
+        plot.draw(records, tmp_path / "bench.png")
+        table = draw_table(results, [], {"reported by": "minidl"})
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert table.startswith(b"\x89PNG")

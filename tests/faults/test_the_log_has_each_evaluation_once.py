@@ -179,3 +179,95 @@ def test_a_line_is_whole_or_absent(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         folder.append({"step": 1, "test_loss": float("nan")})
     assert not folder.metrics_file.exists()
+
+
+RACE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tiny_run import make_tiny, tiny_config, tiny_task
+from minidl.models import MODELS
+from minidl.train import RunError, Trainer, plots
+MODELS["tiny"] = make_tiny
+plots.draw_run = lambda *args: None
+task = tiny_task()
+for line in sys.stdin:
+    command, out = line.split()
+    try:
+        if command != "run":
+            trainer = Trainer(tiny_config(), out, resume=command == "resume", quiet=True, task=task)
+        if command in ("train", "run"):
+            trainer.run()
+        print("done", flush=True)
+    except RunError as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two processes that open, resume, run or train what they are told, once both have started."""
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MINIDL_BACKEND": "numpy"}
+    command = [sys.executable, "-c", RACE, str(Path(__file__).parents[1] / "train")]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) for _ in range(2)
+    ]
+    for process in started:
+        assert answer(process, "open", tmp_path / f"warm{process.pid}") == "done"
+    yield started
+    for process in started:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def tell(process, command, out):
+    process.stdin.write(f"{command} {out}\n")
+    process.stdin.flush()
+
+
+def answer(process, command=None, out=None):
+    if command:
+        tell(process, command, out)
+    return process.stdout.readline().rstrip("\n")
+
+
+def test_of_two_that_start_at_once_one_trains_and_the_other_is_refused(tmp_path, two, uninterrupted):
+    for round_ in range(5):
+        out = tmp_path / f"run{round_}"
+        for process in two:
+            tell(process, "train", out)
+        said = sorted(map(answer, two), key=lambda text: text == "done")
+        assert said[1] == "done", said
+        assert "another process is training in" in said[0] or "already holds a run" in said[0]
+        assert result(out) == uninterrupted
+
+
+def test_no_other_process_comes_between_a_start_and_its_training(tmp_path, two, uninterrupted):
+    first, second = two
+    assert answer(first, "open", tmp_path / "run") == "done"
+    assert "already holds a run" in answer(second, "open", tmp_path / "run")
+    assert "another process is training in" in answer(second, "resume", tmp_path / "run")
+    assert answer(first, "run", tmp_path / "run") == "done"
+    assert result(tmp_path / "run") == uninterrupted
+    assert answer(second, "resume", tmp_path / "run") == "done"
+
+
+def test_a_lock_that_is_kept_gives_way_to_the_same_process_alone_and_goes_with_its_holder(tmp_path):
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    with first:
+        first.keep()
+        with pytest.raises(BusyError, match="another process"), second:
+            pass
+    with second:
+        pass
+    with pytest.raises(BusyError, match="another Trainer went on"), first:
+        pass
+    third = FolderLock(tmp_path)
+    with third:
+        third.keep()
+    with third:  # it has been held on all the while
+        pass
+    env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=60, check=True)
+    assert done.stdout == b"held\n"

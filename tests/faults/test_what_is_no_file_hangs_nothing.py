@@ -7,12 +7,14 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_run import tiny_config, tiny_task, train
 
 import minidl
-from minidl.data import DataError, load_task
+from minidl.data import DataError, download, load_task
 from minidl.data.arrays import load_npz
+from minidl.data.catalog import SVHN, Remote
 from minidl.data.fit import fit_file
 from minidl.files import NoFileError, open_file, open_own, read_file
 from minidl.train import RunError, Trainer, checkpoint
@@ -185,3 +187,51 @@ def test_the_records_of_a_measurement_are_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="is no file"):
         record.load(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it trains", "before it is resumed"])
+def test_checkpoints_are_not_written_through_a_link(tmp_path, stopped, when):
+    target = tmp_path / "precious"
+    if when == "before it starts":
+        (tmp_path / "run").mkdir()
+        target.mkdir()
+    else:
+        shutil.copytree(stopped, tmp_path / "run")
+    trainer = None
+    if when == "while it trains":
+        trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
+    if when != "before it starts":
+        (tmp_path / "run" / "checkpoints").rename(target)
+    (tmp_path / "run" / "checkpoints").symlink_to(target)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(RunError, match=r"checkpoints is a link; put the folder .* or give another --out"):
+        trainer.run() if trainer else train(tmp_path / "run", resume=when == "before it is resumed")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert (tmp_path / "run" / "config.json").exists() == (when != "before it starts")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["meta.json", "train-images.npy"])
+def test_what_is_no_file_in_the_cache_of_decoded_arrays_is_made_anew(tmp_path, kind, name):
+    sample = Path(minidl.__file__).parent / "data" / "sample"
+    shutil.copytree(sample / "mnist", tmp_path / "mnist")
+
+    def load():
+        return load_task("mnist", tmp_path, cache_dir=tmp_path / "cache", progress=False)
+
+    first = np.array(load().train.images)
+    (meta,) = (tmp_path / "cache").rglob("meta.json")
+    path = meta if name == "meta.json" else min(meta.parent.glob("*.npy"))
+    put(kind, path)
+    with at_once():
+        assert (load().train.images == first).all()
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_what_is_no_file_in_the_place_of_a_download_is_named(tmp_path, kind):
+    remote = Remote("x_32x32.mat", "0" * 64, 10, ("http://127.0.0.1:9/x",))
+    path = put(kind, tmp_path / remote.name)
+    with at_once(), pytest.raises(DataError, match=r"x_32x32.mat: is no file; remove it") as error:
+        download._fetch_file(SVHN, remote, tmp_path, path, progress=False)
+    assert "\n" not in str(error.value)
