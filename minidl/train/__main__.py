@@ -163,7 +163,7 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
 
 def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tuple[Config, Path]:
     """Return what to run and its folder: the recipe, or to resume the run's settings, changed by the given flags."""
-    from .record import RunFolder
+    from .run_folder import RunFolder
 
     names = Config.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}

@@ -8,7 +8,8 @@ from typing import Any
 from ..data import Task
 from . import build, changes
 from .config import Config
-from .record import DataChangedError, RunError, RunFolder, check_same_run, read_config
+from .record import DataChangedError, RunError, read_config
+from .run_folder import RunFolder, check_same_run
 from .span import ConfigError
 
 

@@ -11,7 +11,7 @@ from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from . import checkpoint
 from .finite import DivergedError, first_bad
-from .record import RunFolder
+from .run_folder import RunFolder
 from .running import NotFiniteError
 
 

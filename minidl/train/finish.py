@@ -6,7 +6,8 @@ from typing import Any
 from ..layers.base import Layer
 from . import build
 from .config import Config
-from .record import RunFolder, read_losses
+from .record import read_losses
+from .run_folder import RunFolder
 
 
 def summarise(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .record import RunFolder
+from .run_folder import RunFolder
 from .running import READ_EVERY
 
 MOST = 50  # updates to a line, where nothing else is asked for

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from .config import Config
 from .recipes import folder_name
-from .record import RunError, RunFolder
+from .record import RunError
+from .run_folder import RunFolder
 
 
 def events_folder(config: Config, run: RunFolder | None) -> Path | None:

@@ -33,7 +33,8 @@ from .loss_log import LossLog, usual_interval
 from .named import name_of, own_settings
 from .progress import Progress
 from .recipes import recipe
-from .record import RunError, RunFolder, check_log, check_same_run, describe_evaluation
+from .record import RunError, check_log, describe_evaluation
+from .run_folder import RunFolder, check_same_run
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
 from .state import State

@@ -17,7 +17,7 @@ from minidl.train import Config, RunError, Trainer, checkpoint
 from minidl.train.config import FREE_FIELDS
 from minidl.train.lock import BusyError, FolderLock
 from minidl.train.recipes import folder_name
-from minidl.train.record import RunFolder
+from minidl.train.run_folder import RunFolder
 
 HOLD = """
 import sys, pathlib
