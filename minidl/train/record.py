@@ -114,7 +114,9 @@ def describe_evaluation(evaluation: dict[str, Any]) -> str:
     return f"{when}: test error {evaluation['test_error']:.2f} %{top5}{of_each}{found}"
 
 
-def check_log(lines: Sequence[Mapping[str, Any]], every: int, path: Path, what: str, ends: Sequence[int] = ()) -> None:
+def check_log(
+    lines: Sequence[Mapping[str, Any]], every: int, path: Path, what: str, ends: Sequence[int], start: int = 0
+) -> None:
     """Refuse to continue a log that lacks a line before its last, or has one too many.
 
     They are due after every `every` updates, and after each of `ends`.
@@ -127,6 +129,8 @@ def check_log(lines: Sequence[Mapping[str, Any]], every: int, path: Path, what: 
         The log, to be named.
     what : str
         What a line has, such as "evaluation".
+    start : int
+        The update after which the log begins.
 
     Raises
     ------
@@ -137,10 +141,10 @@ def check_log(lines: Sequence[Mapping[str, Any]], every: int, path: Path, what: 
     known = set(there)
     last = max(known, default=0)
     # the numbers of updates come from files: no more of them are looked at than the log has lines
-    multiples = range(every, last + 1, every)
+    multiples = range(start // every * every + every, last + 1, every)
     missing = next((step for step in multiples if step not in known), None)
     if missing is None:
-        due = sorted({*multiples, *(end for end in ends if 0 < end <= last)})
+        due = sorted({*multiples, *(end for end in ends if start < end <= last)})
         missing = None if there == due else next((step for step in due if step not in known), last)
     if missing is not None:
         raise RunError(

@@ -30,8 +30,10 @@ class Known:
         Updates between two evaluations.
     ends : sequence of int
         The updates after which a stage of the run was finished, and so evaluated. The last is that of the run.
-    evaluations, losses : list of dict
-        The lines of metrics.jsonl and of losses.jsonl.
+    evaluations : list of dict
+        The lines of metrics.jsonl.
+    losses : list of dict or None
+        Those of losses.jsonl; None where there is none.
     largest : float
         The largest number of the run's dtype, and so the largest loss of a batch.
     """
@@ -41,7 +43,7 @@ class Known:
     every: int
     ends: Sequence[int]
     evaluations: Sequence[Mapping[str, Any]]
-    losses: Sequence[Mapping[str, Any]]
+    losses: Sequence[Mapping[str, Any]] | None
     largest: float
 
     def due(self, step: int) -> int:
@@ -147,8 +149,12 @@ def _check_running(running: Mapping[str, Any], batches: int, known: Known) -> No
 
 def _check_losses(losses: Mapping[str, Any], step: int, known: Known) -> None:
     """Refuse sums of other than the updates since the last line of losses.jsonl."""
+    count = _count(losses, "updates", step)
+    if known.losses is None:  # of an earlier version, or somebody removed it
+        _sum(losses, "updates", count, known)
+        return
     last = max((line["step"] for line in known.losses if line["step"] <= step), default=0)
-    if _count(losses, "updates", step) != step - last:
+    if count != step - last:
         raise ValueError(
             f"losses must be of {step - last} updates, as the last line of losses.jsonl to update {step} is of update "
             f"{last}, got {losses['updates']}; put that file back if it was changed"

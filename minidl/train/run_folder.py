@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import save, write_atomic
+from . import checkpoint
+from .checkpoint import write_atomic
 from .lock import BusyError, FolderLock
 from .record import RunError, append_lines, as_lines, going_on, pretty, read_config, read_losses, read_metrics
 
@@ -87,7 +88,7 @@ class RunFolder:
         """Write a checkpoint, as `minidl.train.checkpoint.save` does."""
         self.refuse_a_link()
         with self:
-            save(self.checkpoints, step, tensors, meta)
+            checkpoint.save(self.checkpoints, step, tensors, meta)
 
     def read_config(self) -> dict[str, Any]:
         """Return what `write_config` wrote."""

@@ -260,9 +260,9 @@ class Trainer:
                     f"{path} belongs to another run than {folder.config_file}" + stages.lacking(there, meta)
                 )
             check_log(known.evaluations, known.every, folder.metrics_file, "evaluation", known.ends)
-            if not content.get("stages"):  # with another length there may be another number of updates to a line
+            if known.losses and not content.get("stages"):  # whose lines may be of other numbers of updates
                 every = self.config.log_every or usual_interval(known.ends[-1])
-                check_log(known.losses, every, folder.losses_file, "loss", known.ends)
+                check_log(known.losses, every, folder.losses_file, "loss", known.ends, known.losses[0]["step"] - 1)
             self.state.restore(tensors, meta, path, known)
             return True
 
@@ -273,6 +273,8 @@ class Trainer:
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
         else:
             self._take_over(folder)
+            if known.losses is None and self.step >= self._losses.every:
+                self.progress.warn(f"{folder.losses_file} is gone, with the losses to update {self.step}: begun anew")
         if extended:
             content = stages.begin(there, length, self._plan, self.step, folder.path)
             folder.extend(content)
@@ -294,7 +296,7 @@ class Trainer:
             every=self._eval_every(),
             ends=[*stages.ends(content.get("stages", [])), int(content["plan"]["updates"])],
             evaluations=folder.read_metrics(),
-            losses=folder.read_losses(),
+            losses=folder.read_losses() if os.path.lexists(folder.losses_file) else None,
             largest=float(np.finfo(self.config.dtype).max),
         )
 

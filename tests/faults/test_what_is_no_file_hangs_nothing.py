@@ -134,6 +134,7 @@ def test_a_link_in_the_folder_of_a_new_run_leaves_its_target_as_it_is(tmp_path, 
 def test_a_link_that_comes_while_a_run_trains_leaves_its_target_as_it_is(tmp_path, stopped, name):
     shutil.copytree(stopped, tmp_path / "run")
     trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())
+    trainer.run(12)  # until then it holds the lock, and opens it no more
     target = tmp_path / "precious"
     (tmp_path / "run" / name).replace(target)
     before = target.read_bytes()

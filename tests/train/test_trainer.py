@@ -95,10 +95,14 @@ def test_a_short_run_logs_each_update_and_a_long_one_every_50(tmp_path):
     assert [usual_interval(total) for total in (1, 399, 400, 9999, 10**6)] == [1, 1, 2, 49, 50]
 
 
-def test_a_run_whose_loss_log_is_gone_goes_on_with_a_new_one(tmp_path):
+def test_a_run_whose_loss_log_is_gone_goes_on_with_a_new_one_and_says_so(tmp_path, capsys):
     train(tmp_path / "run", until=8)
-    (tmp_path / "run" / "losses.jsonl").unlink()
+    path = tmp_path / "run" / "losses.jsonl"
+    path.unlink()
+    train(tmp_path / "run", resume=True, until=10)
+    assert capsys.readouterr().err == f"minidl.train: {path} is gone, with the losses to update 8: begun anew\n"
     train(tmp_path / "run", resume=True)
+    assert capsys.readouterr().err == ""
     assert [line["step"] for line in read_losses(tmp_path / "run" / "losses.jsonl")] == [9, 12, 14]
 
 
