@@ -216,7 +216,7 @@ def two(tmp_path):
         assert answer(process, "open", tmp_path / f"warm{process.pid}") == "done"
     yield started
     for process in started:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == 0
 
 
@@ -269,5 +269,5 @@ def test_a_lock_that_is_kept_gives_way_to_the_same_process_alone_and_goes_with_i
         pass
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=60, check=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=300, check=True)
     assert done.stdout == b"held\n"
