@@ -74,6 +74,21 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
     return descriptor
 
 
+def make_own(folder: str | os.PathLike[str]) -> None:
+    """Make a folder within one's own, if it is not there.
+
+    Raises
+    ------
+    NoFileError
+        If there is a link of that name: what it leads to belongs to somebody else.
+    OSError
+        If it cannot be made.
+    """
+    if os.path.islink(folder):
+        raise NoFileError(errno.ELOOP, "is a link", os.fspath(folder))
+    os.makedirs(folder, exist_ok=True)
+
+
 def _check(descriptor: int, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise NoFileError(errno.EINVAL, "is no file", os.fspath(path))

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from ..files import make_own
     from ..parallel import available_threads, threads
     from ..trained import load
     from .data import find_data
@@ -55,7 +56,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     confusion = Confusion(net.class_names)
     with threads(args.threads or available_threads()):
         result = net.evaluate(data.task, confusion.add)
-    out = Path(args.out) if args.out else _folder(Path(args.run), data.own, asked)
+    if args.out:
+        out = Path(args.out)
+    else:
+        make_own(out := _folder(Path(args.run), data.own, asked))
     facts = {"run": str(args.run), "step": net.step, "data": data.what, "own_test_set": data.own}
     say(f"{net.config.name()} after update {net.step}, on {data.what}")
     for line in _lines(confusion, result):

@@ -8,10 +8,11 @@ import sys
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import minidl
 from minidl.distributed.launch import unlaunched
+from minidl.files import open_own
 from minidl.reproduce.provenance import git_commit
 from minidl.train.config import NEWER_FIELDS, Config
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
@@ -72,9 +73,9 @@ class RunProcess:
             if (path / "config.json").exists():
                 command.append("--resume")
             self._log_file = path / "log.txt"
-            with (path / "starts.jsonl").open("a") as file:
+            with _added_to(path / "starts.jsonl") as file:
                 file.write(json.dumps(_start_of(config)) + "\n")
-            with self._log_file.open("a") as log:
+            with _added_to(self._log_file) as log:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -109,6 +110,11 @@ class RunProcess:
         lines = self._log_file.read_text(errors="replace").split("\n")
         words = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
         return words.removeprefix("minidl.train: ")
+
+
+def _added_to(path: Path) -> IO[str]:
+    """Open a file of a run's folder to add to it; NoFileError if it is a link or a pipe."""
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a")
 
 
 def _start_of(config: Config) -> dict[str, Any]:

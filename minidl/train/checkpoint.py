@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import log
-from ..files import NoFileError, open_file
+from ..files import NoFileError, make_own, open_file
 
 KEPT = 2
 _BLANK = "0" * 64
@@ -83,7 +83,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mappi
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Made if it is not there; a NoFileError if it is a link.
     step : int
         Updates done.
     tensors : dict
@@ -98,7 +98,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mappi
     """
     from safetensors.numpy import save as to_bytes
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     text = json.dumps({"step": step, **meta}, allow_nan=False)
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # one metadata entry: safetensors keeps several in no fixed order

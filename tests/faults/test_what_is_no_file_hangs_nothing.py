@@ -236,3 +236,35 @@ def test_what_is_no_file_in_the_place_of_a_download_is_named(tmp_path, kind):
     with at_once(), pytest.raises(DataError, match=r"x_32x32.mat: is no file; remove it") as error:
         download._fetch_file(SVHN, remote, tmp_path, path, progress=False)
     assert "\n" not in str(error.value)
+
+
+def test_an_evaluation_is_not_written_through_a_link_that_a_runs_folder_has(tmp_path, capsys):
+    from minidl.evaluate.__main__ import main as evaluate
+    from minidl.train.__main__ import main as train_command
+
+    args = ["lenet", "mnist", "--sample", "--norm", "none", "--batch-size", "8", "--updates", "1", "--threads", "1"]
+    assert train_command([*args, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path / "precious")
+    capsys.readouterr()
+    assert evaluate([str(tmp_path / "run"), "--quiet"]) == 1
+    assert capsys.readouterr().err.endswith("evaluation: is a link; choose another --out or make it writable\n")
+    assert not list((tmp_path / "precious").iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["starts.jsonl", "log.txt"])
+def test_what_a_process_says_is_added_to_a_file_alone(tmp_path, kind, name):
+    from minidl.reproduce.run_process import RunProcess
+
+    put(kind, tmp_path / name)
+    with at_once(), pytest.raises(OSError, match=r"is a link|is no file"):
+        RunProcess(tiny_config(), tmp_path)
+
+
+def test_a_crash_is_not_kept_through_a_link(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "crash").symlink_to(tmp_path / "precious")
+    with pytest.raises(NoFileError, match="is a link"):
+        checkpoint.save(tmp_path / "crash", 1, {"a": np.ones(3)}, {})
+    assert not list((tmp_path / "precious").iterdir())
