@@ -210,7 +210,8 @@ def two(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), "MINIDL_BACKEND": "numpy"}
     command = [sys.executable, "-c", RACE, str(Path(__file__).parents[1] / "train")]
     started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) for _ in range(2)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd=tmp_path, text=True)
+        for _ in range(2)
     ]
     for process in started:
         assert answer(process, "open", tmp_path / f"warm{process.pid}") == "done"
