@@ -86,11 +86,9 @@ def find(where: Path) -> Stored:
 
 
 def _check_is_of(file: Path, meta: dict[str, Any], digests: set[str], record: dict[str, Any], run: Path) -> None:
-    """Refuse a checkpoint of another run than the config.json beside it describes."""
-    if not restore.is_of(meta, digests):
-        raise checkpoint.CheckpointError(
-            f"{file} belongs to another run than {run / 'config.json'}" + stages.lacking(record, meta)
-        )
+    """Refuse a checkpoint of another run than the config.json beside it describes, unless an earlier version wrote it."""
+    if not restore.is_of(meta, digests) and not stages.lacking(record, meta):
+        raise checkpoint.CheckpointError(f"{file} belongs to another run than {run / 'config.json'}")
 
 
 def _stored(
