@@ -86,7 +86,7 @@ def find(where: Path) -> Stored:
 
 
 def _check_is_of(file: Path, meta: dict[str, Any], digests: set[str], record: dict[str, Any], run: Path) -> None:
-    """Refuse a checkpoint of another run than the config.json beside it describes, unless an earlier version wrote it."""
+    """Refuse a checkpoint of another run than the config.json beside it, unless an earlier version wrote that."""
     if not restore.is_of(meta, digests) and not stages.lacking(record, meta):
         raise checkpoint.CheckpointError(f"{file} belongs to another run than {run / 'config.json'}")
 
