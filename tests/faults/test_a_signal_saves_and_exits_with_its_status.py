@@ -189,7 +189,10 @@ def test_what_ends_it_passes_by_those_who_catch_every_exception():
     assert not issubclass(LeftError, Exception)
 
 
-LONGER = ["lenet", "mnist", "--sample", "--updates", "150", "--batch-size", "8", "--eval-every", "60", "--norm", "bn"]
+LONGER = [
+    *("lenet", "mnist", "--sample", "--updates", "150", "--batch-size", "8", "--eval-every", "60", "--norm", "bn"),
+    *("--backend", "numpy"),  # the command is run by a fixture too, before a test has chosen the backend
+]
 
 
 @pytest.fixture(scope="module")
