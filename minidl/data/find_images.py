@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from minidl.data import cache
 from minidl.data.errors import DataError
+from minidl.data.runs_among import refuse_runs
 from minidl.data.split import TEST_SHARE, describe_split, draw_split
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -58,6 +59,8 @@ def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float
         paths, labels, ignored = _images(top, classes)
         parts = drawn(paths, labels, classes, (test_share, seed), top)
         return Files(root, classes, *parts, describe_split(test_share, seed), ignored, (test_share, seed))
+    for part in given:
+        refuse_runs(part)
     classes = _known_classes(given[0])
     found = [_images(part, classes) for part in given]
     return Files(
@@ -75,11 +78,18 @@ def find_all(folder: str | os.PathLike[str], class_names: Sequence[str]) -> File
     root = _root(folder)
     given = _given_split(root)
     top = given[1] if given else root
+    refuse_runs(top)
     _refuse_no_class(top, class_names[0])
     paths, labels, ignored = _images(top, class_names)
     split = f"given: {given[1].name}" if given else "all images"
     one = {"train": [], "test": paths}, {"train": labels[:0], "test": labels}
     return Files(root, tuple(class_names), *one, split, ignored)
+
+
+def image_folders(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Return the folders whose folders are classes: those of a split that is there, else the one that is named."""
+    root = _root(folder)
+    return _given_split(root) or (root,)
 
 
 def drawn(
@@ -108,6 +118,7 @@ def _given_split(root: Path) -> tuple[Path, Path] | None:
 
 def _top(root: Path) -> Path:
     """Return where the folders of classes are, with no test folder there: in the root, or in a lone train folder."""
+    refuse_runs(root)
     classes = _classes(root)
     if "train" not in classes or not _classes(root / "train"):
         return root

@@ -11,6 +11,7 @@ from minidl.data.dataset import Dataset, Task, statistics
 from minidl.data.errors import DataError
 from minidl.data.image_decode import Corrupt
 from minidl.data.image_files import Decoder, ImageFiles
+from minidl.data.runs_among import is_run, refuse_run, refuse_runs
 from minidl.extras import require
 from minidl.parallel import available_threads
 
@@ -101,19 +102,20 @@ def _classes(folder: Path) -> list[str]:
 def _files(folder: Path, classes: list[str], size: int, decoder: Decoder) -> tuple[ImageFiles, NDArray[np.int64]]:
     """Return the images of a split and their labels; a class without a folder has none."""
     if unknown := sorted(set(_classes(folder)) - set(classes)):
+        refuse_runs(folder)
         raise DataError(f"{folder}: the class {unknown[0]} has no training images; put some in train/{unknown[0]}")
     names: list[NDArray[Any]] = []
     labels: list[NDArray[np.int64]] = []
     for label, name in enumerate(classes):
-        found = sorted(_below(folder / name, name)) if (folder / name).is_dir() else []
+        found = sorted(_below(folder / name, name, folder)) if (folder / name).is_dir() else []
         names.append(np.array(found, bytes))
         labels.append(np.full(len(found), label, np.int64))
     joined = np.concatenate(names) if names else np.array([], bytes)
     return ImageFiles(str(folder), joined, size, decoder), np.concatenate([*labels, np.zeros(0, np.int64)])
 
 
-def _below(folder: Path, prefix: str) -> list[bytes]:
-    """Return the names of the image files in a folder and those below it, relative to the folder above."""
+def _below(folder: Path, prefix: str, top: Path) -> list[bytes]:
+    """Return the names of the image files in a folder and those below it, relative to the top; DataError for a run."""
     found: list[bytes] = []
     try:
         entries = list(os.scandir(folder))
@@ -122,7 +124,9 @@ def _below(folder: Path, prefix: str) -> list[bytes]:
     for entry in entries:
         name = f"{prefix}/{entry.name}"
         if entry.is_dir():
-            found += _below(folder / entry.name, name)
+            found += _below(folder / entry.name, name, top)
+        elif entry.name == "config.json" and is_run(folder):
+            refuse_run(folder, top)
         elif entry.name.lower().endswith(SUFFIXES):
             found.append(os.fsencode(name))
     return found

@@ -45,11 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     from ..files import make_own
     from ..parallel import available_threads, threads
+    from ..train.outside import check_outside
     from ..trained import load
     from .data import find_data
 
     net = load(args.run, backend=args.backend or of_commands(), check_code=not args.changed_code)
     asked = {name: value for name in ("task", "data_dir", "sample") if (value := getattr(args, name))}
+    if args.out:
+        own = net.config.data_dir if not asked else None
+        check_outside("--out", args.out, asked.get("task", net.config.task), asked.get("data_dir", own))
     data = find_data(net, args.run, asked, args.corrupt)
     for line in data.task.describe() if not args.quiet else ():
         say(line)

@@ -31,6 +31,7 @@ from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
 from .named import name_of, own_settings
+from .outside import check_outside
 from .progress import Progress
 from .recipes import recipe
 from .record import RunError, check_log, describe_evaluation
@@ -107,6 +108,10 @@ class Trainer:
         rules.check_given(config, task, model, optimiser)
         if out is not None:
             require("a run that is kept", "safetensors")
+            if task is None and not resume:
+                check_outside("--out", out, config.task, config.data_dir)
+        if config.tensorboard is not None and task is None:
+            check_outside("--tensorboard", config.tensorboard, config.task, config.data_dir)
         if model is not None:
             config = replace(config, model=name_of(model))
         if task is not None and task.name in OWN:
