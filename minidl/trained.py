@@ -192,12 +192,28 @@ class Classifier:
         Parameters
         ----------
         task : Task
-            With the network's classes.
+            With the network's classes, or some of them: they are found by their names, in whatever order they are.
         watch : callable, optional
             Called with the logits and the labels of each batch.
+
+        Raises
+        ------
+        DataError
+            The network does not know one of the classes or takes images of another size, or there are no test images.
+        TypeError
+            It is no task.
         """
+        from minidl.data import Task
+        from minidl.evaluate.data import fitted
         from minidl.train.evaluate import evaluate
 
+        if not isinstance(task, Task):
+            given = type(task).__name__ if not isinstance(task, str | os.PathLike) else repr(os.fspath(task))
+            raise TypeError(
+                f"evaluate: task must be a Task, got {given}; give minidl.data.load_task('folder', data_dir=..., "
+                f"image_size={self.shape[-1]}) of a folder of images, or minidl.data.arrays_task(...)"
+            )
+        task = fitted(task, self.class_names, self.shape)
         with self._computing():
             result = evaluate(self.network, self.loader(task.test), task.test.sources, top5=task.top5, watch=watch)
             self.network.eval()

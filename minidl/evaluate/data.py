@@ -75,13 +75,9 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any], corrupt:
     config = replace(config, **{**asked, "image_size": size, "augment": augment, "rarer": None})
     task = _folder(net, config) if task_name == "folder" and asked else build.find_task(config)
     own = is_own(task, net.record)
-    if not asked and not own:
-        _refuse_changed(where, net, config, task)
-    task = relabelled(task, net.class_names)
-    if task.test.images.shape[1:] != net.shape:
-        raise DataError(f"{task.name}: its images are {task.test.images.shape[1:]}, the network takes {net.shape}")
-    if not len(task.test):
-        raise DataError(f"{task.name}: no test images were found; add some")
+    if not asked:
+        _refuse_changed(where, net, config, task, own)
+    task = fitted(task, net.class_names, net.shape)
     what = "the run's own test set" if own else "not the run's test set"
     if not own and _trained_there(net, asked):
         what += ": the run's folder has changed, and all its images are taken, those it was trained on among them"
@@ -96,8 +92,11 @@ def is_own(task: Task, record: Mapping[str, Any]) -> bool:
     return bool(build.describe_data(task) == record.get("data"))
 
 
-def _refuse_changed(where: object, net: Classifier, config: Config, task: Task) -> None:
-    """Raise DataChangedError where the record of a run says that its data was other; a checkpoint alone has none."""
+def _refuse_changed(where: object, net: Classifier, config: Config, task: Task, own: bool) -> None:
+    """Raise DataChangedError where the record of a run says that its data was other; a checkpoint alone has none.
+
+    The training set counts as well: what training and test set were drawn from is one folder.
+    """
     then = build.data_identity(net.record)
     if not then:
         return
@@ -105,6 +104,8 @@ def _refuse_changed(where: object, net: Classifier, config: Config, task: Task) 
     which = task.noted.differing(net.record.get("digests")) if task.noted else ""
     gone = [name for name in net.class_names if name not in task.class_names]
     what = f"the class {gone[0]} is gone" if gone else changes.changed(then, now, which)
+    if own and not what:
+        return
     what += changes.skipped(net.record["config"])
     place = config.data_dir or task.name
     raise DataChangedError(
@@ -157,6 +158,26 @@ def _may_be_own(net: Classifier, config: Config) -> bool:
     return True
 
 
+def fitted(task: Task, class_names: Sequence[str], shape: tuple[int, ...]) -> Task:
+    """Return a task that a network can be measured on, with the labels of the network.
+
+    Raises
+    ------
+    DataError
+        The network does not know one of the classes or takes images of another size, or there are no test images.
+    """
+    task = relabelled(task, class_names)
+    if task.test.images.shape[1:] != shape:
+        size = shape[-1]
+        raise DataError(
+            f"{task.name}: its images are {task.test.images.shape[1:]}, the network takes {shape}; make them "
+            f"{size} × {size}: arrays_task(..., size={size}), or load_task(..., image_size={size}) of a folder"
+        )
+    if not len(task.test):
+        raise DataError(f"{task.name}: no test images were found; add some")
+    return task
+
+
 def relabelled(task: Task, class_names: Sequence[str]) -> Task:
     """Return a task with the labels of a network: its classes are found by name, or by name behind the data set's.
 
@@ -172,9 +193,11 @@ def relabelled(task: Task, class_names: Sequence[str]) -> Task:
     found = [place.get(name, place.get(f"{source} {name}")) for name in task.class_names]
     if None in found:
         unknown = task.class_names[found.index(None)]
+        bare = task.name == "arrays" and unknown.isdecimal()
         known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
         raise DataError(
             f"{task.name}: the network does not know the class {unknown}, it knows {known}; give data of these classes"
+            + ("; labels that are numbers get names by arrays_task(..., class_names=net.class_names)" if bare else "")
         )
     labels = np.array(found, np.int64)[task.test.labels]
     test: Dataset = replace(task.test, labels=labels, num_classes=len(class_names), kept_sha256=None)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_run import make_tiny, tiny_config
+from tolerance import assert_close, terms
 
 import minidl
-from minidl.data import DataError, noted
+from minidl.data import DataError, arrays_task, load_task, noted
+from minidl.data.find_images import find_images
 from minidl.evaluate.__main__ import main as evaluate
 from minidl.models import MODELS
 from minidl.predict.__main__ import main as predict
@@ -210,6 +212,28 @@ def other_pixels(here):
     return task, lambda: put(here / "data" / "test", {"bee": 1}), ": test/bee/00.png changed; put it back"
 
 
+def a_training_image(here):
+    task, *_ = given(here)
+    return task, lambda: put(here / "data" / "train", {"bee": 1}), ": train/bee/00.png changed; put it back"
+
+
+def a_training_image_that_was_drawn(here):
+    put(here / "data", {"ant": 10, "bee": 10})
+    path = find_images(here / "data").paths["train"][0]
+    return "folder", lambda: Image.new("RGB", (32, 32)).save(path), f": ant/{Path(path).name} changed; put it back"
+
+
+def a_training_image_more(here):
+    task, *_ = given(here)
+    what = "bee: 7 training images now, 6 then (train/bee/zz.png is new); put it back"
+    return task, lambda: Image.new("RGB", (32, 32)).save(here / "data/train/bee/zz.png"), what
+
+
+def a_training_image_file(here):
+    task, *_ = image_files(here)
+    return task, lambda: put(here / "data" / "train", {"bee": 7}), "imagenet: 13 training images now, 12 then"
+
+
 def gone(here):
     put(here / "data", {"ant": 10, "bee": 10, "cat": 10})
     return "folder", lambda: shutil.rmtree(here / "data" / "cat"), "the class cat is gone"
@@ -230,7 +254,13 @@ def image_files(here):
     return "imagenet", lambda: put(here / "data" / "val", {"bee": 4}), "imagenet: 7 test images now, 6 then"
 
 
-@pytest.mark.parametrize("data", [drawn, given, other_pixels, gone, arrays, image_files])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(drawn, given, other_pixels, gone, arrays, image_files),
+        *(a_training_image, a_training_image_that_was_drawn, a_training_image_more, a_training_image_file),
+    ],
+)
 def test_data_that_changed_is_refused_with_what_changed_and_the_result_from_before_stays(here, capsys, data):
     task, change, what = data(here)
     train(task, "data.npz" if task == "arrays" else "data")
@@ -349,6 +379,53 @@ def test_what_is_no_image_gets_one_line_with_the_cure(net):
             net.predict(images)
         assert "\n" not in str(found.value)
         assert str(found.value).startswith(("predict: ", "photos"))
+
+
+def other_task(names, size=32, labels=None):
+    images = rng.integers(0, 256, (4 * len(names), size, size, 3), np.uint8)
+    labels = np.array(list(names) * 4) if labels is None else labels
+    return arrays_task(images, labels, images, labels)
+
+
+def test_a_task_is_measured_by_the_names_of_its_classes(net):
+    own = load_task("folder", data_dir="photos", image_size=32).test
+    x, labels = np.asarray(own.images), own.labels
+    asked = arrays_task(x, labels, x, labels, class_names=["ant", "bee"])
+    turned = arrays_task(x, 1 - labels, x, 1 - labels, class_names=["bee", "ant"])
+    found = net.evaluate(asked)
+    loss = -np.log(net.predict(x).probabilities[np.arange(len(x)), labels]).mean()
+    assert_close(found["test_loss"], loss, terms(64, loss, "float32"))
+    assert net.evaluate(turned) == found
+
+
+NOT_MEASURED = [
+    (lambda: other_task(["ant", "cow"]), DataError, "arrays: the network does not know the class cow, it knows ant, b"),
+    (lambda: other_task(["ant", "bee", "cow"]), DataError, "arrays: the network does not know the class cow, it knows"),
+    (
+        lambda: other_task(["ant", "bee"], labels=np.arange(8) % 2),
+        DataError,
+        "not know the class 0, it knows ant, bee; give data of these classes; labels that are numbers get names by",
+    ),
+    (
+        lambda: other_task(["ant", "bee"], size=28),
+        DataError,
+        "arrays: its images are (3, 28, 28), the network takes (3, 32, 32); make them 32 × 32: arrays_task(..., size=3",
+    ),
+    (
+        lambda: "photos",
+        TypeError,
+        "evaluate: task must be a Task, got 'photos'; give minidl.data.load_task('folder', data_dir=..., image_size=32",
+    ),
+    (lambda: np.zeros(3), TypeError, "evaluate: task must be a Task, got ndarray; give "),
+    (lambda: None, TypeError, "evaluate: task must be a Task, got NoneType; give "),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), NOT_MEASURED)
+def test_what_is_no_task_of_the_network_gets_one_line_with_the_cure(net, make, error, message):
+    with pytest.raises(error, match=re.escape(message)) as found:
+        net.evaluate(make())
+    assert "\n" not in str(found.value)
 
 
 def test_a_tensor_of_pytorch_is_told_how_it_becomes_an_array(net):

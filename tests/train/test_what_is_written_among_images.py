@@ -92,7 +92,7 @@ def test_a_run_beside_a_given_split_is_not_among_the_images(tmp_path, capsys):
 
 
 def test_from_python_it_is_refused_alike():
-    with pytest.raises(ConfigError, match="--out must lie outside .*photos"):
+    with pytest.raises(ConfigError, match=r"--out must lie outside .*photos"):
         Trainer(tiny_config(task="folder", image_size=32, data_dir="photos"), "photos/run")
 
 
