@@ -203,16 +203,10 @@ class Classifier:
         TypeError
             It is no task.
         """
-        from minidl.data import Task
         from minidl.evaluate.data import fitted
         from minidl.train.evaluate import evaluate
 
-        if not isinstance(task, Task):
-            given = type(task).__name__ if not isinstance(task, str | os.PathLike) else repr(os.fspath(task))
-            raise TypeError(
-                f"evaluate: task must be a Task, got {given}; give minidl.data.load_task('folder', data_dir=..., "
-                f"image_size={self.shape[-1]}) of a folder of images, or minidl.data.arrays_task(...)"
-            )
+        _refuse_no_task(task, self.shape[-1])
         task = fitted(task, self.class_names, self.shape)
         with self._computing():
             result = evaluate(self.network, self.loader(task.test), task.test.sources, top5=task.top5, watch=watch)
@@ -319,6 +313,18 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _refuse_no_task(task: Any, size: int) -> None:
+    """Raise TypeError where something is no Task; `size` is that of the network's images."""
+    from minidl.data import Task
+
+    if not isinstance(task, Task):
+        given = repr(os.fspath(task)) if isinstance(task, str | os.PathLike) else type(task).__name__
+        raise TypeError(
+            f"evaluate: task must be a Task, got {given}; give minidl.data.load_task('folder', data_dir=..., "
+            f"image_size={size}) of a folder of images, or minidl.data.arrays_task(...)"
+        )
 
 
 def _refuse_ambiguous(images: NDArray[Any]) -> None:

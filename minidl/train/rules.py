@@ -96,6 +96,16 @@ def usual(optimiser: str) -> dict[str, float]:
     return {"adam": {"lr": 1e-3, "weight_decay": 0.0}, "adamw": {"lr": 1e-3, "weight_decay": 0.01}}.get(optimiser, {})
 
 
+def used(field: str, norm: str) -> bool:
+    """Whether a norm, or one of one's own for all that is known, makes use of a setting.
+
+    >>> used("groups", "gn"), used("groups", "bn"), used("model", "bn")
+    (True, False, True)
+    """
+    choice, users = _BELONGS.get(field, ("", ()))
+    return choice != "norm" or norm in users or ":" in norm
+
+
 def ignored(config: Config, *usual: Config) -> list[str]:
     """Return a line for each setting that is none of the usual ones and that the other settings make no use of.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..layers.base import Layer
 from .record import RunError
+from .rules import used
 from .stored import find, under
 
 NETWORK = (
@@ -29,8 +30,9 @@ def start_from(
 ) -> dict[str, Any]:
     """Give a network the parameters and running statistics of another run, and return what to record of it.
 
-    The two networks must be the same but for the number of classes: an array whose shape differs in that number alone
-    stays as drawn, with the other arrays of its layer.
+    The arrays of the two networks must be the same but for the number of classes: one whose shape differs in that
+    number alone stays as drawn, with the other arrays of its layer. Settings that make another network of the same
+    arrays, such as another norm, are named.
 
     Parameters
     ----------
@@ -82,13 +84,15 @@ def start_from(
         "name": _name(found.record),
         "class_names": list(found.record["input"]["class_names"]),
         "as_drawn": sorted(fresh),
-    }
+    } | ({"differs": differs} if (differs := _told(found.record, record)) else {})
 
 
 def describe(origin: dict[str, Any], arrays: int) -> str:
     """Return what was taken, in one line."""
     fresh = origin["as_drawn"]
     rest = f"; {', '.join(fresh)} as drawn, for another number of classes" if fresh else ""
+    if differs := origin.get("differs"):
+        rest += f"; the arrays fit, but the network is another one: {', '.join(differs)}"
     return (
         f"starting from {origin['run']} after update {origin['step']}: {arrays - len(fresh)} of {arrays} arrays{rest}"
     )
@@ -108,15 +112,28 @@ def _difference(
     asked: dict[str, Any],
 ) -> str:
     """Return how two networks differ: by their settings, else by the first array."""
-    settings = [
-        f"{name} {record['config'][name]!r} there, {asked[name]!r} asked"
-        for name in NETWORK
-        if name in record["config"] and record["config"][name] != asked[name]
-    ]
+    settings = [_both(name, record, asked) for name in _unlike(record, asked)]
     name = unlike[0]
     shapes = [f"{array[name].shape}" if name in array else "none" for array in (theirs, own)]
     array = f"{name} is {shapes[0]} there, {shapes[1]} here"
     return f"{'; '.join([*settings, array])}; start with the same network"
+
+
+def _unlike(record: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Return the settings of a network that are not the same."""
+    return [name for name in NETWORK if name in record["config"] and record["config"][name] != asked[name]]
+
+
+def _both(name: str, record: dict[str, Any], asked: dict[str, Any]) -> str:
+    return f"{name} {record['config'][name]!r} there, {asked[name]!r} asked"
+
+
+def _told(record: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Return the settings that make another network of the same arrays, of those that its norm makes use of."""
+    unlike = [name for name in _unlike(record, asked) if name != "image_size"]
+    if "norm" in unlike:
+        return [_both(name, record, asked) for name in unlike if name in ("model", "norm", "norm_at")]
+    return [_both(name, record, asked) for name in unlike if used(name, asked["norm"])]
 
 
 def _name(record: dict[str, Any]) -> str:

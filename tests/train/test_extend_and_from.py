@@ -236,6 +236,28 @@ def test_weights_that_do_not_fit_get_one_line_with_the_cure(tmp_path, monkeypatc
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"norm": "ln"}, {"norm": "in"}, "but the network is another one: norm 'ln' there, 'in' asked"),
+        ({"norm": "gn", "groups": 5}, {"norm": "gn", "groups": 1}, "another one: groups 5 there, 1 asked"),
+        ({"norm": "ln", "groups": 2}, {"norm": "in", "groups": 3}, "another one: norm 'ln' there, 'in' asked"),
+        ({}, {"gate_temperature": 2.0}, "another one: gate_temperature 1.0 there, 2.0 asked"),
+        ({"norm": "ln"}, {"norm": "ln"}, None),
+        ({"norm": "ln", "groups": 2}, {"norm": "ln", "groups": 3, "gate_temperature": 2.0}, None),
+    ],
+)
+def test_another_norm_of_the_same_arrays_is_named(tmp_path, monkeypatch, capsys, before, after, message):
+    monkeypatch.chdir(tmp_path)
+    train("run", until=2, **before)
+    Trainer(tiny_config(start_from="run", **after), "new", task=tiny_task())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("starting from ")]
+    n = len(minidl.load("run").network.state())
+    assert f" after update 2: {n} of {n} arrays" in line
+    assert line.endswith(message if message else f"{n} arrays")
+    assert ("differs" in record(tmp_path / "new")["from"]) == bool(message)
+
+
 def test_a_network_of_other_widths_does_not_pass_for_one_of_other_classes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train("run", until=2)
