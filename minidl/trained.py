@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.arguments import shown, whole
 from minidl.backend import on_gpu, resolve, to_host, use_backend
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
@@ -43,7 +44,14 @@ class Prediction:
     names: list[str]
 
     def top(self, k: int, class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """Return for each image the k likeliest classes with their probabilities, the likeliest first."""
+        """Return for each image the k likeliest classes with their probabilities, the likeliest first.
+
+        Raises
+        ------
+        ValueError
+            If k is no whole number from 1 up.
+        """
+        k = whole(k, "top: k", cure="pass how many classes, from 1 up")
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return [
             [(class_names[i], float(row[i])) for i in best] for best, row in zip(order, self.probabilities, strict=True)
@@ -249,6 +257,8 @@ def load(
         There is no run and no checkpoint there, or its code has changed or is not found.
     CheckpointError
         The checkpoint is damaged.
+    TypeError
+        `path` is no path.
 
     Examples
     --------
@@ -270,7 +280,7 @@ def load(
     from minidl.train.span import ConfigError
     from minidl.train.stored import find, under
 
-    found = find(Path(path))
+    found = find(_as_path(path))
     record = found.record
     try:
         config = Config.from_json(record["config"])
@@ -313,6 +323,15 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _as_path(path: Any) -> Path:
+    """Return what is to be loaded as a path; TypeError where it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"load: path must be a path, got {shown(path)}; give a run's folder or a file in its checkpoints"
+        )
+    return Path(path)
 
 
 def _refuse_no_task(task: Any, size: int) -> None:

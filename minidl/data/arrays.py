@@ -7,11 +7,13 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minidl.arguments import whole
 from minidl.data import cache
 from minidl.data.compressed import most_content
 from minidl.data.dataset import Dataset, Task
@@ -31,6 +33,7 @@ NAMES = (
 MOST_CLASSES = 100_000
 """Classes that a task of arrays may have: several times those of the largest public sets."""
 
+MOST_SIZE = 65_536
 _CURE = "give uint8, such as np.round(255 * x).astype(np.uint8) for x in [0, 1]"
 _FEWER = "number the classes that there are from 0"
 _UNREADABLE = (
@@ -91,6 +94,11 @@ def arrays_task(
     >>> task.class_names, task.train.images.shape, task.train.labels
     (('cat', 'dog'), (4, 3, 32, 32), array([0, 1, 0, 1]))
     """
+    if size is not None:
+        try:
+            size = whole(size, f"{where}: size", cure="give the side of the images, such as 32", most=MOST_SIZE)
+        except ValueError as error:
+            raise DataError(str(error)) from error
     train_x, train_y = _images(train_images, "training images", where), _labels(train_labels, "training labels", where)
     if (test_images is None) != (test_labels is None):
         raise DataError(f"{where}: test images and test labels go together, got one of them; give both or none")
@@ -154,7 +162,7 @@ def load_npz(
                 wanted = " or ".join(", ".join(filter(None, names)) for names in NAMES)
                 raise DataError(f"{file}: its arrays must be {wanted}, got {', '.join(there) or 'none'}; rename them")
             wanted_names = [name for name in (*kinds[0], "class_names") if name and name in there]
-            _check_members(there, wanted_names, os.fstat(stream.fileno()).st_size)
+            _check_members(file, there, wanted_names, os.fstat(stream.fileno()).st_size)
             arrays: dict[str, Any] = {name: there[name] for name in wanted_names}
             for array in arrays.values():
                 if array.dtype.kind in "US":
@@ -181,8 +189,10 @@ def _opened(stream: IO[bytes]) -> Any:
     return np.load(stream, allow_pickle=False)
 
 
-def _check_members(there: Any, names: list[str], packed: int) -> None:
+def _check_members(file: Path, there: Any, names: list[str], packed: int) -> None:
     """Raise ValueError if arrays unpack to far more than the file's size, or are not as long as they say.
+
+    Those of objects, which would have to be unpickled, are a DataError.
 
     NumPy takes the memory that an array's header asks for, whatever follows.
     """
@@ -197,7 +207,10 @@ def _check_members(there: Any, names: list[str], packed: int) -> None:
             v1 = version == (1, 0)
             read = np.lib.format.read_array_header_1_0 if v1 else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(member)
-            if not dtype.hasobject and math.prod(shape) * max(dtype.itemsize, 1) > info.file_size:
+            if dtype.hasobject:
+                kind = "as uint8" if "images" in name or name.startswith("x_") else "as str or int, as astype(str) does"
+                raise DataError(f"{file}: {name} holds objects of Python, and nothing is unpickled; store it {kind}")
+            if math.prod(shape) * max(dtype.itemsize, 1) > info.file_size:
                 raise ValueError(f"{name} must be as long as its header says, {shape} of {dtype}")
 
 

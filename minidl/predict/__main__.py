@@ -69,7 +69,7 @@ def _predict(args: argparse.Namespace) -> int:
         except DataError as error:
             answer()  # in the order that was asked for
             if args.corrupt == "skip" and os.path.lexists(path):
-                _complain(0, f"{path}: it cannot be read; skipped")
+                _complain(0, f"{path}: {error.__cause__ or 'it cannot be read'}; skipped")
             else:
                 status = _complain(4, error)
             continue

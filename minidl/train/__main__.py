@@ -149,7 +149,9 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     if not (out / "config.json").exists():
         return None
     there = read_config(out)
-    asked = {"config": build.recorded(config, resolve(config.backend)), "code": build.describe_code(config, {})}
+    with quietly():  # the run says it
+        backend = resolve(config.backend)
+    asked = {"config": build.recorded(config, backend), "code": build.describe_code(config, {})}
     if there.get("stages"):  # it was extended: not the run that such a command makes
         return None
     same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
@@ -236,9 +238,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--batch-size", type=int, metavar="N", help="images per update (128)")
+    add("--batch-size", type=int, metavar="N", help="images per update (the recipe's)")
     add("--optimiser", metavar="NAME", help=f"one of: {', '.join(OPTIMISERS)} (sgd)")
-    add("--lr", type=float, help="learning rate (0.1; of adam and adamw 0.001)")
+    add("--lr", type=float, help="learning rate (the recipe's; of adam and adamw 0.001)")
     add("--momentum", type=float, help="sgd's momentum (multitask 0, others 0.9)")
     add("--nesterov", action="store_const", const=True, help="sgd with Nesterov's momentum")
     add("--betas", type=_numbers, metavar="B1,B2", help="of adam and adamw (0.9,0.999)")
@@ -270,7 +272,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--touches", type=_length(""), dest="length", metavar="T", help="the same in images, such as 3.5M"
     )
 
-    add("--image-size", type=int, metavar="S", help="side of the images of folder, arrays (32) and imagenet (224)")
+    add(
+        "--image-size",
+        type=int,
+        metavar="S",
+        help="side of the images of folder and arrays (32, of resnet18 224), imagenet (224)",
+    )
     add("--corrupt", metavar="WHAT", help="refuse or skip images of folder and imagenet that cannot be read (refuse)")
     add(
         "--test-share",

@@ -104,8 +104,9 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator, rank: int
         )
     mean, std = channel_statistics(train_set)
     if not all(std > 0):
-        names = " and ".join(name for name, value in zip(("red", "green", "blue"), std, strict=True) if not value > 0)
-        raise DataError(f"{task.name}: {names} is the same in every pixel of the training images; check the images")
+        same = [name for name, value in zip(("red", "green", "blue"), std, strict=True) if not value > 0]
+        names = " and ".join(filter(None, (", ".join(same[:-1]), same[-1]))) + (" are" if len(same) > 1 else " is")
+        raise DataError(f"{task.name}: {names} the same in every pixel of the training images; check the images")
     on_host = not on_gpu()
     ranks, part = config.ranks, (rank, config.ranks)
     if len(task.test) < ranks:

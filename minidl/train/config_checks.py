@@ -181,9 +181,19 @@ def typed(name: str, value: Any, default: Any) -> Any:
             return _text(value)
         return bool(operator.index(value))
     except (TypeError, ValueError, OverflowError) as error:
+        if name in ("norm", "model") and callable(value):
+            raise ConfigError(_named(name, value)) from error
         kind = "a whole number" if name == "modes" or name in _WHOLE else "a number" if name in _REAL else None
         kind = kind or ("true or false" if isinstance(default, bool) else "text")
         raise ConfigError(f"{_flag(name)} must be {kind}, got {shown(value)}; such as {default!r}") from error
+
+
+def _named(name: str, value: Any) -> str:
+    """Return that a class or a function is to be named, not given."""
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    text = f"{kind.__module__}:{kind.__qualname__}"
+    model = ", or give the network itself: Trainer(config, model=...)" if name == "model" else ""
+    return f"{_flag(name)} must be the name of what makes it, got {shown(value)}; write {name}={text!r}{model}"
 
 
 def _no_bool(value: Any) -> Any:

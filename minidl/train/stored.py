@@ -74,6 +74,8 @@ def find(where: Path) -> Stored:
         raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
     if not where.exists():
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
+    if where.suffix != ".safetensors" and (where.parent / "config.json").exists():
+        raise RunError(f"{where} is no checkpoint, it is a file of a run; give the run's folder, {where.parent}")
     tensors, meta = checkpoint.load(where, lambda line: log.warn("minidl", line))
     run = where.absolute().parent.parent
     beside = where.parent.name == "checkpoints" and (run / "config.json").exists()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..arguments import whole
 from ..backend import Array, use_backend, use_device
 from ..data import Task
 from ..data.loader import Batch
@@ -38,6 +39,7 @@ from .record import RunError, check_log, describe_evaluation
 from .run_folder import RunFolder, check_same_run
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
+from .span import LONGEST, ConfigError
 from .state import State
 from .tensorboard import TensorBoard, events_folder
 
@@ -106,6 +108,10 @@ class Trainer:
     ) -> None:
         self._across = across
         rules.check_given(config, task, model, optimiser)
+        if resume and out is None:
+            raise ConfigError(
+                "Trainer: resume=True must go with the folder of a run, got out=None; give out, or leave it"
+            )
         if out is not None:
             require("a run that is kept", "safetensors")
             if task is None and not resume:
@@ -271,7 +277,9 @@ class Trainer:
             self.state.restore(tensors, meta, path, known)
             return True
 
-        if not checkpoint.use_latest(folder.checkpoints, self.progress.warn, use):
+        found = checkpoint.use_latest(folder.checkpoints, self.progress.warn, use)
+        longer = stages.begin(there, length, self._plan, self.step, folder.path) if extended else content
+        if not found:
             self._start_from(content)
             check_same_run(build.identity(there), build.identity(content), folder.path)
             folder.forget_after(0, 0)
@@ -281,7 +289,7 @@ class Trainer:
             if known.losses is None and self.step >= self._losses.every:
                 self.progress.warn(f"{folder.losses_file} is gone, with the losses to update {self.step}: begun anew")
         if extended:
-            content = stages.begin(there, length, self._plan, self.step, folder.path)
+            content = longer
             folder.extend(content)
             before = content["stages"][-1]["length"]
             self.progress.say(
@@ -335,11 +343,18 @@ class Trainer:
             After SIGINT or SIGTERM, with the state saved.
         DivergedError
             If the loss or a gradient is not finite, or an evaluation; the checkpoints from before stay.
+        ConfigError
+            If `until` is no whole number.
         RunError
             If an exception ended the last call within an update, or another process trains in the folder.
         """
         if self._torn:
             raise RunError(f"the last run ended within update {self.step + 1}; make a new Trainer with resume=True")
+        if until is not None:
+            try:
+                until = whole(until, "run: until", 0, "pass a number of updates, such as trainer.total // 2", LONGEST)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         until = self.total if until is None else min(until, self.total)
         self._loader.load_state(self._loader.state())  # go on within the epoch
         batches = self._batches()

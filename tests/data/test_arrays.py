@@ -103,8 +103,11 @@ def test_an_npz_that_cannot_be_used_gets_one_line_with_the_cure(tmp_path):
     with pytest.raises(DataError, match=r"its arrays must be train_images, .* got pictures, labels; rename them"):
         load_npz(path)
     np.savez(path, images=X, labels=np.array(["a", 1, None] * 3 + ["a", 1], object))
-    with pytest.raises(DataError, match=r"a.npz: cannot be read as .npz .*; write it anew"):
-        load_npz(path)  # nothing is unpickled
+    with pytest.raises(DataError, match=r"a.npz: labels holds objects of Python, .* unpickled; store it as str or int"):
+        load_npz(path)
+    np.savez(path, images=np.array([X[0], X[1], None], object), labels=Y[:3])
+    with pytest.raises(DataError, match=r"a.npz: images holds objects of Python, .* unpickled; store it as uint8"):
+        load_npz(path)
     np.savez(path, images=X, labels=Y)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match=r"a.npz: cannot be read as .npz .*; write it anew"):
@@ -112,3 +115,9 @@ def test_an_npz_that_cannot_be_used_gets_one_line_with_the_cure(tmp_path):
     np.save(tmp_path / "b.npy", X)
     with pytest.raises(DataError, match=r"b.npy: cannot be read as .npz .*it is no .npz file"):
         load_npz(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("size", [0, -3, 32.0, "32", True, 10**6])
+def test_a_size_that_is_none_gets_one_line_with_the_cure(size):
+    with pytest.raises(DataError, match=r"^arrays: size must be .*got .*; give the side of the images, such as 32$"):
+        arrays_task(X, Y, size=size)

@@ -190,7 +190,7 @@ def test_images_that_cannot_be_read_are_skipped_where_that_is_asked_for(here, ca
         assert predict(["run", *images, *how]) == status
         out, err = capsys.readouterr()
         assert [line.split(":")[0] for line in out.splitlines()] == [images[0], images[2]]
-        assert err.startswith("minidl.predict: more/bee/01.png: it cannot be ")
+        assert err.startswith("minidl.predict: more/bee/01.png: it cannot be decoded: no image of the formats ")
         assert err.endswith(ends)
     assert predict(["run", "more/bee/9.png", "--corrupt", "skip"]) == 4
     assert "no such file" in said(capsys)

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tiny_run import TOTAL, make_tiny, result, tiny_config, tiny_task
+from tiny_run import TOTAL, make_tiny, result, tiny_config, tiny_task, train
 
+import minidl
 from minidl import SGD
 from minidl.adam import AdamW
 from minidl.train import ConfigError, RunError, Trainer
@@ -96,3 +97,47 @@ def test_a_network_of_pytorch_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(ConfigError, match=r"model must be a minidl.Layer, .* got Linear; give that"):
         Trainer(tiny_config(norm="none"), quiet=True, task=tiny_task(), model=torch.nn.Linear(3, 4))
+
+
+class Mix(SGD):
+    """A norm of one's own."""
+
+
+def test_a_norm_or_a_network_is_named_and_not_given():
+    with pytest.raises(ConfigError, match=rf"--norm must be the name of .*; write norm='{__name__}:Mix'$"):
+        tiny_config(norm=Mix)
+    with pytest.raises(
+        ConfigError, match=r"write model='tiny_run:make_tiny', or give the network itself: Trainer\(con"
+    ):
+        tiny_config(model=make_tiny)
+
+
+def test_what_has_no_meaning_from_python_gets_one_line_with_the_cure(tmp_path):
+    with pytest.raises(ConfigError, match="Trainer: resume=True must go with the folder of a run, got out=None; give"):
+        Trainer(tiny_config(), None, resume=True, task=tiny_task())
+    trainer = Trainer(tiny_config(), tmp_path / "run", task=tiny_task(), quiet=True)
+    for until in ("1e", 2.0, -1, True):
+        with pytest.raises(
+            ConfigError, match=r"^run: until must be .*; pass a number of updates, such as trainer.total"
+        ):
+            trainer.run(until=until)
+    trainer.run(until=np.int64(2))
+    assert trainer.step == 2
+
+
+def test_what_cannot_be_loaded_or_ranked_gets_one_line_with_the_cure(tmp_path):
+    train(tmp_path / "run", until=2)
+    with pytest.raises(TypeError, match="load: path must be a path, got 3; give a run's folder or a file in its check"):
+        minidl.load(3)
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / "run" / name).touch()
+        with pytest.raises(
+            RunError, match=rf"{name} is no checkpoint, it is a file of a run; give the run's folder, .*run"
+        ):
+            minidl.load(tmp_path / "run" / name)
+    net = minidl.load(tmp_path / "run")
+    found = net.predict(np.zeros((1, 3, 32, 32), np.uint8))
+    for k in ("2", 0, 1.5, None):
+        with pytest.raises(ValueError, match=r"^top: k must be .*; pass how many classes, from 1 up$"):
+            found.top(k, net.class_names)
+    assert len(found.top(9, net.class_names)[0]) == 4
