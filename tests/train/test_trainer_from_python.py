@@ -10,6 +10,7 @@ import minidl
 from minidl import SGD
 from minidl.adam import AdamW
 from minidl.train import ConfigError, RunError, Trainer
+from minidl.train.__main__ import make_parser
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -141,3 +142,10 @@ def test_what_cannot_be_loaded_or_ranked_gets_one_line_with_the_cure(tmp_path):
         with pytest.raises(ValueError, match=r"^top: k must be .*; pass how many classes, from 1 up$"):
             found.top(k, net.class_names)
     assert len(found.top(9, net.class_names)[0]) == 4
+
+
+def test_help_names_no_number_that_only_some_recipes_have():
+    text = " ".join(make_parser().format_help().split())
+    assert "images per update (the recipe's)" in text
+    assert "learning rate (the recipe's; of adam and adamw 0.001)" in text
+    assert "(128)" not in text
