@@ -102,8 +102,13 @@ def safe_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
 def say(line: str, stream: Any = None) -> None:
     """Print a line; where nobody reads any more, it and all that follows are dropped.
+
+    Characters that would command a terminal are written as escapes: a name out of a file may hold them.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def say(line: str, stream: Any = None) -> None:
     """
     stream = stream or sys.stdout
     try:
-        print(line, file=stream, flush=True)
+        print(line.translate(_CONTROL), file=stream, flush=True)
     except BrokenPipeError:
         drop(stream)
 

@@ -9,6 +9,7 @@ import pytest
 
 import minidl
 from minidl.__main__ import COMMANDS, main
+from minidl.command_line import say
 
 
 @pytest.mark.parametrize("asked", [[], ["--help"], ["-h"]])
@@ -69,3 +70,8 @@ def test_a_shell_that_is_unknown_or_a_library_that_is_missing_is_one_line(
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["--print-completion", "bash"]) == 1
     assert "pip install 'minidl[completion]'" in capsys.readouterr().err
+
+
+def test_what_would_command_a_terminal_is_printed_as_an_escape(capsys):
+    say("cat\x1b[2J\x07 größe\tdog")
+    assert capsys.readouterr().out == "cat\\x1b[2J\\x07 größe\tdog\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from ..data.fit import FITS
 from . import checkpoint, restore, stages
 from .parts import check_parts
 from .record import RunError, read_config
+
+_WIDEST = 4096  # pixels of a side of what a network takes
+_LARGEST = 1e30  # of a mean, a deviation and what divides by it: float32 holds the pixels that come of them
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def find(where: Path) -> Stored:
     CheckpointError
         The checkpoint is damaged.
     """
-    where = where.expanduser()
+    try:
+        where = where.expanduser()
+    except RuntimeError as error:
+        raise RunError(f"{where}: there is no home folder of that name; write the path out") from error
     if where.is_dir():
         if not (where / "config.json").exists():
             raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
@@ -138,18 +143,19 @@ def _is_record(record: Any) -> bool:
 def _is_input(about: Any) -> bool:
     """Whether this is what `build.describe_input` returns."""
     try:
-        numbers = [float(number) for name in ("mean", "std") for number in about[name]]
+        numbers = [number for name in ("mean", "std") for number in about[name]]
         return bool(
             all(isinstance(name, str) for name in about["class_names"])
             and len(about["class_names"]) > 0
             and len(about["shape"]) == 3
-            and all(isinstance(side, int) and 0 < side < 2**16 for side in about["shape"])
-            and len(numbers) == 2 * about["shape"][0]
-            and all(math.isfinite(number) for number in numbers)
-            and min(numbers[len(numbers) // 2 :]) > 0
+            and all(type(side) is int and 0 < side <= _WIDEST for side in about["shape"])
+            and about["shape"][0] == 3
+            and [len(about[name]) for name in ("mean", "std")] == [3, 3]
+            and all(type(number) in (int, float) and abs(number) < _LARGEST for number in numbers)
+            and min(numbers[3:]) > 1 / _LARGEST
             and about["fit"] in FITS
         )
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return False
 
 

@@ -151,6 +151,11 @@ def test_there_is_one_line_with_the_cure_where_nothing_can_be_loaded(tmp_path, r
         minidl.load("run")
 
 
+def test_a_home_folder_that_is_not_there_is_said():
+    with pytest.raises(RunError, match=r"^~nosuch-user/x: there is no home folder of that name; write the path out$"):
+        minidl.load("~nosuch-user/x")
+
+
 def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folder):
     out, trainer = run
     expected = minidl.load(out).predict(trainer.task.test.images).probabilities
@@ -177,7 +182,12 @@ def test_a_checkpoint_alone_whose_record_is_anything_else_gets_one_line(run, tmp
 
 @pytest.mark.parametrize(
     ("part", "value"),
-    [("mean", [0.5, 0.5]), ("std", [0.2, 0.0, 0.2]), ("class_names", []), ("shape", [3, 32]), ("fit", "stretch")],
+    [
+        *(("mean", [0.5, 0.5]), ("mean", ["1", "2", "3"]), ("mean", [1e308] * 3), ("mean", [True] * 3)),
+        *(("std", [0.2, 0.0, 0.2]), ("std", [1e-300] * 3), ("std", [10**400] * 3)),
+        *(("shape", [3, 32]), ("shape", [3, 20_000, 20_000]), ("shape", [1, 32, 32]), ("shape", [True, 32, 32])),
+        *(("class_names", []), ("fit", "stretch")),
+    ],
 )
 def test_a_record_that_is_damaged_gets_one_line(run, part, value):
     out, _ = run
