@@ -235,12 +235,16 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
     with threads(n):
         start = net.state()
         wanted = gradients()
+        begun = time.perf_counter()
+        gradients()
+        step = time.perf_counter() - begun
         before = signal.signal(signal.SIGALRM, handler)
         interrupted = 0
+        gc.disable()  # what it calls may not be left by an exception
         try:
             for turn in range(60):
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0002 * (1 + turn % 30))
+                    signal.setitimer(signal.ITIMER_REAL, step * (1 + turn % 30) / 30)
                     gradients()
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except LeavingError:
@@ -254,6 +258,7 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            gc.enable()
     assert interrupted > 5, "it came in between"
 
 
