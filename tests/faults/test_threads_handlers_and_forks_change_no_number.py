@@ -1,5 +1,6 @@
 """Promise 16: a signal's handler, another thread or a forked child that computes changes no other's numbers."""
 
+import gc
 import signal
 import subprocess
 import sys
