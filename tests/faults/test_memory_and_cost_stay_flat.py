@@ -56,7 +56,7 @@ def arrays():
 
 def assert_flat(advance):
     """Let `advance(n)` do n updates, and see that nothing is kept of each: no block in two of them, and no array."""
-    advance(UPDATES)  # free lists fill
+    advance(2 * UPDATES)  # free lists fill
     before = blocks()
     advance(UPDATES)
     assert blocks() - before < UPDATES // 2
