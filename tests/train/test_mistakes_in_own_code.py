@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from photographs import photographs
 from tiny_run import make_tiny
 
 import minidl
@@ -45,12 +45,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", make_tiny)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file that is changed within a second is read anew
-    rng = np.random.default_rng(0)
-    for name in ("ant", "bee"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(8):
-            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    photographs(tmp_path / "photos")
     (tmp_path / "my_scale.py").write_text(NORM)
     yield tmp_path
     forget()

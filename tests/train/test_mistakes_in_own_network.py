@@ -2,9 +2,8 @@
 
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
+from photographs import photographs
 
 from minidl.train.__main__ import main
 
@@ -61,12 +60,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    rng = np.random.default_rng(0)
-    for name in ("ant", "bee"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(8):
-            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    photographs(tmp_path / "photos")
     (tmp_path / "my_net.py").write_text(NET)
     yield tmp_path
     sys.modules.pop("my_net", None)
