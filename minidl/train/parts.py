@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..backend import NAMES as BACKENDS
+
 _NEEDED = ("config", "data", "plan")
 _OBJECTS = (*_NEEDED, "dataset", "input", "code", "from")
 
@@ -24,6 +26,8 @@ def check_parts(content: Any, needed: tuple[str, ...] = _NEEDED) -> None:
             raise ValueError(f"{part} must be an object, got {content[part]!r:.60}")
     if "plan" in content:
         _check_plan(content["plan"])
+    for part in ("data", "dataset"):
+        _check_data(content.get(part, {}), part)
     for part, facts in content.get("code", {}).items():
         if not isinstance(facts, dict) or not _is_text(facts.get("name")) or not _is_text(facts.get("sha256", "")):
             raise ValueError(f"code of {part!r:.60} must have a name and a sha256, got {facts!r:.60}")
@@ -35,10 +39,25 @@ def check_parts(content: Any, needed: tuple[str, ...] = _NEEDED) -> None:
         _check_plan(stage["plan"])
         _count(stage["until"], "until")
     for change in _objects(content, "went_on"):
-        if not isinstance(change.get("backend", ""), str):
-            raise ValueError(f"backend must be text, got {change['backend']!r:.60}")
+        if "backend" in change and change["backend"] not in BACKENDS:
+            raise ValueError(f"backend of went_on must be one of {', '.join(BACKENDS)}, got {change['backend']!r:.60}")
         for name in change.keys() & {"ranks", "after_update"}:
             _count(change[name], name)
+        if change.get("ranks", 1) < 1:
+            raise ValueError(f"ranks of went_on must be at least 1, got {change['ranks']}")
+
+
+def _check_data(data: Mapping[str, Any], part: str) -> None:
+    """Raise ValueError unless what is known of the data is of its kind; versions differ in how much that is."""
+    for name in ("data_sha256", "train_sha256", "test_sha256", "split"):
+        if name in data and not isinstance(data[name], str):
+            raise ValueError(f"{name} of {part} must be text, got {data[name]!r:.60}")
+    for name in ("train_images", "test_images", "train_images_by_class", "test_images_by_class"):
+        counts = data.get(name, {})
+        if not isinstance(counts, dict):
+            raise ValueError(f"{name} of {part} must be an object, got {counts!r:.60}")
+        for of, count in counts.items():
+            _count(count, f"{name} of {of!r:.60}")
 
 
 def _objects(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:

@@ -65,12 +65,18 @@ def read_summary(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the evaluations in a metrics.jsonl, oldest first; a last line cut off by a crash is left out."""
-    return _read(path, check_evaluation)
+    return _read(path, _check_metrics)
 
 
 def read_losses(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the lines of a losses.jsonl, as `read_metrics` does."""
     return _read(path, _check_losses)
+
+
+def _check_metrics(line: Any) -> dict[str, Any]:
+    if check_evaluation(line).get("seconds") is None:  # which every version wrote, and a resumed run counts on from
+        raise ValueError
+    return line  # type: ignore[no-any-return]
 
 
 def _check_losses(line: Any) -> dict[str, Any]:

@@ -204,6 +204,10 @@ def _count(content: Mapping[str, Any], name: str, most: int = 1 << 62) -> int:
 def _plain(generator: Any) -> None:
     """Refuse numbers in a generator's state that are none of its bits."""
     if isinstance(generator, dict):
+        if type(inc := generator.get("inc")) is int and inc % 2 == 0:
+            raise ValueError(f"the increment of a generator must be odd, got {inc}")
+        if generator.get("has_uint32", 0) not in (0, 1):
+            raise ValueError(f"has_uint32 of a generator must be 0 or 1, got {generator['has_uint32']!r:.60}")
         for value in generator.values():
             _plain(value)
     elif isinstance(generator, list):

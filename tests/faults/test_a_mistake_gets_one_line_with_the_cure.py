@@ -140,6 +140,33 @@ def test_a_part_of_the_config_that_is_missing_or_of_another_kind_is_named(tmp_pa
         train(tmp_path / "run", resume=True) if use == "resume" else minidl.load(tmp_path / "run")
 
 
+WITHIN = [
+    ("data", {"train_images": 5}, "train_images of data must be an object, got 5"),
+    ("data", {"test_images": None}, "test_images of data must be an object, got None"),
+    ("data", {"train_images": {"mnist": "x"}}, "train_images of 'mnist' must be a whole number from 0, got 'x'"),
+    ("data", {"test_images": {"mnist": -1}}, "test_images of 'mnist' must be a whole number from 0, got -1"),
+    ("data", {"data_sha256": 5}, "data_sha256 of data must be text, got 5"),
+    ("dataset", {"train_images_by_class": [3]}, "train_images_by_class of dataset must be an object"),
+    ("dataset", {"split": ["drawn"]}, "split of dataset must be text"),
+    ("went_on", [{"after_update": 3, "backend": "abacus"}], "backend of went_on must be one of .*, got 'abacus'"),
+    ("went_on", [{"after_update": 3, "backend": []}], "backend of went_on must be one of"),
+    ("went_on", [{"after_update": 3, "ranks": 0}], "ranks of went_on must be at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("part", "value", "what"), WITHIN)
+def test_a_field_of_the_config_that_no_run_writes_is_named(tmp_path, stopped, part, value, what):
+    shutil.copytree(stopped, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content[part] = value if isinstance(value, list) else content[part] | value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=rf"config.json is damaged \({what}.*\); start again with another") as error:
+        train(tmp_path / "run", resume=True)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_status == RunError.exit_status == 1
+
+
 def test_a_config_without_its_data_set_says_so(tmp_path, stopped):
     shutil.copytree(stopped, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
@@ -163,6 +190,19 @@ def test_a_damaged_line_of_the_log_is_named(tmp_path, stopped, line):
     log = tmp_path / "run" / "metrics.jsonl"
     log.write_text(log.read_text() + line + "\n")
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 3; mend or remove that line"):
+        train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("seconds", ["none", None, "x", -1.0, float("nan"), True])
+def test_an_evaluation_without_its_seconds_is_a_damaged_line(tmp_path, stopped, seconds):
+    shutil.copytree(stopped, tmp_path / "run")
+    log = tmp_path / "run" / "metrics.jsonl"
+    first, last = map(json.loads, log.read_text().splitlines())
+    last["seconds"] = seconds
+    if seconds == "none":
+        del last["seconds"]
+    log.write_text("".join(json.dumps(line) + "\n" for line in (first, last)))
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 2; mend or remove that line"):
         train(tmp_path / "run", resume=True)
 
 
