@@ -264,23 +264,27 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
 
 
 def test_an_interrupt_waits_for_the_blocks_that_are_under_way_and_starts_no_more():
-    both = threading.Barrier(2, timeout=300)
+    both, interrupted = threading.Barrier(2, timeout=300), threading.Event()
     begun, written = [], []
 
     def task(i):
         begun.append(i)
         both.wait()  # two threads, a block each
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
+            written.append(i)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # by then it waits for the other
+        else:
+            assert interrupted.wait(300)
             time.sleep(0.2)
-        written.append(i)
+            written.append(i)
 
     def handler(signum, frame):
+        interrupted.set()
         raise LeavingError
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
         with threads(2):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(LeavingError):
                 parallel.run(task, 2)
             assert sorted(written) == sorted(begun) == [0, 1]
