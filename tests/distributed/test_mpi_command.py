@@ -67,7 +67,7 @@ def started(out, ranks):
     process = subprocess.Popen(
         command(ranks, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not (out / "checkpoints").is_dir() and process.poll() is None:
         time.sleep(0.05)
     assert (out / "checkpoints").is_dir(), process.communicate()

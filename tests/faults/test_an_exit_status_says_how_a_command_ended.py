@@ -85,7 +85,7 @@ def a_log_that_is_a_pipe(folder):
 def stopped_by(signum):
     def stop(folder):
         process = start(folder, *SHORT, "--updates", 10**6, "--checkpoint-every", 2, "--out", "R")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not list(folder.glob("R/checkpoints/step*")) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signum)

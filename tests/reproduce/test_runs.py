@@ -25,7 +25,7 @@ def log(folder):
 
 def wait_for(what):
     """Wait until `what()` is true."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)
