@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidl.backend import on_gpu, resolve
+from minidl.backend import NAMES, on_gpu, resolve
 from minidl.data import Task, load_task
 from minidl.parallel import available_threads
 from minidl.reproduce.farm import workers
@@ -105,8 +105,15 @@ def _command(args: argparse.Namespace) -> str:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     given = vars(args)
-    settings = {name: given[name] for name in ("data_dir", "sample", "device")} | {"backend": resolve(args.backend)}
+    settings = {name: given[name] for name in ("data_dir", "sample", "device")} | {"backend": _backend(args)}
     return settings | ({"image_size": given["image_size"]} if given.get("image_size") else {})
+
+
+def _backend(args: argparse.Namespace) -> str:
+    """Return where the runs compute; what trains nothing needs no device of theirs."""
+    named = args.backend or os.environ.get("MINIDL_BACKEND")
+    trains = not (args.dry_run or vars(args).get("report_only"))
+    return resolve(args.backend) if trains or named not in {*NAMES} - {"auto"} else named
 
 
 def _data(args: argparse.Namespace) -> str:

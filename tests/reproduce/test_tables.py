@@ -161,6 +161,17 @@ def test_a_report_needs_no_data_and_says_how_many_seeds_each_cell_has(trained, c
     assert "Incomplete: 3 of 6" in capsys.readouterr().out
 
 
+def test_a_report_of_runs_from_a_gpu_needs_no_gpu(trained, monkeypatch):
+    monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "there is none")
+    for file in trained.glob("runs/*/config.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(content | {"config": content["config"] | {"backend": "cupy"}}))
+    command = ["table1", "--scale", "0.1", "--seeds", "2", "--backend", "cupy", "--out", str(trained)]
+    assert main([*command, "--report-only"]) == 0
+    assert "| seeds | 2 | 2 |" in (trained / f"{STEM}.md").read_text()
+    assert main(command) == 1
+
+
 def test_a_report_of_nothing_is_an_error_of_one_line(tiny, tmp_path, capsys):
     assert main(["table1", "--report-only", "--out", str(tmp_path)]) == 1
     assert main(["table1", "--report-only", *SHORT, "--out", str(tmp_path)]) == 1
