@@ -45,6 +45,10 @@ def write_table(
         raise ReproduceError(f"{store.runs} has no finished run of this table; run the command again to train")
     warnings = warnings_of(scale, data, table.config.task)
     warnings += _incomplete(results)
+    if empty := _empty_rows(results):  # named above; a table and a panel without a number would say nothing more
+        rows = {name: row for name, row in table.rows.items() if name not in empty}
+        planned = [run for run in planned if run.row in rows]
+        results = Results(replace(table, rows=rows), planned, store.read(), data)
     about = about_runs(results.runs, table.config.task, data, command, results.seeds)
     files: Mapping[str, bytes] = {
         f"{stem}.md": table_markdown(results, warnings, about).encode(),
@@ -91,4 +95,10 @@ def warnings_of(scale: Decimal, data: Data, task: str) -> list[str]:
 def _incomplete(results: Results) -> list[str]:
     own = [cell for cell in results.cells if cell.row not in results.table.measures]
     missing = sum(results.seeds - len(cell.runs) for cell in own)
-    return [f"Incomplete: {missing} of {results.seeds * len(own)} runs are missing."] if missing else []
+    all_of = f", all those of {' and '.join(empty)}" if (empty := _empty_rows(results)) else ""
+    return [f"Incomplete: {missing} of {results.seeds * len(own)} runs are missing{all_of}."] if missing else []
+
+
+def _empty_rows(results: Results) -> list[str]:
+    """Return the rows of which no run is finished."""
+    return [row for row in results.table.rows if not any(cell.runs for cell in results.cells if cell.row == row)]

@@ -161,6 +161,19 @@ def test_a_report_needs_no_data_and_says_how_many_seeds_each_cell_has(trained, c
     assert "Incomplete: 3 of 6" in capsys.readouterr().out
 
 
+def test_rows_without_a_run_are_named_and_left_out(trained, monkeypatch):
+    rows = {"N = 128": {"batch_size": 128}, "N = 7": {"batch_size": 7}, "N = 9": {"batch_size": 9}}
+    monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, rows=rows))
+    assert main(["table1", "--scale", "0.1", "--seeds", "2", "--report-only", "--out", str(trained)]) == 0
+    page = (trained / f"{STEM}.md").read_text()
+    assert "**Incomplete: 8 of 12 runs are missing, all those of N = 7 and N = 9.**" in page
+    assert page.count("N = 7") == page.count("N = 9") == 1
+    rows, _ = read_csv(trained / f"{STEM}.csv")
+    assert {row["row"] for row in rows} == {"N = 128"}
+    width, height = struct.unpack(">II", (trained / f"{STEM}.png").read_bytes()[16:24])
+    assert (width, height) == (704, 836)
+
+
 def test_a_report_of_runs_from_a_gpu_needs_no_gpu(trained, monkeypatch):
     monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "there is none")
     for file in trained.glob("runs/*/config.json"):
