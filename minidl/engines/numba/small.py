@@ -96,7 +96,7 @@ def mode_norm(self: ModeNorm, m: Mean, v: Array, values: int) -> tuple[Array, Ar
     m0, delta, v = rows(m.m0), rows(m.delta), rows(v)
     p, psi, n = self.params, self.psi(), v.shape[1]
     k, c = psi.weight.shape
-    of_gates, of_modes, made = np.empty((2, k, n)), np.empty((5, k, c)), np.empty((3, c, n))
+    of_gates, of_modes, made = np.empty((2, k, n)), np.empty((6, k, c)), np.empty((3, c, n))
     params = psi.weight, psi.bias, p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
     running = self.buffers["running_mean"], self.buffers["running_mean_square"]
     arrays = m0, delta, v, *params, *running, of_gates, of_modes, made, self.eps, self.momentum
@@ -114,7 +114,7 @@ def mode_norm_backward(self: ModeNorm, ds: Array, du: Array, training: bool, kep
     ds, du = rows(ds), rows(du)
     p, psi, grads, c = self.params, self.psi(), self.grads, len(ds)
     made = np.empty((2, *ds.shape))
-    params = psi.weight, p["weight"].reshape(-1, c), p["bias"].reshape(-1, c)
+    params = psi.weight, p["weight"].reshape(-1, c)
     of_affine = grads["weight"].reshape(-1, c), grads["bias"].reshape(-1, c)
     arrays = ds, du, *kept, *params, made, psi.dweight, psi.dbias, *of_affine
     loops.mode_norm_backward(*arrays)

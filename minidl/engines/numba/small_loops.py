@@ -130,24 +130,54 @@ def group_norm_backward(ds, du, scale, d, rstd, weight, made, of_weight, of_bias
                 dv[i] = dvar[i]
 
 
-@jit(in_order=True)
-def _softmax(z, g):
-    """Write the softmax over the first axis of z (K, N) into g, and into z its logarithm."""
+@jit(inner=True, in_order=True)
+def _raise(top, z):
+    for i in range(len(z)):
+        top[i] = z[i] if z[i] > top[i] or z[i] != z[i] else top[i]
+
+
+@jit(inner=True, in_order=True)
+def _softmax(z, g, top, total):
+    """Write the softmax over the first axis of z (K, N) into g, and into z its logarithm; top and total are (N,).
+
+    A mode's row at a time: from row to row of one sample, all would lie in one set of the cache where N is 512.
+    """
     modes, n = z.shape
     for i in range(n):
-        top = z[0, i]
-        for k in range(1, modes):
-            if z[k, i] > top or z[k, i] != z[k, i]:
-                top = z[k, i]
-        total = 0.0
-        for k in range(modes):
-            z[k, i] -= top
-            g[k, i] = np.exp(z[k, i])
-            total += g[k, i]
-        log_total = np.log(total)
-        for k in range(modes):
-            z[k, i] -= log_total
-            g[k, i] /= total
+        top[i] = z[0, i]
+        total[i] = 0
+    for k in range(1, modes):
+        _raise(top, z[k])
+    for k in range(modes):
+        z_k, g_k = z[k], g[k]
+        for i in range(n):
+            z_k[i] -= top[i]
+            g_k[i] = np.exp(z_k[i])
+            total[i] += g_k[i]
+    for i in range(n):
+        top[i] = np.log(total[i])
+        total[i] = 1 / total[i]
+    for k in range(modes):
+        z_k, g_k = z[k], g[k]
+        for i in range(n):
+            z_k[i] -= top[i]
+            g_k[i] *= total[i]
+
+
+@jit(inner=True)
+def _spread(w, v, d, mean):
+    """Return the sum of w·(v + (d − mean)²)."""
+    total = 0.0
+    for i in range(len(w)):
+        total += w[i] * (v[i] + (d[i] - mean) * (d[i] - mean))
+    return total
+
+
+@jit(inner=True, in_order=True)
+def _add_mode(s, u, g, scale, shift):
+    for i in range(len(s)):
+        s[i] += scale * g[i]
+        u[i] += shift * g[i]
 
 
 @jit(in_order=True)
@@ -156,61 +186,63 @@ def mode_norm(
 ):
     modes, channels, n = len(gate_weight), len(v), v.shape[1]
     g, w = of_gates[0], of_gates[1]
-    mu, means, var, rstd, scale = of_modes[0], of_modes[1], of_modes[2], of_modes[3], of_modes[4]
-    near, value, away = made[2], np.empty(n), np.empty(n)
+    mu, means, var, rstd, scale, shift = of_modes[0], of_modes[1], of_modes[2], of_modes[3], of_modes[4], of_modes[5]
+    near, top, total = made[2], np.empty(n), np.empty(n)
 
+    for c in range(channels):
+        first, rest, d = m0[c], delta[c], near[c]
+        for i in range(n):
+            d[i] = first[i] + rest[i]  # for now
     for k in range(modes):  # z = Psi(m), for now in w
         z = w[k]
         for i in range(n):
             z[i] = gate_bias[k]
-    for c in range(channels):
-        first, rest, d = m0[c], delta[c], near[c]
-        for i in range(n):
-            value[i] = first[i] + rest[i]
-        for k in range(modes):
-            z, psi = w[k], np.float64(gate_weight[k, c])
+        for c in range(channels):
+            d, psi = near[c], np.float64(gate_weight[k, c])
             for i in range(n):
-                z[i] += psi * value[i]
-        origin = _sum(value) / n  # means are counted from here
-        means[0, c] = origin
-        for i in range(n):
-            d[i] = (first[i] - origin) + rest[i]
-    _softmax(w, g)
+                z[i] += psi * d[i]
+    _softmax(w, g, top, total)
 
     for k in range(modes):  # w = g / N_k
         log_g, g_k = w[k], g[k]
-        total = _sum(g_k)
-        if total > _LEAST:
+        count = _sum(g_k)
+        if count > _LEAST:
+            part = 1 / count
             for i in range(n):
-                log_g[i] = g_k[i] / total
+                log_g[i] = g_k[i] * part
         else:
-            top = log_g.max()
+            most = log_g[0]
             for i in range(n):
-                log_g[i] = np.exp(log_g[i] - top)
-            total = _sum(log_g)
+                if log_g[i] > most or log_g[i] != log_g[i]:
+                    most = log_g[i]
             for i in range(n):
-                log_g[i] /= total
+                log_g[i] = np.exp(log_g[i] - most)
+            count = _sum(log_g)
+            for i in range(n):
+                log_g[i] /= count
 
     affine = len(weight) > 1
     for c in range(channels):
-        s, u, d, within, origin = made[0, c], made[1, c], near[c], v[c], means[0, c]
+        s, u, d, within, first, rest = made[0, c], made[1, c], near[c], v[c], m0[c], delta[c]
+        origin = _sum(d) / n  # means are counted from here
         for i in range(n):
+            d[i] = (first[i] - origin) + rest[i]
             s[i] = u[i] = 0
         for k in range(modes):
-            g_k, w_k, j = g[k], w[k], k if affine else 0
-            at = _dot(w_k, d)
-            for i in range(n):
-                away[i] = d[i] - at
-                value[i] = within[i] + away[i] * away[i]
-            spread = _dot(w_k, value)
-            r = 1 / np.sqrt(spread + eps)
-            factor, shift, mean = weight[j, c] * r, np.float64(bias[j, c]), at + origin
-            mu[k, c], means[k, c], var[k, c], rstd[k, c], scale[k, c] = at, mean, spread, r, factor
+            at = _dot(w[k], d)
+            mu[k, c], var[k, c] = at, _spread(w[k], within, d, at)
+        for k in range(modes):
+            j = k if affine else 0
+            at, spread = mu[k, c], var[k, c]
+            r, mean = 1 / np.sqrt(spread + eps), at + origin
+            factor = weight[j, c] * r
+            means[k, c], rstd[k, c], scale[k, c], shift[k, c] = mean, r, factor, bias[j, c] - factor * at
             running_mean[k, c] = (1 - momentum) * running_mean[k, c] + momentum * mean
             running[k, c] = (1 - momentum) * running[k, c] + momentum * (spread + mean * mean)
-            for i in range(n):
-                s[i] += g_k[i] * factor
-                u[i] += g_k[i] * (factor * away[i] + shift)
+        for k in range(modes):
+            _add_mode(s, u, g[k], scale[k, c], shift[k, c])
+        for i in range(n):
+            u[i] += d[i] * s[i]
 
 
 @jit(in_order=True)
@@ -225,7 +257,6 @@ def mode_norm_backward(
     made,
     gate_weight,
     weight,
-    bias,
     out,
     of_psi,
     of_psi_bias,
@@ -234,7 +265,7 @@ def mode_norm_backward(
 ):
     modes, channels, n = len(gate_weight), len(v), v.shape[1]
     g, w = of_gates[0], of_gates[1]
-    mu, rstd, scale = of_modes[0], of_modes[3], of_modes[4]
+    mu, rstd, scale, shift = of_modes[0], of_modes[3], of_modes[4], of_modes[5]
     t, dlog_g, dw = np.empty(n), np.zeros((modes, n)), np.zeros((modes, n))
     affine = len(weight) > 1
 
@@ -246,15 +277,14 @@ def mode_norm_backward(
             dv[i] = 0
         for k in range(modes):
             g_k, w_k, dg, dw_k, j = g[k], w[k], dlog_g[k], dw[k], k if affine else 0
-            factor, at, r = scale[k, c], mu[k, c], rstd[k, c]
-            offset = factor * at - bias[j, c]
+            factor, offset, at, r = scale[k, c], shift[k, c], mu[k, c], rstd[k, c]
             g_du = _dot(g_k, du_c)
             dscale = _dot(g_k, t) - at * g_du
             of_weight[j, c] += dscale * r
             of_bias[j, c] += g_du
             dmu, dvar = -factor * g_du, -(r * r) / 2 * factor * dscale
             for i in range(n):
-                dg[i] += t[i] * factor - du_c[i] * offset
+                dg[i] += t[i] * factor + du_c[i] * offset
                 away = near[i] - at
                 dv[i] += w_k[i] * dvar
                 dm[i] += w_k[i] * (dmu + 2 * dvar * away)
@@ -288,7 +318,7 @@ def mode_norm_backward(
 def mode_group_norm(m0, delta, v, gate_weight, gate_bias, weight, bias, of_gates, of_modes, made, scale, eps, spatial):
     (channels, n), modes = v.shape, len(gate_bias)
     g, w, mu, rstd = of_gates[0], of_gates[1], of_modes[0], of_modes[1]
-    total = np.zeros((modes, n))
+    total, highest, sums = np.zeros((modes, n)), np.empty(n), np.empty(n)
     for c in range(channels):
         near, first, rest, origin = made[3, c], m0[c], delta[c], m0[0]
         for i in range(n):
@@ -297,7 +327,7 @@ def mode_group_norm(m0, delta, v, gate_weight, gate_bias, weight, bias, of_gates
             z, psi, shift = w[c, k], np.float64(gate_weight[k]), np.float64(gate_bias[k])
             for i in range(n):
                 z[i] = (first[i] + rest[i]) * psi + shift
-        _softmax(w[c], g[c])
+        _softmax(w[c], g[c], highest, sums)
         for k in range(modes):
             g_k, total_k = g[c, k], total[k]
             for i in range(n):
