@@ -8,6 +8,7 @@ from dataclasses import replace
 from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, is_backward, only_backward
 from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
+from minidl.check.diagnosis.single import by_single_changes
 from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import TRUE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
@@ -46,6 +47,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         causes += more
     if left:
         more, left = structured(bench, left, wrong, layer)
+        causes += more
+    if left and bench.dtype != "float16":
+        more, left = by_single_changes(bench, left, wrong, layer)
         causes += more
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
     if left and not ambiguous:

@@ -224,7 +224,7 @@ def _only_backward(layer: str, patches: tuple[tuple[str, str], ...]) -> bool:
 
 def only_backward(variant: Variant) -> bool:
     """Whether all a variant changes is its backward pass."""
-    return _only_backward(variant.layer, variant.patches)
+    return variant.of_gradients or _only_backward(variant.layer, variant.patches)
 
 
 def best_of(hypotheses: Sequence[Hypothesis]) -> Iterator[Hypothesis]:

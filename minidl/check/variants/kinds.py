@@ -43,6 +43,11 @@ class Variant:
         """Whether its gradients are settled by how it is built, so that none are derived from its forward pass."""
         return False
 
+    @property
+    def of_gradients(self) -> bool:
+        """Whether it is built so that all it changes is the backward pass."""
+        return False
+
     def plain(self, layer: str, options: dict[str, Any]) -> Plain:
         """Build the changed layer with its backward pass as it is written."""
         return plain_class(self.layer, self.patches)(layer, options)
