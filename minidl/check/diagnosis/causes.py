@@ -12,15 +12,18 @@ from minidl.check.diagnosis.single import by_single_changes
 from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import TRUE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
+from minidl.check.variants.timing import timed
 from minidl.check.variants.wrapped import families
 
 MARGIN = 0.05  # by which a named variant explains more than the next
+CLEARLY = 3  # wrong predictions that rule a candidate out beside one that has none
 ROUNDS = 8
+SURE = 0.95  # the share of its predictions that one of thousands of candidates gets right
 
 
 def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause], list[Cause], set[Tensor]]:
     """The causes that are named, those that are near, and the wrong outputs that are left."""
-    known = [variant for variant in known_wrong(layer) if fits(variant, bench)]
+    known = [variant for variant in (*known_wrong(layer), *timed(layer)) if fits(variant, bench)]
     weighed = [h for variant in known for h in best_of(bench.weigh(variant, wrong))]
     causes: list[Cause] = []
     near: list[Cause] = []
@@ -50,7 +53,7 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         causes += more
     if left and bench.dtype != "float16":
         more, left = by_single_changes(bench, left, wrong, layer)
-        causes += more
+        causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
     if left and not ambiguous:
         causes, left = with_pairs(causes, known, left, wrong, bench)
@@ -90,10 +93,15 @@ def of_families(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str)
     """What is done to the borders of a right layer, or which slips its forward pass is composed of."""
     candidates: list[Variant] = [*families(layer), *compositions(bench, left, layer)]
     weighed = [h for variant in candidates for h in best_of(bench.weigh(variant, wrong))]
-    chosen, _ = choose(weighed, left, wrong)
+    chosen, _ = choose([h for h in weighed if nearly_always(h)], left, wrong)
     if chosen is None or len({name.name for name in (h.variant for h in chosen.rivals)}) > 2:
         return [], left
     return [chosen], left - covered(chosen.rivals[0], wrong)
+
+
+def nearly_always(h: Hypothesis) -> bool:
+    """Whether nearly all that is said of the forward pass is true: of many candidates, one or another is often near."""
+    return max(h.precision, h.forward_precision) >= SURE
 
 
 def fits(variant: Variant, bench: Bench) -> bool:
@@ -116,7 +124,10 @@ def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor])
             continue
         common = other.hits & hits
         ahead = len(hits - common) + len(other.misses) - len(best.misses)
-        if len(common) > 0.5 * len(hits) and ahead < max(1, MARGIN * len(hits)):
+        needed = max(1, MARGIN * len(hits))
+        if not best.misses and len(other.misses) >= CLEARLY:  # the one is never wrong, the other is
+            needed = min(needed, CLEARLY)
+        if len(common) > 0.5 * len(hits) and ahead < needed:
             if kindred(best, other) and not other.misses and not best.misses:
                 return Cause([best, other], hits), []
             return None, [Cause([best], hits), Cause([other], common)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -148,7 +148,7 @@ def by_statistic(found: list[Item]) -> Found | None:
     return " or ".join(told[0]), told[1]
 
 
-def other_dy(item: Item) -> Iterator[tuple[str, Array]]:
+def other_dy(item: Item, masks: Sequence[tuple[str, Array]] = ()) -> Iterator[tuple[str, Array]]:
     """What the backward pass may take for dy."""
     dy = item.dy
     assert dy is not None
@@ -171,6 +171,9 @@ def other_dy(item: Item) -> Iterator[tuple[str, Array]]:
         yield f"dy averaged over {word}", np.broadcast_to(dy.mean(axis=axis, keepdims=True), dy.shape)
         yield f"dy less its mean over {word}", dy - dy.mean(axis=axis, keepdims=True)
         yield f"dy summed over {word}", np.broadcast_to(dy.sum(axis=axis, keepdims=True), dy.shape)
+    for word, mask in masks:
+        if mask.shape == dy.shape:
+            yield f"dy where {word} is positive alone, as by a ReLU", dy * (mask > 0)
     yield "1 for dy", np.ones(dy.shape)
     yield "the magnitude of dy", np.abs(dy)
     yield "the sign of dy", np.sign(dy)
@@ -205,7 +208,9 @@ def by_dy(bench: Bench, found: list[Item]) -> Found | None:
             return None
         t = name.rpartition(".")[2]
         said = set()
-        for word, dy in other_dy(item):
+        y = bench.results[i].wanted.get(f"{name.partition('.')[0]}.y.{t}")
+        masks = [("x", item.x)] + ([] if y is None else [("y", np.asarray(y, np.float64))])
+        for word, dy in other_dy(item, masks):
             if candidates and word not in candidates:
                 continue
             redo = exactly(replace(asked, inputs={**asked.inputs, f"in.dy.{t}": dy}))

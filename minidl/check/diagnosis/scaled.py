@@ -149,6 +149,9 @@ def functions(item: Item) -> Iterator[tuple[str, Array]]:
     v = item.want
     yield "is its magnitude: the sign is lost", np.abs(v)
     yield "is cut off below 0, as by a ReLU", np.maximum(v, 0)
+    if v.shape == item.x.shape and v.ndim > 1:
+        yield "is 0 where x is negative, as by the derivative of a ReLU", v * (item.x > 0)
+        yield "is 0 where x is positive", v * (item.x <= 0)
     yield "is squared", np.square(v)
     yield "is the root of what it must be", np.sqrt(np.abs(v))
     yield "is the inverse of what it must be", 1 / np.where(v == 0, np.inf, v)

@@ -15,9 +15,8 @@ from minidl.check.diagnosis.consequences import alike
 from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, best_of, is_backward
 from minidl.check.diagnosis.replay import FORMULA
 from minidl.check.diagnosis.weighing import Cause, covered
-from minidl.check.plain import plain_class
 from minidl.check.plain.derived import Derived
-from minidl.check.variants.edited import Edited
+from minidl.check.variants.edited import Edited, namespace_of
 from minidl.check.variants.edits import edits
 
 TRUE = 0.95  # the share of its predictions that such a change gets right
@@ -109,13 +108,17 @@ def sieve(bench: Bench, i: int, left: set[Tensor], layer: str) -> Sieve:
         if variant.of_gradients or variant.function == "update" or variant.derived:
             return False
         made = variant.plain(layer, dict(asked.options))
-        made.load(params, state)
+        made.load(deepcopy(params), deepcopy(state))
         return alike(output, made.compute(x, training), result, bench.dtype)
 
-    base: Any = plain_class(layer)(layer, dict(asked.options))
-    base.load(params, state)
-    if gradients:
-        base.forward(x, training)
+    bases: dict[Any, Any] = {}
+
+    def base_of(form: Any) -> Any:
+        if form not in bases:
+            bases[form] = namespace_of(layer, form)["Layer"](layer, dict(asked.options))
+            bases[form].load(params, state)
+            bases[form].forward(x, training)
+        return bases[form]
 
     def gives_gradients(variant: Edited) -> bool:
         made: Any = variant.plain(layer, dict(asked.options))
@@ -125,7 +128,8 @@ def sieve(bench: Bench, i: int, left: set[Tensor], layer: str) -> Sieve:
             made.forward(x, training)
             found = made.backward(dy)
         elif variant.of_gradients:
-            made.params, made.kept = base.params, deepcopy(base.kept)  # a change may write into it
+            base = base_of(variant.form)
+            made.params, made.kept = deepcopy((base.params, base.kept))  # a change may write into them
             found = made.gradients(dy)
         else:
             return False

@@ -45,6 +45,7 @@ def reductions(item: Item, p: Pieces) -> Iterator[tuple[str, Any]]:
     for name, value in sizes(item):
         if abs(value - count) > 1e-9 and value > 1:
             yield f" divides by {name}", lambda v, value=value: p.mean(v) * count / value
+            yield f" divides by n times {name}", lambda v, value=value: p.mean(v) / value
     yield " is a mean over all of x", lambda v: 0 * p.mean(v) + v.mean()
     if item.layer not in LAST_AXIS and item.x.ndim > 2:
         pixels, batch = tuple(range(2, item.x.ndim)), item.x.ndim

@@ -28,7 +28,8 @@ def padded(x: Array, padding: Pair, value: float) -> Array:
 
 def cropped(x: Array, padding: Pair) -> Array:
     """x without its border."""
-    return x[:, :, padding[0] : x.shape[2] - padding[0], padding[1] : x.shape[3] - padding[1]]
+    start, high, wide = padding, x.shape[2] - 2 * padding[0], x.shape[3] - 2 * padding[1]
+    return x[:, :, start[0] : start[0] + high, start[1] : start[1] + wide]
 
 
 def places(shape: tuple[int, ...], kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Any]]:
@@ -38,3 +39,15 @@ def places(shape: tuple[int, ...], kernel: Pair, stride: Pair) -> Iterator[tuple
         for b in range(kernel[1]):
             across = slice(b, b + (columns - 1) * stride[1] + 1, stride[1])
             yield a, b, (slice(None), slice(None), slice(a, a + (rows - 1) * stride[0] + 1, stride[0]), across)
+
+
+def taps(shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair) -> Iterator[tuple[int, int, Any]]:
+    """Yield (a, b, index) as ``places`` does, of a window whose elements are ``dilation`` pixels apart."""
+    high, wide = (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
+    rows, columns = (shape[2] - high) // stride[0] + 1, (shape[3] - wide) // stride[1] + 1
+    for a in range(kernel[0]):
+        for b in range(kernel[1]):
+            top, left = a * dilation[0], b * dilation[1]
+            down = slice(top, top + (rows - 1) * stride[0] + 1, stride[0])
+            across = slice(left, left + (columns - 1) * stride[1] + 1, stride[1])
+            yield a, b, (slice(None), slice(None), down, across)

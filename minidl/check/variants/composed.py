@@ -5,14 +5,14 @@ Gradients are derived from the forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from minidl.check.case import LAST_AXIS
-from minidl.check.plain.arith import Array, detach, mean, sqrt
+from minidl.check.plain.arith import Array, detach, mean, sqrt, total
 from minidl.check.plain.base import Plain
 from minidl.check.plain.derived import Derived
 from minidl.check.variants.kinds import Variant
@@ -20,11 +20,13 @@ from minidl.check.variants.parts import (
     ABOUT,
     BEFORE,
     CENTRES,
+    CHUNKS,
     COUNTS,
     FORMS,
     PICKED,
     ROOTS,
     SCALED,
+    SEEN,
     SHORT,
     Parts,
     actual,
@@ -52,13 +54,37 @@ def centred_by(centre: str, x: Any, mu: Any, rstd: Any, eps: float) -> Any:
     return (x - times * (detach(mu) if centre == "detached" else mu)) * rstd
 
 
+def largest(x: Any, axes: tuple[int, ...]) -> Any:
+    """The largest of x over some axes, with its gradient."""
+    top = detach(x).max(axis=axes, keepdims=True)
+    chosen = detach(x) == top
+    return total(x * chosen, axes) / chosen.sum(axis=axes, keepdims=True)
+
+
+MEASURES: dict[str, Callable[[Any, Any, tuple[int, ...]], Any]] = {  # of x and x − mean, in place of the deviation
+    "absolute": lambda x, c, axes: mean(abs(c), axes),
+    "raw absolute": lambda x, c, axes: mean(abs(x), axes),
+    "largest": lambda x, c, axes: largest(abs(c), axes),
+    "raw largest": lambda x, c, axes: largest(abs(x), axes),
+    "range": lambda x, c, axes: largest(x, axes) + largest(-x, axes),
+    "fourth": lambda x, c, axes: sqrt(sqrt(mean(c * c * c * c, axes))),
+}
+
+
 def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: float) -> tuple[Any, Any, Any]:
     """y, the mean and the variance of x in view, by the parts."""
+    if parts.chunk and (cuts := CHUNKS[parts.chunk](len(x))):
+        whole = replace(parts, chunk="")
+        found = [normalised(part, weight, bias, whole, layer, eps) for part in np.split(x, cuts)]
+        y, means, variances = (np.concatenate([0 * part + of[k] for part, of in zip(np.split(x, cuts), found, strict=True)])
+                               for k in range(3))  # fmt: skip
+        return y, means, variances
     if parts.form in (BEFORE, SCALED):
         x = x * weight + bias if parts.form == BEFORE else x * weight
     form = FORMS.get(parts.form, lambda h, w, b: h + b if parts.form == SCALED else h)
     mean_axes, var_axes = (actual(axes_of(layer, region), x.shape) for region in (parts.mean_over, parts.var_over))
-    mu = mean(x, mean_axes)
+    seen = SEEN[parts.seen](x)
+    mu = mean(seen, mean_axes)
     if parts.mean_count:
         mu = mu * COUNTS[parts.mean_count](x.size // mu.size, x.shape)
     subtract = layer != "rms_norm"
@@ -66,9 +92,12 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     if not subtract and kind == "centred" and not parts.centre:
         kind = "raw"
     if kind == "centred":
-        var = mean((x - mu) * (x - mu), var_axes)
+        var = mean((seen - mu) * (seen - mu), var_axes)
     elif kind == "raw":
-        var = mean(x * x, var_axes)
+        var = mean(seen * seen, var_axes)
+    elif kind in MEASURES:
+        spread = MEASURES[kind](x, x - mu, var_axes)
+        var = spread * spread
     elif kind == "magnitudes":
         size = abs(x)
         var = mean(size * size, var_axes) - mean(size, var_axes) * mean(size, var_axes)
@@ -195,7 +224,10 @@ def answering(
     weight, bias = (made.column(name, x, groups) for name in ("weight", "bias"))
     for parts in among:
         with np.errstate(all="ignore"):
-            said = normalised(view, weight, bias, parts, layer, float(options["eps"]))[0]
+            try:
+                said = normalised(view, weight, bias, parts, layer, float(options["eps"]))[0]
+            except ValueError:  # shapes that do not fit
+                continue
             if np.shape(said) == want.shape and bool((np.abs(said - want) <= allowed).all()):
                 yield parts
 

@@ -21,15 +21,19 @@ from minidl.check.plain import MODULES, arith, plain_source
 from minidl.check.plain.base import Plain
 from minidl.check.variants.kinds import Variant
 
-HELPERS = ("places", "padded", "cropped")  # functions of the windows, which both passes call
+HELPERS = ("places", "taps", "padded", "cropped")  # functions of the windows, which both passes call
+MODULE = "module"  # a form that is written in a module of its own
 BOTH, FORWARD, BACKWARD = "both passes", "the forward pass", "the backward pass"
 
 
 @cache
 def form_source(layer: str, form: tuple[tuple[str, str], ...]) -> str:
-    """The source of a layer's module in one of its equal forms."""
+    """The source of a layer's module in one of its equal forms: texts replaced, or another module."""
     source = plain_source(layer)
     for old, new in form:
+        if old == MODULE:
+            source = inspect.getsource(importlib.import_module(f"minidl.check.plain.{new}"))
+            continue
         if source.count(old) != 1:
             raise ValueError(f"form_source: {old!r} must occur once in {layer}, got {source.count(old)}")
         source = source.replace(old, new)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from minidl.check.variants.edited import BACKWARD, BOTH, FORWARD, HELPERS, Edited, functions
-from minidl.check.variants.words import CALLED, DIMS, FORMS, OF_PARAMS, SCALES, TARGETS, TUPLES
+from minidl.check.variants.words import CALLED, COMMON_TARGETS, DIMS, FORMS, OF_PARAMS, SCALES, TARGETS, TUPLES
 
 Change = tuple[str, str]  # in words, and the new text
 REDUCING = ("total", "mean")
@@ -34,6 +34,10 @@ MAPS: tuple[tuple[str, str], ...] = (
 )
 SKIPPED = {"shape", "axes", "last", "length", "n", "grads", "convention", "modes", "border", "ties", "largest"}
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
+WHOLE_NUMBERS = {
+    "a": ("b", "kernel[0] - 1 - a"), "b": ("a", "kernel[1] - 1 - b"), "top": ("left", "0"), "left": ("top", "0"),
+    "rows": ("columns",), "columns": ("rows",), "groups": ("1",), "high": ("wide",), "wide": ("high",),
+}  # fmt: skip
 NUMBERS = ("eps", "lam")  # that a change may be made of, beside arrays
 
 
@@ -260,6 +264,20 @@ def of_tuple(name: str) -> Iterator[Change]:
             yield f"{other} stands for {name}", other
 
 
+def of_part(name: str, text: str) -> Iterator[Change]:
+    """Another number than that of the height, or of the width."""
+    axis = text[-2]
+    word, other = {"0": ("height", "width"), "1": ("width", "height")}.get(axis, ("height", "width"))
+    yield f"the {name} of the {other} stands for that of the {word}", f"{name}[{1 - int(axis)}]"
+    yield f"the {name} of the {word} is ignored", "0" if name == "padding" else "1"
+    yield f"the {name} of the {word} is doubled", f"(2 * {text})"
+    yield f"the {name} of the {word} is one too large", f"({text} + 1)"
+    yield f"the {name} of the {word} is one too small", f"({text} - 1)"
+    for stands in TUPLES:
+        if stands != name:
+            yield f"the {stands} of the {word} stands for its {name}", f"{stands}[{axis}]"
+
+
 def of_array(text: str, what: str, axes: int, dims: str) -> Iterator[Change]:
     """What may be done to an array along its axes."""
     for k in range(axes):
@@ -350,7 +368,7 @@ class Places(ast.NodeVisitor):
             if isinstance(node.func, ast.Attribute):
                 self.expression(node.func.value, False)
         elif isinstance(node, ast.Subscript):
-            if isinstance(node.value, ast.Name):
+            if isinstance(node.value, ast.Name) or ast.unparse(node.value) == "self.params":
                 return
             self.expression(node.value, False)
         elif isinstance(node, ast.Attribute):
@@ -371,6 +389,13 @@ def changes(node: ast.expr, source: str, layer: str, names: Sequence[str], top: 
         yield from of_comparison(node, source, what)
     elif isinstance(node, ast.Name) and node.id in TUPLES:
         yield from of_tuple(node.id)
+    elif isinstance(node, ast.Name) and node.id in WHOLE_NUMBERS:
+        for other in WHOLE_NUMBERS[node.id]:
+            yield f"{other} stands for {node.id}", f"({other})"
+        yield f"{node.id} is one too large", f"({node.id} + 1)"
+        yield f"{node.id} is one too small", f"({node.id} - 1)"
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in TUPLES:
+        yield from of_part(node.value.id, text)
     if isinstance(node, ast.BinOp):
         yield from of_operation(node, source)
     if isinstance(node, ast.Call):
@@ -474,16 +499,21 @@ def of_place(
         yield f"what holds for '{text}' alone is done always", "True"
         yield f"what holds for '{text}' is never done", "False"
         return
-    yield from changes(node, source, layer, names, top)
+    for words, new in changes(node, source, layer, names, top):
+        if isinstance(node, ast.BinOp) and text_of(node.left, source) == target and new == f"(({text_of(node.right, source)}))":
+            words = "what is there is overwritten, where terms must add up"
+        yield words, new
 
 
 def where(layer: str, function: str, target: str, of: str) -> str:
     """Where a change is, in words."""
     plain = re.sub(r"\[.*\]$", "", target).replace("self.", "")
-    known = TARGETS.get(layer, {})
+    known = {**COMMON_TARGETS, **TARGETS.get(layer, {})}
     word = known.get(f"{function}.{plain}") or known.get(plain) or plain
     if function in HELPERS:
-        return f"the windows in {of}" if function != "cropped" else "the crop of dx"
+        if function in ("places", "taps"):
+            return f"the windows in {of}" + {"window": ""}.get(plain, f", {word}")
+        return {"cropped": "the crop of dx", "padded": f"the border in {of}"}[function]
     if plain == "return":
         word = "y" if function == "compute" else "the gradients"
     return f"in {word}" + (" of backward" if function == "gradients" and not word.startswith(("d", "the g")) else "")

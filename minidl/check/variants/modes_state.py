@@ -38,6 +38,21 @@ def inference(table: Collection) -> None:
             f"{EVAL}",
         ),
     )
+    gated = "softmax(log_softmax(z, 1), 0)[:, :, None]"
+    table.wrong(
+        "moments of the modes updated in evaluation",
+        "evaluation changes the running moments, by those of its batch with the gates",
+        (
+            EVAL,
+            f"first, u = total({gated} * m, 0), mean(flat * flat, 2)[:, None, :, 0]\n            second = total({gated} * u, 0)"
+            f"\n            {EVAL}",
+        ),
+        (
+            'rstd = 1 / sqrt(var + self.options["eps"])\n',
+            'rstd = 1 / sqrt(var + self.options["eps"])\n        if not training:\n            '
+            "self.update(first[0], second[0], (second - first * first)[0])\n",
+        ),
+    )
     table.wrong(
         "statistics updated twice",
         "the running moments are updated twice a forward pass",

@@ -55,6 +55,31 @@ ABOUT: dict[str, str] = {
     "the variance is E[x²] + E[x]²": "plus",
     "the variance is E[x]²": "mean",
     "the variance is that of the magnitudes": "magnitudes",
+    "the mean magnitude of x − mean stands for the deviation": "absolute",
+    "the mean magnitude of x stands for the deviation": "raw absolute",
+    "the largest magnitude of x − mean stands for the deviation": "largest",
+    "the largest magnitude of x stands for the deviation": "raw largest",
+    "the range of x stands for the deviation": "range",
+    "the mean of the fourth powers' root stands for the variance": "fourth",
+}
+SEEN: dict[str, Callable[[Any], Any]] = {  # the values that statistics are taken of
+    "": lambda x: x,
+    "statistics are of the first half of the last axis": lambda x: x[..., : max(x.shape[-1] // 2, 1)],
+    "statistics are of the second half of the last axis": lambda x: x[..., x.shape[-1] // 2 :],
+    "statistics are of the first quarter of the last axis": lambda x: x[..., : max(x.shape[-1] // 4, 1)],
+    "statistics are of every other value of the last axis": lambda x: x[..., ::2],
+    "statistics are of all but the last value of the last axis": lambda x: x[..., : max(x.shape[-1] - 1, 1)],
+    "statistics are of all but the first value of the last axis": lambda x: x[..., min(1, x.shape[-1] - 1) :],
+    "statistics are of the first half of the batch": lambda x: x[: max(len(x) // 2, 1)],
+    "statistics are of all but the last sample": lambda x: x[: max(len(x) - 1, 1)],
+    "statistics are of all but the first sample": lambda x: x[min(1, len(x) - 1) :],
+}
+CHUNKS: dict[str, Callable[[int], list[int]]] = {  # where a batch of n is cut, each part with its own statistics
+    "": lambda n: [],
+    "each half of the batch has its own statistics": lambda n: [n // 2] if n > 1 else [],
+    "each half of the batch has its own statistics, the larger first": lambda n: [-(-n // 2)] if n > 1 else [],
+    "each 2 samples have their own statistics": lambda n: list(range(2, n, 2)),
+    "each 4 samples have their own statistics": lambda n: list(range(4, n, 4)),
 }
 COUNTS: dict[str, Callable[[int, tuple[int, ...]], float]] = {  # by n, and the shape of the view
     "": lambda n, s: 1.0,
@@ -215,6 +240,8 @@ class Parts:
     centre: str = ""
     form: str = ""
     picked: str = ""
+    seen: str = ""
+    chunk: str = ""
     tracked: bool = False  # whether the running variance takes in what y is normalised by
 
     @property
@@ -223,6 +250,7 @@ class Parts:
         over = {self.mean_over, self.var_over} - {""}
         one_region = bool(over) and (not self.mean_over or not self.var_over or len(over) == 1)
         others = (self.about, self.count, self.mean_count, self.centre, self.root, self.form, self.picked)
+        others += (self.seen, self.chunk)
         return sum(map(bool, others)) + (1 if one_region else 2 if over else 0) == 1
 
     @property
@@ -236,7 +264,7 @@ class Parts:
             words += [f"the {what} is over {region}" for what, region in over.items()]
         words += [f"the {what} {w}" for what, w in (("mean", self.mean_count), ("variance", self.count)) if w]
         forms = self.form.split(" and ") if self.form in FORMS else [self.form]
-        return words + [w for w in (self.about, self.centre, self.root, *forms, self.picked) if w]
+        return words + [w for w in (self.about, self.centre, self.root, *forms, self.picked, self.seen, self.chunk) if w]
 
 
 def regions(layer: str) -> Mapping[str, tuple[int, ...]]:
@@ -274,6 +302,8 @@ SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("centre", CENTRES),
     ("form", {**FORMS, BEFORE: None, SCALED: None}),
     ("picked", PICKED),
+    ("seen", SEEN),
+    ("chunk", CHUNKS),
 )
 
 

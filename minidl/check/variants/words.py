@@ -36,6 +36,18 @@ CALLED = {  # expressions by their name in words
     "length": "the pixels' number",
     "modes": "the modes' number",
 }
+COMMON_TARGETS = {
+    "(high, wide)": "the reach of a window",
+    "(rows, columns)": "the size of y",
+    "(top, left)": "where a tap begins",
+    "across": "the columns of a tap",
+    "down": "the rows of a tap",
+    "gradients.for": "the windows of backward",
+    "compute.for": "the windows",
+    "dout": "dy",
+    "out": "y",
+    "(dimage, dweight)": "dx and dweight",
+}
 TARGETS = {
     "mode_norm": {
         "m": "the mean over the pixels that the gates see",
@@ -60,8 +72,8 @@ TARGETS = {
         "dgate_weight": "dgate.weight",
         "dgate_bias": "dgate.bias",
     },
-    "conv2d": {"y": "y", "term": "y", "image": "the padded x", "dimage": "dx", "full": "the kernel with its groups"},
-    "max_pool2d": {"dimage": "dx", "best, winner": "the maximum", "greater": "the maximum", "share": "dx"},
+    "conv2d": {"y": "y", "compute.term": "y", "gradients.term": "dx", "seen": "the pixels of a tap", "image": "the padded x", "dimage": "dx", "full": "the kernel with its groups"},
+    "max_pool2d": {"dimage": "dx", "best, winner": "the maximum", "greater": "the maximum", "key": "what the maximum is sought of", "share": "dx"},
     "avg_pool2d": {"dimage": "dx", "best": "the sum", "area": "the count", "share": "dx"},
 }
 TARGETS["mode_group_norm"] = {**TARGETS["mode_norm"], "dk": "the gradient of xhat_k"}
@@ -107,7 +119,7 @@ DIMS: dict[str, dict[str, str]] = {  # the axes of each array, 1 where its lengt
     },
     "conv2d": {
         "x": "NIHW", "image": "NIHW", "weight": "OIHW", "dweight": "OIHW", "dy": "NOHW", "y": "NOHW",
-        "term": "NOHW", "dimage": "NIHW",
+        "term": "NOHW", "dimage": "NIHW", "seen": "NGIHW", "dout": "NGOHW",
     },
     "max_pool2d": dict.fromkeys(("x", "image", "dy", "best", "dimage", "winner", "greater", "wins", "share"), "NCHW"),
     "avg_pool2d": dict.fromkeys(("x", "image", "dy", "best", "dimage", "area", "share", "inside"), "NCHW"),
@@ -138,8 +150,15 @@ DIFFERENCE = (
 OUTSIDE = (
     ("y = total(g[:, :, None, None] * (weight * xhat + bias), 1)", "y = weight[:, 0] * total(g[:, :, None, None] * xhat, 1)[:, 0] + bias[:, 0]"),
 )  # fmt: skip
+DIRECT = (("module", "direct_conv2d"),)
+BY_KEY = (("best, winner = image[where[0]]", "key = padded(x, padding, -np.inf)\n        best, winner = image[where[0]]"),
+          ("real(image[here]) > real(best), bool)\n                if", "real(key[here]) > real(top), bool)\n                if"),
+          ("best, winner = np.where(greater, image[here], best), np", "top = np.where(greater, key[here], top)\n                best, winner = np.where(greater, image[here], best), np"),
+          ("        for index, here in enumerate(where[1:], 1):", "        top = key[where[0]]\n        for index, here in enumerate(where[1:], 1):"))
 FORMS: dict[str, tuple[tuple[Form, tuple[str, ...]], ...]] = {  # equal forms, and which statements of each to change
     "mode_norm": ((WHOLE, ()), (SHARES, ("g", "w")), (DIFFERENCE, ("mu", "second", "var")), (OUTSIDE, ("y",)),
         (OUTSIDE + SHARES, ("g", "w"))),
+    "conv2d": ((WHOLE, ()), (DIRECT, ())),
+    "max_pool2d": ((WHOLE, ()), (BY_KEY, ("key",))),
     "mode_group_norm": ((WHOLE, ()), (OF_GROUPS, ("g", "w"))),
 }

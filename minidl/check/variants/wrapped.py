@@ -16,6 +16,7 @@ import numpy as np
 from minidl.check.plain import plain_class
 from minidl.check.plain.arith import Array
 from minidl.check.plain.base import Plain
+from minidl.check.plain.windows import pair
 from minidl.check.variants.kinds import Variant
 
 Params = dict[str, tuple[str, ...]]
@@ -218,6 +219,25 @@ OF_OPTIONS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
 )
 
 
+def of_both(of: Callable[[Any], Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """An option made of another, for height and width."""
+    return lambda options: [of({k: pair(v)[axis] for k, v in options.items() if k in SHAPING}) for axis in (0, 1)]
+
+
+SHAPING = ("kernel_size", "stride", "padding", "dilation")
+WINDOWED = ("conv2d", "max_pool2d", "avg_pool2d")
+MADE_OPTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], Any]], ...] = (
+    ("the padding", "padding", "is (k − 1)//2 whatever it is set to", of_both(lambda o: (o["kernel_size"] - 1) // 2)),
+    ("the padding", "padding", "is k//2 whatever it is set to", of_both(lambda o: o["kernel_size"] // 2)),
+    ("the padding", "padding", "is that of the stride", of_both(lambda o: o["stride"])),
+    ("the padding", "padding", "is 1 whatever it is set to", of_both(lambda o: 1)),
+    ("the stride", "stride", "is 1 whatever it is set to", of_both(lambda o: 1)),
+    ("the stride", "stride", "is 2 whatever it is set to", of_both(lambda o: 2)),
+    ("the padding", "padding", "is multiplied by the dilation", of_both(lambda o: o["padding"] * o.get("dilation", 1))),
+    ("the dilation", "dilation", "is that of the stride", of_both(lambda o: o["stride"])),
+)
+
+
 @dataclass(frozen=True)
 class Wrap:
     """What is done to x, to parameters and to y; ``residual`` adds x to y."""
@@ -228,6 +248,7 @@ class Wrap:
     residual: bool = False
     inverted: bool = False
     options: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    made: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
 
 
 class Wrapped:
@@ -288,8 +309,9 @@ class Family(Variant):
         return True
 
     def plain(self, layer: str, options: dict[str, Any]) -> Any:
-        """Build the wrapped layer."""
+        """Build the wrapped layer; an option that is made of all options is made of them."""
         changed = {name: of(options[name]) for name, of in self.wrap.options.items() if name in options}
+        changed |= {name: of(options) for name, of in self.wrap.made.items() if name in options}
         return Wrapped(plain_class(layer)(layer, {**options, **changed}), self.wrap)
 
 
@@ -315,8 +337,11 @@ def families(layer: str) -> tuple[Family, ...]:
     for name, of in OF_Y.items():
         add("y", name, Wrap(y=of))
     for option, name, change in OF_OPTIONS:
-        if layer in ("conv2d", "max_pool2d", "avg_pool2d"):
+        if layer in WINDOWED:
             add(option, name, Wrap(options={option.replace("the kernel's size", "kernel_size").split()[-1]: change}))
+    if layer in WINDOWED:
+        for what, option, name, make in MADE_OPTIONS:
+            add(what, name, Wrap(made={option: make}))
     if layer in ("batch_norm", "mode_norm"):
         add("training and evaluation", "are exchanged, the flag is inverted", Wrap(inverted=True))
     if layer.endswith(("_norm", "_last")):
