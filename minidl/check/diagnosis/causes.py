@@ -94,8 +94,9 @@ def of_families(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str)
     candidates: list[Variant] = [*families(layer), *compositions(bench, left, layer)]
     weighed = [h for variant in candidates for h in best_of(bench.weigh(variant, wrong))]
     chosen, _ = choose([h for h in weighed if nearly_always(h)], left, wrong)
-    if chosen is None or len({name.name for name in (h.variant for h in chosen.rivals)}) > 2:
+    if chosen is None:
         return [], left
+    chosen.rivals = chosen.rivals[:2]  # more of them are the same function
     return [chosen], left - covered(chosen.rivals[0], wrong)
 
 

@@ -116,6 +116,13 @@ def statistics(item: Item) -> Iterator[tuple[str, Array]]:
         yield f"{word} with eps", flat.var(1) * factor + float(item.options["eps"])
         yield f"the square of {word}", (flat.var(1) * factor) ** 2
     yield "the sum of squares about the mean", flat.var(1) * n
+    if {"weight", "bias"} <= item.params.keys():
+        y = (flat - mean[:, None]) / np.sqrt(flat.var(1) + float(item.options["eps"]))[:, None]
+        for what, of in (("xhat", y), ("y", y * item.params["weight"][:, None] + item.params["bias"][:, None])):
+            yield f"the mean of {what}", of.mean(1)
+            yield f"the biased variance of {what}", of.var(1)
+            yield f"the unbiased variance of {what}", of.var(1) * n / max(n - 1, 1)
+            yield f"the mean of the squares of {what}", (of**2).mean(1)
     yield "the mean of squares", (flat**2).mean(1)
     yield "the mean of squares, with n − 1", (flat**2).sum(1) / max(n - 1, 1)
     yield "1/sigma", 1 / np.sqrt(flat.var(1) + float(item.options["eps"]))

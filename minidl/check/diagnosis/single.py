@@ -21,6 +21,7 @@ from minidl.check.variants.edits import edits
 
 TRUE = 0.95  # the share of its predictions that such a change gets right
 LEAST = 4  # wrong outputs that it explains
+CLEARLY = 3  # wrong predictions that rule a change out beside one that has none
 SURVIVORS = 60  # that are held against all cases
 ROUNDS = 3
 Sieve = Callable[[Edited], bool]
@@ -51,10 +52,11 @@ def best_change(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str)
     sound = [h for h in weighed if sure(h, left, wrong)]
     if not sound:
         return None
-    sound.sort(key=lambda h: (len(h.misses) - len(h.hits & left), len(h.variant.name)))
+    sound.sort(key=lambda h: len(h.misses) - len(h.hits & left))  # of equals the first, which is the simplest
     best = sound[0]
     for other in sound[1:]:
         same = other.hits & left == best.hits & left and other.misses == best.misses
+        same = same or (not best.misses and len(other.misses) >= CLEARLY)
         if not same and len(other.hits & left) - len(other.misses) > 0.9 * len(best.hits & left) - len(best.misses):
             return None  # two that cannot be told apart, and are not the same
     return Cause([best], best.hits & left)

@@ -174,8 +174,8 @@ def by_terms(found: list[Item]) -> tuple[str, set[Tensor]] | None:
     if counted < LEAST or not whole:
         return None
     simple = [name for name in whole if " and the term" not in name] or list(whole)
-    if len(simple) > 2:
-        return None
+    if len(simple) > 2:  # all of them are true of nearly all steps: the same function, of which the simplest names tell
+        simple = sorted(simple, key=len)[:2]
     hits = whole[simple[0]]
     rest = {item.at for item in wrong if item.at not in hits and (len(wrong) > MOST or explained(item) is None)}
     return " or ".join(simple), hits | rest

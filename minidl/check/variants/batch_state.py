@@ -219,6 +219,12 @@ def more_state(table: Collection) -> None:
             f"** 2, x.size // x.shape[1])\n            {EVAL}",
         ),
     )
+    own = "mu, var = column(self.running_mean, x), column(self.running_var, x)\n            centred = x - mu"
+    table.wrong(
+        "evaluation subtracts the mean after the division",
+        "evaluation subtracts the running mean after dividing by sigma: in the folded bias 1/sigma is missing",
+        (own, own + " * sqrt(var + eps)"),
+    )
     for wrong in ("0.01", "0.9", "0.99"):
         table.wrong(
             f"momentum fixed at {wrong}",

@@ -48,6 +48,8 @@ def centred_by(centre: str, x: Any, mu: Any, rstd: Any, eps: float) -> Any:
     """x with its mean taken off, or what is done in place of it, and divided by its deviation."""
     if centre == "eps":
         return (x - mu) * rstd + eps
+    if centre == "eps before":
+        return (x - mu + eps) * rstd
     if centre == "after":
         return x * rstd - mu
     times = {"none": 0.0, "added": -1.0, "twice": 2.0}.get(centre, 1.0)

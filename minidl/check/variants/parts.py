@@ -144,6 +144,7 @@ CENTRES: dict[str, str] = {
     "the mean is a root mean square": "rms",
     "the largest value is subtracted for the mean": "largest",
     "eps is added after the division": "eps",
+    "eps is added to x − mean": "eps before",
 }
 WEIGHTS: dict[str, Callable[[Any, Any], Any]] = {
     "": lambda w, b: w,

@@ -256,6 +256,11 @@ def of_loss(table: Collection) -> None:
         (chosen, "-(np.where(chosen, logp, 0 * x) + np.where(chosen, 0 * x, np.log(1 - p))).sum()"),
         seen=("eriklindernoren/ML-From-Scratch#98",),
     )
+    of_p = (
+        ("self.kept = (logp, chosen, count)", "self.kept = (p, chosen, count)"),
+        ("logp, chosen, count = self.kept", "p, chosen, count = self.kept"),
+        ("(exp(logp) - chosen)", "(p - chosen)"),
+    )
     for name, says, top in (
         ("first logit for the largest", "subtracts the first logit, not the largest", "x[:, :1]"),
         ("last logit for the largest", "subtracts the last logit, not the largest", "x[:, -1:]"),
@@ -270,7 +275,11 @@ def of_loss(table: Collection) -> None:
                 f"z = x - {top}\n        sums = total(exp(z), 1)\n"
                 "        logp = z - np.log(sums)\n        p = exp(z) / sums",
             ),
-            ("self.kept = (logp, chosen, count)", "self.kept = (p, chosen, count)"),
-            ("logp, chosen, count = self.kept", "p, chosen, count = self.kept"),
-            ("(exp(logp) - chosen)", "(p - chosen)"),
+            *of_p,
+        )
+        table.wrong(
+            f"{name}, then the logarithm of the softmax",
+            f"the softmax {says}, and its logarithm is taken afterwards: both overflow or underflow",
+            (logp, f"e = exp(x - {top})\n        p = e / total(e, 1)\n        logp = np.log(p)"),
+            *of_p,
         )
