@@ -114,6 +114,7 @@ def statistics(item: Item) -> Iterator[tuple[str, Array]]:
         yield word, flat.var(1) * factor
         yield f"the root of {word}", np.sqrt(flat.var(1) * factor)
         yield f"{word} with eps", flat.var(1) * factor + float(item.options["eps"])
+        yield f"{word} of the variance with eps", (flat.var(1) + float(item.options["eps"])) * factor
         yield f"the square of {word}", (flat.var(1) * factor) ** 2
     yield "the sum of squares about the mean", flat.var(1) * n
     if {"weight", "bias"} <= item.params.keys():

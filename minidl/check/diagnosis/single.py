@@ -27,7 +27,9 @@ ROUNDS = 3
 Sieve = Callable[[Edited], bool]
 
 
-def by_single_changes(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) -> tuple[list[Cause], set[Tensor]]:
+def by_single_changes(
+    bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str
+) -> tuple[list[Cause], set[Tensor]]:
     """The changes that explain what is left, and what is left then."""
     causes: list[Cause] = []
     for _ in range(ROUNDS):
@@ -153,6 +155,3 @@ def sieve(bench: Bench, i: int, left: set[Tensor], layer: str) -> Sieve:
                 return False
 
     return safely
-
-
-

@@ -127,6 +127,8 @@ def explained(item: Item, limit: float = 2.0) -> set[str] | None:
         np.stack([np.reshape(p.back(np.asarray(np.broadcast_to(v, p.x.shape))), -1) * scale for v in slot.values()])
         for slot in slots
     ]
+    if whole := other_statistics(item, p):
+        return whole
     for number in (1, 2):
         found: set[str] = set()
         for changed in combinations(range(3), number):
@@ -147,6 +149,40 @@ def explained(item: Item, limit: float = 2.0) -> set[str] | None:
         if found:
             return found
     return set()
+
+
+def sigmas(item: Item, p: Pieces) -> Iterator[tuple[str, Array]]:
+    """Other 1/sigma than that of the formula."""
+    eps = float(item.options["eps"])
+    var = p.mean((p.x - p.mu) ** 2)
+    count = p.x.size / var.size
+    yield "1/sigma without eps", 1 / np.sqrt(np.maximum(var, 1e-300))
+    yield "1/sigma with eps outside the root", 1 / (np.sqrt(var) + eps)
+    yield "1/sigma of the unbiased variance", 1 / np.sqrt(var * count / max(count - 1, 1) + eps)
+    yield "1/sigma with eps added twice", 1 / np.sqrt(var + 2 * eps)
+    yield "1/sigma with eps outside the root too", 1 / (np.sqrt(var + eps) + eps)
+    for value in (1e-5, 1e-6, 1e-8, 1e-12):
+        yield f"1/sigma with eps {value:g}", 1 / np.sqrt(var + value)
+
+
+def other_statistics(item: Item, p: Pieces) -> set[str]:
+    """Of which other 1/sigma dx is the right one: in all of it, in xhat alone, or outside of xhat alone."""
+    d, found = p.dy * p.weight, set()
+    centred = p.x - p.mu
+    mean = (lambda v: 0.0) if item.layer == "rms_norm" else p.mean
+    with np.errstate(all="ignore"):
+        for word, other in sigmas(item, p):
+            for where, outer, inner in (
+                ("", other, other),
+                (" in xhat alone", p.rstd, other),
+                (" in front alone", other, p.rstd),
+            ):
+                h = centred * inner
+                if item.equals(p.back(np.asarray(outer * (d - mean(d) - h * p.mean(d * h))))):
+                    found.add(f"takes {word}{where}")
+    if any("without eps" in name for name in found):  # so small a one is as none
+        found = {name for name in found if "with eps 1e" not in name}
+    return found
 
 
 def joined(changed: tuple[int, ...], one: str, other: str) -> str:

@@ -59,5 +59,3 @@ class Layer(Plain):
         if "bias" in self.params:
             grads["dbias"] = total(dy, (0, 2, 3)).reshape(-1)
         return grads
-
-

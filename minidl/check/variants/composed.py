@@ -78,8 +78,8 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     if parts.chunk and (cuts := CHUNKS[parts.chunk](len(x))):
         whole = replace(parts, chunk="")
         found = [normalised(part, weight, bias, whole, layer, eps) for part in np.split(x, cuts)]
-        y, means, variances = (np.concatenate([0 * part + of[k] for part, of in zip(np.split(x, cuts), found, strict=True)])
-                               for k in range(3))  # fmt: skip
+        both = list(zip(np.split(x, cuts), found, strict=True))
+        y, means, variances = (np.concatenate([0 * part + of[k] for part, of in both]) for k in range(3))
         return y, means, variances
     if parts.form in (BEFORE, SCALED):
         x = x * weight + bias if parts.form == BEFORE else x * weight

@@ -1,8 +1,4 @@
-"""Every single change of a plain layer's source: what may stand in the place of each expression, in words.
-
-Each is one slip: a term left out or of the wrong sign, a factor missing or inverted, another axis or a sum for a mean,
-another variable, a constant, a function left out or put in, the first for all, a count too many.
-"""
+"""Every single change of a plain layer's source: each expression of each function is a place that can be wrong."""
 
 from __future__ import annotations
 
@@ -12,287 +8,33 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from minidl.check.variants.edited import BACKWARD, BOTH, FORWARD, HELPERS, Edited, functions
-from minidl.check.variants.words import CALLED, COMMON_TARGETS, DIMS, FORMS, OF_PARAMS, SCALES, TARGETS, TUPLES
-
-Change = tuple[str, str]  # in words, and the new text
-REDUCING = ("total", "mean")
-SOFTMAXES = ("softmax", "log_softmax")
-MAPS: tuple[tuple[str, str], ...] = (
-    ("{} is detached", "detach({})"),
-    ("{} has the wrong sign", "(-({}))"),
-    ("{} is doubled", "(2 * ({}))"),
-    ("{} is halved", "(({}) / 2)"),
-    ("the magnitude of {} is taken", "np.absolute({})"),
-    ("{} is squared", "(({}) * ({}))"),
-    ("the root of {} is taken", "sqrt(np.absolute({}))"),
-    ("{} is cut off below 0", "np.maximum({}, 0)"),
-    ("{} is inverted", "(1 / ({}))"),
-    ("{} is exponentiated", "exp({})"),
-    ("1 is added to {}", "(1 + ({}))"),
-    ("{} is subtracted from 1", "(1 - ({}))"),
+from minidl.check.variants.changes import (
+    REDUCING,
+    SOFTMAXES,
+    Change,
+    called_function,
+    changes,
+    of_loop,
+    said,
+    text_of,
 )
+from minidl.check.variants.edited import BACKWARD, BOTH, FORWARD, HELPERS, Edited, functions
+from minidl.check.variants.words import COMMON_TARGETS, FORMS, TARGETS
+
 SKIPPED = {"shape", "axes", "last", "length", "n", "grads", "convention", "modes", "border", "ties", "largest"}
-OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
-WHOLE_NUMBERS = {
-    "a": ("b", "kernel[0] - 1 - a"), "b": ("a", "kernel[1] - 1 - b"), "top": ("left", "0"), "left": ("top", "0"),
-    "rows": ("columns",), "columns": ("rows",), "groups": ("1",), "high": ("wide",), "wide": ("high",),
-}  # fmt: skip
-NUMBERS = ("eps", "lam")  # that a change may be made of, beside arrays
 
 
-def text_of(node: ast.AST, source: str) -> str:
-    """An expression as it stands in a source."""
-    return ast.get_source_segment(source, node) or ast.unparse(node)
-
-
-def said(code: str) -> str:
-    """An expression as a reader sees it: no indices, no options, sums for totals."""
-    text = re.sub(r'self\.params\["([\w.]+)"\]', r"\1", code)
-    text = re.sub(r'self\.options\["(\w+)"\]', r"\1", text)
-    text = re.sub(r"\.reshape\((?:[^()]|\([^()]*\))*\)", "", text)
-    text = re.sub(r"\[(?:[:\s,\d.]|None|-1)*\]", "", text)
-    text = re.sub(r"\btotal\(", "sum(", text).replace("self.", "").replace(" * ", " ").replace("-", "−")
-    return re.sub(r"\(([^(),]+), (?:axes|last|\(?[\d, ]+\)?)\)", r"(\1)", text)
-
-
-def called(code: str) -> str:
-    """What an expression is called, or the expression."""
-    text = said(code)
-    return CALLED.get(text, text)
-
-
-def dims_of(node: ast.AST, layer: str) -> str:
-    """The axes of an array as letters (1: of length 1), as far as they can be told from its source."""
-    names = DIMS.get(layer, {})
-    if isinstance(node, ast.Name):
-        return names.get(node.id, "")
-    if isinstance(node, ast.BinOp):
-        return merged(dims_of(node.left, layer), dims_of(node.right, layer))
-    if isinstance(node, ast.UnaryOp):
-        return dims_of(node.operand, layer)
-    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "self.params":
-        return OF_PARAMS.get(layer, {}).get(str(ast.literal_eval(node.slice)), "")
-    if isinstance(node, ast.Subscript):
-        whole, index = dims_of(node.value, layer), node.slice
-        parts = index.elts if isinstance(index, ast.Tuple) else [index]
-        out, rest = "", list(whole)
-        for part in parts:
-            if isinstance(part, ast.Constant) and part.value is None:
-                out += "1"
-            elif isinstance(part, ast.Slice) and rest:
-                out += rest.pop(0)
-            elif isinstance(part, ast.Constant) and part.value is Ellipsis:
-                after = sum(isinstance(p, ast.Constant) and p.value is None for p in parts) - out.count("1")
-                out += "".join(rest[: len(rest) if after >= 0 else None])
-                rest = []
-            elif rest:
-                rest.pop(0)
-        return out + "".join(rest) if whole else ""
-    if isinstance(node, ast.Call) and node.args:
-        inner = dims_of(node.args[0], layer)
-        if called_function(node) in REDUCING and len(node.args) == 2:
-            axes = ast.literal_eval(node.args[1]) if _literal(node.args[1]) else ()
-            axes = (axes,) if isinstance(axes, int) else axes
-            return "".join("1" if k in axes else letter for k, letter in enumerate(inner))
-        return inner
-    return ""
-
-
-def merged(one: str, other: str) -> str:
-    """The axes of two arrays together."""
-    size = max(len(one), len(other))
-    pairs = zip(one.rjust(size, "1"), other.rjust(size, "1"), strict=True)
-    return "".join(b if a == "1" else a for a, b in pairs)
-
-
-def _literal(node: ast.AST) -> bool:
-    try:
-        ast.literal_eval(node)
-    except (ValueError, SyntaxError):
-        return False
-    return True
-
-
-AXES = {
-    "N": "the batch",
-    "K": "the modes",
-    "C": "the channels",
-    "L": "the pixels",
-    "O": "the outputs",
-    "I": "the inputs",
-    "H": "the height",
-    "W": "the width",
-    "G": "the groups",
-    "V": "the values of a group",
-    "1": "an axis of length 1",
-}
-
-
-def axis_words(axes: Sequence[int], dims: str) -> str:
-    """What axes are called."""
-    return " and ".join(AXES.get(dims[k], f"axis {k}") if k < len(dims) else f"axis {k}" for k in axes)
-
-
-def called_function(node: ast.AST) -> str:
-    """The name of the function that is called."""
-    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-
-
-def of_call(node: ast.Call, source: str, layer: str) -> Iterator[Change]:
-    """Other reductions, other axes, other gates."""
-    name, arguments = called_function(node), [text_of(a, source) for a in node.args]
-    what = called(text_of(node, source))
-    if name in REDUCING and len(arguments) == 2:
-        other = {"total": "mean", "mean": "total"}[name]
-        word = "sum" if name == "total" else "mean"
-        yield f"the {word} in {what} is left out", f"({arguments[0]})"
-        yield f"{what} is a {'mean' if other == 'mean' else 'sum'}", f"{other}({', '.join(arguments)})"
-        dims = dims_of(node.args[0], layer)
-        number = len(dims) or 4
-        literal = ast.literal_eval(node.args[1]) if _literal(node.args[1]) else None
-        own = (literal,) if isinstance(literal, int) else literal
-        candidates = [(k,) for k in range(number)] + [(a, b) for a in range(number) for b in range(a + 1, number)]
-        candidates += [tuple(range(number))] if number > 2 else []
-        for axes in candidates:
-            if axes != own:
-                yield (
-                    f"the {word} in {what} is over {axis_words(axes, dims)}",
-                    f"(0 * {name}({', '.join(arguments)}) + {name}({arguments[0]}, {axes}))",
-                )
-        for place, pick in (("first", "[0]"), ("last", "[-1]")):
-            if own and len(own) == 1:
-                at = ", ".join([":"] * own[0] + [pick])
-                yield (
-                    f"{what} is that of the {place} of {axis_words(own, dims)} alone",
-                    f"({arguments[0]})[{at}]",
-                )
-        return
-    if name in SOFTMAXES:
-        yield from of_softmax(name, what, arguments)
-    elif len(arguments) == 1 and name in ("sqrt", "exp", "log", "clamp"):
-        yield f"the function {name} is left out of {what}", f"({arguments[0]})"
-
-
-def of_softmax(name: str, what: str, arguments: Sequence[str]) -> Iterator[Change]:
-    """Other gates than a softmax."""
-    z, axis = arguments
-    log = ("log({})" if name == "log_softmax" else "{}").format
-    for k, word in ((0, "the batch"), (1, "the second axis"), (2, "the last axis")):
-        if str(k) != axis:
-            yield f"the softmax in {what} is over {word}", f"{name}({z}, {k})"
-    e, p = f"exp({z})", f"softmax({z}, {axis})"
-    top = f"real({p}).max(axis={axis}, keepdims=True)"
-    for words, new in (
-        ("is not divided by its sum", e),
-        ("is that of the magnitudes, divided by their sum", f"(np.absolute({z}) / total(np.absolute({z}), {axis}))"),
-        ("is a sigmoid", f"(1 / (1 + exp(-({z}))))"),
-        ("is a sigmoid divided by its sum", f"((1 / (1 + exp(-({z})))) / total(1 / (1 + exp(-({z}))), {axis}))"),
-        ("is a ReLU divided by its sum", f"(np.maximum({z}, 0) / total(np.maximum({z}, 0), {axis}))"),
-        ("is a ReLU", f"np.maximum({z}, 0)"),
-        ("is a softplus divided by its sum", f"(log(1 + {e}) / total(log(1 + {e}), {axis}))"),
-        ("is the logits themselves", f"({z})"),
-        ("is divided by the root of the sum of squares", f"({p} / sqrt(total({p} * {p}, {axis})))"),
-        ("is taken of the logits' norm", f"(({z}) / sqrt(total(({z}) * ({z}), {axis})))"),
-        ("is squared and divided by its sum again", f"({p} * {p} / total({p} * {p}, {axis}))"),
-        ("is the root of a softmax", f"sqrt({p})"),
-        ("is a squared softmax", f"({p} * {p})"),
-        ("is divided by its largest", f"({p} / ({top}))"),
-        ("is a softmax twice", f"softmax({p}, {axis})"),
-        ("is uniform", f"(0 * {p} + 1 / {p}.shape[{axis}])"),
-        ("is hard: 1 for the largest", f"(0 * {p} + ({p} >= {top}))"),
-        ("is 0 but for the largest", f"({p} * ({p} >= {top}))"),
-        ("has a temperature of 2", f"softmax(({z}) / 2, {axis})"),
-        ("has a temperature of 1/2", f"softmax(({z}) * 2, {axis})"),
-        ("has 1 added to the sum of its exponentials", f"({e} / (1 + total({e}, {axis})))"),
-        ("is a soft minimum: the logits have the wrong sign", f"softmax(-({z}), {axis})"),
-        ("has the base 2", f"softmax(({z}) * np.log(2.0), {axis})"),
-        ("is mixed with the uniform one, by 0.1", f"(0.9 * {p} + 0.1 / {p}.shape[{axis}])"),
-    ):
-        yield f"the softmax in {what} {words}", log(new)
-
-
-def of_operation(node: ast.BinOp, source: str) -> Iterator[Change]:
-    """A term or a factor left out, or of the wrong sign or side."""
-    kind = type(node.op)
-    if kind not in OPERATORS:
-        return
-    left, right = text_of(node.left, source), text_of(node.right, source)
-    one, other, whole = called(left), called(right), called(text_of(node, source))
-    if kind in (ast.Add, ast.Sub):
-        sign = "-" if kind is ast.Sub else ""
-        yield f"the term {said(sign)}{one} is missing in {whole}", f"({sign}({right}))"
-        yield f"the term {said(sign)}{other} is missing in {whole}", f"({left})"
-        yield (
-            f"the term {other} has the wrong sign in {whole}",
-            f"(({left}) {'+' if kind is ast.Sub else '-'} ({right}))",
-        )
-        yield f"the term {other} is there twice in {whole}", f"({left} {OPERATORS[kind]} 2 * ({right}))"
-        yield f"{one} multiplies where it is added in {whole}", f"(({left}) * ({right}))"
-    elif kind is ast.Mult:
-        yield f"the factor {one} is missing in {whole}", f"({right})"
-        yield f"the factor {other} is missing in {whole}", f"({left})"
-        yield f"{other} divides where it multiplies in {whole}", f"(({left}) / ({right}))"
-        yield f"{one} divides where it multiplies in {whole}", f"(({right}) / ({left}))"
-        yield f"{other} is added where it multiplies in {whole}", f"(({left}) + ({right}))"
-        yield f"the factor {other} is there twice in {whole}", f"(({left}) * ({right}) * ({right}))"
-        yield f"the factor {one} is there twice in {whole}", f"(({left}) * ({left}) * ({right}))"
-    elif kind is ast.Div:
-        yield f"{one} is not divided by {other}", f"({left})"
-        yield f"{one} is multiplied by {other} where it is divided", f"(({left}) * ({right}))"
-        yield f"{one} is divided by {other} twice", f"(({left}) / ({right}) / ({right}))"
-        yield f"{one} is divided by the root of {other}", f"(({left}) / np.sqrt({right}))"
-        yield f"{one} is divided by {other} − 1", f"(({left}) / np.maximum(({right}) - 1, 1))"
-        yield f"{one} is divided by {other} + 1", f"(({left}) / (({right}) + 1))"
-    elif kind is ast.FloorDiv:
-        yield f"{whole} is rounded up", f"(-(-({left}) // ({right})))"
-        yield f"{whole} is not divided", f"({left})"
-
-
-def of_tuple(name: str) -> Iterator[Change]:
-    """Another stride, padding, kernel or dilation."""
-    yield f"{name} of height and width are swapped", f"{name}[::-1]"
-    yield f"{name} of the height is used for both", f"({name}[0], {name}[0])"
-    yield f"{name} of the width is used for both", f"({name}[1], {name}[1])"
-    least = 0 if name == "padding" else 1
-    yield f"{name} is ignored", f"({least}, {least})"
-    yield f"{name} is one too large", f"({name}[0] + 1, {name}[1] + 1)"
-    yield f"{name} is one too small", f"(max({name}[0] - 1, {least}), max({name}[1] - 1, {least}))"
-    yield f"{name} is doubled", f"(2 * {name}[0], 2 * {name}[1])"
-    for other in TUPLES:
-        if other != name:
-            yield f"{other} stands for {name}", other
-
-
-def of_part(name: str, text: str) -> Iterator[Change]:
-    """Another number than that of the height, or of the width."""
-    axis = text[-2]
-    word, other = {"0": ("height", "width"), "1": ("width", "height")}.get(axis, ("height", "width"))
-    yield f"the {name} of the {other} stands for that of the {word}", f"{name}[{1 - int(axis)}]"
-    yield f"the {name} of the {word} is ignored", "0" if name == "padding" else "1"
-    yield f"the {name} of the {word} is doubled", f"(2 * {text})"
-    yield f"the {name} of the {word} is one too large", f"({text} + 1)"
-    yield f"the {name} of the {word} is one too small", f"({text} - 1)"
-    for stands in TUPLES:
-        if stands != name:
-            yield f"the {stands} of the {word} stands for its {name}", f"{stands}[{axis}]"
-
-
-def of_array(text: str, what: str, axes: int, dims: str) -> Iterator[Change]:
-    """What may be done to an array along its axes."""
-    for k in range(axes):
-        word = axis_words([k], dims)
-        before = ":, " * k
-        if dims[k : k + 1] == "1":
-            continue
-        yield f"{what} is that of the first of {word} for all", f"(0 * ({text}) + ({text})[{before}:1])"
-        yield f"{what} is that of the last of {word} for all", f"(0 * ({text}) + ({text})[{before}-1:])"
-        yield f"{what} is averaged over {word}, the same for all", f"(0 * ({text}) + mean({text}, {k}))"
-        yield f"{what} is summed over {word}, the same for all", f"(0 * ({text}) + total({text}, {k}))"
-        yield f"{what} is in reversed order along {word}", f"({text})[{before}::-1]"
-        yield f"{what} is divided by its sum over {word}", f"(({text}) / total({text}, {k}))"
-        yield f"{what} has its mean over {word} subtracted", f"(({text}) - mean({text}, {k}))"
-        yield f"{what} is shifted by one along {word}", f"({text})[{before}np.arange(({text}).shape[{k}]) - 1]"
+PLACES = (
+    ast.Constant,
+    ast.Name,
+    ast.Attribute,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Call,
+    ast.IfExp,
+    ast.Subscript,
+    ast.Compare,
+)
 
 
 class Places(ast.NodeVisitor):
@@ -336,6 +78,7 @@ class Places(ast.NodeVisitor):
     def visit_For(self, node: ast.For) -> None:
         """A loop."""
         self.target = "for"
+        self.found.append((node.iter, "loop", (), False))
         self.expression(node.iter, False)
         for name in (n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)):
             self.names[name] = None
@@ -358,9 +101,7 @@ class Places(ast.NodeVisitor):
 
     def expression(self, node: ast.expr, top: bool) -> None:
         """An expression and what it consists of."""
-        if isinstance(node, (ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Call, ast.IfExp)) or (
-            isinstance(node, (ast.Subscript, ast.Compare))
-        ):
+        if isinstance(node, PLACES):
             self.found.append((node, self.target, tuple(self.names), top))
         if isinstance(node, ast.Call):
             for argument in node.args[: 1 if called_function(node) in (*REDUCING, *SOFTMAXES) else None]:
@@ -377,77 +118,6 @@ class Places(ast.NodeVisitor):
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.expr):
                     self.expression(child, False)
-
-
-def changes(node: ast.expr, source: str, layer: str, names: Sequence[str], top: bool) -> Iterator[Change]:
-    """What may stand in the place of an expression."""
-    text, arrays = text_of(node, source), DIMS.get(layer, {})
-    what = called(text)
-    if isinstance(node, ast.Constant):
-        yield from of_constant(node.value, text)
-    elif isinstance(node, ast.Compare):
-        yield from of_comparison(node, source, what)
-    elif isinstance(node, ast.Name) and node.id in TUPLES:
-        yield from of_tuple(node.id)
-    elif isinstance(node, ast.Name) and node.id in WHOLE_NUMBERS:
-        for other in WHOLE_NUMBERS[node.id]:
-            yield f"{other} stands for {node.id}", f"({other})"
-        yield f"{node.id} is one too large", f"({node.id} + 1)"
-        yield f"{node.id} is one too small", f"({node.id} - 1)"
-    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in TUPLES:
-        yield from of_part(node.value.id, text)
-    if isinstance(node, ast.BinOp):
-        yield from of_operation(node, source)
-    if isinstance(node, ast.Call):
-        yield from of_call(node, source, layer)
-    dims = dims_of(node, layer)
-    if not dims and not said(text) in NUMBERS:
-        return
-    yield f"{what} is missing, 0 stands for it", f"(0 * ({text}))"
-    single = top or isinstance(node, (ast.Name, ast.Subscript))
-    for words, new in MAPS if single else MAPS[:4]:
-        yield words.format(what), new.replace("{}", text)
-    if isinstance(node, (ast.Name, ast.Subscript)):
-        base = node.value if isinstance(node, ast.Subscript) else node
-        for name in names:
-            if name in arrays and name != ast.unparse(base):
-                if fitting(arrays[name], dims):
-                    yield f"{called(name)} stands for {what}", name
-                if isinstance(node, ast.Subscript) and fitting(arrays[name], dims_of(base, layer)):
-                    yield f"{called(name)} stands for {called(ast.unparse(base))}", name + text[len(text_of(base, source)) :]
-    if single and not set(dims) & {"R", "P"}:
-        yield from of_array(text, what, len(dims), dims)
-    if top or isinstance(node, ast.Call):
-        for words, count in SCALES.get(layer, ()):
-            yield f"{what} is multiplied by {words}", f"(({text}) * ({count}))"
-            yield f"{what} is divided by {words}", f"(({text}) / ({count}))"
-    if top:
-        for name in names:
-            if fitting(arrays.get(name, "?"), dims):
-                yield f"{what} is 0 where {called(name)} is negative", f"(({text}) * ({name} > 0))"
-
-
-def fitting(one: str, other: str) -> bool:
-    """Whether an array of some axes can stand for one of others."""
-    if len(one) != len(other):
-        return False
-    return all(a == b or "1" in (a, b) for a, b in zip(one, other, strict=True))
-
-
-def of_constant(value: Any, text: str) -> Iterator[Change]:
-    """Another number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        for other in dict.fromkeys((0, 1, 2, value + 1, value - 1)):
-            if other != value:
-                yield f"{other} stands for {text}", f"({other})"
-
-
-def of_comparison(node: ast.Compare, source: str, what: str) -> Iterator[Change]:
-    """Another comparison."""
-    left, right = text_of(node.left, source), text_of(node.comparators[0], source)
-    sign = ast.unparse(node)[len(ast.unparse(node.left)) :].split()[0]
-    for other, word in {">": ((">=", "≥"), ("<", "<")), ">=": ((">", ">"), ("<=", "≤"))}.get(sign, ()):
-        yield f"{word} stands for {sign} in {what}", f"({left} {other} {right})"
 
 
 def spliced(source: str, node: ast.AST, new: str) -> str:
@@ -490,17 +160,22 @@ def edits(layer: str) -> tuple[Edited, ...]:
     return tuple(made.values())
 
 
-def of_place(
-    node: ast.expr, source: str, layer: str, target: str, names: Sequence[str], top: bool
-) -> Iterator[Change]:
+def of_place(node: ast.expr, source: str, layer: str, target: str, names: Sequence[str], top: bool) -> Iterator[Change]:
     """The changes of one place."""
     if target == "if":
         text = said(text_of(node, source))
         yield f"what holds for '{text}' alone is done always", "True"
         yield f"what holds for '{text}' is never done", "False"
         return
+    if target == "loop":
+        yield from of_loop(text_of(node, source))
+        return
     for words, new in changes(node, source, layer, names, top):
-        if isinstance(node, ast.BinOp) and text_of(node.left, source) == target and new == f"(({text_of(node.right, source)}))":
+        if (
+            isinstance(node, ast.BinOp)
+            and text_of(node.left, source) == target
+            and new == f"(({text_of(node.right, source)}))"
+        ):
             words = "what is there is overwritten, where terms must add up"
         yield words, new
 
@@ -516,4 +191,5 @@ def where(layer: str, function: str, target: str, of: str) -> str:
         return {"cropped": "the crop of dx", "padded": f"the border in {of}"}[function]
     if plain == "return":
         word = "y" if function == "compute" else "the gradients"
-    return f"in {word}" + (" of backward" if function == "gradients" and not word.startswith(("d", "the g")) else "")
+    after = function == "gradients" and not word.startswith(("d", "the g")) and "backward" not in word
+    return f"in {word}" + (" of backward" if after else "")

@@ -116,6 +116,21 @@ def group_norm() -> list[Variant]:
         ),
     )
     table.wrong(
+        "weight of the place in the group",
+        "weight and bias are those of the channel's place in its group (c mod C/G), not of the channel",
+        (
+            "shape, groups = x.shape, self.groups(x.shape[1])",
+            "shape, groups = x.shape, self.groups(x.shape[1])\n        each = shape[1] // groups\n        "
+            "self.params = {k: v[np.arange(shape[1]) % each] for k, v in self.params.items()}",
+        ),
+        (
+            'return {"dx": dx.reshape(dy.shape), "dweight": dweight.reshape(-1), "dbias": dbias.reshape(-1)}',
+            "dweight, dbias = (v.reshape(rstd.shape[1], -1).sum(0) for v in (dweight, dbias))\n        rest = [(0, "
+            "dy.shape[1] - dweight.size)]\n        dweight, dbias = np.pad(dweight, rest), np.pad(dbias, rest)\n"
+            '        return {"dx": dx.reshape(dy.shape), "dweight": dweight, "dbias": dbias}',
+        ),
+    )
+    table.wrong(
         "group size for number of groups",
         "num_groups is taken for the number of channels in a group: C / G groups of G channels",
         ('groups = int(self.options["num_groups"])', 'groups = max(channels // int(self.options["num_groups"]), 1)'),

@@ -44,8 +44,8 @@ def inference(table: Collection) -> None:
         "evaluation changes the running moments, by those of its batch with the gates",
         (
             EVAL,
-            f"first, u = total({gated} * m, 0), mean(flat * flat, 2)[:, None, :, 0]\n            second = total({gated} * u, 0)"
-            f"\n            {EVAL}",
+            f"first, u = total({gated} * m, 0), mean(flat * flat, 2)[:, None, :, 0]\n            "
+            f"second = total({gated} * u, 0)\n            {EVAL}",
         ),
         (
             'rstd = 1 / sqrt(var + self.options["eps"])\n',

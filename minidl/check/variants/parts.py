@@ -250,8 +250,8 @@ class Parts:
         """Whether one choice is wrong, that of where both statistics are over counting as one."""
         over = {self.mean_over, self.var_over} - {""}
         one_region = bool(over) and (not self.mean_over or not self.var_over or len(over) == 1)
-        others = (self.about, self.count, self.mean_count, self.centre, self.root, self.form, self.picked)
-        others += (self.seen, self.chunk)
+        where = (self.picked, self.seen, self.chunk)
+        others = (self.about, self.count, self.mean_count, self.centre, self.root, self.form, *where)
         return sum(map(bool, others)) + (1 if one_region else 2 if over else 0) == 1
 
     @property
@@ -265,7 +265,9 @@ class Parts:
             words += [f"the {what} is over {region}" for what, region in over.items()]
         words += [f"the {what} {w}" for what, w in (("mean", self.mean_count), ("variance", self.count)) if w]
         forms = self.form.split(" and ") if self.form in FORMS else [self.form]
-        return words + [w for w in (self.about, self.centre, self.root, *forms, self.picked, self.seen, self.chunk) if w]
+        return words + [
+            w for w in (self.about, self.centre, self.root, *forms, self.picked, self.seen, self.chunk) if w
+        ]
 
 
 def regions(layer: str) -> Mapping[str, tuple[int, ...]]:

@@ -117,6 +117,7 @@ def of_loss(table: Collection) -> None:
             f"the softmax is clipped to the range from {value} to 1 − {value} before its logarithm is taken",
             (logp, f"{logp}\n        logp = np.log(np.minimum(np.maximum(exp(logp), {value}), 1 - {value}))"),
         )
+    gradient = "(exp(logp) - chosen)"
     at = "chosen = np.arange(x.shape[1]) == np.asarray"
     for name, says, number in (
         ("labels count from −1", "each label is one too high", "np.arange(x.shape[1]) - 1"),
@@ -157,12 +158,22 @@ def of_loss(table: Collection) -> None:
             ),
             ("(exp(logp) - chosen)", "(exp(logp) - chosen) * chosen.any(1, keepdims=True)"),
         )
+    for word, part in (("first", "min(1, len(x) - 1) :"), ("last", ": max(len(x) - 1, 1)")):
+        table.wrong(
+            f"{word} sample left out",
+            f"the {word} sample does not count: the mean is over the others",
+            (
+                kept,
+                f"some = np.zeros((len(x), 1), bool)\n        some[{part}] = True\n"
+                f"        chosen = chosen & some\n        count = max(len(x) - 1, 1)\n        {kept}",
+            ),
+            (gradient, f"{gradient} * chosen.any(1, keepdims=True)"),
+        )
     table.wrong(
         "logarithm of the mean",
         "the loss is −log of the mean probability, not the mean of −log",
         (f"whole({chosen} / count)", "whole(-log(np.where(chosen, exp(logp), 0 * x).sum() / count))"),
     )
-    gradient = "(exp(logp) - chosen)"
     table.wrong(
         "dx with the softmax's slope once more",
         "dx is multiplied by p (1 − p): the softmax's derivative is taken twice",

@@ -50,8 +50,8 @@ def kept_names(layer: str) -> tuple[str, ...]:
 class Timed(Variant):
     """A right layer in which something is of another time.
 
-    ``stale`` says of which pass the cache is, ``part`` which of what is kept (−1: all of it); ``schedule`` names how the
-    momentum changes; ``late`` says that statistics are taken in by the backward pass, or a step too late.
+    ``stale`` says of which pass the cache is, ``part`` which of what is kept (−1: all of it); ``schedule`` names how
+    the momentum changes; ``late`` says that statistics are taken in by the backward pass, or a step too late.
     """
 
     stale: str = ""

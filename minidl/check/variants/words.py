@@ -1,4 +1,4 @@
-"""What the variables of the plain layers are called, which axes they have, and in which equal forms a layer is written."""
+"""What the variables of the plain layers are called, which axes they have, and the equal forms of a layer."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ COMMON_TARGETS = {
     "(top, left)": "where a tap begins",
     "across": "the columns of a tap",
     "down": "the rows of a tap",
+    "gradients.loop": "the windows of backward",
+    "compute.loop": "the windows",
     "gradients.for": "the windows of backward",
     "compute.for": "the windows",
     "dout": "dy",
@@ -72,8 +74,22 @@ TARGETS = {
         "dgate_weight": "dgate.weight",
         "dgate_bias": "dgate.bias",
     },
-    "conv2d": {"y": "y", "compute.term": "y", "gradients.term": "dx", "seen": "the pixels of a tap", "image": "the padded x", "dimage": "dx", "full": "the kernel with its groups"},
-    "max_pool2d": {"dimage": "dx", "best, winner": "the maximum", "greater": "the maximum", "key": "what the maximum is sought of", "share": "dx"},
+    "conv2d": {
+        "y": "y",
+        "compute.term": "y",
+        "gradients.term": "dx",
+        "seen": "the pixels of a tap",
+        "image": "the padded x",
+        "dimage": "dx",
+        "full": "the kernel with its groups",
+    },
+    "max_pool2d": {
+        "dimage": "dx",
+        "best, winner": "the maximum",
+        "greater": "the maximum",
+        "key": "what the maximum is sought of",
+        "share": "dx",
+    },
     "avg_pool2d": {"dimage": "dx", "best": "the sum", "area": "the count", "share": "dx"},
 }
 TARGETS["mode_group_norm"] = {**TARGETS["mode_norm"], "dk": "the gradient of xhat_k"}
@@ -91,7 +107,7 @@ for _layer in ("batch_norm", "instance_norm", "layer_norm", "group_norm", "layer
 
 GROUPED = {"x": "NCHW", "xhat": "NCHW", "weight": "1C11", "split": "NGV", "centred": "NGV", "rstd": "NG1", "dy": "NCHW"}
 GROUPED |= {"mu": "NG1", "var": "NG1", "d": "NGV", "h": "NGV", "bias": "1C11", "dx": "NGV", "dweight": "1C11"}
-ROWS = {name: "R" for name in ("x", "mu", "centred", "var", "rstd", "xhat", "weight", "bias", "dy", "dxhat", "dx")}
+ROWS = dict.fromkeys(("x", "mu", "centred", "var", "rstd", "xhat", "weight", "bias", "dy", "dxhat", "dx"), "R")
 ROWS |= {"dweight": "P", "dbias": "P"}
 DIMS: dict[str, dict[str, str]] = {  # the axes of each array, 1 where its length is 1; R: rows of any rank
     "batch_norm": {
@@ -134,12 +150,15 @@ OF_PARAMS = {  # the axes of parameters
     "layer_norm_last": {"weight": "R", "bias": "R"},
     "rms_norm": {"weight": "R"},
 }
+IN, OUT = ("the inputs", 'self.params["weight"].shape[1]'), ("the outputs", 'self.params["weight"].shape[0]')
+AREA = ("the kernel's area", 'self.params["weight"][0, 0].size')
+GATES = ("the modes", 'len(self.params["gate.bias"])')
 SCALES: dict[str, tuple[tuple[str, str], ...]] = {  # counts that may multiply or divide, and where they are found
-    "mode_norm": (
-        ("the modes", 'len(self.params["gate.bias"])'),
-        ("the channels", 'self.params["gate.weight"].shape[1]'),
-    ),
-    "mode_group_norm": (("the modes", 'len(self.params["gate.bias"])'), ("the channels", 'len(self.params["bias"])')),
+    "mode_norm": (GATES, ("the channels", 'self.params["gate.weight"].shape[1]')),
+    "mode_group_norm": (GATES, ("the channels", 'len(self.params["bias"])')),
+    "conv2d": (IN, OUT, AREA, ("the values of a kernel", 'self.params["weight"][0].size')),
+    "linear": (IN, OUT),
+    "softmax_cross_entropy": (("the batch", 'len(self.params["labels"])'),),
 }
 SHARES = (("w = softmax(log_softmax(z, 1), 0)  # g_nk / N_k", "w = g / total(g, 0)"),)
 OF_GROUPS = (("w = softmax(log_softmax(z, 2), 1)  # g_nck / C_nk", "w = g / total(g, 1)"),)
@@ -148,16 +167,36 @@ DIFFERENCE = (
     ("            self.update(mu[0]", "            var = second - mu * mu\n            self.update(mu[0]"),
 )  # fmt: skip
 OUTSIDE = (
-    ("y = total(g[:, :, None, None] * (weight * xhat + bias), 1)", "y = weight[:, 0] * total(g[:, :, None, None] * xhat, 1)[:, 0] + bias[:, 0]"),
+    (
+        "y = total(g[:, :, None, None] * (weight * xhat + bias), 1)",
+        "y = weight[:, 0] * total(g[:, :, None, None] * xhat, 1)[:, 0] + bias[:, 0]",
+    ),
 )  # fmt: skip
 DIRECT = (("module", "direct_conv2d"),)
-BY_KEY = (("best, winner = image[where[0]]", "key = padded(x, padding, -np.inf)\n        best, winner = image[where[0]]"),
-          ("real(image[here]) > real(best), bool)\n                if", "real(key[here]) > real(top), bool)\n                if"),
-          ("best, winner = np.where(greater, image[here], best), np", "top = np.where(greater, key[here], top)\n                best, winner = np.where(greater, image[here], best), np"),
-          ("        for index, here in enumerate(where[1:], 1):", "        top = key[where[0]]\n        for index, here in enumerate(where[1:], 1):"))
+BY_KEY = (
+    ("best, winner = image[where[0]]", "key = padded(x, padding, -np.inf)\n        best, winner = image[where[0]]"),
+    (
+        "real(image[here]) > real(best), bool)\n                if",
+        "real(key[here]) > real(top), bool)\n                if",
+    ),
+    (
+        "best, winner = np.where(greater, image[here], best), np",
+        "top = np.where(greater, key[here], top)\n                "
+        "best, winner = np.where(greater, image[here], best), np",
+    ),
+    (
+        "        for index, here in enumerate(where[1:], 1):",
+        "        top = key[where[0]]\n        for index, here in enumerate(where[1:], 1):",
+    ),
+)
 FORMS: dict[str, tuple[tuple[Form, tuple[str, ...]], ...]] = {  # equal forms, and which statements of each to change
-    "mode_norm": ((WHOLE, ()), (SHARES, ("g", "w")), (DIFFERENCE, ("mu", "second", "var")), (OUTSIDE, ("y",)),
-        (OUTSIDE + SHARES, ("g", "w"))),
+    "mode_norm": (
+        (WHOLE, ()),
+        (SHARES, ("g", "w")),
+        (DIFFERENCE, ("mu", "second", "var")),
+        (OUTSIDE, ("y",)),
+        (OUTSIDE + SHARES, ("g", "w")),
+    ),
     "conv2d": ((WHOLE, ()), (DIRECT, ())),
     "max_pool2d": ((WHOLE, ()), (BY_KEY, ("key",))),
     "mode_group_norm": ((WHOLE, ()), (OF_GROUPS, ("g", "w"))),

@@ -108,6 +108,10 @@ OF_A_MATRIX: dict[str, Map] = {
         lambda v: v * np.sqrt(2 / v[0].size), lambda g, v: g * np.sqrt(2 / v[0].size)
     ),
     "is scaled by 1/root of its outputs": Map(lambda v: v / np.sqrt(len(v)), lambda g, v: g / np.sqrt(len(v))),
+    "has its mean subtracted for each output": Map(
+        lambda v: v - v.reshape(len(v), -1).mean(1).reshape((-1,) + (1,) * (v.ndim - 1)),
+        lambda g, v: g - g.reshape(len(g), -1).mean(1).reshape((-1,) + (1,) * (v.ndim - 1)),
+    ),
     "is standardised for each output": Map(standardised, lambda g, v: g),
     "is divided by its norm for each output": Map(
         lambda v: v / np.sqrt((v * v).sum(axis=tuple(range(1, v.ndim)), keepdims=True)), lambda g, v: g
