@@ -10,7 +10,7 @@ from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.single import by_single_changes
 from minidl.check.diagnosis.structured import structured
-from minidl.check.diagnosis.weighing import TRUE, Cause, covered, credible
+from minidl.check.diagnosis.weighing import SURE, TRUE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
 from minidl.check.variants.timing import timed
 from minidl.check.variants.wrapped import families
@@ -18,7 +18,6 @@ from minidl.check.variants.wrapped import families
 MARGIN = 0.05  # by which a named variant explains more than the next
 CLEARLY = 3  # wrong predictions that rule a candidate out beside one that has none
 ROUNDS = 8
-SURE = 0.95  # the share of its predictions that one of thousands of candidates gets right
 
 
 def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause], list[Cause], set[Tensor]]:
@@ -126,6 +125,8 @@ def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor])
         common = other.hits & hits
         ahead = len(hits - common) + len(other.misses) - len(best.misses)
         needed = max(1, MARGIN * len(hits))
+        if hits == left and not best.misses:  # the one explains all and is never wrong, the other is not so
+            needed = min(needed, 2)
         if not best.misses and len(other.misses) >= CLEARLY:  # the one is never wrong, the other is
             needed = min(needed, CLEARLY)
         if len(common) > 0.5 * len(hits) and ahead < needed:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from minidl.check.diagnosis.evidence import Hypothesis, Tensor, is_backward, kind_of
 
-TRUE = 0.95  # the share of its predictions that a named variant gets right
+TRUE = 0.85  # the share of its predictions that a named variant gets right
+SURE = 0.95  # the same where it says much
+FEW = 5  # wrong predictions, beyond which it must be SURE
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Cause:
 
 def credible(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
     """Whether what a hypothesis says is nearly always true, at least of the forward pass, or of a part of the layer."""
-    if hypothesis.precision >= TRUE:
+    if hypothesis.precision >= (TRUE if len(hypothesis.misses) <= FEW else SURE):
         return True
     forward = sum(not is_backward(name) for _, name in hypothesis.hits)
     return (forward >= 3 and hypothesis.forward_precision >= TRUE) or of_a_part(hypothesis, wrong)

@@ -24,6 +24,12 @@ from minidl.check.variants.words import COMMON_TARGETS, FORMS, TARGETS
 SKIPPED = {"shape", "axes", "last", "length", "n", "grads", "convention", "modes", "border", "ties", "largest"}
 
 
+PASSES = {  # that a changed helper is called in
+    "places": (FORWARD, BACKWARD, BOTH),
+    "taps": (FORWARD, BACKWARD, BOTH),
+    "padded": (FORWARD,),
+    "cropped": (BACKWARD,),
+}
 PLACES = (
     ast.Constant,
     ast.Name,
@@ -144,7 +150,7 @@ def edits(layer: str) -> tuple[Edited, ...]:
             assert isinstance(body, ast.FunctionDef)
             walk = Places([a.arg for a in body.args.args if a.arg not in ("self", "training")])
             walk.statements(body.body)
-            passes = (FORWARD, BACKWARD, BOTH) if function in HELPERS else (BOTH,)
+            passes = PASSES.get(function, (BOTH,))
             for node, target, names, top in walk.found:
                 if only and target not in only:
                     continue

@@ -134,6 +134,9 @@ def common(table: Collection, t: Texts) -> None:
     reported.of_rows(table, t)
     outside = "eps is added to the root, outside of it"
     table.wrong("eps outside the root", outside, (t.rstd, f"rstd = 1 / (sqrt(var) + {t.eps})"))
+    table.wrong(
+        "eps as a floor", "eps is a floor of the variance", (t.rstd, f"rstd = 1 / sqrt(np.maximum(var, {t.eps}))")
+    )
     table.wrong("eps missing", "there is no eps under the root", (t.rstd, "rstd = 1 / sqrt(var)"))
     ignored = t.y.replace("weight * xhat", "xhat + 0 * weight")
     table.wrong("weight ignored", "weight does not multiply y", (t.y, ignored))
