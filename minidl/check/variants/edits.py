@@ -24,6 +24,7 @@ from minidl.check.variants.words import COMMON_TARGETS, FORMS, TARGETS
 SKIPPED = {"shape", "axes", "last", "length", "n", "grads", "convention", "modes", "border", "ties", "largest"}
 
 
+LOOP = "loop of "
 PASSES = {  # that a changed helper is called in
     "places": (FORWARD, BACKWARD, BOTH),
     "taps": (FORWARD, BACKWARD, BOTH),
@@ -84,7 +85,9 @@ class Places(ast.NodeVisitor):
     def visit_For(self, node: ast.For) -> None:
         """A loop."""
         self.target = "for"
-        self.found.append((node.iter, "loop", (), False))
+        filled = [t.value.id for n in ast.walk(node) if isinstance(n, ast.Assign) for t in n.targets
+                  if isinstance(t, ast.Subscript) and isinstance(t.value, ast.Name)]  # fmt: skip
+        self.found.append((node.iter, f"{LOOP}{' and '.join(dict.fromkeys(filled)) or 'y'}", (), False))
         self.expression(node.iter, False)
         for name in (n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)):
             self.names[name] = None
@@ -159,11 +162,16 @@ def edits(layer: str) -> tuple[Edited, ...]:
                     for of in passes:
                         name = f"{where(layer, function, target, of)}, {words}"
                         variant = Edited(
-                            layer, name, f"{name}; the rest is right", (), form=form, function=function,
+                            layer, name, f"the formula reads '{line_of(changed, node)}' there; the rest is right", (), form=form, function=function,
                             source=changed, of=of, derived="detach(" in new,
                         )  # fmt: skip
                         made.setdefault(variant.key, variant)
     return tuple(made.values())
+
+
+def line_of(source: str, node: ast.AST) -> str:
+    """The line of a changed source that an expression begins in."""
+    return source.splitlines()[node.lineno - 1].strip().rstrip(":")  # type: ignore[attr-defined]
 
 
 def of_place(node: ast.expr, source: str, layer: str, target: str, names: Sequence[str], top: bool) -> Iterator[Change]:
@@ -173,7 +181,7 @@ def of_place(node: ast.expr, source: str, layer: str, target: str, names: Sequen
         yield f"what holds for '{text}' alone is done always", "True"
         yield f"what holds for '{text}' is never done", "False"
         return
-    if target == "loop":
+    if target.startswith(LOOP):
         yield from of_loop(text_of(node, source))
         return
     for words, new in changes(node, source, layer, names, top):
@@ -188,6 +196,8 @@ def of_place(node: ast.expr, source: str, layer: str, target: str, names: Sequen
 
 def where(layer: str, function: str, target: str, of: str) -> str:
     """Where a change is, in words."""
+    if target.startswith(LOOP):
+        return "in " + target.removeprefix(LOOP).replace("dimage", "dx")
     plain = re.sub(r"\[.*\]$", "", target).replace("self.", "")
     known = {**COMMON_TARGETS, **TARGETS.get(layer, {})}
     word = known.get(f"{function}.{plain}") or known.get(plain) or plain

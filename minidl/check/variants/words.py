@@ -42,8 +42,6 @@ COMMON_TARGETS = {
     "(top, left)": "where a tap begins",
     "across": "the columns of a tap",
     "down": "the rows of a tap",
-    "gradients.loop": "the windows of backward",
-    "compute.loop": "the windows",
     "gradients.for": "the windows of backward",
     "compute.for": "the windows",
     "dout": "dy",
