@@ -161,9 +161,9 @@ def edits(layer: str) -> tuple[Edited, ...]:
                     changed = spliced(source, node, new)
                     for of in passes:
                         name = f"{where(layer, function, target, of)}, {words}"
+                        says = f"the formula reads '{line_of(changed, node)}' there; the rest is right"
                         variant = Edited(
-                            layer, name, f"the formula reads '{line_of(changed, node)}' there; the rest is right", (), form=form, function=function,
-                            source=changed, of=of, derived="detach(" in new,
+                            layer, name, says, (), form=form, function=function, source=changed, of=of, derived="detach(" in new,
                         )  # fmt: skip
                         made.setdefault(variant.key, variant)
     return tuple(made.values())
