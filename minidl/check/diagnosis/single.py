@@ -56,12 +56,16 @@ def best_change(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str)
         return None
     sound.sort(key=lambda h: len(h.misses) - len(h.hits & left))  # of equals the first, which is the simplest
     best = sound[0]
+    equals = [best]
     for other in sound[1:]:
-        same = other.hits & left == best.hits & left and other.misses == best.misses
-        same = same or (not best.misses and len(other.misses) >= CLEARLY)
-        if not same and len(other.hits & left) - len(other.misses) > 0.9 * len(best.hits & left) - len(best.misses):
+        if other.hits & left == best.hits & left and other.misses == best.misses:
+            equals.append(other)
+            continue
+        clearly = not best.misses and len(other.misses) >= CLEARLY
+        if not clearly and len(other.hits & left) - len(other.misses) > 0.9 * len(best.hits & left) - len(best.misses):
             return None  # two that cannot be told apart, and are not the same
-    return Cause([best], best.hits & left)
+    ends = [best] if equals[-1].variant.name == best.variant.name else [best, equals[-1]]  # the same at either end
+    return Cause(ends, best.hits & left)
 
 
 def sure(h: Hypothesis, left: set[Tensor], wrong: set[Tensor]) -> bool:

@@ -163,7 +163,8 @@ def edits(layer: str) -> tuple[Edited, ...]:
                         name = f"{where(layer, function, target, of)}, {words}"
                         says = f"the formula reads '{line_of(changed, node)}' there; the rest is right"
                         variant = Edited(
-                            layer, name, says, (), form=form, function=function, source=changed, of=of, derived="detach(" in new,
+                            layer, name, says, (), derived="detach(" in new,
+                            form=form, function=function, source=changed, of=of,
                         )  # fmt: skip
                         made.setdefault(variant.key, variant)
     return tuple(made.values())
