@@ -12,7 +12,7 @@ from minidl.check.diagnosis.single import by_single_changes
 from minidl.check.diagnosis.structured import structured
 from minidl.check.diagnosis.weighing import SURE, TRUE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
-from minidl.check.variants.timing import timed
+from minidl.check.variants.timing import Timed, timed
 from minidl.check.variants.wrapped import families
 
 MARGIN = 0.05  # by which a named variant explains more than the next
@@ -118,6 +118,7 @@ def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor])
     best = able[0]
     hits = best.hits & left
     rivals = [h for h in able if h.hits & left == hits and h.misses == best.misses]
+    rivals = [h for h in rivals if not isinstance(h.variant, Timed)] or rivals  # what is listed has the better name
     names = {h.variant.name for h in rivals}
     for other in able[1:]:
         if other.variant.name in names:
