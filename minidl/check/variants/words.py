@@ -43,6 +43,7 @@ COMMON_TARGETS = {
     "across": "the columns of a tap",
     "down": "the rows of a tap",
     "gradients.for": "the windows of backward",
+    "for": "which windows",
     "compute.for": "the windows",
     "dout": "dy",
     "out": "y",
