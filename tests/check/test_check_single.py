@@ -7,8 +7,10 @@ import pytest
 
 from minidl import check
 from minidl.check import NotSupportedError
+from minidl.check.diagnosis.pairs import combined
 from minidl.check.plain import plain_class
 from minidl.check.suite import VECTORS, open_suite
+from minidl.check.variants import known_wrong
 from minidl.check.variants.edited import functions, namespace_of
 from minidl.check.variants.edits import edits
 from minidl.check.variants.timing import SCHEDULES, timed
@@ -243,3 +245,11 @@ def test_a_change_that_is_not_listed_is_named(layer, name):
     assert report.diagnosis
     assert name in report.diagnosis[0].partition(":")[0]
     assert not any(line.startswith("unknown") for line in report.diagnosis)
+
+
+def test_only_texts_that_are_replaced_make_a_pair():
+    late = next(v for v in timed("batch_norm") if v.late)
+    listed = known_wrong("batch_norm")[:2]
+    assert [pair.name for pair in combined([late, listed[0]], [late, listed[1]])] == [
+        f"{listed[0].name} + {listed[1].name}"
+    ]

@@ -92,8 +92,8 @@ def combined(firsts: Sequence[Variant], seconds: Sequence[Variant]) -> Iterator[
     for first in firsts:
         for second in seconds:
             both = frozenset((first.name, second.name))
-            if len(both) < 2 or both in tried:
-                continue
+            if len(both) < 2 or both in tried or not (first.patches and second.patches):
+                continue  # the same, or one that is no text to be replaced and cannot be put beside another
             tried.add(both)
             patches = first.patches + second.patches
             try:
