@@ -16,10 +16,11 @@ from minidl.check.compare import TensorResult, compare
 from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
 from minidl.lesson.given import GIVEN
-from minidl.lesson.hints import GENERAL, alone, hint, related
+from minidl.lesson.hints import GENERAL, alone, hint
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.lint import unused
 from minidl.lesson.repair import codes, handed_over, mentioned, repair
+from minidl.lesson.terms import related
 from minidl.lesson.values import (
     Tolerance,
     alternatives,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minidl.lesson.hints import alone, hint, related
+from minidl.lesson.hints import alone, hint
+from minidl.lesson.terms import related
 
 RNG = np.random.default_rng(23)
 Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
