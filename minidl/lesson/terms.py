@@ -13,8 +13,8 @@ import numpy as np
 from minidl.lesson.patterns import Array, same
 
 
-def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
-    """Return a sentence that says how the difference follows an array of the notebook, or "".
+def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> str:
+    """Return a sentence that says how the difference follows an array of the notebook, or of the answer, or "".
 
     Examples
     --------
@@ -26,12 +26,12 @@ def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
     'Your values are wrong just where `x` is negative.'
     """
     got, want = np.asarray(got), np.asarray(want, float)
-    if got.shape != want.shape or want.size < 4 or got.dtype.kind not in "fiub" or not np.isfinite(got).all():
+    if got.shape != want.shape or want.size < 3 or got.dtype.kind not in "fiub" or not np.isfinite(got).all():
         return ""
     wrong = np.abs(got - want) > tol
     some = want.size > 7 and wrong.any() and not wrong.all()
     with np.errstate(all="ignore"):
-        for name, value in arrays.items():
+        for name, value in [*arrays.items(), *(own or {}).items()]:
             given = np.asarray(value, float)
             if some and given.shape == want.shape:
                 for where, words in ((given < 0, "negative"), (given > 0, "positive"), (given == 0, "zero")):
@@ -43,9 +43,11 @@ def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
                 for value, words in (
                     (want * shaped, f"the right ones times `{name}`"),
                     (want / shaped, f"the right ones divided by `{name}`"),
+                    (want * shaped**2, f"the right ones times the square of `{name}`"),
+                    (want / shaped**2, f"the right ones divided by the square of `{name}`"),
                     (want + shaped, f"the right ones plus `{name}`"),
                     (want - shaped, f"the right ones minus `{name}`"),
-                    (shaped if shaped.shape == want.shape else want, f"those of `{name}`"),
+                    (shaped if shaped.shape == want.shape and name in arrays else want, f"those of `{name}`"),
                 ):
                     if not same(want, value, tol) and np.isfinite(value).all() and same(got, value, tol):
                         return f"Your values are {words}."
@@ -63,3 +65,101 @@ def _fitted(array: Array, shape: tuple[int, ...]) -> list[Array]:
         if array.ndim == 1 and array.shape == shape[1:2]:
             found.append(array.reshape(-1, *[1] * (len(shape) - 2)))
     return found
+
+
+FEWEST = 3  # values of a slice beyond its unknowns, so that a fit is no accident
+MOST = 3  # arrays that a difference is taken apart into
+
+
+def parts(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
+    """Return a sentence that takes an answer apart into what follows each array and a constant, or "".
+
+    In each slice, say a channel, the right values are a sum of the arrays with a factor each, and of a constant: so it
+    is of the gradient of a norm, in which dy, x and a constant add up. The factors are found by least squares, of what
+    was given and of what is right. An array is taken less its mean over the slice.
+
+    Parameters
+    ----------
+    got, want : array
+        Real numbers, of one shape.
+    tol : float
+        What two values may differ by and count as equal.
+    arrays : dict
+        What the terms may follow, by name; those of another shape are passed over.
+
+    Examples
+    --------
+    >>> dy, x = np.random.default_rng(0).normal(size=(2, 8, 3))
+    >>> want = 2 * dy + 3 * (x - x.mean(axis=0)) + 1
+    >>> parts(want + 3 * (x - x.mean(axis=0)), want, 1e-9, {"dy": dy, "x": x})
+    'Taken apart channel by channel, what follows `x` is 2 times as large as it should be; all the rest is right.'
+    >>> parts(2 * dy + 1, want, 1e-9, {"dy": dy, "x": x})
+    'Taken apart channel by channel, what follows `x` is missing; all the rest is right.'
+    """
+    got, want = np.asarray(got), np.asarray(want, float)
+    if got.shape != want.shape or got.dtype.kind not in "fiu" or not np.isfinite(got).all() or want.ndim < 2:
+        return ""
+    known: dict[str, Array] = {}
+    for name, value in arrays.items():
+        array = np.asarray(value, float)
+        fits = array.shape == want.shape and np.isfinite(array).all() and len(known) < MOST
+        if fits and np.ptp(array) > 0 and not any(np.array_equal(array, one) for one in known.values()):
+            known[name] = array
+    error = got - want
+    for kept in [(), *((i,) for i in range(want.ndim)), (0, 1)] if known else []:
+        if len(kept) < want.ndim and (said := _taken_apart(error, want, tol, known, kept)):
+            return said
+    return ""
+
+
+def _taken_apart(error: Array, want: Array, tol: float, known: Mapping[str, Array], kept: tuple[int, ...]) -> str:
+    """Say which terms are off in the slices that have one index of each kept axis, where all slices fit."""
+    rows = [_slices(array, kept) for array in (error, want, *known.values())]
+    wrong, right, columns = rows[0], rows[1], rows[2:]
+    if wrong.shape[1] < len(columns) + 1 + FEWEST:
+        return ""
+    basis = np.stack([a - a.mean(axis=1, keepdims=True) for a in columns], axis=2)  # (slices, values, arrays)
+    sizes = np.linalg.norm(basis, axis=1)
+    if (sizes <= 1e-9 * np.abs(basis).max()).any():
+        return ""
+    basis = np.concatenate([basis / sizes[:, None], np.full((*wrong.shape, 1), wrong.shape[1] ** -0.5)], axis=2)
+    if np.linalg.cond(basis).max() > 1e6:
+        return ""
+    e, w = (np.linalg.pinv(basis) @ a[:, :, None] for a in (wrong, right))
+    if not same((basis @ e)[:, :, 0], wrong, tol):
+        return ""
+    names = [*(f"what follows `{name}`" for name in known), "what is constant"]
+    off = np.abs(e[:, :, 0]).max(axis=0) > 1e-7 * np.abs(wrong).max()
+    if off.all() or not off.any():
+        return ""
+    places = {(): "into terms", (0,): "for each index of axis 0 into terms", (0, 1): "for each sample and channel"}
+    if want.ndim > 2 or kept == (1,):
+        places |= {(0,): "sample by sample", (1,): "channel by channel"}
+    where = places.get(kept, f"for each index of axis {', '.join(map(str, kept))}")
+    if not same((basis @ w)[:, :, 0], right, tol):
+        return f"Taken apart {where}, what is wrong is {' and '.join(np.array(names)[off])}: look at that term."
+    told = [f"{name} {_factor(e[:, i, 0], w[:, i, 0])}" for i, name in enumerate(names) if off[i]]
+    return f"Taken apart {where}, {' and '.join(told)}; all the rest is right."
+
+
+def _slices(array: Array, kept: tuple[int, ...]) -> Array:
+    """Return an array as one row for each index of the kept axes."""
+    moved = np.moveaxis(array, kept, range(len(kept)))
+    return moved.reshape(int(np.prod(moved.shape[: len(kept)])), -1)
+
+
+def _factor(error: Array, want: Array) -> str:
+    """Say what is wrong with the factor of a term, for what each slice has too much and should have."""
+    scale = np.abs(want).max()
+    if scale == 0 or scale <= 1e-9 * np.abs(error).max():
+        return "is there and should not be"
+    if np.abs(want + error).max() <= 1e-7 * scale:
+        return "is missing"
+    sure = np.abs(want) > 1e-3 * scale
+    ratios = 1 + error[sure] / want[sure]
+    factor = float(np.median(ratios))
+    if np.ptp(ratios) > 1e-6 * abs(factor):
+        return "has a wrong factor, another one in each slice" if len(want) > 1 else "has a wrong factor"
+    if abs(factor + 1) < 1e-6:
+        return "has the wrong sign"
+    return f"is {factor:.6g} times as large as it should be"
