@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from minidl.lesson.slips import slips
 
 Definition = ast.FunctionDef | ast.ClassDef
 TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
+MOST_PLACES = 6  # of one slip
+SURE, PAIRS = 2, 200  # the last rank of changes that are made two at a time, and the pairs of each kind
 STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 
 
@@ -26,7 +28,8 @@ class Edit:
     new: Any
     words: str
     rank: int
-    writes: bool = False
+    writes: bool
+    whole: ast.AST  # what is replaced
 
     def apply(self, tree: Definition) -> Definition:
         """Return a tree with the change made; the nodes that stay as they were are those of the tree given."""
@@ -49,6 +52,64 @@ class Edit:
             child, new = getattr(at, field), self.new if isinstance(self.new, list) else [self.new]
             setattr(at, field, [*child[:index], *new, *child[index + 1 :]])
         return made
+
+
+@dataclass(frozen=True)
+class Several:
+    """Changes that are made together: the same slip in several places."""
+
+    changes: tuple[Edit, ...]
+
+    @property
+    def node(self) -> ast.AST:
+        """The first place."""
+        return self.changes[0].node
+
+    @property
+    def rank(self) -> int:
+        """How soon it is tried: after the single changes of its kind."""
+        return self.changes[0].rank + 2
+
+    @property
+    def words(self) -> str:
+        """How it is spoken of."""
+        return self.changes[0].words
+
+    @property
+    def writes(self) -> bool:
+        """Whether a statement is changed."""
+        return any(edit.writes for edit in self.changes)
+
+    def apply(self, tree: Definition) -> Definition:
+        """Return a tree with all changes made."""
+        for edit in self.changes:
+            tree = edit.apply(tree)
+        return tree
+
+
+def together(found: list[Edit]) -> Iterator[Several]:
+    """Yield the changes that are one slip made several times: of equal code, or of one kind in two places."""
+    alike: dict[tuple[str, str], list[Edit]] = {}
+    for edit in found:
+        if not isinstance(edit.new, list):
+            alike.setdefault((ast.dump(edit.whole), ast.dump(edit.new)), []).append(edit)
+    for group in alike.values():
+        if 1 < len(group) <= MOST_PLACES and _apart(group):
+            yield Several(tuple(group))
+    kinds: dict[str, list[Edit]] = {}
+    for edit in found:
+        if edit.rank <= SURE:
+            kinds.setdefault(edit.words, []).append(edit)
+    for group in kinds.values():
+        for pair in itertools.islice(itertools.combinations(group, 2), PAIRS):
+            if _apart(pair):
+                yield Several(pair)
+
+
+def _apart(group: Sequence[Edit]) -> bool:
+    """Whether no change is made inside of what another one replaces."""
+    paths = [edit.path for edit in group]
+    return not any(a == b[: len(a)] for a, b in itertools.permutations(paths, 2))
 
 
 def counted(tree: Definition) -> Definition:
@@ -87,7 +148,7 @@ def edits(tree: Definition) -> Iterator[Edit]:
             for new, words, rank, place in itertools.chain(changes(node, within, names), slips(node, within, loops)):
                 if isinstance(new, ast.Pass) and _is_read(node, function):
                     continue  # a name of the notebook would stand in for it
-                yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt))
+                yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt), node)
 
 
 def _is_read(node: ast.AST, function: ast.FunctionDef) -> bool:

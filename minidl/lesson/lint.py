@@ -17,9 +17,8 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
         for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-            raised = re.match(r"Raises? (\w+)", ast.get_docstring(function) or "")
-            if raised and not any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(function)):
-                return f"{function.name} is to raise {raised[1]}, and no line of it raises anything."
+            if missing := _not_raised(function):
+                return f"{function.name} is to raise {missing}, and no line of it raises that."
             if lost := _replaced_in_a_loop(function):
                 return (
                     f"{function.name} gives `{lost}` a new value in each turn of the loop, and only that of the last "
@@ -35,6 +34,15 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
             if made:
                 return f"{function.name} computes `{made[0]}` and never uses it."
     return ""
+
+
+def _not_raised(function: ast.FunctionDef) -> str:
+    """Return an error that the docstring of a function promises, and that no line of it raises."""
+    text = ast.get_docstring(function) or ""
+    raising = [node for node in ast.walk(function) if isinstance(node, ast.Raise | ast.Assert)]
+    written = " ".join("AssertionError" if isinstance(node, ast.Assert) else ast.unparse(node) for node in raising)
+    promised = re.findall(r"\w+Error", text) if re.match(r"Raises? \w+", text) else []
+    return next((name for name in promised if name not in written), "")
 
 
 def _replaced_in_a_loop(function: ast.FunctionDef) -> str:

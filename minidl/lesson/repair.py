@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.edits import STRIDED, TICK, counted, edits, quoted
+from minidl.lesson.edits import STRIDED, TICK, Edit, Several, counted, edits, quoted, together
 from minidl.lesson.inputs import Inputs
 
 SECONDS, TRIALS, WORK = (
@@ -99,13 +99,20 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
-    candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
+    candidates: list[tuple[Edit | Several, str, Definition]] = []
+    for name, tree in answers:
+        found = list(edits(tree))
+        every: list[Edit | Several] = [*found, *together(found)]
+        candidates += [(edit, name, tree) for edit in every]
     for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[: int(trials)]:
         if time.process_time() - begin > SECONDS:
             break
         left = _with(got, name, edit.apply(tree), bad, turns)
         _reset(generators, inputs if edit.writes else None)
         if left == set():
+            if isinstance(edit, Several):
+                places = _distinct(_place(one.words, one.node, tree) for one in edit.changes)
+                return f"The same slip is in {len(edit.changes)} places; it is right when all are changed: {places}"
             return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
     return ""
 
@@ -179,6 +186,11 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
     )
     text = quoted(node)
     return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
+
+
+def _distinct(places: Iterator[str]) -> str:
+    """Return sentences about places, each once."""
+    return " And ".join(place.rstrip(".") for place in dict.fromkeys(places)) + "."
 
 
 def answers_of(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:

@@ -26,7 +26,13 @@ REDUCE = (
 )
 
 OTHER = {"argmax": ("argmin",), "argmin": ("argmax",), "maximum": ("minimum",), "minimum": ("maximum",)}
-FAMILIES = (("sum", "mean", "max", "min", "prod"), ("var", "std"), ("zeros", "ones"), ("zeros_like", "ones_like"))
+FAMILIES = (
+    ("sum", "mean", "max", "min", "prod"),
+    ("var", "std"),
+    ("zeros", "ones"),
+    ("zeros_like", "ones_like"),
+    ("sqrt", "cbrt"),
+)
 LOGS = ("log", "log2", "log10", "exp")
 MAKERS = (
     "empty",
@@ -330,6 +336,7 @@ def _of_an_expression(
         yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
     yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
+    yield ast.BinOp(node, ast.Pow(), ast.Constant(3)), "a third power that is missing at", 6, None
     if not factor:
         yield ast.BinOp(node, ast.Pow(), ast.Constant(1 / 3)), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
 Change = tuple[Any, str, int, ast.AST | None]  # the new node, how it is spoken of, how soon it is tried, what is quoted
+COUNTS = ("len(a)", "a.size", "a[0].size", "a[0, 0].size", "a.shape[1]", "a.shape[-1]", "a[:, 0].size")
 AXES_MOVED = 6  # axes of a reshape whose order is looked at, at most
 
 
@@ -29,6 +31,8 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
             yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
         yield from _neighbours(node, loops)
+    if _counts(node):
+        yield from _other_counts(node)
     if isinstance(node, ast.For):
         yield from _of_a_loop(node, within)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
@@ -36,6 +40,30 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
     if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
         yield call("np.exp", node), "an exp that is missing at", 6, None
         yield call("np.log", node), "a logarithm that is missing at", 6, None
+
+
+def _counts(node: ast.AST) -> str:
+    """Return the name of the array of which a node is a number: `len(x)`, `x.size`, `x[0].size`, `x.shape[1]`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len" and len(node.args) == 1:
+        inner: ast.AST = node.args[0]
+    elif isinstance(node, ast.Attribute) and node.attr == "size":
+        inner = node.value
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+        inner = node.value.value
+    else:
+        return ""
+    while isinstance(inner, ast.Subscript):
+        inner = inner.value
+    return inner.id if isinstance(inner, ast.Name) else ""
+
+
+def _other_counts(node: ast.AST) -> Iterator[Change]:
+    """Yield other numbers of an array's elements, rows, or values of a channel, in the place of one of them."""
+    name = _counts(node)
+    for text in COUNTS:
+        other = _function(re.sub(r"\ba\b", name, text))
+        if ast.dump(other) != ast.dump(node):
+            yield other, "what is counted in", 4, None
 
 
 def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
@@ -46,15 +74,25 @@ def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
         yield [made, last], "where `return` stands: a loop ends at its first one. It is", 2, last
     around = getattr(within, "body", [])
     at = around.index(node) if isinstance(around, list) and node in around else 0
-    before = list(itertools.takewhile(_sets_a_number, reversed(around[:at])))[::-1]
+    filled = {_filled(one) for part in node.body for one in ast.walk(part)} - {""}
+    before = list(itertools.takewhile(lambda one: _begins(one, filled), reversed(around[:at])))[::-1]
     for some in [before, *([one] for one in before)] if before else []:
         made = ast.For(node.target, node.iter, [node.body[0], *some, *node.body[1:]], node.orelse)
         yield made, "what is set before the loop, and is to begin anew in each of its turns:", 2, some[0]
 
 
-def _sets_a_number(node: ast.AST) -> bool:
-    """Whether a statement gives a name a number, or an empty list."""
+def _filled(node: ast.AST) -> str:
+    """Return the name of the array into a place of which a node writes, or ""."""
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+        return node.value.id
+    return ""
+
+
+def _begins(node: ast.AST, filled: set[str]) -> bool:
+    """Whether a statement gives a name a number or an empty list, or makes an array that is filled later."""
     value = node.value if isinstance(node, ast.Assign) else None
+    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in node.targets):
+        return True
     parts = value.elts if isinstance(value, ast.Tuple) else [value]
     return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)
 

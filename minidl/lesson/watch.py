@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Iterator, Set
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -59,6 +60,8 @@ class Watch:
         if frame.f_code not in self.codes or event not in ("call", "return"):
             return
         if event == "call":
+            if tracemalloc.is_tracing():
+                return  # the check measures memory, and a copy would count
             if frame.f_back is None or frame.f_back.f_code not in self.codes:
                 self._open[id(frame)] = [(name, a, a.copy()) for name, a in _arguments(frame)]
             return
