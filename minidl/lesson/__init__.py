@@ -19,7 +19,7 @@ from minidl.lesson.given import GIVEN
 from minidl.lesson.inputs import Inputs
 from minidl.lesson.repair import codes, mentioned, repair
 from minidl.lesson.tutor import in_place, tutor
-from minidl.lesson.values import Tolerance, alternatives, blank, compare_all, judge, named, of, same
+from minidl.lesson.values import Tolerance, alternatives, blank, compare_all, in_part, judge, named, of, same
 from minidl.lesson.watch import Watch
 
 LESSONS = 17
@@ -146,6 +146,10 @@ class Lesson:
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if same(name, given, mistake, tol)]
+            diagnosis = (
+                diagnosis
+                or [said for said, mistake in (wrong or {}).items() if in_part(name, given, right, mistake, tol)][:1]
+            )
             lines += diagnosis or tutor(name, got, given, right, tol, bad, self._blameless(got), watch.made)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():

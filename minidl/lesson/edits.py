@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidl.lesson.rewrites import MAKERS, called, changes
-from minidl.lesson.slips import slips
+from minidl.lesson.slips import slips, whole
 
 Definition = ast.FunctionDef | ast.ClassDef
 TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
 MOST_PLACES = 6  # of one slip
-SURE, PAIRS = 2, 200  # the last rank of changes that are made two at a time, and the pairs of each kind
+SURE, PAIRS = 2, 400  # the last rank of changes that are made two at a time, and the pairs of each kind
 STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 
 
@@ -92,18 +92,26 @@ def together(found: list[Edit]) -> Iterator[Several]:
     alike: dict[tuple[str, str], list[Edit]] = {}
     for edit in found:
         if not isinstance(edit.new, list):
-            alike.setdefault((ast.dump(edit.whole), ast.dump(edit.new)), []).append(edit)
+            alike.setdefault(_slip(edit), []).append(edit)
     for group in alike.values():
         if 1 < len(group) <= MOST_PLACES and _apart(group):
             yield Several(tuple(group))
     kinds: dict[str, list[Edit]] = {}
     for edit in found:
-        if edit.rank <= SURE:
+        if edit.rank <= SURE or edit.words.startswith("a 1, to be added"):
             kinds.setdefault(edit.words, []).append(edit)
     for group in kinds.values():
         for pair in itertools.islice(itertools.combinations(group, 2), PAIRS):
             if _apart(pair):
                 yield Several(pair)
+
+
+def _slip(edit: Edit) -> tuple[str, str]:
+    """Return what two changes have in common that are the same slip: the code and the new one, or the two axes."""
+    old, new = edit.whole, edit.new
+    if edit.words == "the axis of" and isinstance(old, ast.Call):
+        return tuple(next((ast.dump(k.value) for k in one.keywords if k.arg == "axis"), "") for one in (old, new))  # type: ignore[return-value]
+    return ast.dump(old), ast.dump(new)
 
 
 def _apart(group: Sequence[Edit]) -> bool:
@@ -145,7 +153,8 @@ def edits(tree: Definition) -> Iterator[Edit]:
                 continue  # another size may ask for any amount of memory
             line = getattr(node, "lineno", 0)
             names = [name for name, begins in bound.items() if begins < line]  # what has a value there
-            for new, words, rank, place in itertools.chain(changes(node, within, names), slips(node, within, loops)):
+            tried = itertools.chain(changes(node, within, names), slips(node, within, loops), whole(node, function))
+            for new, words, rank, place in tried:
                 if isinstance(new, ast.Pass) and _is_read(node, function):
                     continue  # a name of the notebook would stand in for it
                 yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt), node)

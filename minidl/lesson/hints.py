@@ -66,6 +66,10 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 )
     if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape):
         return said
+    lost = [over for over in subsets(want.ndim) if np.delete(want.shape, over).tolist() == [*got.shape]]
+    if len(lost) == 1 and got.ndim:
+        which = ", ".join(map(str, lost[0]))
+        return f"Axis {which} of {want.shape} is gone: it was summed, averaged or indexed away where it should stay."
     if got.ndim == 0:
         return (
             f"It is one number, and {want.shape} are wanted: does `return` leave a part out, or is an axis missing "

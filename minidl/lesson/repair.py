@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import io
 import linecache
 import math
@@ -94,8 +93,11 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
 def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
     turns, trials = _Turns(), float(TRIALS)
     answers = list(answers_of(got, trusted))
+    now: set[str] = set()
     for name, tree in answers:  # as they are, for the number of turns
-        work = _calls(functools.partial(_with, got, name, tree, bad, turns))
+        seen: list[set[str] | None] = []
+        work = _calls(lambda name=name, tree=tree, seen=seen: seen.append(_with(got, name, tree, bad, turns)))  # type: ignore[misc]
+        now = seen[0] or set()
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
@@ -104,17 +106,26 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         found = list(edits(tree))
         every: list[Edit | Several] = [*found, *together(found)]
         candidates += [(edit, name, tree) for edit in every]
+    best, part = len(now), ""
     for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[: int(trials)]:
         if time.process_time() - begin > SECONDS:
             break
         left = _with(got, name, edit.apply(tree), bad, turns)
         _reset(generators, inputs if edit.writes else None)
         if left == set():
-            if isinstance(edit, Several):
-                places = _distinct(_place(one.words, one.node, tree) for one in edit.changes)
-                return f"The same slip is in {len(edit.changes)} places; it is right when all are changed: {places}"
-            return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
-    return ""
+            return _told(edit, tree, "it")
+        if left is not None and left < now and len(left) < best and not isinstance(edit, Several):
+            best, part = len(left), _told(edit, tree, " and ".join(f"`{key}`" for key in sorted(now - left)))
+    return part
+
+
+def _told(edit: Edit | Several, tree: Definition, what: str) -> str:
+    """Say which change makes what right."""
+    if isinstance(edit, Several):
+        places = _distinct(_place(one.words, one.node, tree) for one in edit.changes)
+        return f"The same slip is in {len(edit.changes)} places; {what} is right when all are changed: {places}"
+    rest = "" if what == "it" else " Something else is wrong besides."
+    return f"One change makes {what} right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}{rest}"
 
 
 def _strided(array: Any, shape: Any = None, strides: Any = None, **options: Any) -> Any:

@@ -347,6 +347,9 @@ def _of_an_expression(
     if not factor:  # else the whole product is tried
         for number, rank in ((two, 4), (half, 4), (ast.Constant(3), 7), (ast.Constant(4), 7)):
             yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", rank, None
+    if isinstance(within, ast.Return) and not isinstance(node, ast.Name):
+        for given in names:
+            yield _name(given), "what is returned:", 4, None
     for given in names:
         second, said = _name(given), f"`{given}`"
         if not factor:
@@ -374,7 +377,7 @@ def _of_an_expression(
             yield part, f"where to begin, `{said[1:-1]}`, in", 7, within if isinstance(within, ast.expr) else None
     for sign in (ast.Sub(), ast.Add()) if not term else ():
         yield ast.BinOp(node, sign, ast.Constant(1)), "a 1, to be added or taken away, at", 5, None
-    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call):
+    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call) or isinstance(op, ast.MatMult):
         for a, b in itertools.combinations_with_replacement(names, 2):
             product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"
             yield ast.BinOp(node, ast.Sub(), product), f"{said}, a term that is missing at", 8, None

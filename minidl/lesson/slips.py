@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 Change = tuple[Any, str, int, ast.AST | None]  # the new node, how it is spoken of, how soon it is tried, what is quoted
-COUNTS = ("len(a)", "a.size", "a[0].size", "a[0, 0].size", "a.shape[1]", "a.shape[-1]", "a[:, 0].size")
+COUNTS = ("a.sum(axis=0)", "len(a)", "a.size", "a[0].size", "a[0, 0].size", "a.shape[1]", "a.shape[-1]", "a[:, 0].size")
 AXES_MOVED = 6  # axes of a reshape whose order is looked at, at most
 
 
@@ -31,6 +31,8 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
             yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
         yield from _neighbours(node, loops)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _brackets(node)
     if _counts(node):
         yield from _other_counts(node)
     if isinstance(node, ast.For):
@@ -40,6 +42,25 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
     if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
         yield call("np.exp", node), "an exp that is missing at", 6, None
         yield call("np.log", node), "a logarithm that is missing at", 6, None
+
+
+def _brackets(node: ast.BinOp) -> Iterator[Change]:
+    """Yield a + b * (c + d) for a + b * c + d, and (a + b).mean() for a.mean() + b."""
+    left = node.left
+    if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Add | ast.Sub) and isinstance(left.right, ast.BinOp):
+        last = left.right
+        if isinstance(last.op, ast.Mult | ast.Div):
+            inner = ast.BinOp(last.left, last.op, ast.BinOp(last.right, node.op, node.right))
+            yield ast.BinOp(left.left, left.op, inner), "the brackets in", 4, None
+    for one, other in ((left, node.right), (node.right, left)):
+        name = getattr(one.func, "attr", "") if isinstance(one, ast.Call) else ""
+        if isinstance(one, ast.Call) and name in ("mean", "sum"):
+            first = one is left
+            made = _with_inner(
+                one, lambda value, o=other, f=first: ast.BinOp(value if f else o, node.op, o if f else value)
+            )
+            if made is not None:
+                yield made, f"what the `{name}` is taken of in", 3, None
 
 
 def _counts(node: ast.AST) -> str:
@@ -69,6 +90,9 @@ def _other_counts(node: ast.AST) -> Iterator[Change]:
 def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
     """Yield a loop with its `return` behind it, or with what was set to a number before it set in each turn."""
     last = node.body[-1]
+    if isinstance(last, ast.Assign | ast.AugAssign) and len(node.body) > 2:
+        made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
+        yield [made, last], "what is done in each turn of the loop, and should be done once, after it:", 2, last
     if isinstance(last, ast.Return) and len(node.body) > 1:
         made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
         yield [made, last], "where `return` stands: a loop ends at its first one. It is", 2, last
@@ -97,10 +121,24 @@ def _begins(node: ast.AST, filled: set[str]) -> bool:
     return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)
 
 
+def whole(node: ast.AST, function: ast.FunctionDef) -> Iterator[Change]:
+    """Yield, for a name, the sums and products with it that stand in other lines, and that it may lack here."""
+    if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+        return
+    seen = {ast.dump(node)}
+    for other in ast.walk(function):
+        inside = isinstance(other, ast.BinOp) and other.lineno != node.lineno and (other.left, other.right)
+        if inside and any(isinstance(one, ast.Name) and one.id == node.id for one in inside):
+            text = ast.dump(other)
+            if text not in seen:
+                seen.add(text)
+                yield other, "what another line has around", 5, None
+
+
 def _is_a_value(node: ast.AST) -> bool:
     """Whether a node is a value of an array, and read."""
     known = isinstance(node, ast.Name | ast.Subscript) and isinstance(node.ctx, ast.Load)
-    return known or isinstance(node, ast.BinOp)
+    return known or isinstance(node, ast.BinOp | ast.Call)
 
 
 def call(function: str, *arguments: Any) -> ast.Call:

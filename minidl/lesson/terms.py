@@ -1,6 +1,7 @@
 """How a wrong array follows the arrays that the learner's code was given.
 
-`related` tries one array as a factor or a term; `parts` takes what is wrong apart into what follows each of them.
+`related` tries one array as a factor or a term; `parts` takes what is wrong apart into what follows each of them;
+`sums` looks at totals that what is right always has.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.patterns import Array, same
+from minidl.lesson.patterns import Array, same, subsets
 
 
 def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> str:
@@ -163,3 +164,30 @@ def _factor(error: Array, want: Array) -> str:
     if abs(factor + 1) < 1e-6:
         return "has the wrong sign"
     return f"is {factor:.6g} times as large as it should be"
+
+
+def sums(got: Any, want: Any, tol: float) -> str:
+    """Return a sentence about sums that are the same everywhere in what is right, as those of a softmax, or "".
+
+    Examples
+    --------
+    >>> sums(np.array([[0.2, 0.9], [0.3, 0.4]]), np.array([[0.2, 0.8], [0.3, 0.7]]), 1e-9)
+    'What is right adds up to 1 along axis 1; yours adds up to 0.7 to 1.1.'
+    """
+    got, want = np.asarray(got), np.asarray(want, float)
+    if got.shape != want.shape or got.dtype.kind not in "fiu" or not np.isfinite(got).all():
+        return ""
+    scale = max(float(np.abs(want).max(initial=0)), tol)
+    for over in subsets(want.ndim):
+        count = int(np.prod([want.shape[i] for i in over]))
+        right, given = want.sum(axis=over), got.sum(axis=over)
+        if count < 2 or right.size < 2 or np.ptp(right) > 1e-9 * scale * count:
+            continue
+        total = float(right.mean())
+        if abs(total - round(total)) > 1e-9 * scale * count or round(total) not in (0, 1):
+            continue
+        if np.abs(given - total).max() > max(tol, 1e-6 * scale) * count:
+            axes = f"axis {over[0]}" if len(over) == 1 else f"axes {', '.join(map(str, over))}"
+            span = f"{given.min():.3g} to {given.max():.3g}" if np.ptp(given) > 1e-6 * scale else f"{given.mean():.3g}"
+            return f"What is right adds up to {round(total)} along {axes}; yours adds up to {span}."
+    return ""
