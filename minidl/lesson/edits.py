@@ -96,6 +96,7 @@ def together(found: list[Edit]) -> Iterator[Several]:
     for group in alike.values():
         if 1 < len(group) <= MOST_PLACES and _apart(group):
             yield Several(tuple(group))
+    yield from _exchanged(found)
     kinds: dict[str, list[Edit]] = {}
     for edit in found:
         if edit.rank <= SURE or edit.words.startswith("a 1, to be added"):
@@ -104,6 +105,18 @@ def together(found: list[Edit]) -> Iterator[Several]:
         for pair in itertools.islice(itertools.combinations(group, 2), PAIRS):
             if _apart(pair):
                 yield Several(pair)
+
+
+def _exchanged(found: list[Edit]) -> Iterator[Several]:
+    """Yield each two neighbouring statements in the other order."""
+    lines = {edit.path: edit for edit in found if edit.writes}
+    for path, edit in lines.items():
+        field, place = path[-1]
+        after = lines.get((*path[:-1], (field, place + 1))) if place is not None else None
+        if after is not None:
+            words, rank = "the order of the lines, at", SURE
+            first = Edit(edit.whole, path, copy.copy(after.whole), words, rank, True, edit.whole)
+            yield Several((first, Edit(after.whole, after.path, copy.copy(edit.whole), words, rank, True, after.whole)))
 
 
 def _slip(edit: Edit) -> tuple[str, str]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from minidl.lesson.patterns import Array, function, same, scaled, shown, subsets
 
-GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", "It is right to about")
+DIGITS = "It is right to about"
+GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing
 
 

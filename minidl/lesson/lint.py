@@ -10,6 +10,8 @@ from typing import Any
 
 from minidl.lesson.repair import answers_of
 
+SMALL = 1e-3  # a number that is there against a division by zero, most likely
+
 
 def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
     """Say what the learner's function never does: raise its error, or use an argument or a result of its own."""
@@ -19,6 +21,11 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
             if missing := _not_raised(function):
                 return f"{function.name} is to raise {missing}, and no line of it raises that."
+            if place := _written_over(function):
+                return (
+                    f"{function.name} writes into `{place}` in a loop: where two turns have the same index, only the "
+                    "later one is left. Is it to be added up?"
+                )
             if lost := _replaced_in_a_loop(function):
                 return (
                     f"{function.name} gives `{lost}` a new value in each turn of the loop, and only that of the last "
@@ -43,6 +50,27 @@ def _not_raised(function: ast.FunctionDef) -> str:
     written = " ".join("AssertionError" if isinstance(node, ast.Assert) else ast.unparse(node) for node in raising)
     promised = re.findall(r"\w+Error", text) if re.match(r"Raises? \w+", text) else []
     return next((name for name in promised if name not in written), "")
+
+
+def _written_over(function: ast.FunctionDef) -> str:
+    """Return a place that a loop assigns to by an index that is itself looked up, as in `a[k[i]] = b`."""
+    for loop in [node for node in ast.walk(function) if isinstance(node, ast.For)]:
+        for node in [one for part in loop.body for one in ast.walk(part) if isinstance(one, ast.Assign)]:
+            for target in node.targets:
+                if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Subscript):
+                    return ast.unparse(target)
+    return ""
+
+
+def small_constants(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
+    """Name the small numbers that the learner's own formula adds, which show where only digits are missing."""
+    for name, tree in answers_of(got, trusted) if isinstance(got, FunctionType) else ():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+                value = getattr(node.right, "value", None)
+                if isinstance(value, float) and 0 < abs(value) < SMALL:
+                    return f"In {name}, look at `{ast.unparse(node)}`: what it adds is in the result."
+    return ""
 
 
 def _replaced_in_a_loop(function: ast.FunctionDef) -> str:

@@ -122,6 +122,8 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
 def _told(edit: Edit | Several, tree: Definition, what: str) -> str:
     """Say which change makes what right."""
     if isinstance(edit, Several):
+        if edit.words.startswith("the order of the lines"):
+            return f"Two lines in the other order make {what} right: {_place(edit.words, edit.node, tree)}"
         places = _distinct(_place(one.words, one.node, tree) for one in edit.changes)
         return f"The same slip is in {len(edit.changes)} places; {what} is right when all are changed: {places}"
     rest = "" if what == "it" else " Something else is wrong besides."

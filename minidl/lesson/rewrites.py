@@ -111,6 +111,9 @@ def changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple[
                 yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 1, None
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
         yield node.value, "the index in", 4, None
+        if not isinstance(node.slice, ast.Tuple | ast.Slice):
+            every = ast.Tuple([ast.Slice(None, None, None), node.slice], ast.Load())
+            yield ast.Subscript(node.value, every, ast.Load()), "which axis the index is of in", 3, None
     elif isinstance(node, ast.Slice) and node.step is not None:
         yield ast.Slice(node.lower, node.upper, None), "the step of the slice", 4, within
     elif isinstance(node, ast.BoolOp):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from minidl.check.compare import TensorResult
-from minidl.lesson.hints import GENERAL, alone, hint
-from minidl.lesson.lint import unused
+from minidl.lesson.hints import DIGITS, GENERAL, alone, hint
+from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, sums
 from minidl.lesson.values import Tolerance, judge, named, of, outside, wrong_kind
@@ -37,6 +37,8 @@ def tutor(
         return [follows]
     change = repair(got, judge(name, want, tol), trusted)
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
+    if not change and said and said[0].startswith(DIGITS):
+        change = small_constants(got, trusted)
     change = change or unused(got, trusted) or _first(name, given, want, tol, bad, sums)
     return [*said, change] if change else said
 
