@@ -15,7 +15,21 @@ from minidl.lesson.slips import slips, whole
 Definition = ast.FunctionDef | ast.ClassDef
 TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
 MOST_PLACES = 6  # of one slip
+LAST = 9  # the rank of the changes that are tried last
 SURE, PAIRS = 2, 400  # the last rank of changes that are made two at a time, and the pairs of each kind
+OF_AN_INDEX = (
+    *("the number", "the variable", "the sign", "a 1, ", "the order", "where to begin", "two neighbours", "the step"),
+    *(
+        "the `:`",
+        "what another",
+        "a term",
+        "the index",
+        "which axis",
+        "the operator",
+        "the brackets",
+        "what is counted",
+    ),
+)  # the beginnings of changes that make sense in one
 STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 
 
@@ -59,16 +73,12 @@ class Several:
     """Changes that are made together: the same slip in several places."""
 
     changes: tuple[Edit, ...]
+    rank: int
 
     @property
     def node(self) -> ast.AST:
         """The first place."""
         return self.changes[0].node
-
-    @property
-    def rank(self) -> int:
-        """How soon it is tried: after the single changes of its kind."""
-        return self.changes[0].rank + 2
 
     @property
     def words(self) -> str:
@@ -95,7 +105,7 @@ def together(found: list[Edit]) -> Iterator[Several]:
             alike.setdefault(_slip(edit), []).append(edit)
     for group in alike.values():
         if 1 < len(group) <= MOST_PLACES and _apart(group):
-            yield Several(tuple(group))
+            yield Several(tuple(group), group[0].rank + 1)
     yield from _exchanged(found)
     kinds: dict[str, list[Edit]] = {}
     for edit in found:
@@ -104,7 +114,7 @@ def together(found: list[Edit]) -> Iterator[Several]:
     for group in kinds.values():
         for pair in itertools.islice(itertools.combinations(group, 2), PAIRS):
             if _apart(pair):
-                yield Several(pair)
+                yield Several(pair, LAST)
 
 
 def _exchanged(found: list[Edit]) -> Iterator[Several]:
@@ -116,7 +126,8 @@ def _exchanged(found: list[Edit]) -> Iterator[Several]:
         if after is not None:
             words, rank = "the order of the lines, at", SURE
             first = Edit(edit.whole, path, copy.copy(after.whole), words, rank, True, edit.whole)
-            yield Several((first, Edit(after.whole, after.path, copy.copy(edit.whole), words, rank, True, after.whole)))
+            second = Edit(after.whole, after.path, copy.copy(edit.whole), words, rank, True, after.whole)
+            yield Several((first, second), rank + 1)
 
 
 def _slip(edit: Edit) -> tuple[str, str]:
@@ -159,6 +170,8 @@ def edits(tree: Definition) -> Iterator[Edit]:
     for function, path in _functions(tree, ()):
         bound, loops = _locals(function), _bound_by_loops(function)
         sizes: set[int] = set()
+        slices = [node.slice for node in ast.walk(function) if isinstance(node, ast.Subscript)]
+        indices = {id(node) for one in slices for node in ast.walk(one)}
         for node, where, within in _walk(function, path, function):
             if isinstance(node, ast.Call) and called(node) in MAKERS:
                 sizes.update(map(id, itertools.chain.from_iterable(map(ast.walk, node.args))))
@@ -168,6 +181,8 @@ def edits(tree: Definition) -> Iterator[Edit]:
             names = [name for name, begins in bound.items() if begins < line]  # what has a value there
             tried = itertools.chain(changes(node, within, names), slips(node, within, loops), whole(node, function))
             for new, words, rank, place in tried:
+                if id(node) in indices and not words.startswith(OF_AN_INDEX):
+                    continue  # its square may be right by chance
                 if isinstance(new, ast.Pass) and _is_read(node, function):
                     continue  # a name of the notebook would stand in for it
                 yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt), node)

@@ -100,12 +100,8 @@ def parts(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
     got, want = np.asarray(got), np.asarray(want, float)
     if got.shape != want.shape or got.dtype.kind not in "fiu" or not np.isfinite(got).all() or want.ndim < 2:
         return ""
-    known: dict[str, Array] = {}
-    for name, value in arrays.items():
-        array = np.asarray(value, float)
-        fits = array.shape == want.shape and np.isfinite(array).all() and len(known) < MOST
-        if fits and np.ptp(array) > 0 and not any(np.array_equal(array, one) for one in known.values()):
-            known[name] = array
+    known = {name: np.asarray(value, float) for name, value in arrays.items() if np.shape(value) == want.shape}
+    known = {name: value for name, value in known.items() if np.isfinite(value).all() and np.ptp(value) > 0}
     error = got - want
     for kept in [(), *((i,) for i in range(want.ndim)), (0, 1)] if known else []:
         if len(kept) < want.ndim and (said := _taken_apart(error, want, tol, known, kept)):
@@ -115,21 +111,18 @@ def parts(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
 
 def _taken_apart(error: Array, want: Array, tol: float, known: Mapping[str, Array], kept: tuple[int, ...]) -> str:
     """Say which terms are off in the slices that have one index of each kept axis, where all slices fit."""
-    rows = [_slices(array, kept) for array in (error, want, *known.values())]
-    wrong, right, columns = rows[0], rows[1], rows[2:]
-    if wrong.shape[1] < len(columns) + 1 + FEWEST:
+    wrong, right = _slices(error, kept), _slices(want, kept)
+    columns: dict[str, Array] = {}
+    for name, array in known.items():
+        if len(columns) < MOST and (rest := _beyond(_slices(array, kept), [*columns.values()])) is not None:
+            columns[name] = rest
+    if not columns or wrong.shape[1] < len(columns) + 1 + FEWEST:
         return ""
-    basis = np.stack([a - a.mean(axis=1, keepdims=True) for a in columns], axis=2)  # (slices, values, arrays)
-    sizes = np.linalg.norm(basis, axis=1)
-    if (sizes <= 1e-9 * np.abs(basis).max()).any():
-        return ""
-    basis = np.concatenate([basis / sizes[:, None], np.full((*wrong.shape, 1), wrong.shape[1] ** -0.5)], axis=2)
-    if np.linalg.cond(basis).max() > 1e6:
-        return ""
+    basis = np.stack([*columns.values(), np.full(wrong.shape, wrong.shape[1] ** -0.5)], axis=2)
     e, w = (np.linalg.pinv(basis) @ a[:, :, None] for a in (wrong, right))
     if not same((basis @ e)[:, :, 0], wrong, tol):
         return ""
-    names = [*(f"what follows `{name}`" for name in known), "what is constant"]
+    names = [*(f"what follows `{name}`" for name in columns), "what is constant"]
     off = np.abs(e[:, :, 0]).max(axis=0) > 1e-7 * np.abs(wrong).max()
     if off.all() or not off.any():
         return ""
@@ -147,6 +140,21 @@ def _slices(array: Array, kept: tuple[int, ...]) -> Array:
     """Return an array as one row for each index of the kept axes."""
     moved = np.moveaxis(array, kept, range(len(kept)))
     return moved.reshape(int(np.prod(moved.shape[: len(kept)])), -1)
+
+
+def _beyond(array: Array, columns: list[Array]) -> Array | None:
+    """Return an array less its mean, of length 1 in each slice; None if it follows from those that are there."""
+    centred: Array = array - array.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(centred, axis=1, keepdims=True)
+    if (size <= 1e-9 * np.abs(array).max()).any():
+        return None
+    centred /= size
+    if columns:
+        others = np.stack(columns, axis=2)
+        rest = centred - (others @ (np.linalg.pinv(others) @ centred[:, :, None]))[:, :, 0]
+        if np.linalg.norm(rest, axis=1).min() < 1e-3:
+            return None
+    return centred
 
 
 def _factor(error: Array, want: Array) -> str:

@@ -32,7 +32,8 @@ def tutor(
     arrays = handed_over(got)
     eps = getattr(got, "__globals__", {}).get("eps")
     if isinstance(eps, float):
-        arrays |= {f"sqrt({key} + eps)": np.sqrt(a + eps) for key, a in arrays.items() if np.min(a) > 0}
+        variances = {key: a for key, a in {**arrays, **made}.items() if np.min(a) > 0}
+        made = {**made, **{f"sqrt({key} + eps)": np.sqrt(a + eps) for key, a in variances.items()}}
     if follows := _first(name, given, want, tol, bad, lambda a, b, t: related(a, b, t, arrays, made)):
         return [follows]
     change = repair(got, judge(name, want, tol), trusted)
