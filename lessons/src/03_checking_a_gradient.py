@@ -433,10 +433,12 @@ lesson.check(
             grads["dx"] * directions["x"]
         ).sum(),
         "This is the one-sided difference, whose error is of order h: go both ways.": lambda: (
-            (dy * batch_norm(**{name: inputs[name] + 1e-5 * directions[name] for name in inputs}, eps=eps)).sum()
-            - (dy * batch_norm(**inputs, eps=eps)).sum()
-        )
-        / 1e-5,
+            (
+                (dy * batch_norm(**{name: inputs[name] + 1e-5 * directions[name] for name in inputs}, eps=eps)).sum()
+                - (dy * batch_norm(**inputs, eps=eps)).sum()
+            )
+            / 1e-5
+        ),
     },
 )
 

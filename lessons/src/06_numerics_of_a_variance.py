@@ -164,11 +164,13 @@ lesson.check(
     lambda: dict.fromkeys(("a = 0", "a = 1.7", "a = x_0"), sample.var(-1)) | {"bytes of a float32 result": 4},
     tol=1e-13,
     wrong={
-        "the square of the mean of x is taken off where that of x − a belongs": lambda: {
-            f"a = {k}": ((sample - a) ** 2).mean(-1) - sample.mean(-1) ** 2
-            for k, a in (("0", 0), ("1.7", 1.7), ("x_0", sample[:, :1]))
-        }
-        | {"bytes of a float32 result": 4},
+        "the square of the mean of x is taken off where that of x − a belongs": lambda: (
+            {
+                f"a = {k}": ((sample - a) ** 2).mean(-1) - sample.mean(-1) ** 2
+                for k, a in (("0", 0), ("1.7", 1.7), ("x_0", sample[:, :1]))
+            }
+            | {"bytes of a float32 result": 4}
+        ),
         "x was made float64 on the way; the variance of a float32 x is float32": lambda: (
             dict.fromkeys(("a = 0", "a = 1.7", "a = x_0"), sample.var(-1)) | {"bytes of a float32 result": 8}
         ),

@@ -150,7 +150,7 @@ class Lesson:
                 diagnosis
                 or [said for said, mistake in (wrong or {}).items() if in_part(name, given, right, mistake, tol)][:1]
             )
-            lines += diagnosis or tutor(name, got, given, right, tol, bad, self._blameless(got), watch.made)
+            lines += diagnosis or tutor(name, got, given, right, tol, bad, self._blameless(got), watch)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
             if any(all(r.passed for r in compare_all(name, one, right, tol)) for one in alternatives(mistake())):

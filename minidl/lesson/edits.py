@@ -17,19 +17,11 @@ TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does 
 MOST_PLACES = 6  # of one slip
 LAST = 9  # the rank of the changes that are tried last
 SURE, PAIRS = 2, 400  # the last rank of changes that are made two at a time, and the pairs of each kind
-OF_AN_INDEX = (
-    *("the number", "the variable", "the sign", "a 1, ", "the order", "where to begin", "two neighbours", "the step"),
-    *(
-        "the `:`",
-        "what another",
-        "a term",
-        "the index",
-        "which axis",
-        "the operator",
-        "the brackets",
-        "what is counted",
-    ),
-)  # the beginnings of changes that make sense in one
+OF_AN_INDEX = (  # the beginnings of changes that make sense in one
+    *("the number", "the variable", "the sign", "a 1, ", "the order", "where to begin", "two neighbours"),
+    *("the `:`", "the step", "what another", "a term", "the index", "which axis", "the operator"),
+    *("the brackets", "what is counted"),
+)
 STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -13,10 +13,21 @@ from minidl.lesson.repair import answers_of
 SMALL = 1e-3  # a number that is there against a division by zero, most likely
 
 
-def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
-    """Say what the learner's function never does: raise its error, or use an argument or a result of its own."""
+def unused(
+    got: Callable[[], Any], trusted: Set[CodeType] = frozenset(), keys: Mapping[str, list[str]] | None = None
+) -> str:
+    """Say what the learner's function never does: raise its error, or use an argument or a result of its own.
+
+    `keys` has what the dictionaries hold that a function is given, by "function.argument".
+    """
     for name, tree in answers_of(got, trusted) if isinstance(got, FunctionType) else ():
         for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            for argument in function.args.args:
+                known = (keys or {}).get(f"{function.name}.{argument.arg}", [])
+                if unread := _unread(function, argument.arg, known):
+                    return (
+                        f"{function.name} never reads `{unread}` of `{argument.arg}`, which holds {', '.join(known)}."
+                    )
             names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
             loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
             if missing := _not_raised(function):
@@ -41,6 +52,17 @@ def unused(got: Callable[[], Any], trusted: Set[CodeType] = frozenset()) -> str:
             if made:
                 return f"{function.name} computes `{made[0]}` and never uses it."
     return ""
+
+
+def _unread(function: ast.FunctionDef, name: str, keys: list[str]) -> str:
+    """Return a key of a dictionary that a function never reads, though it reads others by their names."""
+    uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
+    read = [
+        getattr(node.slice, "value", None)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == name
+    ]
+    return next((key for key in keys if key not in read), "") if len(read) == len(uses) and None not in read else ""
 
 
 def _not_raised(function: ast.FunctionDef) -> str:

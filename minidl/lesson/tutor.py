@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, sums
 from minidl.lesson.values import Tolerance, judge, named, of, outside, wrong_kind
+from minidl.lesson.watch import Watch
 
 
 def tutor(
@@ -23,24 +24,24 @@ def tutor(
     tol: Tolerance,
     bad: list[TensorResult],
     trusted: set[Any],
-    made: Mapping[str, Any],
+    watch: Watch,
 ) -> list[str]:
     """Return what the values say, else what change would mend the answer, else what it leaves out."""
     said = _hints(name, given, want, tol, bad)
     if said and not said[0].startswith(GENERAL):
         return said
-    arrays = handed_over(got)
+    arrays, made = handed_over(got), dict(watch.made)
     eps = getattr(got, "__globals__", {}).get("eps")
     if isinstance(eps, float):
         variances = {key: a for key, a in {**arrays, **made}.items() if np.min(a) > 0}
-        made = {**made, **{f"sqrt({key} + eps)": np.sqrt(a + eps) for key, a in variances.items()}}
+        made |= {f"sqrt({key} + eps)": np.sqrt(a + eps) for key, a in variances.items()}
     if follows := _first(name, given, want, tol, bad, lambda a, b, t: related(a, b, t, arrays, made)):
         return [follows]
     change = repair(got, judge(name, want, tol), trusted)
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
     if not change and said and said[0].startswith(DIGITS):
         change = small_constants(got, trusted)
-    change = change or unused(got, trusted) or _first(name, given, want, tol, bad, sums)
+    change = change or unused(got, trusted, watch.keys) or _first(name, given, want, tol, bad, sums)
     return [*said, change] if change else said
 
 

@@ -40,6 +40,7 @@ class Watch:
         self.codes = codes
         self.changed: dict[str, None] = {}
         self.made: dict[str, Array] = {}
+        self.keys: dict[str, list[str]] = {}
         self._open: dict[int, list[tuple[str, Array, Array]]] = {}
         self._mine = False
 
@@ -72,14 +73,20 @@ class Watch:
             changed = [name for name, array, before in kept if not equal(array, before)]
             self.changed |= dict.fromkeys(f"{name} of {frame.f_code.co_name}" for name in changed)
         for name, value in frame.f_locals.items():
+            if type(value) is dict and name in _argument_names(frame):
+                self.keys[f"{frame.f_code.co_name}.{name}"] = [key for key in value if isinstance(key, str)]
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.size > 1:
                 self.made[name] = value
 
 
+def _argument_names(frame: FrameType) -> tuple[str, ...]:
+    """Return the names of a call's arguments."""
+    return frame.f_code.co_varnames[: frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount]
+
+
 def _arguments(frame: FrameType) -> Iterator[tuple[str, Array]]:
     """Yield the arrays that a call is given, also in a list, a tuple or a dictionary, with what to call them."""
-    code = frame.f_code
-    for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+    for name in _argument_names(frame):
         value = frame.f_locals.get(name)
         held = {name: value}
         if isinstance(value, list | tuple):
