@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,10 +92,15 @@ class Several:
 
 def together(found: list[Edit]) -> Iterator[Several]:
     """Yield the changes that are one slip made several times: of equal code, or of one kind in two places."""
+    nodes = {id(edit.whole): edit.whole for edit in found}
+    text = {key: ast.dump(node) for key, node in nodes.items()}
+    often = {one for one, count in Counter(text.values()).items() if count > 1}
     alike: dict[tuple[str, str], list[Edit]] = {}
     for edit in found:
-        if not isinstance(edit.new, list):
-            alike.setdefault(_slip(edit), []).append(edit)
+        axis = edit.words == "the axis of"
+        if not isinstance(edit.new, list) and (axis or text[id(edit.whole)] in often):
+            key = _axes(edit) if axis else (text[id(edit.whole)], ast.dump(edit.new))
+            alike.setdefault(key, []).append(edit)
     for group in alike.values():
         if 1 < len(group) <= MOST_PLACES and _apart(group):
             yield Several(tuple(group), group[0].rank + 1)
@@ -122,12 +128,13 @@ def _exchanged(found: list[Edit]) -> Iterator[Several]:
             yield Several((first, second), rank + 1)
 
 
-def _slip(edit: Edit) -> tuple[str, str]:
-    """Return what two changes have in common that are the same slip: the code and the new one, or the two axes."""
-    old, new = edit.whole, edit.new
-    if edit.words == "the axis of" and isinstance(old, ast.Call):
-        return tuple(next((ast.dump(k.value) for k in one.keywords if k.arg == "axis"), "") for one in (old, new))  # type: ignore[return-value]
-    return ast.dump(old), ast.dump(new)
+def _axes(edit: Edit) -> tuple[str, str]:
+    """Return the axis of a sum or a mean, and the one that is tried."""
+
+    def axis(call: Any) -> str:
+        return next((ast.dump(one.value) for one in call.keywords if one.arg == "axis"), "")
+
+    return axis(edit.whole), axis(edit.new)
 
 
 def _apart(group: Sequence[Edit]) -> bool:
