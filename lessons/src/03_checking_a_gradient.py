@@ -302,7 +302,7 @@ def check_gradient(forward, backward, inputs, rng, tol=1e-6):
         numeric = central_difference(
             lambda v, name=name: (dy * forward(**{**inputs, name[1:]: v})).sum(), inputs[name[1:]], 1e-5
         )
-        assert np.allclose(grad, numeric, atol=tol)
+        assert np.allclose(grad, numeric, rtol=tol, atol=tol)
 
 
 # %%

@@ -187,6 +187,10 @@ def test_a_listed_mistake_is_recognised_in_one_of_the_results():
     mistake = {"a": 2 * X, "b": DY}
     assert in_part("y", {"a": 2 * X, "b": DY + 1}, want, lambda: mistake, TOL)
     assert not in_part("y", {"a": 3 * X, "b": DY + 1}, want, lambda: mistake, TOL)
+    verdicts = {"a": np.array([0, 1]), "b": DY}
+    assert not in_part(
+        "y", {"a": np.array([0, 2]), "b": DY + 1}, verdicts, lambda: {"a": np.array([0, 2]), "b": DY}, TOL
+    )
 
 
 def told(names, want, tol, watch=None):
