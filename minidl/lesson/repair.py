@@ -211,12 +211,15 @@ def answers_of(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str,
     space, home = got.__globals__, got.__code__.co_filename
     order = {name: place for place, name in enumerate(space)}
     for name, codes in sorted(_called_by(got).items(), key=lambda one: -order[one[0]]):
-        own = [code for code in codes if code.co_filename != home and code not in trusted]
-        tree = _definition(own[0].co_filename, name) if own else None
+        learned = [code for code in codes if code.co_filename != home and code not in trusted]
+        tree = _definition(learned[0].co_filename, name) if learned else None
         for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []:
             if _called(call) == "as_strided":
                 call.func = ast.copy_location(ast.Name(STRIDED, ast.Load()), call.func)
-        if tree is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
+        inner = (
+            {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} if tree is not None else set()
+        )
+        if tree is not None and not UNSAFE & ({_called(node) for node in ast.walk(tree)} - inner):
             yield name, tree
 
 

@@ -317,7 +317,8 @@ def _of_an_expression(
     node: ast.expr, within: ast.AST, names: list[str]
 ) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
     """Yield what may be missing at a value: a root, a square, a factor, a term; or that it is another's."""
-    if isinstance(within, ast.Attribute | ast.keyword | ast.Slice) or isinstance(node, ast.Constant):
+    reduced = isinstance(within, ast.Attribute) and within.attr in REDUCE and getattr(node, "id", "") in names
+    if (isinstance(within, ast.Attribute | ast.keyword | ast.Slice) and not reduced) or isinstance(node, ast.Constant):
         return
     if isinstance(node, ast.Name):
         whole = within if isinstance(within, ast.expr) else None
@@ -356,8 +357,8 @@ def _of_an_expression(
     for given in names:
         second, said = _name(given), f"`{given}`"
         if not factor:
-            yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
-            yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
+            yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 5, None
+            yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 5, None
             rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
             yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 5, None
             length = ast.Call(_name("len"), [second], [])

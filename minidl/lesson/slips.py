@@ -40,8 +40,9 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
         yield call("np.abs", node), "the magnitude, which is missing at", 5, None
     if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
-        yield call("np.exp", node), "an exp that is missing at", 6, None
-        yield call("np.log", node), "a logarithm that is missing at", 6, None
+        rank = 4 if isinstance(within, ast.Return | ast.Tuple) else 6
+        yield call("np.exp", node), "an exp that is missing at", rank, None
+        yield call("np.log", node), "a logarithm that is missing at", rank, None
 
 
 def _brackets(node: ast.BinOp) -> Iterator[Change]:

@@ -199,3 +199,23 @@ def sums(got: Any, want: Any, tol: float) -> str:
             span = f"{given.min():.3g} to {given.max():.3g}" if np.ptp(given) > 1e-6 * scale else f"{given.mean():.3g}"
             return f"What is right adds up to {round(total)} along {axes}; yours adds up to {span}."
     return ""
+
+
+def lengths(got: Any, want: Any, arrays: Mapping[str, Any]) -> str:
+    """Return a sentence about the array and the axis that a row of values has its wrong length from, or "".
+
+    Examples
+    --------
+    >>> lengths(np.zeros(3), np.zeros(7), {"g": np.zeros((7, 3))})
+    'That is one value for each index of axis 1 of `g`; want one for each of axis 0.'
+    """
+    if np.ndim(got) != 1 or np.ndim(want) != 1:
+        return ""
+    for name, array in arrays.items():
+        shape = list(np.shape(array))
+        if np.size(got) != np.size(want) and shape.count(np.size(got)) == 1 and shape.count(np.size(want)) == 1:
+            mine, right = shape.index(np.size(got)), shape.index(np.size(want))
+            return (
+                f"You have a value for each index of axis {mine} of `{name}`; wanted is one for each of axis {right}."
+            )
+    return ""
