@@ -31,6 +31,8 @@ SECONDS, TRIALS, WORK = (
 )  # what a search may take, of the processor, in runs of the check, and in calls
 WORK_OF_A_CHANGE = 50  # what it takes to make one, in the same unit
 FEWEST = 20  # runs of a check, however much work one is
+ENDLESS = 5.0  # seconds of a run that cannot end
+OFTEN = 1000  # turns of which each is timed: a number may grow without end
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
@@ -58,11 +60,12 @@ class _Turns:
 
     def begin(self) -> None:
         """Count from the start."""
-        self.count, self.until = 0, time.process_time() + SECONDS / 10
+        self.count, self.until = 0, time.process_time() + min(SECONDS / 10, ENDLESS)
 
     def __call__(self, turns: int) -> bool:
         self.count += turns
-        if self.count > self.most or (self.count % 100 < turns and time.process_time() > self.until):
+        often = self.count > OFTEN and self.count % 100 >= turns
+        if self.count > self.most or (not often and time.process_time() > self.until):
             raise _EndlessError
         return True
 

@@ -333,14 +333,17 @@ def _of_an_expression(
         return
     if isinstance(within, ast.Call) and node is within.func:
         return
-    two, half = ast.Constant(2), ast.Constant(0.5)
+    two, half = (
+        ast.Constant(2),
+        ast.Constant(0.5),
+    )  # powers are floats: whole ones grow without end
     op = within.op if isinstance(within, ast.BinOp) else None
     factor, term = isinstance(op, ast.Mult | ast.Div), isinstance(op, ast.Add | ast.Sub)
     if not factor and not term:
         yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
-    yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
+    yield ast.BinOp(node, ast.Pow(), ast.Constant(2.0)), "a square that is missing at", 4, None
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
-    yield ast.BinOp(node, ast.Pow(), ast.Constant(3)), "a third power that is missing at", 6, None
+    yield ast.BinOp(node, ast.Pow(), ast.Constant(3.0)), "a third power that is missing at", 6, None
     if not factor:
         yield ast.BinOp(node, ast.Pow(), ast.Constant(1 / 3)), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
@@ -356,7 +359,7 @@ def _of_an_expression(
             yield _name(given), "what is returned:", 4, None
     for given in names:
         second, said = _name(given), f"`{given}`"
-        if not factor:
+        if not factor and getattr(node, "id", "") != given:
             yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 5, None
             yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 5, None
             rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)

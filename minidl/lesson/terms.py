@@ -215,7 +215,5 @@ def lengths(got: Any, want: Any, arrays: Mapping[str, Any]) -> str:
         shape = list(np.shape(array))
         if np.size(got) != np.size(want) and shape.count(np.size(got)) == 1 and shape.count(np.size(want)) == 1:
             mine, right = shape.index(np.size(got)), shape.index(np.size(want))
-            return (
-                f"You have a value for each index of axis {mine} of `{name}`; wanted is one for each of axis {right}."
-            )
+            return f"That is one value for each index of axis {mine} of `{name}`; want one for each of axis {right}."
     return ""
