@@ -174,8 +174,10 @@ def edits(tree: Definition) -> Iterator[Edit]:
         for node, where, within in _walk(function, path, function):
             if isinstance(node, ast.Call) and called(node) in MAKERS:
                 sizes.update(map(id, itertools.chain.from_iterable(map(ast.walk, node.args))))
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+                sizes.update(map(id, ast.walk(node.right)))
             if id(node) in sizes and isinstance(node, ast.Name | ast.BinOp | ast.Call | ast.Attribute | ast.Subscript):
-                continue  # another size may ask for any amount of memory
+                continue  # another size, or another power, may ask for any amount of memory
             line = getattr(node, "lineno", 0)
             names = [name for name, begins in bound.items() if begins < line]  # what has a value there
             tried = itertools.chain(changes(node, within, names), slips(node, within, loops), whole(node, function))

@@ -31,7 +31,7 @@ SECONDS, TRIALS, WORK = (
 )  # what a search may take, of the processor, in runs of the check, and in calls
 WORK_OF_A_CHANGE = 50  # what it takes to make one, in the same unit
 FEWEST = 20  # runs of a check, however much work one is
-ENDLESS = 5.0  # seconds of a run that cannot end
+ENDLESS = 1.0  # seconds of a run that cannot end
 OFTEN = 1000  # turns of which each is timed: a number may grow without end
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
