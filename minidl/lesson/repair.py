@@ -70,7 +70,9 @@ class _Turns:
         return True
 
 
-def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset()) -> str:
+def repair(
+    got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset(), sure: Set[str] = frozenset()
+) -> str:
     """Return a sentence about the change that makes an answer right, or "" if no single one was found.
 
     Parameters
@@ -78,6 +80,7 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
     trusted : the code of functions that passed a check, and so are not to blame
+    sure : the names of arrays that are not right by chance; a change that mends one of several wrong ones is told
     """
     if not isinstance(got, FunctionType):
         return ""
@@ -86,14 +89,16 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, inputs, generators, begin, trusted)
+            return _search(got, bad, inputs, generators, begin, trusted, sure)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
+def _search(
+    got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType], sure: Set[str]
+) -> str:
     turns, trials = _Turns(), float(TRIALS)
     answers = list(answers_of(got, trusted))
     now: set[str] = set()
@@ -117,7 +122,13 @@ def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: 
         _reset(generators, inputs if edit.writes else None)
         if left == set():
             return _told(edit, tree, "it")
-        if left is not None and left < now and len(left) < best and not isinstance(edit, Several):
+        if (
+            left is not None
+            and left < now
+            and (now - left) & sure
+            and len(left) < best
+            and not isinstance(edit, Several)
+        ):
             best, part = len(left), _told(edit, tree, " and ".join(f"`{key}`" for key in sorted(now - left)))
     return part
 

@@ -12,7 +12,7 @@ from minidl.lesson.hints import DIGITS, GENERAL, alone, hint
 from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import lengths, parts, related, sums
-from minidl.lesson.values import Tolerance, judge, named, of, outside, wrong_kind
+from minidl.lesson.values import Tolerance, judge, named, of, outside, telling, wrong_kind
 from minidl.lesson.watch import Watch
 
 
@@ -37,7 +37,8 @@ def tutor(
         made |= {f"sqrt({key} + eps)": np.sqrt(a + eps) for key, a in variances.items()}
     if follows := _first(name, given, want, tol, bad, lambda a, b, t: related(a, b, t, arrays, made)):
         return [follows]
-    change = repair(got, judge(name, want, tol), trusted)
+    sure = {key for key, value in named(name, want).items() if telling(value)}
+    change = repair(got, judge(name, want, tol), trusted, sure)
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
     if not change and said and said[0].startswith(DIGITS):
         change = small_constants(got, trusted)

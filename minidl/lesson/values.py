@@ -133,14 +133,14 @@ def in_part(name: str, got: Any, want: Any, mistake: Callable[[], Any], tol: Tol
             wrong, close = named(name, one), _to_rounding(name, one, tol)
             for key in wanted:
                 off = not compare(key, wrong[key], wanted[key], of(tol, key)).passed
-                if off and _telling(wrong[key]) and compare(key, given[key], wrong[key], of(close, key)).passed:
+                if off and telling(wrong[key]) and compare(key, given[key], wrong[key], of(close, key)).passed:
                     return True
     except Exception:
         return False
     return False
 
 
-def _telling(value: Any) -> bool:
+def telling(value: Any) -> bool:
     """Whether values are so many, or so odd, that a match is no accident: verdicts and counts are not."""
     array = np.asarray(value, float)
     return array.size > 7 or (array.size > 2 and bool((array != np.round(array)).any()))
