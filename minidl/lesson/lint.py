@@ -46,6 +46,8 @@ def unused(
             given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
             if "backward" in function.name:
                 given = [one for one in given if one != "bias"]
+            tuples = [node for node in ast.walk(function) if isinstance(node, ast.Tuple)]
+            loaded |= {getattr(one, "id", "") for node in tuples for one in node.elts}  # taken apart, needed or not
             made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
             if given and len(function.body) > 1 - (name == function.name):
                 return f"{function.name} is given `{given[0]}` and never uses it."
