@@ -46,14 +46,25 @@ def unused(
             given = [argument.arg for argument in required if argument.arg not in (*loaded, "self")]
             if "backward" in function.name:
                 given = [one for one in given if one != "bias"]
-            tuples = [node for node in ast.walk(function) if isinstance(node, ast.Tuple)]
-            loaded |= {getattr(one, "id", "") for node in tuples for one in node.elts}  # taken apart, needed or not
+            loaded |= _taken_apart(function)
             made = [node.id for node in names if isinstance(node.ctx, ast.Store) and node.id not in loaded | {"_"}]
             if given and len(function.body) > 1 - (name == function.name):
                 return f"{function.name} is given `{given[0]}` and never uses it."
             if made:
                 return f"{function.name} computes `{made[0]}` and never uses it."
     return ""
+
+
+def _taken_apart(function: ast.FunctionDef) -> set[str]:
+    """Return the names of several that a call or a loop gives, of which not all are needed."""
+    nodes = list(ast.walk(function))
+    several = [node.target for node in nodes if isinstance(node, ast.For | ast.comprehension)]
+    for node in nodes:
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Tuple):
+            several += node.targets
+    return {
+        one.id for part in several if isinstance(part, ast.Tuple) for one in ast.walk(part) if isinstance(one, ast.Name)
+    }
 
 
 def _unread(function: ast.FunctionDef, name: str, keys: list[str]) -> str:

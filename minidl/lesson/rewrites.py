@@ -329,9 +329,12 @@ def _of_an_expression(
                 yield _name(other), f"the variable `{node.id}` in", 4, whole
         if node.id not in names:
             return
-    elif not isinstance(node, ast.BinOp | ast.Call | ast.Subscript | ast.Attribute | ast.UnaryOp):
+    elif not isinstance(node, ast.BinOp | ast.Call | ast.Subscript | ast.Attribute | ast.UnaryOp | ast.Compare):
         return
     if isinstance(within, ast.Call) and node is within.func:
+        return
+    if isinstance(within, ast.If | ast.IfExp | ast.While) and node is within.test:
+        yield ast.UnaryOp(ast.Not(), node), "when the condition holds:", 1, None
         return
     two, half = (
         ast.Constant(2),

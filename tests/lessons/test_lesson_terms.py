@@ -148,6 +148,7 @@ def test_what_returns_nothing_is_there_to_write_and_a_helper_of_the_answer_is_it
         ("    y = x * 2\n    z = y + 1\n    y = y * 3\n    return z + 0 * y\n", lambda x: x * 6 + 1, "other order"),
         ("    return (x - 1) / len(x)\n", lambda x: (x - 1) / x.size, "what is counted in `len(x)`"),
         ("    return x.mean() + x**2\n", lambda x: (x + x**2).mean(), "what the `mean` is taken of"),
+        ("    if x.any():\n        return 2 * x\n    return 3 * x\n", lambda x: 3 * x, "when the condition holds"),
         ("    return x[1]\n", lambda x: x[:, 1], "which axis the index is of in `x[1]`"),
         (
             "    a = np.zeros(2)\n    y = []\n    for i in (0, 1):\n        a[i] += 1\n        y.append(a.copy())\n"
@@ -221,6 +222,8 @@ def test_what_is_never_done_is_said():
     assert "is to raise AssertionError, and no line" in unused(cell(raising, x=X)["got"])
     over = "def answer(x):\n    y = np.zeros(3)\n    for i in range(5):\n        y[x[i]] = i\n    return y\n"
     assert "writes into `y[x[i]]` in a loop" in unused(cell(over, x=np.array([0, 1, 2, 1, 0]))["got"])
+    several = "def answer(x):\n    a, b = np.modf(x)\n    c, d = x, 2 * x\n    return b + c\n"
+    assert "computes `d` and never uses it" in unused(cell(several, x=X)["got"])  # and not `a`, which came with b
     reading = "def answer(x):\n    y = x['mean'] + 1\n    return y\n"
     keys = {"answer.x": ["mean", "var"]}
     assert "never reads `var` of `x`" in unused(cell(reading, x={"mean": 1.0, "var": 2.0})["got"], keys=keys)
