@@ -56,15 +56,13 @@ def unused(
 
 
 def _taken_apart(function: ast.FunctionDef) -> set[str]:
-    """Return the names of several that a call or a loop gives, of which not all are needed."""
+    """Return the names that a call gives among others, or that a loop counts with: they may rest unused."""
     nodes = list(ast.walk(function))
-    several = [node.target for node in nodes if isinstance(node, ast.For | ast.comprehension)]
+    parts = [node.target for node in nodes if isinstance(node, ast.For | ast.comprehension)]
     for node in nodes:
         if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Tuple):
-            several += node.targets
-    return {
-        one.id for part in several if isinstance(part, ast.Tuple) for one in ast.walk(part) if isinstance(one, ast.Name)
-    }
+            parts += [target for target in node.targets if isinstance(target, ast.Tuple)]
+    return {one.id for part in parts for one in ast.walk(part) if isinstance(one, ast.Name)}
 
 
 def _unread(function: ast.FunctionDef, name: str, keys: list[str]) -> str:

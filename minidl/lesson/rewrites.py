@@ -362,7 +362,9 @@ def _of_an_expression(
             yield _name(given), "what is returned:", 4, None
     for given in names:
         second, said = _name(given), f"`{given}`"
-        if not factor and getattr(node, "id", "") != given:
+        if getattr(node, "id", "") == given:
+            continue  # twice a value is a factor, and nothing of it no help
+        if not factor:
             yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 5, None
             yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 5, None
             rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)

@@ -33,6 +33,9 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
         yield from _neighbours(node, loops)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         yield from _brackets(node)
+        if isinstance(node.left, ast.Name) and isinstance(node.right, ast.Name):
+            for which in ("max", "min"):
+                yield ast.Call(_function(which), [node.left, node.right], []), "the operator in", 4, None
     if _counts(node):
         yield from _other_counts(node)
     if isinstance(node, ast.For):
@@ -91,7 +94,7 @@ def _other_counts(node: ast.AST) -> Iterator[Change]:
 def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
     """Yield a loop with its `return` behind it, or with what was set to a number before it set in each turn."""
     last = node.body[-1]
-    if isinstance(last, ast.Assign | ast.AugAssign) and len(node.body) > 2:
+    if isinstance(last, ast.Assign | ast.AugAssign) and len(node.body) > 2 and _is_result(last, node, within):
         made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
         yield [made, last], "what is done in each turn of the loop, and should be done once, after it:", 2, last
     if isinstance(last, ast.Return) and len(node.body) > 1:
@@ -104,6 +107,16 @@ def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
     for some in [before, *([one] for one in before)] if before else []:
         made = ast.For(node.target, node.iter, [node.body[0], *some, *node.body[1:]], node.orelse)
         yield made, "what is set before the loop, and is to begin anew in each of its turns:", 2, some[0]
+
+
+def _is_result(last: ast.Assign | ast.AugAssign, loop: ast.For, within: ast.AST) -> bool:
+    """Whether a statement of a loop makes what is read after it."""
+    targets = last.targets if isinstance(last, ast.Assign) else [last.target]
+    made = {one.id for one in targets if isinstance(one, ast.Name)}
+    around = getattr(within, "body", [])
+    after = around[around.index(loop) + 1 :] if isinstance(around, list) and loop in around else []
+    read = [one for part in after for one in ast.walk(part) if isinstance(one, ast.Name)]
+    return any(one.id in made for one in read if isinstance(one.ctx, ast.Load))
 
 
 def _filled(node: ast.AST) -> str:

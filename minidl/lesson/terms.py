@@ -69,6 +69,7 @@ def _fitted(array: Array, shape: tuple[int, ...]) -> list[Array]:
 
 
 FEWEST = 3  # values of a slice beyond its unknowns, so that a fit is no accident
+STRANGE = 1e15  # times the right values: no slip in a formula makes that
 MOST = 3  # arrays that a difference is taken apart into
 
 
@@ -124,8 +125,8 @@ def _taken_apart(error: Array, want: Array, tol: float, known: Mapping[str, Arra
         return ""
     names = [*(f"what follows `{name}`" for name in columns), "what is constant"]
     off = np.abs(e[:, :, 0]).max(axis=0) > 1e-7 * np.abs(wrong).max()
-    if off.all() or not off.any():
-        return ""
+    if off.all() or not off[:-1].any():
+        return ""  # all of it, or a constant alone, which has a sentence of its own
     places = {(): "into terms", (0,): "for each index of axis 0 into terms", (0, 1): "for each sample and channel"}
     if want.ndim > 2 or kept == (1,):
         places |= {(0,): "sample by sample", (1,): "channel by channel"}
@@ -201,19 +202,24 @@ def sums(got: Any, want: Any, tol: float) -> str:
     return ""
 
 
-def lengths(got: Any, want: Any, arrays: Mapping[str, Any]) -> str:
-    """Return a sentence about the array and the axis that a row of values has its wrong length from, or "".
+def size(got: Any, want: Any, arrays: Mapping[str, Any]) -> str:
+    """Return a sentence about values of no sensible size, or about where a row has its wrong length from, or "".
 
     Examples
     --------
-    >>> lengths(np.zeros(3), np.zeros(7), {"g": np.zeros((7, 3))})
-    'That is one value for each index of axis 1 of `g`; want one for each of axis 0.'
+    >>> size(np.zeros(3), np.zeros(12), {"g": np.zeros((70, 3))})
+    'You give one value for each index of axis 1 of `g`.'
     """
-    if np.ndim(got) != 1 or np.ndim(want) != 1:
-        return ""
-    for name, array in arrays.items():
-        shape = list(np.shape(array))
-        if np.size(got) != np.size(want) and shape.count(np.size(got)) == 1 and shape.count(np.size(want)) == 1:
-            mine, right = shape.index(np.size(got)), shape.index(np.size(want))
-            return f"That is one value for each index of axis {mine} of `{name}`; want one for each of axis {right}."
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape == want.shape and got.dtype.kind in "fiu" and want.size > 1:
+        with np.errstate(all="ignore"):
+            if np.isfinite(got).all() and np.abs(got).max() > STRANGE * np.abs(want).max():
+                return (
+                    f"Your values are of no sensible size, up to {np.abs(got).max():.2g}: were bytes read from another "
+                    "place or as another type, or is something divided by a number that is nearly 0?"
+                )
+    if got.ndim == want.ndim == 1 and got.size != want.size:
+        for name, array in arrays.items():
+            if list(np.shape(array)).count(got.size) == 1 and np.ndim(array) > 1:
+                return f"You give one value for each index of axis {np.shape(array).index(got.size)} of `{name}`."
     return ""

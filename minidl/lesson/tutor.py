@@ -11,7 +11,7 @@ from minidl.check.compare import TensorResult
 from minidl.lesson.hints import DIGITS, GENERAL, alone, hint
 from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
-from minidl.lesson.terms import lengths, parts, related, sums
+from minidl.lesson.terms import parts, related, size, sums
 from minidl.lesson.values import Tolerance, judge, named, of, outside, telling, wrong_kind
 from minidl.lesson.watch import Watch
 
@@ -42,9 +42,8 @@ def tutor(
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
     if not change and said and said[0].startswith(DIGITS):
         change = small_constants(got, trusted)
-    if not change and said and said[0].startswith("It has "):
-        change = _first(name, given, want, tol, bad, lambda a, b, t: lengths(a, b, {**made, **arrays}))
     change = change or unused(got, trusted, watch.keys) or _first(name, given, want, tol, bad, sums)
+    change = change or _first(name, given, want, tol, bad, lambda a, b, t: size(a, b, {**made, **arrays}))
     return [*said, change] if change else said
 
 
