@@ -217,7 +217,7 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
 
 def _distinct(places: Iterator[str]) -> str:
     """Return sentences about places, each once."""
-    return " And ".join(place.rstrip(".") for place in dict.fromkeys(places)) + "."
+    return ", and ".join(place.rstrip(".") for place in dict.fromkeys(places)) + "."
 
 
 def answers_of(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
