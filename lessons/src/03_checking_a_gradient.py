@@ -278,7 +278,7 @@ plt.show()
 # the input's name. For each input compare with your central difference, $h = 10^{-5}$, relative to the largest numeric
 # entry. Raise `AssertionError` above `tol`, `VacuousCheckError` if the largest numeric entry is below $10^{-6}$.
 #
-# The check plays seven cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
+# The check plays eight cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
 
 
 # %% tags=["wrong"]
@@ -302,7 +302,7 @@ def check_gradient(forward, backward, inputs, rng, tol=1e-6):
         numeric = central_difference(
             lambda v, name=name: (dy * forward(**{**inputs, name[1:]: v})).sum(), inputs[name[1:]], 1e-5
         )
-        assert np.allclose(grad, numeric, atol=tol)
+        assert np.allclose(grad, numeric, rtol=tol, atol=tol)
 
 
 # %%
@@ -345,6 +345,7 @@ backwards = {
     "dweight has x in place of x hat": planted(dweight=lambda _, dy, x, *__: (dy * x).sum(axis=(0, 2))),
     "dbias is a mean": planted(dbias=lambda _, dy, *__: dy.mean(axis=(0, 2))),
     "one dbias is too small": planted(dbias=lambda grads, *_: grads["dbias"] - np.array([0, 1, 0])),
+    "dx is 9 millionths too large": planted(dx=lambda grads, *_: grads["dx"] * (1 + 9e-6)),
 }
 
 
@@ -377,15 +378,18 @@ def pattern(*numbers):
 lesson.check(
     "check_gradient",
     got=lambda: verdicts(check_gradient),
-    want=pattern(1, 1, 1, 1, 1, 1, 0, 2),
+    want=pattern(1, 1, 1, 1, 1, 1, 1, 0, 2),
     tol=0.5,
     wrong={
-        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 1, 0, 0),
-        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(2, 2, 2, 2, 2, 2, 2, 2),
+        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 1, 0, 0, 0),
+        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(2, 2, 2, 2, 2, 2, 2, 2, 2),
         "It takes a vacuous comparison for a success: look at the size of the numeric gradient.": lambda: pattern(
-            1, 1, 1, 1, 1, 1, 0, 0
+            1, 1, 1, 1, 1, 1, 1, 0, 0
         ),
-        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 0, 2),
+        "An error of 9 millionths passes: hold the error against `tol`, as a share of the gradient.": lambda: pattern(
+            1, 1, 1, 1, 1, 1, 0, 0, 2
+        ),
+        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 1, 0, 2),
     },
 )
 
@@ -432,6 +436,13 @@ lesson.check(
         "Only x moved: let all inputs move, then all gradients are checked at once.": lambda: (
             grads["dx"] * directions["x"]
         ).sum(),
+        "This is the one-sided difference, whose error is of order h: go both ways.": lambda: (
+            (
+                (dy * batch_norm(**{name: inputs[name] + 1e-5 * directions[name] for name in inputs}, eps=eps)).sum()
+                - (dy * batch_norm(**inputs, eps=eps)).sum()
+            )
+            / 1e-5
+        ),
     },
 )
 

@@ -450,7 +450,12 @@ lesson.check(
     lambda: {"y": max_pool(ties)[0], "dx": max_pool_backward(dpool, max_pool(ties)[1])},
     answer,
     tol=1e-300,
-    wrong={"each of several equal maxima gets the whole gradient": lambda: answer | {"dx": winners * spread}},
+    wrong={
+        "each of several equal maxima gets the whole gradient": lambda: answer | {"dx": winners * spread},
+        "these are four neighbours of one row: bring a window's two rows together, by transpose, before reshape": lambda: (
+            answer | {"y": ties.reshape(3, 5, 2, 3, 4).max(-1)}
+        ),
+    },
 )
 
 

@@ -157,21 +157,31 @@ sample = 1.5 + 2 * rng.standard_normal((3, 7))
 
 lesson.check(
     "shifted",  # float64, and a is of the size of x: rounding is all that may differ, some 1e-15
-    lambda: {"a = 0": shifted(sample, 0), "a = 1.7": shifted(sample, 1.7), "a = x_0": shifted(sample, sample[:, :1])},
-    lambda: dict.fromkeys(("a = 0", "a = 1.7", "a = x_0"), sample.var(-1)),
+    lambda: {
+        **{"a = 0": shifted(sample, 0), "a = 1.7": shifted(sample, 1.7), "a = x_0": shifted(sample, sample[:, :1])},
+        "bytes of a float32 result": shifted(sample.astype(np.float32), 0).dtype.itemsize,
+    },
+    lambda: dict.fromkeys(("a = 0", "a = 1.7", "a = x_0"), sample.var(-1)) | {"bytes of a float32 result": 4},
     tol=1e-13,
     wrong={
-        "the square of the mean of x is taken off where that of x − a belongs": lambda: {
-            f"a = {k}": ((sample - a) ** 2).mean(-1) - sample.mean(-1) ** 2
-            for k, a in (("0", 0), ("1.7", 1.7), ("x_0", sample[:, :1]))
-        },
+        "the square of the mean of x is taken off where that of x − a belongs": lambda: (
+            {
+                f"a = {k}": ((sample - a) ** 2).mean(-1) - sample.mean(-1) ** 2
+                for k, a in (("0", 0), ("1.7", 1.7), ("x_0", sample[:, :1]))
+            }
+            | {"bytes of a float32 result": 4}
+        ),
+        "x was made float64 on the way; the variance of a float32 x is float32": lambda: (
+            dict.fromkeys(("a = 0", "a = 1.7", "a = x_0"), sample.var(-1)) | {"bytes of a float32 result": 8}
+        ),
     },
 )
 
 
 # %% tags=["check"]
 own = np.random.default_rng(607)  # the check's own numbers
-far = (1e6 + own.standard_normal((4, 4096))).astype(np.float32)  # float32 numbers near 1e6 are 1/16 apart
+centres = np.array([[1e6], [-1e6], [8e5], [6e5]])  # float32 numbers near 1e6 are 1/16 apart
+far = (centres + own.standard_normal((4, 4096))).astype(np.float32)
 
 lesson.check(
     "corrected",  # float32: some 1e-7, whatever the mean
@@ -506,14 +516,14 @@ def centre_in_float64(x, axes):
 # %% tags=["check"]
 own = np.random.default_rng(618)  # the check's own numbers
 uncentred = (1e4 + own.standard_normal((7, 3, 5, 4)) * np.array([0.5, 1, 2]).reshape(3, 1, 1)).astype(np.float32)
-answer = dict(zip(("x - mean", "var"), centre_in_float64(uncentred, (0, 2, 3))[::2], strict=True))
+answer = dict(zip(("x - mean", "mean", "var"), centre_in_float64(uncentred, (0, 2, 3)), strict=True))
 plain = uncentred - uncentred.mean((0, 2, 3), keepdims=True)
 
 lesson.check(
     "centre",  # float32: some 1e-7 of a std, at a mean where float32 numbers are 1e-3 apart
-    lambda: dict(zip(("x - mean", "var"), centre(uncentred, (0, 2, 3))[::2], strict=True)),
+    lambda: dict(zip(("x - mean", "mean", "var"), centre(uncentred, (0, 2, 3)), strict=True)),
     answer,
-    tol={"x - mean": 2e-6, "var": 1e-5},
+    tol={"x - mean": 2e-6, "mean": 5e-4, "var": 1e-5},  # half of what separates two float32 numbers
     wrong={
         "δ, the remainder of the rounded mean, is not taken off x − m0": lambda: answer | {"x - mean": plain},
     },

@@ -234,6 +234,9 @@ lesson.check(
         "the spread of the samples' means is missing": lambda: near_and_far(
             lambda x: by_definition(x, g / g.sum(axis=0), centre=x.mean(axis=(2, 3), keepdims=True))
         ),
+        "the variance within the samples, v, is missing: this is the spread of their means alone": lambda: near_and_far(
+            lambda x: by_definition(x.mean(axis=(2, 3), keepdims=True).repeat(H, 2).repeat(W, 3), g / g.sum(axis=0))
+        ),
     },
 )
 
@@ -277,6 +280,11 @@ def mixed_first(x):
     return per_channel(weight) * (x - mu) / np.sqrt(var + eps) + per_channel(bias)
 
 
+def strongest_mode(x):
+    mu, var = (s[g.argmax(axis=1)][..., None, None] for s in by_definition(x, g / g.sum(axis=0)))
+    return per_channel(weight) * (x - mu) / np.sqrt(var + eps) + per_channel(bias)
+
+
 def gated_input(x):
     parts = (g_k[:, None, None, None] * x for g_k in g.T)
     return sum(reference.batch_norm(part, weight, bias / K, eps) for part in parts)
@@ -289,6 +297,7 @@ lesson.check(
     tol=1e-12,
     wrong={
         "you mixed the statistics and normalised once; normalise by each mode, then mix": lambda: mixed_first(x),
+        "each sample has its strongest mode alone; every mode counts, by its gate": lambda: strongest_mode(x),
         "this is BN of g_nk·x_n; it is the statistics that are weighed, by g_nk / N_k": lambda: gated_input(x),
     },
 )
@@ -486,6 +495,10 @@ lesson.check(
         "momentum is turned round: it is the weight of the new batch": lambda: dict(
             zip(("<x>", "<x²>"), reference.mode_norm_running(x, *psi, *running, 0.9), strict=True)
         ),
+        "the sums over the batch are not divided by N_k, what the mode got": lambda: {
+            "<x>": 0.1 * g.T @ means + 0.9 * running[0],
+            "<x²>": 0.1 * g.T @ (x**2).mean(axis=(2, 3)) + 0.9 * running[1],
+        },
         "this blends the variance; equation 4 keeps the second moment, var + mu²": lambda: {
             "<x>": new_mean,
             "<x²>": 0.1 * by_definition(x, g / g.sum(axis=0))[1] + 0.9 * running[1],

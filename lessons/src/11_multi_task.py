@@ -498,6 +498,9 @@ lesson.check(
         "on different images both networks contribute their variance": lambda: (
             100 * np.array([np.sqrt(23 / 8 / 7 / 8), a.std(ddof=1) / np.sqrt(8)])
         ),
+        "standard deviations were added; of independent things it is the variances that add": lambda: (
+            100 * np.array([np.sqrt(23 / 8 / 7 / 8), (a.std(ddof=1) + b.std(ddof=1)) / np.sqrt(8)])
+        ),
         "the variances of the two networks divide by n − 1, too": lambda: (
             100 * np.array([np.sqrt(23 / 8 / 7 / 8), np.sqrt((a.var() + b.var()) / 8)])
         ),

@@ -378,6 +378,9 @@ def two_mends():
 eval_dx = reference.batch_norm_eval_backward(dy, x, weight, bias, mean, var, 1e-3)["dx"]
 want = {name: right[name] for name in ("eval.y", "y", "dx")} | {"eval.dx": eval_dx, "running_var": unbiased}
 biased = 0.7 * var + 0.3 * x.var((0, 2, 3))
+eval_xhat = (x - mean.reshape(3, 1, 1)) / np.sqrt(var + 1e-3).reshape(3, 1, 1)
+eval_with_means = eval_dx - eval_dx.mean((0, 2, 3), keepdims=True)
+eval_with_means -= eval_xhat * (eval_dx * eval_xhat).mean((0, 2, 3), keepdims=True)
 training_without = dy * (weight / np.sqrt(x.var((0, 2, 3)) + 1e-3)).reshape(3, 1, 1)
 
 lesson.check(
@@ -387,6 +390,9 @@ lesson.check(
     tol=1e-11,
     wrong={
         "dx lost its mean terms in training too; they go in evaluation alone": lambda: want | {"dx": training_without},
+        "eval.dx has the formula of training: there mean and variance do not depend on x": lambda: (
+            want | {"eval.dx": eval_with_means}
+        ),
         "running_var is the biased variance now; PyTorch's is unbiased": lambda: want | {"running_var": biased},
     },
 )

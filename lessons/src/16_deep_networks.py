@@ -123,6 +123,11 @@ lesson.check(
     wrong={
         "a ReLU takes half of the mean square: 2 / fan-in": lambda: drawn(lambda shape: 1 / np.prod(shape[1:])),
         "the fan-in of a convolution counts the taps of its window too": lambda: drawn(lambda shape: 2 / shape[1]),
+        "these are uniform numbers; the docstring asks for rng.standard_normal": lambda: {
+            name: np.random.default_rng(1604).uniform(-bound, bound, shape)
+            for name, shape in shapes.items()
+            for bound in [np.sqrt(2 / np.prod(shape[1:]))]
+        },
         "this is the fan-out; a sum has as many terms as there are inputs": lambda: drawn(
             lambda shape: 2 * shape[1] / np.prod(shape)
         ),

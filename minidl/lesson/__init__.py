@@ -12,26 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from minidl.check.compare import TensorResult, compare
+from minidl.check.compare import compare
 from minidl.check.selftest import selftest
 from minidl.lesson.errors import explain
 from minidl.lesson.given import GIVEN
-from minidl.lesson.hints import GENERAL, alone, hint, related
 from minidl.lesson.inputs import Inputs
-from minidl.lesson.lint import unused
-from minidl.lesson.repair import codes, handed_over, mentioned, repair
-from minidl.lesson.values import (
-    Tolerance,
-    alternatives,
-    blank,
-    compare_all,
-    judge,
-    named,
-    of,
-    outside,
-    same,
-    wrong_kind,
-)
+from minidl.lesson.repair import codes, mentioned, repair
+from minidl.lesson.tutor import in_place, tutor
+from minidl.lesson.values import Tolerance, alternatives, blank, compare_all, in_part, judge, named, of, same
+from minidl.lesson.watch import Watch
 
 LESSONS = 17
 
@@ -138,13 +127,17 @@ class Lesson:
         self._refuse_what_cannot_fail(name, right, tol)
         inputs = Inputs(got, mentioned(got))
         given: Any = None
+        watch = Watch(codes(got) - self._blameless(got))
         try:
-            given = got()
+            with watch:
+                given = got()
             raised = None
         except Exception as error:
             raised = explain(error, getattr(got, "__globals__", None))
         if changed := inputs.restore():
-            return self._fail(name, f"{name}: {_in_place(changed)}")
+            return self._fail(name, f"{name}: {in_place(changed)}")
+        if raised is None and watch.changed:
+            return self._fail(name, f"{name}: {in_place([*watch.changed], back=False)}")
         if raised is not None:
             change = "" if "your turn" in raised else repair(got, judge(name, right, tol), self._blameless(got))
             return self._fail(name, "\n".join([f"{name}: {raised}", *filter(None, [change])]))
@@ -153,7 +146,11 @@ class Lesson:
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if same(name, given, mistake, tol)]
-            lines += diagnosis or _tutor(name, got, given, right, tol, bad, self._blameless(got))
+            diagnosis = (
+                diagnosis
+                or [said for said, mistake in (wrong or {}).items() if in_part(name, given, right, mistake, tol)][:1]
+            )
+            lines += diagnosis or tutor(name, got, given, right, tol, bad, self._blameless(got), watch)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():
             if any(all(r.passed for r in compare_all(name, one, right, tol)) for one in alternatives(mistake())):
@@ -221,63 +218,6 @@ class Lesson:
                 raise LessonError(f"lesson {self.number}: {key} must be real numbers, got {array.dtype}")
             if compare(key, np.zeros(array.shape), array, of(tol, key)).passed:
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept zeros for {key}")
-
-
-def _tutor(
-    name: str,
-    got: Callable[[], Any],
-    given: Any,
-    want: Any,
-    tol: Tolerance,
-    bad: list[TensorResult],
-    trusted: set[Any],
-) -> list[str]:
-    """Return what the values say, else what change would mend the answer, else what it leaves out."""
-    said = _hints(name, given, want, tol, bad)
-    if said and not said[0].startswith(GENERAL):
-        return said
-    if follows := _follows(name, got, given, want, tol, bad):
-        return [follows]
-    change = repair(got, judge(name, want, tol), trusted) or unused(got, trusted)
-    return [*said, change] if change else said
-
-
-def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> list[str]:
-    """Return what the pattern of the first wrong array says, where one was given."""
-    given, wanted = named(name, got), named(name, want)
-    if any(outside(value) for value in given.values()):
-        return ["Your view reaches past the memory of its array: a stride in it is too large, or a length."]
-    plain = not any(wrong_kind(given[key], wanted[key]) for key in wanted if key in given)
-    if plain and (said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted)))):
-        return [said]
-    for result in bad:
-        if result.name in given and result.name in wanted and not wrong_kind(given[result.name], wanted[result.name]):
-            largest = float(np.max(of(tol, result.name)))
-            if said := hint(given[result.name], wanted[result.name], largest):
-                return [said]
-            return []
-    return []
-
-
-def _follows(name: str, got: Callable[[], Any], given: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> str:
-    """Say how a wrong array differs by an array that the check hands over, where it does."""
-    values, wanted = named(name, given), named(name, want)
-    for result in bad:
-        if result.name in values and result.name in wanted and not wrong_kind(values[result.name]):
-            largest = float(np.max(of(tol, result.name)))
-            if said := related(values[result.name], wanted[result.name], largest, handed_over(got)):
-                return said
-    return ""
-
-
-def _in_place(names: list[str]) -> str:
-    """Say that an answer changed what it was given, and what to write instead."""
-    listed = ", ".join(names)
-    return (
-        f"your code changed {listed} in place: `x -= a`, `x[...] = a` and `out=x` write into the array that was "
-        "handed over, and every cell below would compute with it. Write `x = x - a`, or begin with `x = x.copy()`. "
-        f"minidl gave {listed} {'its' if len(names) == 1 else 'their'} values back."
-    )
 
 
 def _notebook() -> Any:

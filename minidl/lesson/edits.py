@@ -5,15 +5,24 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minidl.lesson.rewrites import MAKERS, called, changes
-from minidl.lesson.slips import slips
+from minidl.lesson.slips import slips, whole
 
 Definition = ast.FunctionDef | ast.ClassDef
 TICK = "_minidl_tick"  # called in each turn of a loop, to notice one that does not end
+MOST_PLACES = 6  # of one slip
+LAST = 9  # the rank of the changes that are tried last
+SURE, PAIRS = 2, 400  # the last rank of changes that are made two at a time, and the pairs of each kind
+OF_AN_INDEX = (  # the beginnings of changes that make sense in one
+    *("the number", "the variable", "the sign", "a 1, ", "the order", "where to begin", "two neighbours"),
+    *("the `:`", "the step", "what another", "a term", "the index", "which axis", "the operator"),
+    *("the brackets", "what is counted"),
+)
 STRIDED = "_minidl_strided"  # called in place of `as_strided`, to notice a view past the end of its array
 
 
@@ -26,7 +35,8 @@ class Edit:
     new: Any
     words: str
     rank: int
-    writes: bool = False
+    writes: bool
+    whole: ast.AST  # what is replaced
 
     def apply(self, tree: Definition) -> Definition:
         """Return a tree with the change made; the nodes that stay as they were are those of the tree given."""
@@ -49,6 +59,88 @@ class Edit:
             child, new = getattr(at, field), self.new if isinstance(self.new, list) else [self.new]
             setattr(at, field, [*child[:index], *new, *child[index + 1 :]])
         return made
+
+
+@dataclass(frozen=True)
+class Several:
+    """Changes that are made together: the same slip in several places."""
+
+    changes: tuple[Edit, ...]
+    rank: int
+
+    @property
+    def node(self) -> ast.AST:
+        """The first place."""
+        return self.changes[0].node
+
+    @property
+    def words(self) -> str:
+        """How it is spoken of."""
+        return self.changes[0].words
+
+    @property
+    def writes(self) -> bool:
+        """Whether a statement is changed."""
+        return any(edit.writes for edit in self.changes)
+
+    def apply(self, tree: Definition) -> Definition:
+        """Return a tree with all changes made."""
+        for edit in self.changes:
+            tree = edit.apply(tree)
+        return tree
+
+
+def together(found: list[Edit]) -> Iterator[Several]:
+    """Yield the changes that are one slip made several times: of equal code, or of one kind in two places."""
+    nodes = {id(edit.whole): edit.whole for edit in found}
+    text = {key: ast.dump(node) for key, node in nodes.items()}
+    often = {one for one, count in Counter(text.values()).items() if count > 1}
+    alike: dict[tuple[str, str], list[Edit]] = {}
+    for edit in found:
+        axis = edit.words == "the axis of"
+        if not isinstance(edit.new, list) and (axis or text[id(edit.whole)] in often):
+            key = _axes(edit) if axis else (text[id(edit.whole)], ast.dump(edit.new))
+            alike.setdefault(key, []).append(edit)
+    for group in alike.values():
+        if 1 < len(group) <= MOST_PLACES and _apart(group):
+            yield Several(tuple(group), group[0].rank + 1)
+    yield from _exchanged(found)
+    kinds: dict[str, list[Edit]] = {}
+    for edit in found:
+        if edit.rank <= SURE or edit.words.startswith("a 1, to be added"):
+            kinds.setdefault(edit.words, []).append(edit)
+    for group in kinds.values():
+        for pair in itertools.islice(itertools.combinations(group, 2), PAIRS):
+            if _apart(pair):
+                yield Several(pair, LAST)
+
+
+def _exchanged(found: list[Edit]) -> Iterator[Several]:
+    """Yield each two neighbouring statements in the other order."""
+    lines = {edit.path: edit for edit in found if edit.writes}
+    for path, edit in lines.items():
+        field, place = path[-1]
+        after = lines.get((*path[:-1], (field, place + 1))) if place is not None else None
+        if after is not None:
+            words, rank = "the order of the lines, at", SURE
+            first = Edit(edit.whole, path, copy.copy(after.whole), words, rank, True, edit.whole)
+            second = Edit(after.whole, after.path, copy.copy(edit.whole), words, rank, True, after.whole)
+            yield Several((first, second), rank + 1)
+
+
+def _axes(edit: Edit) -> tuple[str, str]:
+    """Return the axis of a sum or a mean, and the one that is tried."""
+
+    def axis(call: Any) -> str:
+        return next((ast.dump(one.value) for one in call.keywords if one.arg == "axis"), "")
+
+    return axis(edit.whole), axis(edit.new)
+
+
+def _apart(group: Sequence[Edit]) -> bool:
+    """Whether no change is made inside of what another one replaces."""
+    paths = [edit.path for edit in group]
+    return not any(a == b[: len(a)] for a, b in itertools.permutations(paths, 2))
 
 
 def counted(tree: Definition) -> Definition:
@@ -77,17 +169,24 @@ def edits(tree: Definition) -> Iterator[Edit]:
     for function, path in _functions(tree, ()):
         bound, loops = _locals(function), _bound_by_loops(function)
         sizes: set[int] = set()
+        slices = [node.slice for node in ast.walk(function) if isinstance(node, ast.Subscript)]
+        indices = {id(node) for one in slices for node in ast.walk(one)}
         for node, where, within in _walk(function, path, function):
             if isinstance(node, ast.Call) and called(node) in MAKERS:
                 sizes.update(map(id, itertools.chain.from_iterable(map(ast.walk, node.args))))
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+                sizes.update(map(id, ast.walk(node.right)))
             if id(node) in sizes and isinstance(node, ast.Name | ast.BinOp | ast.Call | ast.Attribute | ast.Subscript):
-                continue  # another size may ask for any amount of memory
+                continue  # another size, or another power, may ask for any amount of memory
             line = getattr(node, "lineno", 0)
             names = [name for name, begins in bound.items() if begins < line]  # what has a value there
-            for new, words, rank, place in itertools.chain(changes(node, within, names), slips(node, within, loops)):
+            tried = itertools.chain(changes(node, within, names), slips(node, within, loops), whole(node, function))
+            for new, words, rank, place in tried:
+                if id(node) in indices and not words.startswith(OF_AN_INDEX):
+                    continue  # its square may be right by chance
                 if isinstance(new, ast.Pass) and _is_read(node, function):
                     continue  # a name of the notebook would stand in for it
-                yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt))
+                yield Edit(place or node, where, new, words, rank, isinstance(node, ast.stmt), node)
 
 
 def _is_read(node: ast.AST, function: ast.FunctionDef) -> bool:

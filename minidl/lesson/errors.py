@@ -55,6 +55,10 @@ PLAIN = (  # what Python or NumPy says, and the same in the words of a lesson
         "The bytes there are no whole number of values: look at where they begin and end, and at the size of a value.",
     ),
     (
+        r"^TypeError: .* gave (float|int)\d+, and",
+        "An array keeps the dtype that it was made with: `np.zeros(n)` is float64, `np.zeros(n, x.dtype)` is as x.",
+    ),
+    (
         r"unsupported operand type|has no attribute|unexpected keyword",
         "The object there cannot do that: look at what it is, and at the functions that the text above names.",
     ),

@@ -18,7 +18,7 @@ GIVEN: dict[str, frozenset[str]] = {
             "by_name channels each norm_backward pytorch reference_norms scale_and_shift set_mean shift_forgotten "
             "without_spread"
         ),
-        "08": "bell by_definition gated_input mixed_first near_and_far over_the_batch per_channel",
+        "08": "bell by_definition gated_input mixed_first near_and_far over_the_batch per_channel strongest_mode",
         "09": (
             "algorithm_1 central complex_step error imaginary loss milliseconds numeric package steps_1_to_3 "
             "steps_4_to_6 steps_7_and_8 to_the_letter wide with_empty without y_of"
@@ -35,8 +35,8 @@ GIVEN: dict[str, frozenset[str]] = {
             "rounds run_col2im run_relu schedule shared_out"
         ),
         "15": (
-            "Watched all_of compensated drifting filled in_three loop measured of_sums of_tasks plain_sum result "
-            "rule seconds started summed with_rest"
+            "Watched all_of compensated drifting filled in_three loop measured of_its_dtype of_sums of_tasks plain_sum "
+            "result rule seconds started summed with_rest"
         ),
         "16": (
             "between branch branch_gradient counted drawn forward linear network norm_channels other_channels "

@@ -7,19 +7,16 @@ a lost factor it says the factor, of a missing term how the term varies.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from minidl.lesson.values import unwritten
+from minidl.lesson.patterns import Array, function, same, scaled, shown, subsets
 
-Array = np.ndarray[Any, Any]
-Pattern = Callable[[Array, Array, float], str]
-
-GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", "It is right to about")
+DIGITS = "It is right to about"
+GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing
-PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
 
 
 def hint(got: Any, want: Any, tol: float) -> str:
@@ -42,51 +39,38 @@ def hint(got: Any, want: Any, tol: float) -> str:
     got, want = np.asarray(got), np.asarray(want, float)
     if got.dtype.kind not in "fiub":
         return ""
-    dtype, got = got.dtype, got.astype(float)
     if got.shape != want.shape:
-        return _shape(got, want, tol)
-    with np.errstate(all="ignore"):
-        uneven = np.abs(want).max(initial=0) > 1e4 * np.median(np.abs(want)) if want.size else False
-        hidden = np.abs(got).max(initial=0) > 1e6 * np.abs(want).max(initial=0)  # what is right would not show
-        if said := _single(got, want, tol, dtype):
-            return said
-        for pattern in (_not_finite, _nothing, _scaled, _moved, _digits, _function, _places, _by_slice, _flat, _part):
-            if (hidden and pattern in (_moved, _by_slice, _flat)) or (uneven and pattern in (_scaled, _moved, _digits)):
-                continue
-            if said := pattern(got, want, tol):
-                return said
-    return ""
-
-
-def _same(a: Array, b: Any, tol: float) -> bool:
-    """Whether two arrays agree to the tolerance, or to rounding in what leads there."""
-    scale = max(float(np.abs(b).max(initial=0)), float(np.abs(a).max(initial=0)))
-    return bool(np.all(np.abs(a - b) <= max(tol, 1e-9 * scale)))
+        return _shape(got.astype(float), want, tol)
+    return shown(got, want, tol)
 
 
 def _shape(got: Array, want: Array, tol: float) -> str:
     """Say what an answer of another shape is: a sum that is missing, or one too many."""
-    if got.size == want.size and _same(got.ravel(), want.ravel(), tol):
+    if got.size == want.size and same(got.ravel(), want.ravel(), tol):
         if sorted(n for n in got.shape if n > 1) == sorted(n for n in want.shape if n > 1):
             return "The values are right; the shape differs by axes of length 1: look at keepdims, reshape or None."
         return f"The values are right, in another shape: reshape them to {want.shape}."
-    if got.ndim == want.ndim and got.shape[::-1] == want.shape and _same(got.T, want, tol):
+    if got.ndim == want.ndim and got.shape[::-1] == want.shape and same(got.T, want, tol):
         return "It is the transpose of what is right."
     if got.ndim == want.ndim <= 5 and got.size == want.size:
         for order in itertools.permutations(range(got.ndim)):
-            if tuple(got.shape[i] for i in order) == want.shape and _same(got.transpose(order), want, tol):
+            if tuple(got.shape[i] for i in order) == want.shape and same(got.transpose(order), want, tol):
                 return "The values are right, and the axes in another order: look at transpose, or at moveaxis."
     for operation in (np.sum, np.mean):
-        for over in _subsets(got.ndim):
+        for over in subsets(got.ndim):
             reduced = operation(got, axis=over)
             kept = operation(got, axis=over, keepdims=True)
-            if any(r.shape == want.shape and _same(r, want, tol) for r in (reduced, kept)):
+            if any(r.shape == want.shape and same(r, want, tol) for r in (reduced, kept)):
                 listed = ", ".join(map(str, over))
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
     if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape):
         return said
+    lost = [over for over in subsets(want.ndim) if np.delete(want.shape, over).tolist() == [*got.shape]]
+    if len(lost) == 1 and got.ndim:
+        which = ", ".join(map(str, lost[0]))
+        return f"Axis {which} of {want.shape} is gone: it was summed, averaged or indexed away where it should stay."
     if got.ndim == 0:
         return (
             f"It is one number, and {want.shape} are wanted: does `return` leave a part out, or is an axis missing "
@@ -104,8 +88,8 @@ def _reduced(got: Array, want: Array, tol: float) -> str:
     if got.size >= want.size or want.size > 10**6 or np.count_nonzero(want) < 3:
         return ""
     for operation in (np.sum, np.mean, np.max, np.min):
-        for over in _subsets(want.ndim):
-            if got.shape in ((found := operation(want, axis=over)).shape,) and _same(got, found, tol):
+        for over in subsets(want.ndim):
+            if got.shape in ((found := operation(want, axis=over)).shape,) and same(got, found, tol):
                 listed = ", ".join(map(str, over))
                 return f"It is the {operation.__name__} of what is right over axis {listed}: a step too many."
     return ""
@@ -132,117 +116,6 @@ def _lengths(got: tuple[int, ...], want: tuple[int, ...]) -> str:
     return ""
 
 
-def _subsets(ndim: int) -> list[tuple[int, ...]]:
-    """Return every non-empty choice of axes, the smallest first."""
-    if ndim > 5:
-        return []
-    found = [tuple(i for i in range(ndim) if bits >> i & 1) for bits in range(1, 1 << ndim)]
-    return sorted(found, key=len)
-
-
-def _not_finite(got: Array, want: Array, tol: float) -> str:
-    bad = ~np.isfinite(got) & np.isfinite(want)
-    if not bad.any():
-        return ""
-    if said := _unwritten(got):
-        return said
-    if np.isnan(got[bad]).any():
-        return "There is NaN: 0 divided by 0, infinity minus infinity, or the root or logarithm of a negative number."
-    return "There is infinity: a division by zero, or exp of a large number."
-
-
-def _unwritten(got: Array) -> str:
-    """Say how much of an array that was handed over empty is so still."""
-    empty = unwritten(got)
-    count = int(empty.sum())
-    if count == got.size:
-        return (
-            "Not one value of it was written: the array is handed over full of NaN. `y = …` only gives the name to "
-            "another array, `y[...] = …` writes into this one; and `+=` needs a value that is there before."
-        )
-    if not count:
-        return ""
-    first = ", ".join(str(int(i[0])) for i in np.nonzero(empty))
-    verb = "was" if count == 1 else "were"
-    return (
-        f"{count} of its {got.size} values {verb} never written, the first at index {first}: "
-        "look at where the loop begins and ends, at its step, and at whether `+=` meets a value that is there before."
-    )
-
-
-def _single(got: Array, want: Array, tol: float, dtype: Any) -> str:
-    """Say that a result is as exact as its dtype, where the check wants more."""
-    if dtype not in (np.float32, np.float16) or _same(got, want, tol):
-        return ""
-    info, scale = np.finfo(dtype), np.abs(want).max(initial=0)
-    if not np.abs(got - want).max(initial=0) <= 16 * info.eps * scale:
-        return ""
-    return f"Your result is {dtype}, right to its {info.precision} digits: compute in float64 throughout."
-
-
-def _digits(got: Array, want: Array, tol: float) -> str:
-    """Say how many digits are right, where that is all that is wrong."""
-    scale = np.abs(want).max(initial=0)
-    error = np.abs(got - want).max(initial=0)
-    if not 0 < error <= PRECISE * scale:
-        return ""
-    digits = int(-np.log10(error / scale))
-    return (
-        f"It is right to about {digits} digits, and the check asks for more. Often that is a small constant that the "
-        "formula does not have or that stands elsewhere, a divisor of N − 1 for a large N, a difference of two large "
-        "numbers, or float32 on the way."
-    )
-
-
-def _nothing(got: Array, want: Array, tol: float) -> str:
-    if got.size > 1 and not got.any():
-        return "It is zero everywhere: does the result ever get its values?"
-    return ""
-
-
-def _scaled(got: Array, want: Array, tol: float) -> str:
-    """Say the factor, and where it comes from, if it is one for all."""
-    if _same(got, -want, tol):
-        return "The sign is turned."
-    known = np.abs(want) > 1e-6 * np.abs(want).max(initial=0)
-    if known.sum() < min(2, want.size):
-        return ""
-    factor = float(np.median(got[known] / want[known]))
-    if not np.isfinite(factor) or factor == 0 or want.size < 2 or not _same(got, factor * want, tol):
-        return ""
-    if abs(factor - 1) < PRECISE:  # its digits would say nothing
-        return ""
-    for n in (n for n in _counts(want.shape) if n > 2):
-        for value, words in ((n / (n - 1), f"{n}/{n - 1}"), ((n - 1) / n, f"{n - 1}/{n}"), (1 / n, f"1/{n}")):
-            if abs(factor - value) < 1e-9:
-                return (
-                    f"Each of your values is {words} of the right one: look at what is divided by {n}, or by {n - 1}."
-                )
-    turned = f", that is 1/{1 / factor:.6g}" if abs(factor) < 1 else ""
-    return f"Each of your values is {factor:.6g} times the right one{turned}."
-
-
-def _counts(shape: tuple[int, ...]) -> list[int]:
-    """Return what sums over this shape may have divided by: the lengths of axes, and products of them."""
-    return sorted({int(np.prod([shape[i] for i in over])) for over in _subsets(len(shape))})
-
-
-def _moved(got: Array, want: Array, tol: float) -> str:
-    """Say the shift, or the line, if it is one for all."""
-    if want.size < 3:
-        return ""
-    shift = float(np.median(got - want))
-    scale = np.abs(want).max()
-    if abs(shift) > 1e-9 * scale and np.abs(got - want - shift).max() <= max(1e-3 * abs(shift), 1e-14 * scale):
-        return f"Each of your values is the right one {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
-    if want.size < 5 or np.abs(got - want).max() <= PRECISE * scale:
-        return ""
-    a, b = np.polyfit(want.ravel(), got.ravel(), 1) if np.ptp(want) > 0 and np.isfinite(got).all() else (0.0, 0.0)
-    if abs(a) > 1e-9 and _same(got, a * want + b, tol):
-        return f"Your values are {a:.6g} times the right ones, {'plus' if b > 0 else 'minus'} {abs(b):.6g}."
-    return ""
-
-
 def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
     """Return what several single numbers say together, or one by a plain factor, or "".
 
@@ -261,7 +134,7 @@ def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
         return ""
     with np.errstate(all="ignore"):
         if len(a) > 1:
-            if said := _scaled(a, b, 0.0) or (_function(a, b, 0.0) if np.ptp(b) > 0 else ""):
+            if said := scaled(a, b, 0.0) or (function(a, b, 0.0) if np.ptp(b) > 0 else ""):
                 return said
             shift = a - b
             if len(a) > 2 and np.ptp(shift) <= 1e-12 * np.abs(b).max() and np.abs(shift).min() > tol:
@@ -277,190 +150,3 @@ def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
 
 PLAIN_FACTORS = {f"{n} times": float(n) for n in (2, 3, 4, 8, 10, 100, 1000, 1024, 10**6, 10**9)}
 PLAIN_FACTORS |= {f"1/{round(n)} of": 1 / n for n in list(PLAIN_FACTORS.values())}
-
-
-def _function(got: Array, want: Array, tol: float) -> str:
-    """Say which function turns right into wrong."""
-    functions: list[tuple[Array, str]] = [
-        (want**2, "Your values are the squares of the right ones: is a root missing?"),
-        (np.sqrt(want), "Your values are the roots of the right ones: is a root too many, or a square missing?"),
-        (want**3, "Your values are the cubes of the right ones: is a cube root missing?"),
-        (np.cbrt(want), "Your values are the cube roots of the right ones: is a root too many?"),
-        (1 / want, "Your values are one over the right ones: is it divided where it should be multiplied?"),
-        (1 / want**2, "Your values are one over the squares of the right ones."),
-        (np.abs(want), "Your values are the magnitudes of the right ones: the sign is lost."),
-        (np.exp(want), "Your values are exp of the right ones: is a logarithm missing?"),
-        (np.log(want), "Your values are the logarithms of the right ones: is an exp missing?"),
-        (np.maximum(want, 0), "Your values are the right ones with the negative ones set to zero."),
-        (want + 1, "Each of your values is the right one plus 1."),
-        (np.round(want), "Your values are the right ones, rounded to whole numbers: was an array of integers filled?"),
-        (np.trunc(want), "Your values are the right ones, cut to whole numbers: was an array of integers filled?"),
-    ]
-    if want.size < 2:
-        return ""
-    return next((said for value, said in functions if np.isfinite(value).all() and _same(got, value, tol)), "")
-
-
-def _places(got: Array, want: Array, tol: float) -> str:
-    """Say which axes are swapped or turned, if the values are right."""
-    if want.size < 3 or np.ptp(want) == 0:
-        return ""
-    if not _same(np.sort(got, axis=None), np.sort(want, axis=None), tol):
-        return ""
-    for i in range(want.ndim):
-        if _same(np.flip(got, i), want, tol):
-            return f"The values are right; they run backwards along axis {i}."
-        for j in range(i):
-            if got.shape[i] == got.shape[j] and _same(np.swapaxes(got, i, j), want, tol):
-                return f"The values are right; axes {j} and {i} are swapped."
-    return "The right values stand in the wrong places: an order of axes, a reshape or an index is turned."
-
-
-def _by_slice(got: Array, want: Array, tol: float) -> str:
-    """Say along which axis one factor or one term for each slice is wrong."""
-    if want.ndim < 2:
-        return ""
-    error = got - want
-    for axis in range(want.ndim):
-        others = tuple(i for i in range(want.ndim) if i != axis)
-        if all(want.shape[i] == 1 for i in others) or want.shape[axis] == want.size:
-            continue
-        if not np.ptp(want, axis=others).any():  # nothing else can be
-            continue
-        middle = error.mean(axis=others, keepdims=True)
-        if _same(error, middle, tol):
-            return (
-                f"What is wrong is one number for each index of axis {axis}{_name(axis, want.ndim)}: a term that is "
-                "constant over the other axes (a mean, a bias) is missing, doubled, or taken over other axes."
-            )
-        square = (want * want).sum(axis=others, keepdims=True)
-        factor = (got * want).sum(axis=others, keepdims=True) / square
-        if (square > 0).all() and _same(got, factor * want, tol):
-            return (
-                f"Each index of axis {axis}{_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
-                "constant over the other axes (a weight, a standard deviation) is missing, doubled, or another's."
-            )
-    for axis in range(want.ndim):
-        varies = want.shape[axis] > 1 and want.ndim < 5 and np.ptp(want, axis=axis).any()
-        if varies and _same(error, error.mean(axis=axis, keepdims=True), tol):
-            return (
-                f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: look at what is computed once "
-                "for all of that axis, such as a sum or a mean over it."
-            )
-    return ""
-
-
-def _name(axis: int, ndim: int) -> str:
-    """Return what an axis of (N, C, ...) is called."""
-    return {0: " (samples)", 1: " (channels)"}.get(axis, "") if ndim == 4 else ""
-
-
-def _flat(got: Array, want: Array, tol: float) -> str:
-    """Say along which axis the answer does not vary, though it should."""
-    for axis in range(want.ndim):
-        if want.shape[axis] > 1 and not np.ptp(got, axis=axis).any() and np.ptp(want, axis=axis).any():
-            return (
-                f"Your values do not vary along axis {axis}, and they should: was something summed or broadcast there?"
-            )
-    return ""
-
-
-def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any]) -> str:
-    """Return a sentence that says how the difference follows an array of the notebook, or "".
-
-    Examples
-    --------
-    >>> x = np.array([1.0, -2.0, 3.0, -5.0, 4.0, 2.0, -3.0, 6.0])
-    >>> want = np.array([2.0, 7.0, 1.0, 8.0, 2.0, 8.0, 1.0, 8.0])
-    >>> related(want * x, want, 1e-9, {"x": x})
-    'Your values are the right ones times `x`.'
-    >>> related(np.where(x < 0, 0.0, want), want, 1e-9, {"x": x})
-    'Your values are wrong just where `x` is negative.'
-    """
-    got, want = np.asarray(got), np.asarray(want, float)
-    if got.shape != want.shape or want.size < 4 or got.dtype.kind not in "fiub" or not np.isfinite(got).all():
-        return ""
-    wrong = np.abs(got - want) > tol
-    some = want.size > 7 and wrong.any() and not wrong.all()
-    with np.errstate(all="ignore"):
-        for name, value in arrays.items():
-            given = np.asarray(value, float)
-            if some and given.shape == want.shape:
-                for where, words in ((given < 0, "negative"), (given > 0, "positive"), (given == 0, "zero")):
-                    if np.array_equal(wrong, where):
-                        return f"Your values are wrong just where `{name}` is {words}."
-            if not np.isfinite(given).all() or given.size < 2 or np.ptp(given) == 0:
-                continue
-            for shaped in _fitted(given, want.shape):
-                for value, words in (
-                    (want * shaped, f"the right ones times `{name}`"),
-                    (want / shaped, f"the right ones divided by `{name}`"),
-                    (want + shaped, f"the right ones plus `{name}`"),
-                    (want - shaped, f"the right ones minus `{name}`"),
-                    (shaped if shaped.shape == want.shape else want, f"those of `{name}`"),
-                ):
-                    if not _same(want, value, tol) and np.isfinite(value).all() and _same(got, value, tol):
-                        return f"Your values are {words}."
-    return ""
-
-
-def _fitted(array: Array, shape: tuple[int, ...]) -> list[Array]:
-    """Return an array in the shapes in which it meets one of that shape: as it is, per channel, per sample."""
-    found = []
-    if array.shape == shape or (array.ndim == 1 and shape[-1:] == array.shape):
-        found.append(array)
-    if array.ndim < len(shape) > 1:
-        if array.shape == shape[: array.ndim]:
-            found.append(array.reshape(*array.shape, *[1] * (len(shape) - array.ndim)))
-        if array.ndim == 1 and array.shape == shape[1:2]:
-            found.append(array.reshape(-1, *[1] * (len(shape) - 2)))
-    return found
-
-
-def _along(got: Array, right: Array) -> str:
-    """Say up to where, or from where on, a row of values is right."""
-    last = int(np.nonzero(right)[0][-1])
-    if not right[: last + 1].all():
-        first = int(np.argmax(right))
-        if first < 2 or not right[first:].all():
-            return ""
-        return (
-            f"Only the first {first} of the {len(right)} values are wrong: what do they get that the others do not, or "
-            "lack? Look at what is left over, or at where a loop begins."
-        )
-    zero = " they are 0, as if never reached" if not got[last + 1 :].any() else " they are wrong"
-    return f"The values are right up to index {last}; from {last + 1} on{zero}: look at where the loop ends." * (
-        last < len(right) - 2
-    )
-
-
-def _part(got: Array, want: Array, tol: float) -> str:
-    """Say which elements are right, or how large the missing part is."""
-    right = np.abs(got - want) <= tol
-    if want.size > 3 and right.sum() >= max(2, want.size // 8) and not right.all():
-        for where, words in ((want > 0, "positive"), (want < 0, "negative")):
-            if where.any() and not where.all() and np.array_equal(right, ~where):
-                return f"Only the values that should be {words} are wrong."
-        if want.ndim == 1 and (said := _along(got, right)):
-            return said
-        for axis in range(want.ndim):
-            wrong = np.unique(np.nonzero(~right)[axis])
-            if want.ndim > 2 and want.shape[axis] > 2 and set(wrong) <= {0, want.shape[axis] - 1}:
-                return f"Only the border of axis {axis} is wrong: look at padding, or at where a loop begins and ends."
-        for axis in range(want.ndim):
-            wrong, last = np.unique(np.nonzero(~right)[axis]), want.shape[axis] - 1
-            if last > 1 and len(wrong) == 1 and wrong[0] in (0, last):
-                end = "first" if wrong[0] == 0 else "last"
-                return f"Only the {end} index of axis {axis} is wrong: look at where a loop, a slice or a sum ends."
-        return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
-    norm = np.linalg.norm(got) * np.linalg.norm(want)
-    alike = float((got * want).sum() / norm) if norm > 0 else 0.0
-    if want.size > 3 and alike > 0.5:
-        off = float(np.linalg.norm(got - want) / np.linalg.norm(want))
-        return (
-            f"Most of it is there (cosine {alike:.3f}; the difference is {100 * off:.3g} % of the whole): look for a "
-            "term that is missing or too many, or for a factor that varies."
-        )
-    if want.size > 3 and alike < -0.5:
-        return f"It points the other way (cosine {alike:.3f}): look for a sign, then for a missing term."
-    return ""

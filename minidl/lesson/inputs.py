@@ -34,7 +34,7 @@ class Inputs:
         """Give every array that was changed its values back, and return the names of those."""
         changed = []
         for name, array, copy in self._kept.values():
-            if not _equal(array, copy):
+            if not equal(array, copy):
                 array[...] = copy
                 changed.append(name)
         return changed
@@ -69,5 +69,6 @@ def _writable(name: str, array: Array) -> Iterator[tuple[str, Array]]:
         yield name, array
 
 
-def _equal(a: Array, b: Array) -> bool:
+def equal(a: Array, b: Array) -> bool:
+    """Whether two arrays hold the same values; NaN is the same as NaN."""
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")

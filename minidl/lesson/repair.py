@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import io
 import linecache
 import math
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.edits import STRIDED, TICK, counted, edits, quoted
+from minidl.lesson.edits import STRIDED, TICK, Edit, Several, counted, edits, quoted, together
 from minidl.lesson.inputs import Inputs
 
 SECONDS, TRIALS, WORK = (
@@ -32,6 +31,8 @@ SECONDS, TRIALS, WORK = (
 )  # what a search may take, of the processor, in runs of the check, and in calls
 WORK_OF_A_CHANGE = 50  # what it takes to make one, in the same unit
 FEWEST = 20  # runs of a check, however much work one is
+ENDLESS = 1.0  # seconds of a run that cannot end
+OFTEN = 1000  # turns of which each is timed: a number may grow without end
 TURNS = 2000  # of a loop, which a change may add to an answer's own
 LONG = 70  # characters of a place that is quoted
 UNSAFE = {
@@ -59,16 +60,19 @@ class _Turns:
 
     def begin(self) -> None:
         """Count from the start."""
-        self.count, self.until = 0, time.process_time() + SECONDS / 10
+        self.count, self.until = 0, time.process_time() + min(SECONDS / 10, ENDLESS)
 
     def __call__(self, turns: int) -> bool:
         self.count += turns
-        if self.count > self.most or (self.count % 100 < turns and time.process_time() > self.until):
+        often = self.count > OFTEN and self.count % 100 >= turns
+        if self.count > self.most or (not often and time.process_time() > self.until):
             raise _EndlessError
         return True
 
 
-def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset()) -> str:
+def repair(
+    got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozenset(), sure: Set[str] = frozenset()
+) -> str:
     """Return a sentence about the change that makes an answer right, or "" if no single one was found.
 
     Parameters
@@ -76,6 +80,7 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     got : the callable of a check, which calls the learner's functions by their names
     bad : gives the names of the arrays that are wrong in what got returned
     trusted : the code of functions that passed a check, and so are not to blame
+    sure : the names of arrays that are not right by chance; a change that mends one of several wrong ones is told
     """
     if not isinstance(got, FunctionType):
         return ""
@@ -84,30 +89,59 @@ def repair(got: Callable[[], Any], bad: Check, trusted: Set[CodeType] = frozense
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _search(got, bad, inputs, generators, begin, trusted)
+            return _search(got, bad, inputs, generators, begin, trusted, sure)
     finally:
         inputs.restore()
         for generator, state in generators:
             generator.bit_generator.state = state
 
 
-def _search(got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType]) -> str:
+def _search(
+    got: Any, bad: Check, inputs: Inputs, generators: list[Any], begin: float, trusted: Set[CodeType], sure: Set[str]
+) -> str:
     turns, trials = _Turns(), float(TRIALS)
     answers = list(answers_of(got, trusted))
+    now: set[str] = set()
     for name, tree in answers:  # as they are, for the number of turns
-        work = _calls(functools.partial(_with, got, name, tree, bad, turns))
+        seen: list[set[str] | None] = []
+        work = _calls(lambda name=name, tree=tree, seen=seen: seen.append(_with(got, name, tree, bad, turns)))  # type: ignore[misc]
+        now = seen[0] or set()
         trials = max(FEWEST, min(TRIALS, WORK // (WORK_OF_A_CHANGE + (work + turns.count) / 3 + inputs.size / 200)))
         turns.most = max(turns.most, TURNS + 4 * turns.count)
         _reset(generators, inputs)
-    candidates = [(edit, name, tree) for name, tree in answers for edit in edits(tree)]
+    candidates: list[tuple[Edit | Several, str, Definition]] = []
+    for name, tree in answers:
+        found = list(edits(tree))
+        every: list[Edit | Several] = [*found, *together(found)]
+        candidates += [(edit, name, tree) for edit in every]
+    best, part = len(now), ""
     for edit, name, tree in sorted(candidates, key=lambda one: one[0].rank)[: int(trials)]:
         if time.process_time() - begin > SECONDS:
             break
         left = _with(got, name, edit.apply(tree), bad, turns)
         _reset(generators, inputs if edit.writes else None)
         if left == set():
-            return f"One change makes it right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}"
-    return ""
+            return _told(edit, tree, "it")
+        if (
+            left is not None
+            and left < now
+            and (now - left) & sure
+            and len(left) < best
+            and not isinstance(edit, Several)
+        ):
+            best, part = len(left), _told(edit, tree, " and ".join(f"`{key}`" for key in sorted(now - left)))
+    return part
+
+
+def _told(edit: Edit | Several, tree: Definition, what: str) -> str:
+    """Say which change makes what right."""
+    if isinstance(edit, Several):
+        if edit.words.startswith("the order of the lines"):
+            return f"Two lines in the other order make {what} right: {_place(edit.words, edit.node, tree)}"
+        places = _distinct(_place(one.words, one.node, tree) for one in edit.changes)
+        return f"The same slip is in {len(edit.changes)} places; {what} is right when all are changed: {places}"
+    rest = "" if what == "it" else " Something else is wrong besides."
+    return f"One change makes {what} right: {_place(edit.words, edit.node, tree)}{_elsewhere(edit.words, tree)}{rest}"
 
 
 def _strided(array: Any, shape: Any = None, strides: Any = None, **options: Any) -> Any:
@@ -181,17 +215,25 @@ def _place(words: str, node: ast.AST, tree: Definition) -> str:
     return f"in {function}, look at {words} `{text if len(text) <= LONG else text[: LONG - 1] + '…'}`."
 
 
+def _distinct(places: Iterator[str]) -> str:
+    """Return sentences about places, each once."""
+    return ", and ".join(place.rstrip(".") for place in dict.fromkeys(places)) + "."
+
+
 def answers_of(got: FunctionType, trusted: Set[CodeType]) -> Iterator[tuple[str, Definition]]:
     """Yield the learner's functions and classes that a check calls, the one defined last first."""
     space, home = got.__globals__, got.__code__.co_filename
     order = {name: place for place, name in enumerate(space)}
     for name, codes in sorted(_called_by(got).items(), key=lambda one: -order[one[0]]):
-        own = [code for code in codes if code.co_filename != home and code not in trusted]
-        tree = _definition(own[0].co_filename, name) if own else None
+        learned = [code for code in codes if code.co_filename != home and code not in trusted]
+        tree = _definition(learned[0].co_filename, name) if learned else None
         for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []:
             if _called(call) == "as_strided":
                 call.func = ast.copy_location(ast.Name(STRIDED, ast.Load()), call.func)
-        if tree is not None and not UNSAFE & {_called(node) for node in ast.walk(tree)}:
+        inner = (
+            {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} if tree is not None else set()
+        )
+        if tree is not None and not UNSAFE & ({_called(node) for node in ast.walk(tree)} - inner):
             yield name, tree
 
 

@@ -26,7 +26,13 @@ REDUCE = (
 )
 
 OTHER = {"argmax": ("argmin",), "argmin": ("argmax",), "maximum": ("minimum",), "minimum": ("maximum",)}
-FAMILIES = (("sum", "mean", "max", "min", "prod"), ("var", "std"), ("zeros", "ones"), ("zeros_like", "ones_like"))
+FAMILIES = (
+    ("sum", "mean", "max", "min", "prod"),
+    ("var", "std"),
+    ("zeros", "ones"),
+    ("zeros_like", "ones_like"),
+    ("sqrt", "cbrt"),
+)
 LOGS = ("log", "log2", "log10", "exp")
 MAKERS = (
     "empty",
@@ -105,6 +111,9 @@ def changes(node: ast.AST, within: ast.AST, names: list[str]) -> Iterator[tuple[
                 yield ast.Compare(node.left, [op()], node.comparators), "the comparison", 1, None
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
         yield node.value, "the index in", 4, None
+        if not isinstance(node.slice, ast.Tuple | ast.Slice):
+            every = ast.Tuple([ast.Slice(None, None, None), node.slice], ast.Load())
+            yield ast.Subscript(node.value, every, ast.Load()), "which axis the index is of in", 3, None
     elif isinstance(node, ast.Slice) and node.step is not None:
         yield ast.Slice(node.lower, node.upper, None), "the step of the slice", 4, within
     elif isinstance(node, ast.BoolOp):
@@ -308,7 +317,8 @@ def _of_an_expression(
     node: ast.expr, within: ast.AST, names: list[str]
 ) -> Iterator[tuple[Any, str, int, ast.AST | None]]:
     """Yield what may be missing at a value: a root, a square, a factor, a term; or that it is another's."""
-    if isinstance(within, ast.Attribute | ast.keyword | ast.Slice) or isinstance(node, ast.Constant):
+    reduced = isinstance(within, ast.Attribute) and within.attr in REDUCE and getattr(node, "id", "") in names
+    if (isinstance(within, ast.Attribute | ast.keyword | ast.Slice) and not reduced) or isinstance(node, ast.Constant):
         return
     if isinstance(node, ast.Name):
         whole = within if isinstance(within, ast.expr) else None
@@ -319,17 +329,24 @@ def _of_an_expression(
                 yield _name(other), f"the variable `{node.id}` in", 4, whole
         if node.id not in names:
             return
-    elif not isinstance(node, ast.BinOp | ast.Call | ast.Subscript | ast.Attribute | ast.UnaryOp):
+    elif not isinstance(node, ast.BinOp | ast.Call | ast.Subscript | ast.Attribute | ast.UnaryOp | ast.Compare):
         return
     if isinstance(within, ast.Call) and node is within.func:
         return
-    two, half = ast.Constant(2), ast.Constant(0.5)
+    if isinstance(within, ast.If | ast.IfExp | ast.While) and node is within.test:
+        yield ast.UnaryOp(ast.Not(), node), "when the condition holds:", 1, None
+        return
+    two, half = (
+        ast.Constant(2),
+        ast.Constant(0.5),
+    )  # powers are floats: whole ones grow without end
     op = within.op if isinstance(within, ast.BinOp) else None
     factor, term = isinstance(op, ast.Mult | ast.Div), isinstance(op, ast.Add | ast.Sub)
     if not factor and not term:
         yield ast.UnaryOp(ast.USub(), node), "the sign of", 3, None
-    yield ast.BinOp(node, ast.Pow(), two), "a square that is missing at", 4, None
+    yield ast.BinOp(node, ast.Pow(), ast.Constant(2.0)), "a square that is missing at", 4, None
     yield ast.BinOp(node, ast.Pow(), half), "a root that is missing at", 4, None
+    yield ast.BinOp(node, ast.Pow(), ast.Constant(3.0)), "a third power that is missing at", 6, None
     if not factor:
         yield ast.BinOp(node, ast.Pow(), ast.Constant(1 / 3)), "a root that is missing at", 4, None
     yield ast.BinOp(ast.Constant(1), ast.Div(), node), "what is divided by what at", 4, None
@@ -340,11 +357,16 @@ def _of_an_expression(
     if not factor:  # else the whole product is tried
         for number, rank in ((two, 4), (half, 4), (ast.Constant(3), 7), (ast.Constant(4), 7)):
             yield ast.BinOp(node, ast.Mult(), number), "a factor, a number, that is wrong at", rank, None
+    if isinstance(within, ast.Return) and not isinstance(node, ast.Name):
+        for given in names:
+            yield _name(given), "what is returned:", 4, None
     for given in names:
         second, said = _name(given), f"`{given}`"
+        if getattr(node, "id", "") == given:
+            continue  # twice a value is a factor, and nothing of it no help
         if not factor:
-            yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 6, None
-            yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 6, None
+            yield ast.BinOp(node, ast.Mult(), second), f"{said}, a factor that is missing at", 5, None
+            yield ast.BinOp(node, ast.Div(), second), f"{said}, a divisor that is missing at", 5, None
             rest = ast.BinOp(ast.Constant(1), ast.Sub(), second)
             yield ast.BinOp(node, ast.Mult(), rest), f"1 − {said}, a factor that is missing at", 5, None
             length = ast.Call(_name("len"), [second], [])
@@ -367,7 +389,7 @@ def _of_an_expression(
             yield part, f"where to begin, `{said[1:-1]}`, in", 7, within if isinstance(within, ast.expr) else None
     for sign in (ast.Sub(), ast.Add()) if not term else ():
         yield ast.BinOp(node, sign, ast.Constant(1)), "a 1, to be added or taken away, at", 5, None
-    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call):
+    if isinstance(within, ast.Return | ast.Assign | ast.Dict | ast.Tuple | ast.Call) or isinstance(op, ast.MatMult):
         for a, b in itertools.combinations_with_replacement(names, 2):
             product, said = ast.BinOp(_name(a), ast.Mult(), _name(b)), f"`{a} * {b}`"
             yield ast.BinOp(node, ast.Sub(), product), f"{said}, a term that is missing at", 8, None

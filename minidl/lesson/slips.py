@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
 Change = tuple[Any, str, int, ast.AST | None]  # the new node, how it is spoken of, how soon it is tried, what is quoted
+COUNTS = ("a.sum(axis=0)", "len(a)", "a.size", "a[0].size", "a[0, 0].size", "a.shape[1]", "a.shape[-1]", "a[:, 0].size")
 AXES_MOVED = 6  # axes of a reshape whose order is looked at, at most
 
 
@@ -29,40 +31,128 @@ def slips(node: ast.AST, within: ast.AST, loops: list[str]) -> Iterator[Change]:
             yield ast.AugAssign(part, node.op, node.value), "an index, which is missing in", 3, None
     if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
         yield from _neighbours(node, loops)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _brackets(node)
+        if isinstance(node.left, ast.Name) and isinstance(node.right, ast.Name):
+            for which in ("max", "min"):
+                yield ast.Call(_function(which), [node.left, node.right], []), "the operator in", 4, None
+    if _counts(node):
+        yield from _other_counts(node)
     if isinstance(node, ast.For):
         yield from _of_a_loop(node, within)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
         yield call("np.abs", node), "the magnitude, which is missing at", 5, None
     if _is_a_value(node) and isinstance(within, ast.Return | ast.Assign | ast.Tuple | ast.Call | ast.Dict):
-        yield call("np.exp", node), "an exp that is missing at", 6, None
-        yield call("np.log", node), "a logarithm that is missing at", 6, None
+        rank = 4 if isinstance(within, ast.Return | ast.Tuple) else 6
+        yield call("np.exp", node), "an exp that is missing at", rank, None
+        yield call("np.log", node), "a logarithm that is missing at", rank, None
+
+
+def _brackets(node: ast.BinOp) -> Iterator[Change]:
+    """Yield a + b * (c + d) for a + b * c + d, and (a + b).mean() for a.mean() + b."""
+    left = node.left
+    if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Add | ast.Sub) and isinstance(left.right, ast.BinOp):
+        last = left.right
+        if isinstance(last.op, ast.Mult | ast.Div):
+            inner = ast.BinOp(last.left, last.op, ast.BinOp(last.right, node.op, node.right))
+            yield ast.BinOp(left.left, left.op, inner), "the brackets in", 4, None
+    for one, other in ((left, node.right), (node.right, left)):
+        name = getattr(one.func, "attr", "") if isinstance(one, ast.Call) else ""
+        if isinstance(one, ast.Call) and name in ("mean", "sum"):
+            first = one is left
+            made = _with_inner(
+                one, lambda value, o=other, f=first: ast.BinOp(value if f else o, node.op, o if f else value)
+            )
+            if made is not None:
+                yield made, f"what the `{name}` is taken of in", 3, None
+
+
+def _counts(node: ast.AST) -> str:
+    """Return the name of the array of which a node is a number: `len(x)`, `x.size`, `x[0].size`, `x.shape[1]`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len" and len(node.args) == 1:
+        inner: ast.AST = node.args[0]
+    elif isinstance(node, ast.Attribute) and node.attr == "size":
+        inner = node.value
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+        inner = node.value.value
+    else:
+        return ""
+    while isinstance(inner, ast.Subscript):
+        inner = inner.value
+    return inner.id if isinstance(inner, ast.Name) else ""
+
+
+def _other_counts(node: ast.AST) -> Iterator[Change]:
+    """Yield other numbers of an array's elements, rows, or values of a channel, in the place of one of them."""
+    name = _counts(node)
+    for text in COUNTS:
+        other = _function(re.sub(r"\ba\b", name, text))
+        if ast.dump(other) != ast.dump(node):
+            yield other, "what is counted in", 4, None
 
 
 def _of_a_loop(node: ast.For, within: ast.AST) -> Iterator[Change]:
     """Yield a loop with its `return` behind it, or with what was set to a number before it set in each turn."""
     last = node.body[-1]
+    if isinstance(last, ast.Assign | ast.AugAssign) and len(node.body) > 2 and _is_result(last, node, within):
+        made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
+        yield [made, last], "what is done in each turn of the loop, and should be done once, after it:", 2, last
     if isinstance(last, ast.Return) and len(node.body) > 1:
         made = ast.For(node.target, node.iter, node.body[:-1], node.orelse)
         yield [made, last], "where `return` stands: a loop ends at its first one. It is", 2, last
     around = getattr(within, "body", [])
     at = around.index(node) if isinstance(around, list) and node in around else 0
-    before = list(itertools.takewhile(_sets_a_number, reversed(around[:at])))[::-1]
+    filled = {_filled(one) for part in node.body for one in ast.walk(part)} - {""}
+    before = list(itertools.takewhile(lambda one: _begins(one, filled), reversed(around[:at])))[::-1]
     for some in [before, *([one] for one in before)] if before else []:
         made = ast.For(node.target, node.iter, [node.body[0], *some, *node.body[1:]], node.orelse)
         yield made, "what is set before the loop, and is to begin anew in each of its turns:", 2, some[0]
 
 
-def _sets_a_number(node: ast.AST) -> bool:
-    """Whether a statement gives a name a number, or an empty list."""
+def _is_result(last: ast.Assign | ast.AugAssign, loop: ast.For, within: ast.AST) -> bool:
+    """Whether a statement of a loop makes what is read after it."""
+    targets = last.targets if isinstance(last, ast.Assign) else [last.target]
+    made = {one.id for one in targets if isinstance(one, ast.Name)}
+    around = getattr(within, "body", [])
+    after = around[around.index(loop) + 1 :] if isinstance(around, list) and loop in around else []
+    read = [one for part in after for one in ast.walk(part) if isinstance(one, ast.Name)]
+    return any(one.id in made for one in read if isinstance(one.ctx, ast.Load))
+
+
+def _filled(node: ast.AST) -> str:
+    """Return the name of the array into a place of which a node writes, or ""."""
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+        return node.value.id
+    return ""
+
+
+def _begins(node: ast.AST, filled: set[str]) -> bool:
+    """Whether a statement gives a name a number or an empty list, or makes an array that is filled later."""
     value = node.value if isinstance(node, ast.Assign) else None
+    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in node.targets):
+        return True
     parts = value.elts if isinstance(value, ast.Tuple) else [value]
     return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)
+
+
+def whole(node: ast.AST, function: ast.FunctionDef) -> Iterator[Change]:
+    """Yield, for a name, the sums and products with it that stand in other lines, and that it may lack here."""
+    if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+        return
+    seen = {ast.dump(node)}
+    for other in ast.walk(function):
+        inside = isinstance(other, ast.BinOp) and other.lineno != node.lineno and (other.left, other.right)
+        if inside and any(isinstance(one, ast.Name) and one.id == node.id for one in inside):
+            text = ast.dump(other)
+            if text not in seen:
+                seen.add(text)
+                yield other, "what another line has around", 5, None
 
 
 def _is_a_value(node: ast.AST) -> bool:
     """Whether a node is a value of an array, and read."""
     known = isinstance(node, ast.Name | ast.Subscript) and isinstance(node.ctx, ast.Load)
-    return known or isinstance(node, ast.BinOp)
+    return known or isinstance(node, ast.BinOp | ast.Call)
 
 
 def call(function: str, *arguments: Any) -> ast.Call:

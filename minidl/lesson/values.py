@@ -125,6 +125,27 @@ def same(name: str, got: Any, mistake: Callable[[], Any], tol: Tolerance) -> boo
         return False
 
 
+def in_part(name: str, got: Any, want: Any, mistake: Callable[[], Any], tol: Tolerance) -> bool:
+    """Whether one of the wrong arrays is what the mistake gives, where others have another mistake besides."""
+    try:
+        given, wanted = named(name, got), named(name, want)
+        for one in alternatives(mistake()):
+            wrong, close = named(name, one), _to_rounding(name, one, tol)
+            for key in wanted:
+                off = not compare(key, wrong[key], wanted[key], of(tol, key)).passed
+                if off and telling(wrong[key]) and compare(key, given[key], wrong[key], of(close, key)).passed:
+                    return True
+    except Exception:
+        return False
+    return False
+
+
+def telling(value: Any) -> bool:
+    """Whether values are so many, or so odd, that a match is no accident: verdicts and counts are not."""
+    array = np.asarray(value, float)
+    return array.size > 7 or (array.size > 2 and bool((array != np.round(array)).any()))
+
+
 def _to_rounding(name: str, mistake: Any, tol: Tolerance) -> Tolerance:
     """Return tolerances for the values of a mistake, which may be far larger than the right ones."""
     sizes = {key: np.abs(np.asarray(value, float)).max(initial=0) for key, value in named(name, mistake).items()}
