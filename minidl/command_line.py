@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any, NoReturn
 
 from minidl import starting
+from minidl.files import NoHomeError, expanded
 
 NULL = "an argument has a null character, which no name of a file has; leave it out"
 
@@ -68,6 +70,29 @@ def corrupt(parser: argparse.ArgumentParser, usual: str) -> None:
         metavar="WHAT",
         help=f"refuse or skip images that cannot be read ({usual})",
     )
+
+
+def as_path(text: str) -> Path:
+    """Return the value of an argument that names a file or a folder, its ``~`` replaced where no shell has done so.
+
+    Each option that takes one has this as its type; a list of images has not: a shell's pattern may yield ``~1.jpg``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is empty, or begins with the home folder of nobody.
+
+    Examples
+    --------
+    >>> as_path("runs/a").as_posix()
+    'runs/a'
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, got ''; . is the folder you are in")
+    try:
+        return expanded(text)
+    except NoHomeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def whole(text: str) -> int:

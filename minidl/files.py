@@ -1,10 +1,11 @@
-"""Opening files that may be anything: a pipe, a device or a folder of their name is refused, and never waited for."""
+"""Files of any name: its ``~`` is replaced, and a pipe, a device or a folder is refused, never waited for."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import IO
 
 _NOTHING_BUT_FILES = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -13,6 +14,29 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 class NoFileError(OSError):
     """What lies under a name is no regular file, or a link where none may be."""
+
+
+class NoHomeError(ValueError):
+    """A path begins with the home folder of nobody; the message is one line that names the cure."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with its ``~`` replaced.
+
+    Raises
+    ------
+    NoHomeError
+        There is no such user, or it is not known who this process belongs to.
+
+    Examples
+    --------
+    >>> expanded("runs/a").as_posix()
+    'runs/a'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise NoHomeError(f"{path}: there is no home folder of that name; write the path out") from error
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:

@@ -17,7 +17,7 @@ from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, reco
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
-from minidl.command_line import Parser, complain, file_error
+from minidl.command_line import Parser, as_path, complain, file_error
 from minidl.data import DataError
 from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
@@ -172,11 +172,16 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a few calls of each, to see that all works; the figures mean nothing",
     )
-    add("--data-dir", type=Path, metavar="DIR", help="files of the multi-task sets for the loader (the bundled sample)")
+    add(
+        "--data-dir",
+        type=as_path,
+        metavar="DIR",
+        help="files of the multi-task sets for the loader (the bundled sample)",
+    )
     add("--json", type=_file(), metavar="FILE", help="write the records")
     add("--markdown", action="store_true", help="write Markdown tables instead of aligned columns")
     add("--plot", type=_file(".png", ".pdf", ".svg"), metavar="FILE", help="draw the ratios (.png, .pdf or .svg)")
-    add("--read", type=Path, metavar="FILE", help="show what an earlier --json wrote, and measure nothing")
+    add("--read", type=as_path, metavar="FILE", help="show what an earlier --json wrote, and measure nothing")
     return parser
 
 
@@ -206,12 +211,12 @@ def _model(text: str) -> str:
 
 def _file(*endings: str) -> Callable[[str], Path]:
     def read(text: str) -> Path:
-        path = Path(text)
-        if not path.parent.is_dir():
-            raise argparse.ArgumentTypeError(f"{path.parent} must be a folder that exists; make it first")
-        if endings and path.suffix not in endings:
-            raise argparse.ArgumentTypeError(f"{path} must end in one of {', '.join(endings)}")
-        return path
+        file = as_path(text)
+        if not file.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"{file.parent} must be a folder that exists; make it first")
+        if endings and file.suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{file} must end in one of {', '.join(endings)}")
+        return file
 
     return read
 

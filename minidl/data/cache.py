@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl import files
 from minidl.data.errors import DataError
 from minidl.files import open_file, read_file
 
@@ -49,17 +50,11 @@ class Stream:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Return a path with its ``~`` replaced.
-
-    Raises
-    ------
-    DataError
-        There is no such user, or it is not known who this process belongs to.
-    """
+    """Return a path with its ``~`` replaced; DataError where there is no such user."""
     try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{path}: there is no home folder of that name; write the path out") from error
+        return files.expanded(path)
+    except files.NoHomeError as error:
+        raise DataError(str(error)) from error
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -74,8 +69,8 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        return Path(base).expanduser() / "minidl"
-    except RuntimeError as error:
+        return files.expanded(base) / "minidl"
+    except files.NoHomeError as error:
         raise DataError(f"{base}: the home folder is not known; set MINIDL_DATA to a folder for the data") from error
 
 

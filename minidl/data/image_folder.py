@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.data import cache
 from minidl.data.dataset import Dataset, Task, statistics
 from minidl.data.errors import DataError
 from minidl.data.image_decode import Corrupt
@@ -54,7 +55,7 @@ def load_images(
         Pillow is not installed.
     """
     require("reading image files", "PIL")
-    root = Path(folder).expanduser()
+    root = cache.expanded(folder)
     if not root.is_dir():
         raise DataError(f"{root}: no such data folder; give --data-dir an existing one")
     test = next((root / each for each in TEST if (root / each).is_dir()), None)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.command_line import as_path
 from minidl.data.catalog import CIFAR10, FASHION_MNIST, MNIST, SVHN, Source
 from minidl.data.errors import DataError
 from minidl.data.locate import find, read
@@ -96,8 +97,8 @@ def _pack(path: Path, content: bytes, form: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser("python -m minidl.data.make_sample", description="Rebuild the bundled sample.")
-    parser.add_argument("--data-dir", required=True, type=Path, help="the folder with the four data sets")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "sample", help="where to write it")
+    parser.add_argument("--data-dir", required=True, type=as_path, help="the folder with the four data sets")
+    parser.add_argument("--out", type=as_path, default=Path(__file__).parent / "sample", help="where to write it")
     options = parser.parse_args(arguments)
     try:
         make_sample(options.data_dir, options.out)

@@ -13,7 +13,7 @@ from typing import Any
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
-from ..command_line import Parser, changed_code, complain, corrupt, exit_status, say, whole
+from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from .confusion import Confusion
 
@@ -61,9 +61,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     with threads(args.threads or available_threads()):
         result = net.evaluate(data.task, confusion.add)
     if args.out:
-        out = Path(args.out)
+        out = args.out
     else:
-        make_own(out := _folder(Path(args.run), data.own, asked))
+        make_own(out := _folder(args.run, data.own, asked))
     facts = {"run": str(args.run), "step": net.step, "data": data.what, "own_test_set": data.own}
     say(f"{net.config.name()} after update {net.step}, on {data.what}")
     for line in _lines(confusion, result):
@@ -139,12 +139,14 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the run's folder, or a file in its checkpoints")
+    add("run", type=as_path, metavar="RUN", help="the run's folder, or a file in its checkpoints")
     add("--task", metavar="NAME", choices=TASKS, help=f"other data: one of {', '.join(TASKS)} (the run's task)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--data-dir", metavar="DIR", help="where that data is (where the run found its own)")
+    where.add_argument(
+        "--data-dir", type=as_path, metavar="DIR", help="where that data is (where the run found its own)"
+    )
     where.add_argument("--sample", action="store_const", const=True, help="the bundled sample")
-    add("--out", metavar="DIR", help="where to write (RUN/evaluation)")
+    add("--out", type=as_path, metavar="DIR", help="where to write (RUN/evaluation)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)}")
     add("--threads", type=whole, metavar="T", help="CPU threads (all usable cores)")
     corrupt(parser, "as the run did")

@@ -121,7 +121,7 @@ def _trained_there(net: Classifier, asked: Mapping[str, Any]) -> bool:
     given = asked.get("data_dir")
     if not (drawn and net.config.task == "folder" and there and given):
         return False
-    return bool(os.path.realpath(os.path.expanduser(given)) == os.path.realpath(there))
+    return bool(os.path.realpath(given) == os.path.realpath(there))
 
 
 def _folder(net: Classifier, config: Config) -> Task:

@@ -7,10 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from ..backend import use_backend
-from ..command_line import Parser, changed_code, complain, exit_status, say
+from ..command_line import Parser, as_path, changed_code, complain, exit_status, say
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -36,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--torch-names is for --safetensors; a file of --torch has PyTorch's names anyway")
     from ..interchange.files import TORCH_SUFFIXES
 
-    if args.safetensors and Path(args.safetensors).suffix in TORCH_SUFFIXES:
-        parser.error(f"the name of --safetensors must not end in {Path(args.safetensors).suffix}; use --torch")
-    if args.torch and Path(args.torch).suffix not in TORCH_SUFFIXES:
+    if args.safetensors and args.safetensors.suffix in TORCH_SUFFIXES:
+        parser.error(f"the name of --safetensors must not end in {args.safetensors.suffix}; use --torch")
+    if args.torch and args.torch.suffix not in TORCH_SUFFIXES:
         parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
     return exit_status(
         partial(complain, "minidl.export"),
@@ -83,10 +82,12 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     add = parser.add_argument
-    add("run", help="the folder of a run, of which the newest checkpoint is taken, or a checkpoint's file")
-    add("--onnx", metavar="FILE", help="write the network for inference as ONNX (needs the package onnx)")
-    add("--safetensors", metavar="FILE", help="write weights and statistics as safetensors")
-    add("--torch", metavar="FILE", help="write them as a .pt file for torch.load, under PyTorch's names")
+    add(
+        "run", type=as_path, help="the folder of a run, of which the newest checkpoint is taken, or a checkpoint's file"
+    )
+    add("--onnx", type=as_path, metavar="FILE", help="write the network for inference as ONNX (needs the package onnx)")
+    add("--safetensors", type=as_path, metavar="FILE", help="write weights and statistics as safetensors")
+    add("--torch", type=as_path, metavar="FILE", help="write them as a .pt file for torch.load, under PyTorch's names")
     add(
         "--torch-names", action="store_true", help="use PyTorch's names in --safetensors, such as layer1.0.conv1.weight"
     )

@@ -7,12 +7,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from minidl import device, log
 from minidl.backend import NAMES, BackendError, resolve
-from minidl.command_line import Parser, complain, file_error
+from minidl.command_line import Parser, as_path, complain, file_error
 from minidl.parity.cases import GROUPS, cases
 from minidl.parity.compare import Record, compare, side
 from minidl.parity.subjects import DTYPES
@@ -110,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dtype", nargs="+", choices=list(DTYPES), default=list(DTYPES), help="float32 float64 (both)")
     add("--all", action="store_true", help="one line for every value, not only for the worst of each case")
     add("--quick", action="store_true", help="measure no times")
-    add("--json", type=Path, metavar="FILE", help="write every value's record")
+    add("--json", type=as_path, metavar="FILE", help="write every value's record")
     return parser
 
 

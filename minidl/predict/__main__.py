@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import log
 from ..backend import NAMES as BACKENDS
-from ..command_line import Parser, changed_code, complain, corrupt, exit_status, say
+from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say
 
 BATCH = 64
 EPILOG = """\
@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the run's folder, or a file in its checkpoints")
+    add("run", type=as_path, metavar="RUN", help="the run's folder, or a file in its checkpoints")
     add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--top", type=int, default=3, metavar="K", help="how many classes to name (3)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)} (numpy)")

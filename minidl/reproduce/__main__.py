@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minidl import log
 from minidl.backend import NAMES as BACKENDS
-from minidl.command_line import Parser, complain, exit_status, whole
+from minidl.command_line import Parser, as_path, complain, exit_status, whole
 from minidl.extras import require
 from minidl.parallel import available_threads
 
@@ -61,14 +61,16 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     every = Parser(add_help=False)
-    every.add_argument("--out", type=Path, default=Path(OUT), metavar="DIR", help=f"the results folder ({OUT})")
+    every.add_argument("--out", type=as_path, default=Path(OUT), metavar="DIR", help=f"the results folder ({OUT})")
     every.add_argument(
         "--scale", type=_scale, default=Decimal(1), metavar="S", help="shorten everything to S times its length (1)"
     )
 
     trains = Parser(add_help=False)
     where = trains.add_mutually_exclusive_group()
-    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are; else they are downloaded")
+    where.add_argument(
+        "--data-dir", type=as_path, metavar="DIR", help="where the datasets' files are; else they are downloaded"
+    )
     where.add_argument("--sample", action="store_true", help="train on the bundled sample")
     add = trains.add_argument
     cores = available_threads()

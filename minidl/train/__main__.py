@@ -12,9 +12,8 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands, resolve
-from ..command_line import Parser, complain, exit_status, quietly, say
-from ..data import TASKS, DataError
-from ..data.cache import expanded
+from ..command_line import Parser, as_path, complain, exit_status, quietly, say
+from ..data import TASKS
 from ..distributed import ALONE, Communicator, LaunchError, communicator
 from ..distributed.launch import PATIENCE, last_words, leave
 from ..extras import require
@@ -170,14 +169,12 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
     names = Config.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     given["ranks"] = across.size
-    if args.out is not None:
-        args.out = _own_folder(args.out)
     if args.resume and args.out:
-        out = Path(args.out)
+        out = args.out
     elif "model" in given and "task" in given:
         defaults = {"backend": of_commands(), **usual(given.get("optimiser", "sgd"))}
         config = replace(recipe(given["model"], given["task"]), **{**defaults, **given})
-        out = Path(args.out) if args.out else Path("runs") / folder_name(config)
+        out = args.out or Path("runs") / folder_name(config)
         if not args.resume:
             return config, out
     else:
@@ -188,16 +185,6 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
     if "sample" in given or "data_dir" in given:
         there = replace(there, sample=False, data_dir=None)
     return replace(there, **given), out
-
-
-def _own_folder(text: str) -> Path:
-    """Return what --out means, its ~ replaced where it begins with one and the shell has not done so."""
-    if not text:
-        raise ConfigError("--out must be a path, got ''; . is the folder you are in")
-    try:
-        return expanded(text)
-    except DataError as error:
-        raise ConfigError(f"--out {error}") from error
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -296,16 +283,27 @@ def make_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("data and results")
     where = group.add_mutually_exclusive_group()
-    where.add_argument("--data-dir", metavar="DIR", help="where the datasets' files are, or your own")
+    where.add_argument("--data-dir", type=as_path, metavar="DIR", help="where the datasets' files are, or your own")
     where.add_argument("--sample", action="store_const", const=True, help="train on the bundled sample")
     add = group.add_argument
-    add("--out", metavar="DIR", help="the run's folder (runs/NAME)")
+    add("--out", type=as_path, metavar="DIR", help="the run's folder (runs/NAME)")
     add("--resume", action="store_true", help="continue the run in --out, with more --epochs extend it")
-    add("--from", dest="start_from", metavar="RUN", help="start with the weights of another run, or of a checkpoint")
+    add(
+        "--from",
+        type=as_path,
+        dest="start_from",
+        metavar="RUN",
+        help="start with the weights of another run, or of a checkpoint",
+    )
     add("--eval-every", type=int, metavar="U", help="updates between evaluations (an epoch)")
     add("--log-every", type=int, metavar="U", help="updates per line of losses.jsonl (50, or fewer for a short run)")
     add("--checkpoint-every", type=int, metavar="U", help="updates between checkpoints (an epoch)")
-    add("--tensorboard", metavar="DIR", help="also write the numbers for TensorBoard, into DIR and the run's name")
+    add(
+        "--tensorboard",
+        type=as_path,
+        metavar="DIR",
+        help="also write the numbers for TensorBoard, into DIR and the run's name",
+    )
     add("--quiet", action="store_true", help="print only the result")
     return parser
 

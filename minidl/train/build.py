@@ -332,7 +332,7 @@ def describe_machine(config: Config) -> dict[str, Any]:
 def recorded(config: Config, backend: str | None) -> dict[str, Any]:
     """Return a configuration as config.json holds it: its paths are found again from any other folder."""
     paths = {name: getattr(config, name) for name in ("data_dir", "start_from", "tensorboard")}
-    found = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in paths.items()}
+    found = {name: path and os.path.abspath(path) for name, path in paths.items()}
     return config.to_json() | {"backend": backend, **found}
 
 

@@ -16,6 +16,7 @@ from ..backend import NAMES as BACKENDS
 from ..data import TASKS
 from ..data.image_files import CORRUPT
 from ..data.multitask import OWN
+from ..files import NoHomeError, expanded
 from ..models import MODELS
 from ..norm import NORMS
 from ..norm.gate_input import GATE_INPUTS
@@ -38,6 +39,7 @@ _REAL = (
     *("norm_momentum", "lr", "momentum", "weight_decay", "drop_factor", "eps", "label_smoothing", "test_share"),
     *("auto_strength", "auto_threshold", "gate_lr", "gate_weight_decay", "gate_temperature"),
 )
+_PATHS = ("data_dir", "start_from", "tensorboard")
 _TEXT = (
     *("norm_at", "corrupt", "model", "task", "norm", "length", "augment", "dtype", "backend", "rarer"),
     *("optimiser", "schedule", "warmup", "auto_by", "auto_window", "auto_until", "gate_input"),
@@ -94,7 +96,7 @@ def check(config: Config) -> None:
                 raise ConfigError(f"{_flag(field)} must be at most {most}, got {_listed(value)}; lower it")
     if isinstance(config.modes, tuple) and len(config.modes) > _MOST_NORMS:
         raise ConfigError(f"--modes must be at most {_MOST_NORMS} numbers, got {len(config.modes)}; one for each norm")
-    for field in ("data_dir", "start_from", "tensorboard"):
+    for field in _PATHS:
         if getattr(config, field) == "":
             raise ConfigError(f"{_flag(field)} must be a path, got ''; . is the folder you are in")
     if config.rarer is not None:
@@ -162,8 +164,10 @@ def typed(name: str, value: Any, default: Any) -> Any:
     """Return a field's value in Python's own types, NumPy's numbers included; ConfigError if it is of another kind."""
     if value is None and default is None:
         return None
+    if name in _PATHS and isinstance(value, str) and value.startswith("~"):
+        return _at_home(name, value)
     try:
-        if name in ("data_dir", "start_from", "tensorboard"):
+        if name in _PATHS:
             return os.fspath(value)
         if name == "modes" and isinstance(value, str) and value == "auto":
             return value
@@ -194,6 +198,14 @@ def _named(name: str, value: Any) -> str:
     text = f"{kind.__module__}:{kind.__qualname__}"
     model = ", or give the network itself: Trainer(config, model=...)" if name == "model" else ""
     return f"{_flag(name)} must be the name of what makes it, got {shown(value)}; write {name}={text!r}{model}"
+
+
+def _at_home(name: str, path: str) -> str:
+    """Return a path with its ``~`` replaced; ConfigError if it is the home of nobody."""
+    try:
+        return os.fspath(expanded(path))
+    except NoHomeError as error:
+        raise ConfigError(f"{_flag(name)} {error}") from error
 
 
 def _no_bool(value: Any) -> Any:

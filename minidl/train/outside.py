@@ -32,7 +32,7 @@ def check_outside(
         there = image_folders(data_dir)
     except DataError:
         return  # which is said when it is read
-    asked = Path(os.path.realpath(os.path.expanduser(folder)))
+    asked = Path(os.path.realpath(folder))
     for images in there:
         real = Path(os.path.realpath(images))
         if asked.is_relative_to(real):

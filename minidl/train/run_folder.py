@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import NoHomeError, expanded
 from . import checkpoint
 from .checkpoint import write_atomic
 from .lock import BusyError, FolderLock
@@ -29,9 +30,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], resume: bool) -> None:
-        if "\0" in os.fspath(path):
-            raise RunError("the name of a run's folder must have no null character; give another --out")
-        self.path = Path(path)
+        self.path = own_path(path)
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.losses_file = self.path / "losses.jsonl"
@@ -159,6 +158,16 @@ class RunFolder:
             losses = read_losses(self.losses_file)
             write_atomic(self.losses_file, as_lines([line for line in losses if line["step"] <= step]))
         return kept
+
+
+def own_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a run's folder, its ``~`` replaced; RunError where no folder can have that name."""
+    if "\0" in os.fspath(path):
+        raise RunError("the name of a run's folder must have no null character; give another --out")
+    try:
+        return expanded(path)
+    except NoHomeError as error:
+        raise RunError(f"{error}, or give another --out") from error
 
 
 def _means(means: dict[str, Any]) -> str:

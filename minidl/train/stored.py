@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import log
 from ..data.fit import FITS
+from ..files import NoHomeError, expanded
 from . import checkpoint, restore, stages
 from .parts import check_parts
 from .record import RunError, read_config
@@ -56,9 +57,9 @@ def find(where: Path) -> Stored:
         The checkpoint is damaged.
     """
     try:
-        where = where.expanduser()
-    except RuntimeError as error:
-        raise RunError(f"{where}: there is no home folder of that name; write the path out") from error
+        where = expanded(where)
+    except NoHomeError as error:
+        raise RunError(str(error)) from error
     if where.is_dir():
         if not (where / "config.json").exists():
             raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")

@@ -36,7 +36,7 @@ from .outside import check_outside
 from .progress import Progress
 from .recipes import recipe
 from .record import RunError, check_log, describe_evaluation
-from .run_folder import RunFolder, check_same_run
+from .run_folder import RunFolder, check_same_run, own_path
 from .running import NotFiniteError, Running
 from .signals import StoppedError, StopSignal
 from .span import LONGEST, ConfigError
@@ -113,6 +113,7 @@ class Trainer:
                 "Trainer: resume=True must go with the folder of a run, got out=None; give out, or leave it"
             )
         if out is not None:
+            out = own_path(out)
             require("a run that is kept", "safetensors")
             if task is None and not resume:
                 check_outside("--out", out, config.task, config.data_dir)

@@ -11,7 +11,7 @@ from tiny_run import TOTAL, result, train
 from train_command import run
 
 import minidl
-from minidl.data import Dataset, Task
+from minidl.data import DataError, Dataset, Task, load_task
 from minidl.train import Config, ConfigError, RunError, build
 from minidl.train.__main__ import main
 from minidl.train.checkpoint import CheckpointError
@@ -41,17 +41,69 @@ def test_settings_that_no_run_can_have(tmp_path, monkeypatch, capsys, args, stat
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("where", ["~nosuchuser/x"])
-def test_a_home_that_is_not_there(tmp_path, monkeypatch, capsys, where):
+def paths():
+    """Return (command, arguments but for the path) for each path that a command takes."""
+    found = [(command, []) for command in ("evaluate", "export", "predict")]  # the run
+    for command in ("train", "evaluate", "predict", "export", "reproduce", "bench", "parity"):
+        parser = import_module(f"minidl.{command}.__main__").make_parser()
+        before = {"train": ["lenet", "mnist"], "reproduce": ["figure2"]}.get(command, [])
+        if command == "reproduce":
+            parser = next(action for action in parser._actions if action.choices).choices["figure2"]
+        for action in parser._actions:
+            if action.option_strings and action.metavar in ("DIR", "FILE", "RUN"):
+                found.append((command, [*before, action.option_strings[0]]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "before"), paths(), ids=lambda value: value if isinstance(value, str) else value[-1:]
+)
+def test_a_home_of_nobody_and_an_empty_path_are_refused_wherever_a_command_takes_a_path(
+    tmp_path, monkeypatch, capsys, command, before
+):
     monkeypatch.chdir(tmp_path)
-    assert main(["lenet", "mnist", "--quiet", "--data-dir", where]) == 4
-    assert "there is no home folder of that name; write the path out" in capsys.readouterr().err
+    after = ["image.png"] if command == "predict" else []
+    for value, cure in (("~nosuch/x", "write the path out"), ("", ". is the folder you are in")):
+        with pytest.raises(SystemExit) as left:
+            import_module(f"minidl.{command}.__main__").main([*before, value, *after])
+        out, err = capsys.readouterr()
+        assert (left.value.code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"minidl.{command}: argument ")
+        assert cure in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_home_that_no_shell_replaced_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    train("~/run", until=2, tensorboard="~/events")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events", "run"]
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["config"]["tensorboard"] == str(tmp_path / "events")
+    assert train("~/run", resume=True, tensorboard="~/events", start_from=None).step == TOTAL
+    assert minidl.load("~/run").step == TOTAL
+
+
+@pytest.mark.parametrize("field", ["data_dir", "start_from", "tensorboard"])
+def test_a_home_of_nobody_is_refused_in_a_configuration(field):
+    with pytest.raises(ConfigError, match=r"~nosuch/x: there is no home folder of that name; write the path out"):
+        Config(**{field: "~nosuch/x"})
+
+
+@pytest.mark.parametrize("use", [lambda: train("~nosuch/x"), lambda: minidl.load("~nosuch/x")])
+def test_a_home_of_nobody_has_no_run(use):
+    with pytest.raises(RunError, match=r"~nosuch/x: there is no home folder of that name; write the path out"):
+        use()
+
+
+@pytest.mark.parametrize("task", ["folder", "imagenet", "arrays", "mnist"])
+def test_a_home_of_nobody_has_no_data(task):
+    with pytest.raises(DataError, match=r"~nosuch/x: there is no home folder of that name; write the path out"):
+        load_task(task, data_dir="~nosuch/x")
 
 
 def test_an_unknown_home_asks_for_a_folder(monkeypatch):
     from pathlib import Path
-
-    from minidl.data import DataError, load_task
 
     def unknown(self):
         raise RuntimeError("Could not determine home directory.")
@@ -305,9 +357,6 @@ MISTAKES = [
     (["lenet", "mnist", "--batch-size", "9" * 30], 2, "--batch-size must be at most 2147483647"),
     (["lenet", "mnist", "--threads", "9" * 30], 2, "--threads must be at most 65536"),
     (["lenet", "mnist", "--eval-every", "9" * 30], 2, "--eval-every must be at most 1000000000000000"),
-    (["lenet", "mnist", "--data-dir", ""], 2, "--data-dir must be a path, got ''; . is the folder you are in"),
-    (["lenet", "mnist", "--sample", "--out", ""], 2, "--out must be a path, got ''; . is the folder you are in"),
-    (["lenet", "mnist", "--sample", "--out", "~nosuch/x"], 2, "--out ~nosuch/x: there is no home folder of that name"),
     (["lenet", "mnist", "--lr", "-1"], 2, "--lr must be positive and finite, got -1.0"),
     (["lenet", "mnist", "--epochs", "0"], 2, "the length of a run must be positive"),
     (["lenet", "mnist", "--epochs", "3u"], 2, "argument --epochs: must be a plain number, got '3u'"),
