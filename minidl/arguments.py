@@ -43,6 +43,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 
+def images_cure(shape: tuple[int, ...]) -> str:
+    """Return what to do where an array of this shape is given and (N, C, H, W) is needed.
+
+    >>> images_cure((3, 32, 32)), images_cure((5, 3))
+    ('give it a batch, x[None]', 'give it images')
+    """
+    return "give it a batch, x[None]" if len(shape) == 3 else "give it images"
+
+
 def whole(value: Any, what: str, least: int = 1, cure: str = "pass a whole number", most: int = MOST) -> int:
     """Return a whole number in Python's own type; floats and booleans are refused, even 3.0.
 

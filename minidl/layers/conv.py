@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl import init, memory
-from minidl.arguments import Pair, arithmetic, generator, pair, whole
+from minidl.arguments import Pair, arithmetic, generator, images_cure, pair, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.engine import engine
 from minidl.layers.base import Layer, compute_dtype
@@ -194,7 +194,8 @@ class Conv2d(Layer):
 
     def _check(self, x: tuple[int, ...], weight: tuple[int, ...]) -> None:
         if len(x) != 4 or x[1] != weight[1]:
-            raise ValueError(f"Conv2d.forward: x must be (N, {weight[1]}, H, W), got {x}; give it that many channels")
+            cure = "give it that many channels" if len(x) == 4 else images_cure(x)
+            raise ValueError(f"Conv2d.forward: x must be (N, {weight[1]}, H, W), got {x}; {cure}")
         padded = x[2] + 2 * self.padding[0], x[3] + 2 * self.padding[1]
         if padded[0] < self.kernel_size[0] or padded[1] < self.kernel_size[1]:
             raise ValueError(

@@ -84,10 +84,9 @@ class Linear(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         on = self.engine(x)
         if x.ndim != 2 or x.shape[1] != weight.shape[1]:
-            raise ValueError(
-                f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; put a Flatten before it, "
-                f"or build it with in_features={x.shape[-1]}"
-            )
+            cure = f"build it with in_features={x.shape[1]}" if x.ndim == 2 else "put a Flatten before it"
+            cure = "give it a batch, x[None]" if x.ndim < 2 else cure
+            raise ValueError(f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; {cure}")
         self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)

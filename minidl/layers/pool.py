@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import memory
-from minidl.arguments import Pair, arithmetic, pair
+from minidl.arguments import Pair, arithmetic, images_cure, pair
 from minidl.backend import Array, array_module
 from minidl.engine import Engine
 from minidl.layers.base import Layer
@@ -84,9 +84,10 @@ class _Pool2d(Layer):
         if x.ndim != 4 or any(
             size + 2 * p < k for size, p, k in zip(x.shape[2:], self.padding, self.kernel_size, strict=True)
         ):
+            cure = "use a larger image or a smaller kernel" if x.ndim == 4 else images_cure(x.shape)
             raise ValueError(
                 f"{name}.forward: x must be (N, C, H, W) with H, W at least the kernel {self.kernel_size}, "
-                f"got {x.shape}; use a larger image or a smaller kernel"
+                f"got {x.shape}; {cure}"
             )
         return on
 
@@ -194,7 +195,7 @@ class GlobalAvgPool2d(Layer):
         """Return mean_hw x."""
         self.engine(x)
         if x.ndim != 4:
-            raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; give it images")
+            raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; {images_cure(x.shape)}")
         self.keep(x.shape)
         xp = array_module(x)
         y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)

@@ -139,9 +139,12 @@ class Norm(Layer):
         name = type(self).__name__
         if x.ndim not in (2, 3, 4) or x.shape[1] != self.num_features or 0 in x.shape[2:]:
             c = self.num_features
+            cure = "leave out what has no pixels" if x.ndim > 1 else "give it a batch, x[None]"
+            cure = "reshape x to (N, C, L)" if x.ndim > 4 else cure
+            if x.ndim in (2, 3, 4) and x.shape[1] != c:
+                cure = f"build it with {self._features}={x.shape[1]}"
             raise ValueError(
-                f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) with pixels, got {x.shape}; "
-                f"build it with {self._features}={x.shape[1] if x.ndim > 1 else c}"
+                f"{name}.forward: x must be (N, {c}), (N, {c}, L) or (N, {c}, H, W) with pixels, got {x.shape}; {cure}"
             )
         return on
 

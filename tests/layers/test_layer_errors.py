@@ -38,11 +38,15 @@ def f32(*shape):
 ERRORS = {
     "Linear, images": (
         lambda: Linear(12, 4)(f32(3, 3, 2, 2)),
-        "Linear.forward: x must be (N, 12), got (3, 3, 2, 2); put a Flatten before it, or build it with in_features=2",
+        "Linear.forward: x must be (N, 12), got (3, 3, 2, 2); put a Flatten before it",
+    ),
+    "Linear, a row": (
+        lambda: Linear(5, 4)(f32(5)),
+        "Linear.forward: x must be (N, 5), got (5,); give it a batch, x[None]",
     ),
     "Linear, width": (
         lambda: Linear(5, 4)(f32(3, 7)),
-        "Linear.forward: x must be (N, 5), got (3, 7); put a Flatten before it, or build it with in_features=7",
+        "Linear.forward: x must be (N, 5), got (3, 7); build it with in_features=7",
     ),
     "Linear, integers": (
         lambda: Linear(5, 4)(np.zeros((3, 5), np.int64)),
@@ -74,7 +78,11 @@ ERRORS = {
     ),
     "Conv2d, no image": (
         lambda: Conv2d(3, 4, 2)(f32(5, 3)),
-        "Conv2d.forward: x must be (N, 3, H, W), got (5, 3); give it that many channels",
+        "Conv2d.forward: x must be (N, 3, H, W), got (5, 3); give it images",
+    ),
+    "Conv2d, one image": (
+        lambda: Conv2d(3, 4, 2)(f32(3, 5, 7)),
+        "Conv2d.forward: x must be (N, 3, H, W), got (3, 5, 7); give it a batch, x[None]",
     ),
     "Conv2d, small image": (
         lambda: Conv2d(3, 4, (3, 5), padding=(0, 1))(f32(5, 3, 4, 2)),
@@ -97,7 +105,7 @@ ERRORS = {
     "AvgPool2d, no image": (
         lambda: AvgPool2d(2)(f32(5, 3, 7)),
         "AvgPool2d.forward: x must be (N, C, H, W) with H, W at least the kernel (2, 2), got (5, 3, 7); "
-        "use a larger image or a smaller kernel",
+        "give it a batch, x[None]",
     ),
     "GlobalAvgPool2d, no image": (
         lambda: GlobalAvgPool2d()(f32(5, 3)),
@@ -134,12 +142,17 @@ ERRORS = {
     "BatchNorm, dimensions": (
         lambda: BatchNorm(4)(f32(4)),
         "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (4,); "
-        "build it with num_features=4",
+        "give it a batch, x[None]",
+    ),
+    "BatchNorm, volumes": (
+        lambda: BatchNorm(4)(f32(3, 4, 2, 2, 2)),
+        "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (3, 4, 2, 2, 2); "
+        "reshape x to (N, C, L)",
     ),
     "BatchNorm, empty": (
         lambda: BatchNorm(4)(f32(3, 4, 5, 0)),
         "BatchNorm.forward: x must be (N, 4), (N, 4, L) or (N, 4, H, W) with pixels, got (3, 4, 5, 0); "
-        "build it with num_features=4",
+        "leave out what has no pixels",
     ),
     "ModeNorm, integers": (
         lambda: ModeNorm(4)(np.zeros((3, 4), np.int32)),
