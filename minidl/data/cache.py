@@ -74,6 +74,38 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
         raise DataError(f"{base}: the home folder is not known; set MINIDL_DATA to a folder for the data") from error
 
 
+def refuse_within(
+    tops: Iterable[Path], cache_dir: str | os.PathLike[str] | None = None, hidden_too: bool = False
+) -> None:
+    """Raise DataError where the cache lies in a folder of classes, as it would be taken for one of them.
+
+    Parameters
+    ----------
+    tops : iterable of Path
+        The folders of the classes.
+    cache_dir : path, optional
+        As for `cache_folder`.
+    hidden_too : bool
+        Whether hidden folders are looked into as well.
+    """
+    try:
+        kept = cache_folder(cache_dir)
+    except DataError:
+        return  # which is said where it is needed
+    for top in tops:
+        real, within = Path(os.path.realpath(top)), Path(os.path.realpath(kept))
+        if not within.is_relative_to(real) or (
+            not hidden_too and any(name.startswith(".") for name in within.relative_to(real).parts)
+        ):
+            continue
+        what = "cache_dir" if cache_dir else "MINIDL_DATA" if os.environ.get("MINIDL_DATA") else "the cache"
+        cure = "give another" if cache_dir else "set MINIDL_DATA to another folder"
+        raise DataError(
+            f"{what} must lie outside {real}, the folder of the images, where it would be taken for a class, "
+            f"got {kept}; {cure}"
+        )
+
+
 def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
     """Return what tells whether the files are still the ones that were decoded."""
     # A copy may bring size and time of modification along, but no program can set the time of change or the inode.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from minidl.data import cache
 from minidl.data.dataset import Dataset, Sums, Task
 from minidl.data.errors import DataError
-from minidl.data.find_images import SPLITS, Files, drawn, find_all, find_images
+from minidl.data.find_images import SPLITS, Files, drawn, find_all, find_images, image_folders
 from minidl.data.fit import fit_file
 from minidl.data.noted import Noted, digest, joined
 from minidl.data.split import TEST_SHARE, count_by_class
@@ -65,6 +65,7 @@ def load_folder(
         There is no such folder, no class or one alone, a class without images, or an image that cannot be read.
     """
     require("reading image files", "PIL")
+    cache.refuse_within(image_folders(folder), cache_dir)
     found = find_images(folder, seed, test_share)
     entry, stamp = _entry(found, size, corrupt, cache.cache_folder(cache_dir) / "decoded")
     notes = []
@@ -116,6 +117,7 @@ def load_all(
     DataError
         As `load_folder`; also for a class that the network does not know.
     """
+    cache.refuse_within(image_folders(folder))
     files = find_all(folder, class_names)
     kept, bad = _readable(files, size, corrupt, progress=False)
     blocks = {split: _Blocks(kept.paths[split], kept.labels[split], size, False, how) for split in SPLITS}

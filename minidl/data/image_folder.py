@@ -61,6 +61,7 @@ def load_images(
     test = next((root / each for each in TEST if (root / each).is_dir()), None)
     if test is None or not (root / "train").is_dir():
         raise DataError(f"{root}: no image folders found; put the images in train/CLASS and val/CLASS there")
+    cache.refuse_within((root / "train", test), hidden_too=True)
     decoder = Decoder(workers or available_threads(), corrupt)
     classes = _classes(root / "train")
     train, labels = _files(root / "train", classes, size, decoder)

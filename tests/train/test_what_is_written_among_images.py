@@ -6,6 +6,7 @@ from PIL import Image
 from tiny_run import tiny_config
 
 from minidl.data import DataError, load_task
+from minidl.data.class_folder import load_all
 from minidl.evaluate.__main__ import main as evaluate
 from minidl.train import ConfigError, Trainer
 from minidl.train.__main__ import main
@@ -105,6 +106,54 @@ def test_an_evaluation_is_not_written_among_the_images(photos, capsys):
         assert f"got {args[-1]}; give another" in said(capsys)
         assert not (photos.parent / args[-1]).exists()
     assert evaluate(["run", "--quiet", "--data-dir", "more", "--out", "photos/found"]) == 0
+
+
+@pytest.mark.parametrize("where", ["photos", "photos/cache", "link/ant/cache"])
+def test_a_cache_among_the_images_is_refused_before_anything_is_written(photos, capsys, monkeypatch, where):
+    monkeypatch.setenv("MINIDL_DATA", str(photos.parent / where))
+    before = below(photos.parent)
+    assert main([*TINY, "--data-dir", "photos", "--out", "run"]) == 4
+    err = said(capsys)
+    assert (
+        f"MINIDL_DATA must lie outside {photos}, the folder of the images, where it would be taken for a class" in err
+    )
+    assert f"got {photos.parent / where}; set MINIDL_DATA to another folder" in err
+    assert below(photos.parent) == before
+
+
+def test_a_cache_that_was_written_among_the_images_is_named_and_not_the_class_it_seems_to_be(photos, monkeypatch):
+    (photos / "cache" / "decoded").mkdir(parents=True)
+    monkeypatch.setenv("MINIDL_DATA", str(photos / "cache"))
+    for read in (
+        lambda: load_task("folder", data_dir="photos", image_size=32),
+        lambda: load_all("photos", ("ant", "bee"), 32),
+    ):
+        with pytest.raises(DataError, match=rf"^MINIDL_DATA must lie outside {photos}, the folder of the images"):
+            read()
+    monkeypatch.setenv("MINIDL_DATA", str(photos.parent / "cache"))
+    with pytest.raises(DataError, match=r"^cache_dir must lie outside .*; give another$"):
+        load_task("folder", data_dir="photos", image_size=32, cache_dir="photos/cache")
+
+
+def test_a_cache_within_a_split_that_is_read_late_is_refused_too(tmp_path, monkeypatch):
+    for part in ("train", "val"):
+        put(tmp_path / "both" / part)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "both" / "train" / "cache"))
+    with pytest.raises(DataError, match=f"^MINIDL_DATA must lie outside {tmp_path}/both/train, "):
+        load_task("imagenet", data_dir="both", image_size=32, workers=1)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "both" / "cache"))
+    assert load_task("imagenet", data_dir="both", image_size=32, workers=1).class_names == ("ant", "bee")
+
+
+def test_a_hidden_cache_below_the_images_is_no_class(photos, monkeypatch):
+    monkeypatch.delenv("MINIDL_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos / ".cache"))
+    for _ in range(2):  # the second time it is there
+        assert load_task("folder", data_dir="photos", image_size=32, progress=False).class_names == ("ant", "bee")
+    assert (photos / ".cache" / "minidl" / "decoded").is_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos / "seen"))
+    with pytest.raises(DataError, match=r"^the cache must lie outside .*; set MINIDL_DATA to another folder$"):
+        load_task("folder", data_dir="photos", image_size=32, progress=False)
 
 
 # -- runs that are there ------------------------------------------------------------------------------------------
