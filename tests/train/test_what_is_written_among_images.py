@@ -138,9 +138,10 @@ def test_a_cache_that_was_written_among_the_images_is_named_and_not_the_class_it
 def test_a_cache_within_a_split_that_is_read_late_is_refused_too(tmp_path, monkeypatch):
     for part in ("train", "val"):
         put(tmp_path / "both" / part)
-    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "both" / "train" / "cache"))
-    with pytest.raises(DataError, match=f"^MINIDL_DATA must lie outside {tmp_path}/both/train, "):
-        load_task("imagenet", data_dir="both", image_size=32, workers=1)
+    for name in ("cache", ".cache"):
+        monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "both" / "train" / name))
+        with pytest.raises(DataError, match=f"^MINIDL_DATA must lie outside {tmp_path}/both/train, "):
+            load_task("imagenet", data_dir="both", image_size=32, workers=1)
     monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "both" / "cache"))
     assert load_task("imagenet", data_dir="both", image_size=32, workers=1).class_names == ("ant", "bee")
 
