@@ -144,7 +144,7 @@ def resolve(name: str | None = None) -> str:
 
 
 def _say_auto(taken: str, reasons: list[str]) -> None:
-    log.warn("minidl", f"backend auto: {taken}" + (f", since {'; and '.join(reasons)}" if reasons else ""))
+    log.note("minidl", f"backend auto: {taken}" + (f", since {'; and '.join(reasons)}" if reasons else ""))
 
 
 def has_gpu() -> bool:

@@ -4,7 +4,8 @@
     logging.getLogger("minidl").addHandler(...)
 
 A command shows it plainly: information as it is on standard output, a warning after the name on standard error. It is
-shown so too where nobody has set up `logging`.
+shown so too where nobody has set up `logging`. What is noted is shown once it is sure that the command does its work:
+where it refuses to, its one line stands alone.
 """
 
 from __future__ import annotations
@@ -26,15 +27,43 @@ def warn(name: str, line: str) -> None:
     _send(name, logging.WARNING, line)
 
 
+def note(name: str, line: str) -> None:
+    """Say how something is going to be done, as a warning; a command waits with it until it is `settled`."""
+    _send(name, logging.WARNING, line, note=True)
+
+
+def settled() -> None:
+    """Say what was noted, and what is from now on at once: nothing is left that the command may refuse."""
+    for handler in logging.getLogger("minidl").handlers:
+        if isinstance(handler, PlainHandler):
+            handler.settle()
+
+
 class PlainHandler(logging.Handler):
     """Prints information to standard output as it is, and warnings to standard error after their logger's name.
 
     An output that takes nothing any more costs the line, never the run.
+
+    Attributes
+    ----------
+    held : dict or None
+        The notes that wait to be shown, by their text; None where they are shown at once.
     """
 
+    held: dict[str, logging.LogRecord] | None = None
+
+    def settle(self) -> None:
+        """Print the notes that wait."""
+        held, self.held = self.held, None
+        for record in (held or {}).values():
+            self.emit(record)
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
+        """Print a record, or keep it where it is a note that is to wait."""
         text = record.getMessage()
+        if self.held is not None and getattr(record, "note", False):
+            self.held.setdefault(text, record)
+            return
         if record.levelno < logging.WARNING:
             _print(text, sys.stdout)
         else:
@@ -42,29 +71,38 @@ class PlainHandler(logging.Handler):
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Show what minidl says plainly, inside the block or the function that this decorates."""
+def plainly(hold: bool = False) -> Iterator[None]:
+    """Show what minidl says plainly, inside the block or the function that this decorates.
+
+    Parameters
+    ----------
+    hold : bool
+        Whether notes wait until it is `settled`; where it never is, they are not shown.
+    """
     logger = logging.getLogger("minidl")
-    if any(isinstance(handler, PlainHandler) for handler in logger.handlers):
-        yield
-        return
-    handler, level = PlainHandler(), logger.level
-    logger.addHandler(handler)
-    if level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
+    there = next((handler for handler in logger.handlers if isinstance(handler, PlainHandler)), None)
+    handler, level = there or PlainHandler(), logger.level
+    before = handler.held
+    if hold:
+        handler.held = {}
+    if there is None:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO if level == logging.NOTSET else level)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        handler.held = before
+        if there is None:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
-def _send(name: str, level: int, line: str) -> None:
+def _send(name: str, level: int, line: str, **about: Any) -> None:
     logger = logging.getLogger(name)
     if logger.hasHandlers():
-        logger.log(level, "%s", line)
+        logger.log(level, "%s", line, extra=about)
     else:
-        PlainHandler().emit(logger.makeRecord(name, level, "", 0, line, (), None))
+        PlainHandler().emit(logger.makeRecord(name, level, "", 0, line, (), None, extra=about))
 
 
 def _print(line: str, stream: Any) -> None:

@@ -55,7 +55,7 @@ Exit status: 0 done, 1 something needed cannot be used, 2 wrong arguments, 130 i
 _complain = partial(complain, "minidl.bench")
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -107,6 +107,7 @@ def _measured(
     unasked = {"targets"} if measure is MEASURE else set()  # there, other sections measure the same steps
 
     def stream() -> Iterator[Record]:
+        log.settled()
         yield about
         for section in measure:
             if section in args.only if args.only else section not in unasked:

@@ -29,7 +29,7 @@ cannot be used.
 """
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
@@ -65,6 +65,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     else:
         make_own(out := _folder(args.run, data.own, asked))
     facts = {"run": str(args.run), "step": net.step, "data": data.what, "own_test_set": data.own}
+    log.settled()
     say(f"{net.config.name()} after update {net.step}, on {data.what}")
     for line in _lines(confusion, result):
         say(line)

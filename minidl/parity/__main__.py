@@ -28,7 +28,7 @@ _ROW = "{:4} {:58} {:7} {:26} {:>8} {:>8} {:>8} {:>9} {:>9}"
 _complain = partial(complain, "minidl.parity")
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backend = resolve(args.backend)
         if backend == "numpy":
             raise BackendError("numpy would be compared with itself; give --backend cupy on a machine with a GPU")
+        log.settled()
         for line in _report(args, backend, records):
             print(line, flush=True)
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ the images, cannot be read (the others are answered, and with --corrupt skip it 
 _complain = partial(complain, "minidl.predict")
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
@@ -56,6 +56,7 @@ def _predict(args: argparse.Namespace) -> int:
     def answer() -> None:
         if names:
             prediction = net.predict(np.concatenate(waiting))
+            log.settled()
             for name, best in zip(names, prediction.top(args.top, net.class_names), strict=True):
                 (first, probability), *others = best
                 more = ", ".join(f"{other} {p:.3f}" for other, p in others)

@@ -30,7 +30,7 @@ be used; 130 or 143 stopped, saved.
 _complain = partial(complain, "minidl.reproduce")
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minidl import log
 from minidl.backend import NAMES, on_gpu, resolve
 from minidl.data import Task, load_task
 from minidl.parallel import available_threads
@@ -146,6 +147,7 @@ def _make(folder: Path) -> None:
 
 def _train(planned: Sequence[Run], store: Store, data: Data, side_by_side: int) -> list[str]:
     jobs = jobs_of(planned, store, data)
+    log.settled()
     states = [job.state for job in jobs]
     print(
         f"{len(jobs)} runs in {store.runs}: {states.count('done')} done, {states.count('resume')} to be resumed, "

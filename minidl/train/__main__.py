@@ -55,7 +55,7 @@ loss, a gradient or an evaluation is not finite; 4 the data, which may have chan
 """
 
 
-@log.plainly()
+@log.plainly(hold=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, log
 from ..arguments import whole
 from ..backend import Array, use_backend, use_device
 from ..data import Task
@@ -220,6 +220,7 @@ class Trainer:
                     self.folder.start(content)
             self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
             self._identity, self._about = build.identity(content), build.about(content)
+            log.settled()
             for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
                 self.progress.warn(line)
             self.progress.say(build.describe_run(self.config, self._plan, self.model))

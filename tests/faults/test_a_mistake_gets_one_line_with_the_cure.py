@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_run import TOTAL, result, train
 from train_command import run
 
 import minidl
 from minidl.data import DataError, Dataset, Task, load_task
-from minidl.train import Config, ConfigError, RunError, build
+from minidl.train import Config, ConfigError, RunError, Trainer, build, recipe
 from minidl.train.__main__ import main
 from minidl.train.checkpoint import CheckpointError
 
@@ -413,6 +415,51 @@ def test_a_backend_that_cannot_be_used_gets_one_line_with_the_reason(tmp_path, m
     assert capsys.readouterr().err == (
         "minidl.train: backend cupy cannot be used: cupy finds no CUDA device; install the NVIDIA driver\n"
     )
+
+
+REFUSED = {  # once the backend is chosen
+    "no data": ("train", ["lenet", "mnist", "--data-dir", "absent"], 4),
+    "a batch that is too large": ("train", ["lenet", "mnist", "--sample", "--batch-size", "9999"], 2),
+    "a run of other settings": ("train", ["tiny", "mnist", "--sample", "--out", "run", "--resume", "--lr", "1"], 1),
+    "a run that is not finished": ("train", ["lenet", "mnist", "--sample", "--out", "lenet", "--updates", "3"], 1),
+    "no run": ("evaluate", ["absent"], 1),
+    "a run without its data": ("evaluate", ["run"], 1),
+    "no data to evaluate": ("evaluate", ["run", "--task", "folder", "--data-dir", "absent"], 4),
+    "no image": ("predict", ["run", "absent.png"], 4),
+    "no data to reproduce": ("reproduce", ["table1", "--data-dir", "absent"], 4),
+    "NumPy beside itself": ("parity", [], 1),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refusal_is_one_line_whatever_there_is_to_say_of_the_backend(tmp_path, monkeypatch, capsys, stopped, what):
+    command, args, status = REFUSED[what]
+    shutil.copytree(stopped, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minidl.backend.has_gpu", lambda: True)
+    monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "cupy is not installed")
+    monkeypatch.setattr("minidl.backend.why_no_numba", lambda: "numba cannot be imported")
+    if "lenet" in args[-3:]:
+        Trainer(replace(recipe("lenet", "mnist"), sample=True, length="3u", backend="numpy"), "lenet", quiet=True)
+        capsys.readouterr()
+    assert import_module(f"minidl.{command}.__main__").main([*args, "--backend", "auto"]) == status
+    err = capsys.readouterr().err
+    assert err.startswith(f"minidl.{command}: ")
+    assert err.count("\n") == 1
+
+
+def test_what_is_to_be_said_of_the_backend_is_said_once_when_the_work_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minidl.backend.has_gpu", lambda: False)
+    monkeypatch.setattr("minidl.backend.why_no_numba", lambda: "numba cannot be imported")
+    command = ["lenet", "mnist", "--sample", "--updates", "1", "--batch-size", "4", "--out", "run", "--backend", "auto"]
+    said = "minidl: backend auto: numpy, since numba cannot be imported\n"
+    assert main([*command, "--quiet"]) == 0
+    assert capsys.readouterr().err == said
+    for name, args in (("evaluate", ["run"]), ("predict", ["run", "image.png"])):
+        Image.fromarray(np.zeros((32, 32), np.uint8)).save("image.png")
+        assert import_module(f"minidl.{name}.__main__").main([*args, "--backend", "auto"]) == 0
+        assert capsys.readouterr().err == said
 
 
 PATHS = [
