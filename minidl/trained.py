@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.arguments import shown, whole
+from minidl.arguments import arithmetic, shown, whole
 from minidl.backend import on_gpu, resolve, to_host, use_backend
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
@@ -120,6 +120,8 @@ class Classifier:
             An array is no image, or may be one or several.
         TypeError
             Something is none of these, such as None, bytes or a tensor of PyTorch.
+        DivergedError
+            The network's output is not finite: its weights are too large.
 
         Examples
         --------
@@ -136,7 +138,9 @@ class Classifier:
         found = [np.zeros((0, len(self.class_names)))]
         with self._computing():
             found += [softmax(to_host(self.network.forward(x))) for x, _, _ in loader]
-        probabilities = np.concatenate(found[1:] or found)
+            probabilities = np.concatenate(found[1:] or found)
+            if not np.isfinite(probabilities).all():
+                raise self._not_finite("an output of the network is not finite", loader)
         labels = probabilities.argmax(axis=1)
         return Prediction(probabilities, labels, [self.class_names[i] for i in labels])
 
@@ -210,6 +214,8 @@ class Classifier:
             The network does not know one of the classes or takes images of another size, or there are no test images.
         TypeError
             It is no task.
+        DivergedError
+            The loss is not finite: the network's weights are too large.
         """
         from minidl.evaluate.data import fitted
         from minidl.train.evaluate import evaluate
@@ -217,10 +223,23 @@ class Classifier:
         _refuse_no_task(task, self.shape[-1])
         task = fitted(task, self.class_names, self.shape)
         with self._computing():
-            result = evaluate(self.network, self.loader(task.test), task.test.sources, top5=task.top5, watch=watch)
+            loader = self.loader(task.test)
+            result = evaluate(self.network, loader, task.test.sources, top5=task.top5, watch=watch)
             self.network.eval()
-        assert result is not None  # nothing stops it
+            assert result is not None  # nothing stops it
+            if not np.isfinite(result["test_loss"]):
+                raise self._not_finite(f"the test loss is {result['test_loss']}", loader)
         return result
+
+    def _not_finite(self, what: str, loader: Loader) -> Exception:
+        """Return what to raise where a number is not finite: the weights are, so they are too large."""
+        from minidl.train.diverged import where_in
+        from minidl.train.finite import DivergedError
+
+        return DivergedError(
+            f"{what} after update {self.step}{where_in(self.network, loader)}: the weights are too large; take an "
+            "earlier checkpoint of the run, or train it anew"
+        )
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -314,6 +333,7 @@ def load(
     return Classifier(network.eval(), config, record, found.step, found.tensors)
 
 
+@arithmetic()
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """Return exp(z − max z) over its sum, row by row.
 

@@ -24,8 +24,8 @@ examples:
   python -m minidl.evaluate runs/photos --data-dir more-photos     all images of another folder
   python -m minidl.evaluate runs/multitask --task mnist --sample
 
-Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the data or the checkpoint
-cannot be used.
+Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 3 what the
+network gives is not finite; 4 the data or the checkpoint cannot be used.
 """
 
 

@@ -22,8 +22,9 @@ examples:
   python -m minidl.predict runs/photos new --top 1      every image in a folder and below
 
 A line per image: its name, the likeliest class and its probability, and the next ones.
-Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 4 the checkpoint, or one of
-the images, cannot be read (the others are answered, and with --corrupt skip it is no failure).
+Exit status: 0 done; 1 the run, its code or the backend cannot be used; 2 wrong arguments; 3 what the
+network gives is not finite; 4 the checkpoint, or one of the images, cannot be read (the others are answered, and with
+--corrupt skip it is no failure).
 """
 
 _complain = partial(complain, "minidl.predict")

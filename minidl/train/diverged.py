@@ -10,6 +10,7 @@ from ..backend import Array, to_host
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from . import checkpoint
+from .config import Config
 from .finite import DivergedError, first_bad
 from .run_folder import RunFolder
 from .running import NotFiniteError
@@ -25,6 +26,7 @@ def in_update(
     x: Array = None,
     labels: Array = None,
     own: Sequence[str] = (),
+    cure: str | None = None,
 ) -> DivergedError:
     """Return what to raise: it names the first layer and tensor that is not finite; the batch is kept.
 
@@ -44,6 +46,8 @@ def in_update(
         The batch; None where it is gone.
     own : sequence of str
         The settings that name a norm or a network of one's own, which may have a mistake.
+    cure : str, optional
+        What to do, in place of a lower rate: of `before_the_rate`.
     """
     kept = _dump(folder, model, random, x, labels, error.update) if x is not None else ""
     where = first_bad(model, criterion, x, labels) if x is not None else None
@@ -51,23 +55,58 @@ def in_update(
     return DivergedError(
         f"{what} at update {error.update} (lr {lr:g})"
         + (f", first in {where}" if where else "")
-        + f"; {_cure(own)}{kept}"
+        + f"; {cure or _cure(own)}{kept}"
     )
 
 
 def in_evaluation(
-    loss: float, step: int, model: Layer, batches: Iterable[tuple[Array, Array, Array]], own: Sequence[str] = ()
+    loss: float,
+    step: int,
+    model: Layer,
+    batches: Iterable[tuple[Array, Array, Array]],
+    own: Sequence[str] = (),
+    cure: str | None = None,
 ) -> DivergedError:
-    """Return what to raise for the test loss after `step` updates; `own` as in `in_update`."""
+    """Return what to raise for the test loss after `step` updates; `own` and `cure` as in `in_update`."""
+    return DivergedError(f"the test loss is {loss} after update {step}{where_in(model, batches)}; {cure or _cure(own)}")
+
+
+def where_in(model: Layer, batches: Iterable[tuple[Array, Array, Array]]) -> str:
+    """Return, for a message, which tensor is not finite first in an evaluation; nothing where all are finite."""
     where = None
+    training = model.training
     model.eval()
     for x, labels, _ in batches:
         if where := first_bad(model, SoftmaxCrossEntropy(), x, labels, backward=False):
             break
-    model.train()
-    return DivergedError(
-        f"the test loss is {loss} after update {step}" + (f", first in {where}" if where else "") + f"; {_cure(own)}"
-    )
+    model.train(training)
+    return f", first in {where}" if where else ""
+
+
+def before_the_rate(config: Config, began: int, folder: RunFolder | None, own: Sequence[str] = ()) -> str:
+    """Return what to do where the weights that training began with give what is not finite: no rate changed them yet.
+
+    Parameters
+    ----------
+    config : Config
+    began : int
+        The updates that had been done.
+    folder : RunFolder or None
+    own
+        As in `in_update`.
+    """
+    if began and folder is not None:
+        return (
+            f"what its checkpoint holds is too large; remove the newest file in {folder.checkpoints}, and --resume "
+            "goes on from the one before it, or start anew with another --out"
+        )
+    if config.start_from is not None:
+        return (
+            f"the weights of {config.start_from} are too large; start --from another run or an earlier checkpoint of "
+            "it, with another --out"
+        )
+    what = f"look for a mistake in {' and '.join(own)}" if own else "check the data and the settings"
+    return f"no learning rate has changed the weights yet: {what}, and start anew with another --out"
 
 
 def check_state(tensors: Mapping[str, np.ndarray], step: int, own: Sequence[str] = ()) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,16 +37,15 @@ def gradient_sum(model: Layer) -> Array:
 def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: bool = True) -> str | None:
     """Return which layer and tensor is not finite first, when a batch goes through; None if all are finite.
 
-    Looked at in this order: the batch, the parameters and running statistics, the layers' outputs as they come, the
-    loss, then in the backward pass each layer's gradients of its parameters and of its input. The layers' own arrays
-    are used, so afterwards the model is fit for looking at alone.
+    Looked at in this order: the batch, the parameters and in evaluation the running statistics, the layers' outputs as
+    they come, the loss, in training the running statistics, which those outputs have changed, then in the backward pass
+    each layer's gradients of its parameters and of its input. The layers' own arrays are used, so afterwards the model
+    is fit for looking at alone.
     """
     if not _finite(x):
         return "the batch itself"
-    for path, layer in model.named_layers():
-        for name, array in {**layer.params, **layer.buffers}.items():
-            if not _finite(array):
-                return f"{name} of {layer_name(path, layer)}"
+    if bad := _bad_array(model, lambda layer: layer.params if model.training else {**layer.params, **layer.buffers}):
+        return bad
     with watching(model) as found:
         logits = model.forward(x)
         if found:
@@ -56,10 +55,21 @@ def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: b
         loss = criterion.forward(logits, labels)
         if not _finite(loss):
             return "the loss alone"
+        if bad := _bad_array(model, lambda layer: layer.buffers):
+            return bad
         if backward:
             model.zero_grad()
             model.backward(criterion.backward())
         return found[0] if found else None
+
+
+def _bad_array(model: Layer, arrays: Callable[[Layer], dict[str, Array]]) -> str | None:
+    """Return the first of the layers' arrays that is not finite."""
+    for path, layer in model.named_layers():
+        for name, array in arrays(layer).items():
+            if not _finite(array):
+                return f"{name} of {layer_name(path, layer)}"
+    return None
 
 
 @contextmanager

@@ -165,6 +165,7 @@ class Trainer:
         self._torn = False  # an exception came within an update: the state is that of no step
         with self._backend():
             self._open(resume)
+        self._began = self.step
 
     @property
     def step(self) -> int:
@@ -390,7 +391,7 @@ class Trainer:
                     self._losses.write_now_and_then(self.step)
                 self.save()
             except DivergedError as error:
-                if self._own and self.folder is not None and self._saved[0]:
+                if self._own and self.folder is not None and self._saved[0] and self.step > self._began:
                     error.args = (f"{error}; --from {self.folder.path} starts it with the weights that were saved",)
                 raise
             finally:
@@ -450,7 +451,24 @@ class Trainer:
         random = {"dropout": self._dropout.bit_generator.state}
         lr = self._schedule(error.update - 1)
         x, labels = self._together.part_ways(x, labels)
-        return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels, self._own)
+        return diverged.in_update(
+            error,
+            lr,
+            self.model,
+            self._criterion,
+            self.folder,
+            random,
+            x,
+            labels,
+            self._own,
+            self._cure(error.update - 1),
+        )
+
+    def _cure(self, step: int) -> str | None:
+        """Return what to do where numbers after `step` updates are not finite, if no rate had any part in them."""
+        if step > self._began:
+            return None
+        return diverged.before_the_rate(self.config, self._began, self.folder, self._own)
 
     def _evaluation_due(self) -> bool:
         return self.state.evaluated < self.step and (self._is_due(self.step))
@@ -479,7 +497,9 @@ class Trainer:
         if result is None:
             return None
         if not math.isfinite(result.get("test_loss", 0.0)):
-            raise diverged.in_evaluation(result["test_loss"], self.step, self.model, self._test_loader, self._own)
+            raise diverged.in_evaluation(
+                result["test_loss"], self.step, self.model, self._test_loader, self._own, self._cure(self.step)
+            )
         self._lap, self._lap_step = time.perf_counter(), self.step
         evaluation = {
             "step": self.step,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_run import TOTAL, tiny_config, tiny_task, train
 
+import minidl
 from minidl.train import DivergedError, Trainer, checkpoint
 from minidl.train.__main__ import main
 
@@ -143,3 +144,72 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     assert [path.name for path in checkpoint.list_steps(tmp_path / "run" / "checkpoints")] == [
         "step-000000003.safetensors"
     ]
+
+
+@pytest.fixture
+def huge(tmp_path):
+    """A run whose newest checkpoint holds weights that are finite and whose products are not."""
+    train(tmp_path / "run", until=10)
+    path = checkpoint.list_steps(tmp_path / "run" / "checkpoints")[-1]
+    tensors, meta = checkpoint.load(path)
+    tensors["model.1.weight"] = np.sign(tensors["model.1.weight"]) * np.float32(3e38)
+    checkpoint.save(path.parent, meta.pop("step"), tensors, meta)
+    return tmp_path / "run"
+
+
+FIRST = r"first in the output of layer 1 \(Conv2d\)"
+
+
+@pytest.mark.parametrize("use", ["predict", "evaluate"])
+def test_a_network_whose_output_is_not_finite_answers_nothing_and_is_named(huge, use):
+    net = minidl.load(huge)
+    what = {"predict": "an output of the network is not finite", "evaluate": "the test loss is nan"}[use]
+    cure = "the weights are too large; take an earlier checkpoint of the run, or train it anew"
+    with pytest.raises(DivergedError, match=f"^{what} after update 10, {FIRST}: {cure}$") as error:
+        net.predict(np.full((2, 3, 32, 32), 200, np.uint8)) if use == "predict" else net.evaluate(tiny_task())
+    assert error.value.exit_status == 3
+    assert not net.network.training
+
+
+def test_a_command_that_gets_no_finite_number_ends_with_3_and_one_line(huge, tmp_path, capsys):
+    from minidl.predict.__main__ import main as predict
+
+    np.save(tmp_path / "image.npy", np.full((32, 32), 200, np.uint8))
+    pytest.importorskip("PIL.Image").fromarray(np.load(tmp_path / "image.npy")).save(tmp_path / "image.png")
+    assert predict([str(huge), str(tmp_path / "image.png")]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_weights_that_are_too_large_for_the_first_pass_are_what_is_to_be_changed_and_not_the_rate(huge, tmp_path):
+    with pytest.raises(
+        DivergedError, match=rf"at update 11 .*, {FIRST}; what its checkpoint holds is too large; remove"
+    ):
+        train(huge, resume=True)
+    with pytest.raises(
+        DivergedError, match=rf"update 1 .*, {FIRST}; the weights of {huge} are too large; start --from"
+    ):
+        train(tmp_path / "new", start_from=str(huge))
+    checkpoint.list_steps(huge / "checkpoints")[-1].unlink()  # the cure
+    assert train(huge, resume=True).step == TOTAL
+
+
+def test_a_network_that_gives_nothing_finite_from_the_start_is_not_sent_to_its_rate():
+    trainer = Trainer(tiny_config(), quiet=True, task=tiny_task())
+    trainer.model.layers[1].params["weight"][...] *= np.float32(3e38)
+    cure = "no learning rate has changed the weights yet: check the data and the settings, and start anew"
+    with pytest.raises(DivergedError, match=f"at update 1 .*; {cure}"):
+        trainer.run()
+
+
+def test_running_statistics_that_overflow_alone_are_named_in_training():
+    from minidl import BatchNorm, Sequential, SoftmaxCrossEntropy
+    from minidl.train.finite import first_bad
+
+    model = Sequential(BatchNorm(4))
+    model.layers[0].buffers["running_var"][1] = np.inf
+    x, labels = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32), np.array([0, 1, 2])
+    for mode in (True, False):
+        assert (
+            first_bad(model.train(mode), SoftmaxCrossEntropy(), x, labels, mode) == "running_var of layer 0 (BatchNorm)"
+        )
