@@ -18,6 +18,11 @@ _NOT_NEGATIVE = re.compile(
 )
 
 
+# What a checkpoint has beside its arrays, and what of its run's config.json.
+_NAMES = ("step", "identity_sha256", "run", "evaluated", "best", "running", "losses", "loader", "random", "auto")
+_OF_RUN = ("config", "code", "input")
+
+
 @dataclass(frozen=True)
 class Known:
     """What the config.json, the data and the logs of a run say: its checkpoints must agree with that.
@@ -49,6 +54,33 @@ class Known:
     def due(self, step: int) -> int:
         """Return the last update up to `step` after which there is an evaluation; 0 if there is none."""
         return max(step // self.every * self.every, *(end for end in self.ends if end <= step), 0)
+
+
+def check_names(meta: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> None:
+    """Refuse what no version writes beside a checkpoint's arrays: nobody knows what it is to mean.
+
+    Parameters
+    ----------
+    meta
+        As `minidl.train.checkpoint.load` returned it.
+    own : dict, optional
+        What the run itself would write, to look into each of its parts as well.
+
+    Raises
+    ------
+    ValueError
+        With the first names that are unknown.
+    """
+    _refuse_others(meta, {**dict.fromkeys(_NAMES), "run": dict.fromkeys(_OF_RUN)})
+    _refuse_others(meta, {**dict.fromkeys(_NAMES), **(own or {}), "best": None})  # which the log is held against
+
+
+def _refuse_others(there: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    if unknown := there.keys() - own.keys():
+        raise ValueError(f"no version writes {', '.join(map(repr, sorted(unknown))):.100}; did a later one write it?")
+    for name, part in own.items():
+        if isinstance(part, dict) and isinstance(there.get(name), dict):
+            _refuse_others(there[name], part)
 
 
 def check_arrays(tensors: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], step: int) -> None:

@@ -94,6 +94,7 @@ class State:
         """
         try:
             if known is not None:
+                restore.check_names(meta, self.meta())
                 restore.check_meta(meta, known)
             self.fit_modes(under(tensors, "model."))
             restore.check_arrays(tensors, self.tensors(), meta["step"])

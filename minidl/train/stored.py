@@ -103,15 +103,16 @@ def _stored(
     where: Path, run: Path | None, file: Path, record: dict[str, Any], tensors: dict[str, np.ndarray], meta: Any
 ) -> Stored:
     try:
+        restore.check_names(meta)
+        restore.check_values(tensors)
+    except ValueError as error:
+        raise checkpoint.CheckpointError(f"{file} cannot be used: {error}") from error
+    try:
         check_parts(record, ("config",))
     except ValueError as error:
         raise RunError(f"{where}: its record is damaged: {error}; train it anew") from error
     if "input" not in record:
         record = {**record, "input": _input_of_older_run(where, record)}
-    try:
-        restore.check_values(tensors)
-    except ValueError as error:
-        raise checkpoint.CheckpointError(f"{file} cannot be used: {error}") from error
     if not _is_record(record):
         raise RunError(f"{where}: its record is damaged: it does not say what the network takes; train it anew")
     return Stored(where, run, file, record, tensors, int(meta["step"]))

@@ -449,20 +449,10 @@ class Trainer:
 
     def _diverged(self, error: NotFiniteError, x: Array = None, labels: Array = None) -> DivergedError:
         random = {"dropout": self._dropout.bit_generator.state}
-        lr = self._schedule(error.update - 1)
+        step = error.update - 1
+        lr, own, cure = self._schedule(step), self._own, self._cure(step)
         x, labels = self._together.part_ways(x, labels)
-        return diverged.in_update(
-            error,
-            lr,
-            self.model,
-            self._criterion,
-            self.folder,
-            random,
-            x,
-            labels,
-            self._own,
-            self._cure(error.update - 1),
-        )
+        return diverged.in_update(error, lr, self.model, self._criterion, self.folder, random, x, labels, own, cure)
 
     def _cure(self, step: int) -> str | None:
         """Return what to do where numbers after `step` updates are not finite, if no rate had any part in them."""

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_run import TOTAL, tiny_config, tiny_task, train
 
 import minidl
@@ -174,8 +175,7 @@ def test_a_network_whose_output_is_not_finite_answers_nothing_and_is_named(huge,
 def test_a_command_that_gets_no_finite_number_ends_with_3_and_one_line(huge, tmp_path, capsys):
     from minidl.predict.__main__ import main as predict
 
-    np.save(tmp_path / "image.npy", np.full((32, 32), 200, np.uint8))
-    pytest.importorskip("PIL.Image").fromarray(np.load(tmp_path / "image.npy")).save(tmp_path / "image.png")
+    Image.fromarray(np.full((32, 32), 200, np.uint8)).save(tmp_path / "image.png")
     assert predict([str(huge), str(tmp_path / "image.png")]) == 3
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -165,6 +165,17 @@ CRAFTED = {
     "negative losses": set_meta("losses", "loss", -1.0),
     "a batch that is not that of the step": set_meta("loader", "batch", 3),
     "the first batch of an epoch": set_meta("loader", "batch", 0),
+    **(
+        UNKNOWN := {
+            "a name that no version writes": set_meta("more", 1),
+            "a part of its run that no version writes": set_meta("run", "more", {}),
+            "a sum that no version writes": set_meta("running", "more", 1),
+            "losses that no version writes": set_meta("losses", "more", []),
+            "a place in the data that no version writes": set_meta("loader", "more", None),
+            "a random state that no version writes": set_meta("random", "more", {}),
+            "a generator of more": set_meta("random", "dropout", "state", "more", 5),
+        }
+    ),
 }
 
 
@@ -188,6 +199,7 @@ BEFORE = [
     *("another run", "a best of a negative error", "a negative variance", "no weights"),
     *("a best of a step that the log lacks", "an evaluation that is not due", "an evaluation that the log lacks"),
     *("a loss without end", "losses that are not a number", "a batch that is not that of the step"),
+    *UNKNOWN,
 ]
 
 
@@ -202,6 +214,21 @@ def test_the_checkpoint_before_one_that_does_not_fit_is_used(
     assert capsys.readouterr().err.count(str(newest)) == 1
     trainer.run()
     assert result(run) == uninterrupted
+
+
+@pytest.mark.parametrize("what", ["a name that no version writes", "a part of its run that no version writes"])
+def test_a_network_beside_names_that_no_version_writes_is_not_loaded_but_the_one_before_it(
+    tmp_path, stopped, monkeypatch, capsys, what
+):
+    run, (older, newest) = copied(stopped, tmp_path)
+    craft(monkeypatch, run / "checkpoints", stopped, CRAFTED[what])
+    assert minidl.load(run).step == 8
+    assert f"{newest} cannot be used: no version writes 'more'; did a later one write it?" in capsys.readouterr().err
+    older.unlink()
+    shutil.copy(newest, alone := tmp_path / "alone.safetensors")
+    for asked in (run, newest, alone):
+        with pytest.raises(CheckpointError, match="cannot be used: no version writes 'more'"):
+            minidl.load(asked)
 
 
 @pytest.mark.parametrize("name", ["optimiser.second.1.weight", "optimiser.steps", "auto.2.usage", "model.running_var"])
