@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.arguments import arithmetic, shown, whole
-from minidl.backend import on_gpu, resolve, to_host, use_backend
+from minidl.backend import on_gpu, resolve, to_device, to_host, use_backend
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
 
 if TYPE_CHECKING:
     from minidl.data import Dataset, Loader, Task
     from minidl.train import Config
+    from minidl.train.stored import Stored
 
 BATCH = 128
 Images = Any  # what `Classifier.predict` takes
@@ -329,8 +330,9 @@ def load(
             f"{found.where}: the network cannot be built as it was trained ({error})"
             + ("; give it: minidl.load(path, model=...)" if _given_model(record) else "")
         ) from error
+    _check_shape(found, network.eval(), config, model, shape)
     expect(network, shape)
-    return Classifier(network.eval(), config, record, found.step, found.tensors)
+    return Classifier(network, config, record, found.step, found.tensors)
 
 
 @arithmetic()
@@ -419,6 +421,29 @@ def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:
             f"predict: an image must be (H, W), (H, W, 3) or (3, H, W), got {pixels.shape}; reshape it, or give a list"
         )
     return np.ascontiguousarray(pixels)
+
+
+def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
+    """Raise RunError where the network does not take what its record says; it is in evaluation mode.
+
+    No sample at all goes through layers of minidl's own, as a file may claim any size; one on a GPU, and through layers
+    of somebody's.
+    """
+    from minidl.train.named import own_settings
+    from minidl.train.record import RunError
+
+    samples = 1 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
+    try:
+        with use_backend(str(config.backend)):
+            network.forward(to_device(np.zeros((samples, *shape), config.dtype)))
+    except ValueError as error:
+        cure = (
+            f"put back the {found.run / 'config.json'} that the run wrote" if found.run else "take it from its run anew"
+        )
+        raise RunError(
+            f"{found.where}: its record is damaged: its weights do not fit the inputs {shape} that it names ({error}); "
+            f"{cure}, or train it anew"
+        ) from error
 
 
 def _given_model(record: dict[str, Any]) -> bool:

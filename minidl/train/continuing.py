@@ -106,3 +106,20 @@ def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any], ta
             f"{folder.path} was trained on other data: {what}{changes.skipped(there['config'])}; put the data back as "
             f"it was, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
         )
+
+
+def check_input(folder: RunFolder, there: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on where the run's config.json names other inputs than those of its own data.
+
+    Raises
+    ------
+    RunError
+        With what differs. Mean and deviation are not looked at: another version may round them otherwise.
+    """
+    for name in ("shape", "fit", "class_names"):
+        then = there.get("input", now["input"]).get(name)
+        if then != now["input"][name]:
+            raise RunError(
+                f"{folder.config_file} is damaged (the {name} of its input is {then!r:.60}, and that of the data "
+                f"{now['input'][name]!r:.60}); put back the one that the run wrote"
+            )

@@ -9,6 +9,7 @@ from typing import Any
 from ..backend import NAMES as BACKENDS
 
 _NEEDED = ("config", "data", "plan")
+_CHOSEN = tuple(name for name in BACKENDS if name != "auto")  # which stands for one of them
 _OBJECTS = (*_NEEDED, "dataset", "input", "code", "from")
 
 
@@ -39,8 +40,10 @@ def check_parts(content: Any, needed: tuple[str, ...] = _NEEDED) -> None:
         _check_plan(stage["plan"])
         _count(stage["until"], "until")
     for change in _objects(content, "went_on"):
-        if "backend" in change and change["backend"] not in BACKENDS:
-            raise ValueError(f"backend of went_on must be one of {', '.join(BACKENDS)}, got {change['backend']!r:.60}")
+        if not {"after_update"} < change.keys() <= {"after_update", "backend", "ranks"}:
+            raise ValueError(f"went_on must have after_update and backend or ranks, got {change!r:.60}")
+        if change.get("backend", "numpy") not in _CHOSEN:
+            raise ValueError(f"backend of went_on must be one of {', '.join(_CHOSEN)}, got {change['backend']!r:.60}")
         for name in change.keys() & {"ranks", "after_update"}:
             _count(change[name], name)
         if change.get("ranks", 1) < 1:

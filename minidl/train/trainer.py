@@ -27,7 +27,7 @@ from ..parallel import threads
 from . import build, checkpoint, diverged, finish, restore, rules, stages, transfer
 from .checkpoint import CheckpointError
 from .config import Config, digest
-from .continuing import check_data, check_settings, describe_code
+from .continuing import check_data, check_input, check_settings, describe_code
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
 from .loss_log import LossLog, usual_interval
@@ -264,6 +264,7 @@ class Trainer:
         extended = length != content["config"]["length"]
         content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
         check_data(folder, there, content, self.task)
+        check_input(folder, there, content)
         check_same_run(build.identity(there), build.identity(content), folder.path)
         digests = stages.digests(content)
         known = self._known(folder, content)

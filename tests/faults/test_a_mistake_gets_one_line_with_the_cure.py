@@ -204,6 +204,10 @@ WITHIN = [
     ("dataset", {"split": ["drawn"]}, "split of dataset must be text"),
     ("went_on", [{"after_update": 3, "backend": "abacus"}], "backend of went_on must be one of .*, got 'abacus'"),
     ("went_on", [{"after_update": 3, "backend": []}], "backend of went_on must be one of"),
+    ("went_on", [{"after_update": 3, "backend": "auto"}], "backend of went_on must be one of numpy, numba, cupy, got"),
+    ("went_on", [{"after_update": 3, "machine": "x"}], "went_on must have after_update and backend or ranks, got"),
+    ("went_on", [{"backend": "numpy"}], "went_on must have after_update and backend or ranks, got"),
+    ("went_on", [{"after_update": 3}], "went_on must have after_update and backend or ranks, got"),
     ("went_on", [{"after_update": 3, "ranks": 0}], "ranks of went_on must be at least 1, got 0"),
 ]
 

@@ -1,8 +1,12 @@
 """Promise 10: a run goes on with its own settings and data alone, and what changed is named."""
 
+import json
 import os
 import re
+import shutil
+import tracemalloc
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ from tiny_run import result, tiny_task, train
 
 import minidl
 from minidl.data import data_sha256, load_task
-from minidl.train import RunError
+from minidl.train import RunError, Trainer, checkpoint, recipe
 from minidl.train.__main__ import main
 from minidl.train.checkpoint import CheckpointError
 
@@ -130,3 +134,78 @@ def test_a_run_in_its_own_folder_is_resumed_by_the_command_that_started_it_with_
         main([*args, "--resume", "--sample", "--out", "runs/lenet-mnist-mn2-n8-seed0-length2u"]) == 0
     )  # the same images
     assert result(tmp_path / "runs" / "lenet-mnist-mn2-n8-seed0-length2u") == before
+
+
+# -- the inputs that a record names ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    """A run of a network whose first Linear takes images of one size alone."""
+    folder = tmp_path_factory.mktemp("lenet") / "run"
+    config = replace(recipe("lenet", "mnist"), sample=True, length="1u", batch_size=4, norm="bn", backend="numpy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minidl.train.finish.draw", lambda *given: None)
+        Trainer(config, folder, quiet=True).run()
+    return folder
+
+
+def misrecorded(lenet, tmp_path, shape, alone=False):
+    """Return a copy of the run, or of its checkpoint, whose record names inputs of another shape."""
+    shutil.copytree(lenet, tmp_path / "run")
+    (path,) = checkpoint.list_steps(tmp_path / "run" / "checkpoints")
+    if not alone:
+        file = tmp_path / "run" / "config.json"
+        content = json.loads(file.read_text())
+        content["input"]["shape"] = shape
+        file.write_text(json.dumps(content))
+        return tmp_path / "run"
+    tensors, meta = checkpoint.load(path)
+    meta["run"]["input"]["shape"] = shape
+    return checkpoint.save(tmp_path / "alone", meta.pop("step"), tensors, meta)
+
+
+@pytest.mark.parametrize("shape", [[3, 64, 64], [3, 28, 28], [3, 4, 4], [3, 4096, 4096]])
+@pytest.mark.parametrize("alone", [False, True])
+def test_inputs_that_do_not_fit_the_weights_are_named_when_a_network_is_loaded(tmp_path, lenet, shape, alone):
+    path = misrecorded(lenet, tmp_path, shape, alone)
+    cure = "take it from its run anew" if alone else "put back the .*config.json that the run wrote"
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunError, match=rf"do not fit the inputs \(3, {shape[1]}, .*; {cure}, or train it anew$"):
+            minidl.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20, "a size that a file claims takes no memory"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "args", [["evaluate"], ["predict", "image.png"], ["export", "--onnx", "x.onnx"], ["export", "--safetensors", "x"]]
+)
+def test_inputs_that_do_not_fit_the_weights_are_one_line_of_every_command(tmp_path, lenet, capsys, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    command, *more = args
+    run = misrecorded(lenet, tmp_path, [3, 64, 64])
+    assert import_module(f"minidl.{command}.__main__").main([str(run), *more]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "its weights do not fit the inputs (3, 64, 64) that it names (Linear.forward: x must be (N, 400)" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("shape", [3, 64, 64], r"the shape of its input is \[3, 64, 64\], and that of the data \[3, 32, 32\]"),
+        ("fit", "imagenet", "the fit of its input is 'imagenet', and that of the data 'square'"),
+        ("class_names", ["a", "b", "d", "c"], "the class_names of its input is"),
+    ],
+)
+def test_a_record_of_other_inputs_is_not_gone_on_with(tmp_path, name, value, what):
+    train(tmp_path / "run", until=2)
+    file = tmp_path / "run" / "config.json"
+    content = json.loads(file.read_text())
+    content["input"][name] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=rf"config.json is damaged \({what}.*; put back the one that the run wrote$"):
+        train(tmp_path / "run", resume=True)
