@@ -11,7 +11,7 @@ from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
 from . import checkpoint
 from .config import Config
-from .finite import DivergedError, first_bad
+from .finite import BATCH, DivergedError, first_bad
 from .run_folder import RunFolder
 from .running import NotFiniteError
 
@@ -51,6 +51,8 @@ def in_update(
     """
     kept = _dump(folder, model, random, x, labels, error.update) if x is not None else ""
     where = first_bad(model, criterion, x, labels) if x is not None else None
+    if where == BATCH:
+        cure = "mend the data, or what makes the batches of it, and start anew with another --out"
     what = "a gradient is not finite" if math.isfinite(error.loss) else f"the loss is {error.loss}"
     return DivergedError(
         f"{what} at update {error.update} (lr {lr:g})"

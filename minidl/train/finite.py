@@ -11,6 +11,7 @@ import numpy as np
 from ..backend import Array, array_module, to_host
 from ..layers.base import Layer
 
+BATCH = "the batch itself"  # what is named where the images are not finite
 _METHODS = ("forward", "backward")
 
 
@@ -43,7 +44,7 @@ def first_bad(model: Layer, criterion: Any, x: Array, labels: Array, backward: b
     is fit for looking at alone.
     """
     if not _finite(x):
-        return "the batch itself"
+        return BATCH
     if bad := _bad_array(model, lambda layer: layer.params if model.training else {**layer.params, **layer.buffers}):
         return bad
     with watching(model) as found:
