@@ -70,7 +70,7 @@ def test_a_batch_is_named_and_a_dump_replays_it(tmp_path):
 
     trainer._loader._normalised = broken
     with pytest.raises(
-        DivergedError, match=r"at update 7 .*first in the batch itself; mend the data.*crash/step-000000007"
+        DivergedError, match=r"at update 7 .*first in the batch itself; mend the data.*step-000000007"
     ):
         trainer.run()
     tensors, _ = checkpoint.load(tmp_path / "run" / "crash" / "step-000000007.safetensors")
