@@ -1,253 +1,26 @@
-"""A trained network, ready to use: `minidl.load`."""
+"""A trained network, ready to use: `minidl.load` finds it by its run or its checkpoint, and makes it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from minidl.arguments import arithmetic, shown, whole
-from minidl.backend import on_gpu, resolve, to_device, to_host, use_backend
+from minidl.arguments import shown
+from minidl.backend import on_gpu, resolve, to_device, use_backend
+from minidl.classifier import BATCH, Classifier, Images, Prediction, softmax
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
 
 if TYPE_CHECKING:
-    from minidl.data import Dataset, Loader, Task
     from minidl.train import Config
     from minidl.train.stored import Stored
 
-BATCH = 128
-Images = Any  # what `Classifier.predict` takes
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a network says of M images.
-
-    Attributes
-    ----------
-    probabilities : float (M, num_classes)
-        The softmax of the logits.
-    labels : int64 (M,)
-        The class of the highest probability.
-    names : list of str
-        Its name, for each image.
-    """
-
-    probabilities: NDArray[Any]
-    labels: NDArray[np.int64]
-    names: list[str]
-
-    def top(self, k: int, class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """Return for each image the k likeliest classes with their probabilities, the likeliest first.
-
-        Raises
-        ------
-        ValueError
-            If k is no whole number from 1 up.
-        """
-        k = whole(k, "top: k", cure="pass how many classes, from 1 up")
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
-        return [
-            [(class_names[i], float(row[i])) for i in best] for best, row in zip(order, self.probabilities, strict=True)
-        ]
-
-
-class Classifier:
-    """A trained network with what its inputs and its classes are; `minidl.load` makes it.
-
-    Attributes
-    ----------
-    network : Layer
-        In evaluation mode, with the weights and the running statistics of the checkpoint.
-    class_names : tuple of str
-    config : Config
-        Of the run.
-    step : int
-        Updates that the checkpoint has seen.
-    shape : (int, int, int)
-        Of an input, (3, H, W).
-    mean, std : float64 (3,)
-        An input is (pixel/255 − mean)/std, channel by channel.
-    record : dict
-        The run's config.json, or of a checkpoint that is alone as much of it as that holds.
-    """
-
-    def __init__(
-        self,
-        network: Layer,
-        config: Config,
-        record: dict[str, Any],
-        step: int,
-        tensors: dict[str, NDArray[Any]],
-    ) -> None:
-        self.network, self.config, self.record, self.step = network, config, record, step
-        self.tensors = tensors
-        about = record["input"]
-        self.class_names = tuple(about["class_names"])
-        self.shape = (int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2]))
-        self.mean, self.std = np.array(about["mean"]), np.array(about["std"])
-        self.fit = str(about["fit"])
-
-    def __repr__(self) -> str:
-        return f"Classifier({self.config.name()} after update {self.step}; {len(self.class_names)} classes)"
-
-    def __str__(self) -> str:
-        """Return what it is, and the table of its layers with the shapes of their outputs."""
-        return f"{self!r}\n{self.network}"
-
-    def predict(self, images: Images) -> Prediction:
-        """Return what the network says of images, each made an input as in training.
-
-        Parameters
-        ----------
-        images : path, Pillow image, uint8 array, or a sequence of these
-            An array is one image (H, W) or (H, W, 3), or several (M, H, W, 3), (M, 3, H, W), (M, H, W, 1) or
-            (M, 1, H, W). Any other array of three axes is refused: (3, H, W) may be one image in colour or three grey
-            ones. ``images[None]`` is the one in colour, ``list(images)`` are M grey ones. A sequence may mix kinds and
-            sizes; an array in it is one image, (3, H, W) among others.
-
-        Raises
-        ------
-        DataError
-            A file cannot be read or decoded.
-        ValueError
-            An array is no image, or may be one or several.
-        TypeError
-            Something is none of these, such as None, bytes or a tensor of PyTorch.
-        DivergedError
-            The network's output is not finite: its weights are too large.
-
-        Examples
-        --------
-        >>> import minidl
-        >>> net = minidl.load("runs/photos")  # doctest: +SKIP
-        >>> net.predict("new/1.jpg").names  # doctest: +SKIP
-        ['goldfish']
-        """
-        from minidl.data import Dataset
-
-        pixels = self.inputs(images)
-        zeros = np.zeros(len(pixels), np.int64)
-        loader = self.loader(Dataset(pixels, zeros, zeros, ("",), len(self.class_names)))
-        found = [np.zeros((0, len(self.class_names)))]
-        with self._computing():
-            found += [softmax(to_host(self.network.forward(x))) for x, _, _ in loader]
-            probabilities = np.concatenate(found[1:] or found)
-            if not np.isfinite(probabilities).all():
-                raise self._not_finite("an output of the network is not finite", loader)
-        labels = probabilities.argmax(axis=1)
-        return Prediction(probabilities, labels, [self.class_names[i] for i in labels])
-
-    def inputs(self, images: Images) -> NDArray[np.uint8]:
-        """Return images as uint8 (M, 3, H, W), cropped and resized as in training: see `predict`."""
-        single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
-        if not single:
-            _refuse_kind(images, one=False)
-        if isinstance(images, np.ndarray):
-            if images.ndim == 4 and images.shape[1:] == self.shape and images.dtype == np.uint8:
-                return images
-            single = images.ndim <= 3
-            _refuse_ambiguous(images)
-        each = [images] if single else list(images)
-        made = np.empty((len(each), *self.shape), np.uint8)
-        for i, image in enumerate(each):
-            made[i] = self._input(image)
-        return made
-
-    def _input(self, image: Any) -> NDArray[np.uint8]:
-        from minidl.data import DataError
-        from minidl.data.fit import fit, fit_file
-
-        size = self.shape[-1]
-        if self.shape[-2] != size:
-            raise ValueError(f"predict: this network's inputs are no squares; give uint8 arrays (M, *{self.shape})")
-        if isinstance(image, str | os.PathLike):
-            try:
-                return fit_file(image, size, self.fit)
-            except ValueError as error:
-                if os.path.isdir(image):
-                    raise DataError(
-                        f"{os.fspath(image)}: a folder, not an image; give the files in it, such as "
-                        f"sorted(pathlib.Path({os.fspath(image)!r}).glob('*.jpg'))"
-                    ) from error
-                if not os.path.lexists(image):
-                    raise DataError(f"{os.fspath(image)}: no such file; correct its name") from error
-                raise DataError(f"{os.fspath(image)}: {error}; mend it, or leave it out") from error
-        if not hasattr(image, "convert"):
-            _refuse_kind(image, one=True)
-            from PIL import Image
-
-            image = Image.fromarray(_as_picture(np.asarray(image)))
-        return fit(image, size, self.fit)
-
-    def loader(self, dataset: Dataset) -> Loader:
-        """Return the batches of a data set as in the evaluations of training: in order, normalised."""
-        from minidl.data import DeviceLoader, Loader
-        from minidl.data.image_files import ImageFiles, ImageLoader
-
-        kind: Any = DeviceLoader if on_gpu(self.config.backend) else Loader
-        kind = ImageLoader if isinstance(dataset.images, ImageFiles) else kind
-        batch = max(self.config.batch_size, BATCH)
-        with use_backend(str(self.config.backend)):
-            made: Loader = kind(dataset, batch, mean=self.mean, std=self.std, dtype=self.config.dtype, shuffle=False)
-        return made
-
-    def evaluate(self, task: Task, watch: Callable[[Any, Any], None] | None = None) -> dict[str, Any]:
-        """Return loss and error on a task's test set, as a line of metrics.jsonl has them.
-
-        Parameters
-        ----------
-        task : Task
-            With the network's classes, or some of them: they are found by their names, in whatever order they are.
-        watch : callable, optional
-            Called with the logits and the labels of each batch.
-
-        Raises
-        ------
-        DataError
-            The network does not know one of the classes or takes images of another size, or there are no test images.
-        TypeError
-            It is no task.
-        DivergedError
-            The loss is not finite: the network's weights are too large.
-        """
-        from minidl.evaluate.data import fitted
-        from minidl.train.evaluate import evaluate
-
-        _refuse_no_task(task, self.shape[-1])
-        task = fitted(task, self.class_names, self.shape)
-        with self._computing():
-            loader = self.loader(task.test)
-            result = evaluate(self.network, loader, task.test.sources, top5=task.top5, watch=watch)
-            self.network.eval()
-            assert result is not None  # nothing stops it
-            if not np.isfinite(result["test_loss"]):
-                raise self._not_finite(f"the test loss is {result['test_loss']}", loader)
-        return result
-
-    def _not_finite(self, what: str, loader: Loader) -> Exception:
-        """Return what to raise where a number is not finite: the weights are, so they are too large."""
-        from minidl.train.diverged import where_in
-        from minidl.train.finite import DivergedError
-
-        return DivergedError(
-            f"{what} after update {self.step}{where_in(self.network, loader)}: the weights are too large; take an "
-            "earlier checkpoint of the run, or train it anew"
-        )
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        from minidl.backend import use_device
-
-        with use_backend(str(self.config.backend)), use_device(self.config.device):
-            yield
+__all__ = ["BATCH", "Classifier", "Images", "Prediction", "load", "softmax"]
 
 
 def load(
@@ -335,18 +108,6 @@ def load(
     return Classifier(network, config, record, found.step, found.tensors)
 
 
-@arithmetic()
-def softmax(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return exp(z − max z) over its sum, row by row.
-
-    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))
-    array([[0.5, 0.5],
-           [1. , 0. ]])
-    """
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def _as_path(path: Any) -> Path:
     """Return what is to be loaded as a path; TypeError where it is none."""
     if not isinstance(path, str | os.PathLike):
@@ -354,96 +115,6 @@ def _as_path(path: Any) -> Path:
             f"load: path must be a path, got {shown(path)}; give a run's folder or a file in its checkpoints"
         )
     return Path(path)
-
-
-def _refuse_no_task(task: Any, size: int) -> None:
-    """Raise TypeError where something is no Task; `size` is that of the network's images."""
-    from minidl.data import Task
-
-    if not isinstance(task, Task):
-        given = repr(os.fspath(task)) if isinstance(task, str | os.PathLike) else type(task).__name__
-        raise TypeError(
-            f"evaluate: task must be a Task, got {given}; give minidl.data.load_task('folder', data_dir=..., "
-            f"image_size={size}) of a folder of images, or minidl.data.arrays_task(...)"
-        )
-
-
-def _refuse_ambiguous(images: NDArray[Any]) -> None:
-    """Raise ValueError where an array of three axes may be one image or several grey ones."""
-    if images.ndim != 3 or len(images) == 1 or images.shape[2] in (1, 3):
-        return
-    if len(images) == 3:
-        raise ValueError(
-            f"predict: an array {images.shape} may be one image in colour or three grey ones; give images[None], "
-            "(1, 3, H, W), for the one, or list(images) for the three"
-        )
-    raise ValueError(
-        f"predict: an array of three axes must be one image (H, W, 3), got {images.shape}; reshape it, or give "
-        "list(images) for grey ones"
-    )
-
-
-def _refuse_kind(images: Any, one: bool) -> None:
-    """Raise TypeError where something is no array, or where several may be given no sequence either."""
-    if isinstance(images, np.ndarray) or (one and isinstance(images, list | tuple)):
-        return
-    library = type(images).__module__.partition(".")[0]
-    if library in ("torch", "tensorflow", "jax", "jaxlib", "cupy"):
-        way = {"torch": "images.cpu().numpy()", "cupy": "images.get()", "tensorflow": "images.numpy()"}
-        cure = f"give an array of NumPy: {way.get(library, 'numpy.asarray(images)')}, as uint8"
-    elif isinstance(images, bytes | bytearray | memoryview):
-        cure = "open them first: PIL.Image.open(io.BytesIO(images))"
-    elif one or isinstance(images, dict) or not isinstance(images, Iterable):
-        cure = "give a path, a Pillow image, a uint8 array, or a list of these"
-    else:
-        return
-    kind = "None" if images is None else f"{library}.{type(images).__name__}".removeprefix("builtins.")
-    rule = "each image must be an image" if one else "images must be one image or several"
-    raise TypeError(f"predict: {rule}, got {kind}; {cure}")
-
-
-def _as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an array as Pillow takes it: (H, W) or (H, W, 3)."""
-    if pixels.dtype != np.uint8:
-        cure = "np.round(255 * x).astype(np.uint8) for x in [0, 1]"
-        if pixels.dtype.kind in "iu":
-            inside = not pixels.size or (pixels.min() >= 0 and pixels.max() <= 255)
-            cure = "x.astype(np.uint8)" if inside else "(x >> 8).astype(np.uint8) for 16 bits"
-        elif pixels.dtype.kind not in "fb":
-            cure = "a path, a Pillow image or an array of pixels"
-        raise ValueError(f"predict: an array must be uint8, got {pixels.dtype}; give {cure}")
-    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
-        pixels = np.moveaxis(pixels, 0, 2)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if not pixels.size or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise ValueError(
-            f"predict: an image must be (H, W), (H, W, 3) or (3, H, W), got {pixels.shape}; reshape it, or give a list"
-        )
-    return np.ascontiguousarray(pixels)
-
-
-def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
-    """Raise RunError where the network does not take what its record says; it is in evaluation mode.
-
-    No sample at all goes through layers of minidl's own, as a file may claim any size; one on a GPU, and through layers
-    of somebody's.
-    """
-    from minidl.train.named import own_settings
-    from minidl.train.record import RunError
-
-    samples = 1 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
-    try:
-        with use_backend(str(config.backend)):
-            network.forward(to_device(np.zeros((samples, *shape), config.dtype)))
-    except ValueError as error:
-        cure = (
-            f"put back the {found.run / 'config.json'} that the run wrote" if found.run else "take it from its run anew"
-        )
-        raise RunError(
-            f"{found.where}: its record is damaged: its weights do not fit the inputs {shape} that it names ({error}); "
-            f"{cure}, or train it anew"
-        ) from error
 
 
 def _given_model(record: dict[str, Any]) -> bool:
@@ -486,3 +157,26 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
                 "compute something else; put the old file back, or take the new one with --changed-code (from Python: "
                 "check_code=False)"
             )
+
+
+def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
+    """Raise RunError where the network does not take what its record says; it is in evaluation mode.
+
+    No sample at all goes through layers of minidl's own, as a file may claim any size; one on a GPU, and through layers
+    of somebody's.
+    """
+    from minidl.train.named import own_settings
+    from minidl.train.record import RunError
+
+    samples = 1 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
+    try:
+        with use_backend(str(config.backend)):
+            network.forward(to_device(np.zeros((samples, *shape), config.dtype)))
+    except ValueError as error:
+        cure = (
+            f"put back the {found.run / 'config.json'} that the run wrote" if found.run else "take it from its run anew"
+        )
+        raise RunError(
+            f"{found.where}: its record is damaged: its weights do not fit the inputs {shape} that it names ({error}); "
+            f"{cure}, or train it anew"
+        ) from error

@@ -69,9 +69,7 @@ def test_a_batch_is_named_and_a_dump_replays_it(tmp_path):
         return x
 
     trainer._loader._normalised = broken
-    with pytest.raises(
-        DivergedError, match=r"at update 7 .*first in the batch itself; mend the data.*step-000000007"
-    ):
+    with pytest.raises(DivergedError, match=r"at update 7 .*first in the batch itself; mend the data.*step-000000007"):
         trainer.run()
     tensors, _ = checkpoint.load(tmp_path / "run" / "crash" / "step-000000007.safetensors")
     assert np.isinf(tensors["batch.x"][1, 2, 3, 4])
