@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.arguments import shown
+from minidl.arguments import arithmetic, shown
 from minidl.backend import on_gpu, resolve, to_device, use_backend
 from minidl.classifier import BATCH, Classifier, Images, Prediction, softmax
 from minidl.layers.base import Layer
@@ -162,15 +162,15 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
 def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
     """Raise RunError where the network does not take what its record says; it is in evaluation mode.
 
-    No sample at all goes through layers of minidl's own, as a file may claim any size; one on a GPU, and through layers
+    No sample at all goes through layers of minidl's own, as a file may claim any size; two on a GPU, and through layers
     of somebody's.
     """
     from minidl.train.named import own_settings
     from minidl.train.record import RunError
 
-    samples = 1 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
+    samples = 2 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
     try:
-        with use_backend(str(config.backend)):
+        with use_backend(str(config.backend)), arithmetic():
             network.forward(to_device(np.zeros((samples, *shape), config.dtype)))
     except ValueError as error:
         cure = (

@@ -112,7 +112,7 @@ class PreparedRun:
         self._torn = False  # an exception came within an update: the state is that of no step
         with self._backend():
             self._open(resume)
-        self._began = self.step
+        self._began = self.step  # updates that had been done when this object was made
 
     @property
     def step(self) -> int:
