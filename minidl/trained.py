@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,7 +161,7 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
 
 
 def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
-    """Raise RunError where the network does not take what its record says; it is in evaluation mode.
+    """Raise RunError where the network does not take what its record says; it is in evaluation mode, and stays as it is.
 
     No sample at all goes through layers of minidl's own, as a file may claim any size; two on a GPU, and through layers
     of somebody's.
@@ -170,8 +171,12 @@ def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shap
 
     samples = 2 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
     try:
+        twin = copy.deepcopy(network)
+    except Exception:  # one of somebody's own that cannot be copied is not looked at
+        return
+    try:
         with use_backend(str(config.backend)), arithmetic():
-            network.forward(to_device(np.zeros((samples, *shape), config.dtype)))
+            twin.forward(to_device(np.zeros((samples, *shape), config.dtype)))
     except ValueError as error:
         cure = (
             f"put back the {found.run / 'config.json'} that the run wrote" if found.run else "take it from its run anew"
