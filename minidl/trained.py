@@ -161,7 +161,7 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
 
 
 def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
-    """Raise RunError where the network does not take what its record says; it is in evaluation mode, and stays as it is.
+    """Raise RunError where the network, in evaluation mode, does not take what its record says; it stays as it is.
 
     No sample at all goes through layers of minidl's own, as a file may claim any size; two on a GPU, and through layers
     of somebody's.
