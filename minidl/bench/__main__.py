@@ -21,6 +21,7 @@ from minidl.command_line import Parser, as_path, complain, file_error
 from minidl.data import DataError
 from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
+from minidl.outputs import DRAWING, JSON_LIST, OutputError, check_outputs
 from minidl.parallel import available_threads
 
 MEASURE: dict[str, Callable[[Settings], Iterator[Record]]] = {
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(arguments)
     try:
+        check_outputs([("--json", args.json, JSON_LIST), ("--plot", args.plot, DRAWING)], read=args.read)
         if args.plot:
             require("--plot", "matplotlib")
         records = record.load(args.read) if args.read else []
@@ -84,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(1, "the memory does not suffice; lower --batch, or leave it out")
     except OSError as error:
         return _complain(1, file_error(error, "choose another file"))
+    except OutputError as error:
+        return _complain(error.exit_status, error)
     except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
         return _complain(1, error)
     return 0

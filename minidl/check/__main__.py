@@ -22,6 +22,7 @@ from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
 from minidl.command_line import NULL, file_error, has_null
+from minidl.outputs import JSON_LIST, JUNIT, OutputError, check_folder, check_outputs, run_around
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -115,6 +116,9 @@ def show_case(suite: Suite, name: str) -> int:
 
 def export(suite: Suite, folder: Path, layer: str) -> None:
     """Copy the vectors."""
+    check_folder("export", folder, ("index.json",), lambda content: content[:80].lstrip(b"{ \n").startswith(b'"schema"'))
+    if (run_folder := run_around(folder)) is not None:
+        raise OutputError(f"export must write outside {run_folder}, the folder of a run; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(suite.folder / "index.json", folder / "index.json")
     chosen = [entry for entry in suite.entries if not layer or entry.layer == layer]
@@ -142,6 +146,8 @@ def finish(reports: Sequence[Report], options: argparse.Namespace) -> int:
 
 def dispatch(options: argparse.Namespace) -> int:
     """Do what the command line asks for."""
+    files = [(f"--{name}", getattr(options, name, None), kind) for name, kind in (("json", JSON_LIST), ("junit", JUNIT))]
+    check_outputs(files)
     if options.command == "list":
         list_cases(open_suite(), options.layer)
         return EXIT_CONFORMS

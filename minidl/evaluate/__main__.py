@@ -15,8 +15,10 @@ from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
+from ..outputs import check_folder
 from .confusion import Confusion
 
+FILES = ("evaluation.json", "classes.csv", "confusion.csv", "confusion.png")
 SHOWN = 30  # classes that are printed
 EPILOG = """\
 examples:
@@ -54,6 +56,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.out:
         own = net.config.data_dir if not asked else None
         check_outside("--out", args.out, asked.get("task", net.config.task), asked.get("data_dir", own))
+        check_folder("--out", args.out, FILES, _is_evaluation)
     data = find_data(net, args.run, asked, args.corrupt)
     for line in data.task.describe() if not args.quiet else ():
         say(line)
@@ -73,6 +76,14 @@ def _evaluate(args: argparse.Namespace) -> None:
         out, confusion, {**facts, **result}, f"{net.config.name()}, update {net.step}: {data.task.name}"
     ):
         say(str(out / name))
+
+
+def _is_evaluation(content: bytes) -> bool:
+    """Whether this is the content of an evaluation.json that this command wrote."""
+    try:
+        return {"run", "step", "own_test_set"} <= json.loads(content).keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 def _folder(run: Path, own: bool, asked: dict[str, Any]) -> Path:

@@ -10,6 +10,7 @@ from functools import partial
 
 from ..backend import use_backend
 from ..command_line import Parser, as_path, changed_code, complain, exit_status, say
+from ..outputs import ONNX, SAFETENSORS, TORCH, check_outputs
 from ..trained import Classifier, load
 
 EPILOG = """\
@@ -33,12 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give --onnx, --safetensors or --torch, and a file")
     if args.torch_names and not args.safetensors:
         parser.error("--torch-names is for --safetensors; a file of --torch has PyTorch's names anyway")
-    from ..interchange.files import TORCH_SUFFIXES
-
-    if args.safetensors and args.safetensors.suffix in TORCH_SUFFIXES:
-        parser.error(f"the name of --safetensors must not end in {args.safetensors.suffix}; use --torch")
-    if args.torch and args.torch.suffix not in TORCH_SUFFIXES:
-        parser.error(f"the name of --torch must end in {', '.join(TORCH_SUFFIXES)}, got {args.torch}")
     return exit_status(
         partial(complain, "minidl.export"),
         lambda: _export(args),
@@ -50,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> None:
     """Write what is asked for, computed by NumPy."""
+    check_outputs(
+        [("--onnx", args.onnx, ONNX), ("--safetensors", args.safetensors, SAFETENSORS), ("--torch", args.torch, TORCH)],
+        read=args.run,
+    )
     with use_backend("numpy"):
         _write(args, load(args.run, backend="numpy", check_code=not args.changed_code))
 

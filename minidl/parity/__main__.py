@@ -12,6 +12,7 @@ from typing import Any
 from minidl import device, log
 from minidl.backend import NAMES, BackendError, resolve
 from minidl.command_line import Parser, as_path, complain, file_error
+from minidl.outputs import JSON_LIST, OutputError, check_outputs
 from minidl.parity.cases import GROUPS, cases
 from minidl.parity.compare import Record, compare, side
 from minidl.parity.subjects import DTYPES
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     records: list[Record] = []
     try:
+        check_outputs([("--json", args.json, JSON_LIST)])
         backend = resolve(args.backend)
         if backend == "numpy":
             raise BackendError("numpy would be compared with itself; give --backend cupy on a machine with a GPU")
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(130, "interrupted")
     except OSError as error:
         return _complain(1, file_error(error, "choose another file"))
+    except OutputError as error:
+        return _complain(error.exit_status, error)
     except (BackendError, RuntimeError) as error:
         return _complain(1, error)
     out = [record for record in records[1:] if not record["ok"]]

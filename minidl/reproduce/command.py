@@ -12,6 +12,7 @@ from typing import Any
 from minidl import log
 from minidl.backend import NAMES, on_gpu, resolve
 from minidl.data import Task, load_task
+from minidl.outputs import OutputError, run_around
 from minidl.parallel import available_threads
 from minidl.reproduce.farm import workers
 from minidl.reproduce.figure2 import figure2_runs, write_figure2
@@ -140,6 +141,8 @@ def _load(args: argparse.Namespace, name: str) -> Task:
 
 def _make(folder: Path) -> None:
     """Make the results folder, or fail before anything takes time."""
+    if (run := run_around(folder)) is not None:
+        raise OutputError(f"--out must lie outside {run}, the folder of a run, got {folder}; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))

@@ -67,7 +67,7 @@ class RunFolder:
         """Write config.json, unless another process has meanwhile: RunError then."""
         self._refuse_a_run()
         self.refuse_a_link()
-        for file in (self.metrics_file, self.losses_file):
+        for file in (self.metrics_file, self.losses_file, self.summary_file, self.curves_file):
             if os.path.lexists(file):
                 raise RunError(f"{file} is there without the config.json of its run; remove it, or give another --out")
         self.write_config(content)

@@ -64,15 +64,19 @@ def test_the_onnx_file_is_the_network(trained, tmp_path):
     [
         (["RUN"], 2, "give --onnx, --safetensors or --torch, and a file"),
         (["RUN", "--torch", "a.pt", "--torch-names"], 2, "--torch-names is for --safetensors"),
-        (["RUN", "--safetensors", "a.pt"], 2, "must not end in .pt"),
-        (["RUN", "--torch", "a.onnx"], 2, "must end in .pt"),
+        (["RUN", "--safetensors", "a.pt"], 2, "must end in .safetensors, got a.pt; give --safetensors a.safetensors"),
+        (["RUN", "--torch", "a.onnx"], 2, "must end in .pt, .pth, .bin, got a.onnx; give --torch a.pt"),
+        (["RUN", "--onnx", "s.txt"], 2, "must end in .onnx, got s.txt; give --onnx s.onnx"),
+        (["RUN", "--onnx", "RUN/config.json"], 2, "must end in .onnx"),
+        (["RUN", "--safetensors", "RUN/checkpoints/new.safetensors"], 2, "--safetensors must lie outside"),
+        (["RUN", "--torch", "a.bin", "--safetensors", "./a.bin"], 2, "must end in .safetensors"),
         (["nowhere", "--torch", "a.pt"], 1, "minidl.export: nowhere"),
         (["RUN", "--torch", "no/folder/a.pt"], 1, "No such file or directory"),
     ],
 )
 def test_a_mistake_is_one_line(trained, tmp_path, monkeypatch, capsys, arguments, status, said):
     monkeypatch.chdir(tmp_path)
-    arguments = [str(trained[0]) if word == "RUN" else word for word in arguments]
+    arguments = [word.replace("RUN", str(trained[0])) for word in arguments]
     try:
         got = main(arguments)
     except SystemExit as stopped:
@@ -91,3 +95,43 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, capsys):
         file.write_bytes(file.read_bytes()[:1000])
     assert main([str(folder), "--torch", str(tmp_path / "a.pt")]) == 4
     assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "arguments", "said"),
+    [
+        ("photo.pt", ["RUN", "--torch", "photo.pt"], "photo.pt is there and is not a file of torch.save"),
+        ("own.onnx", ["RUN", "--onnx", "own.onnx"], "own.onnx is there and is not an ONNX file"),
+        ("own.safetensors", ["RUN", "--safetensors", "own.safetensors"], "is not a safetensors file of weights alone"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"import minidl\n", b"{}\n"])
+def test_a_file_of_another_kind_is_not_replaced(trained, tmp_path, monkeypatch, capsys, content, there, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / there).write_bytes(content)
+    assert main([word.replace("RUN", str(trained[0])) for word in arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+
+
+def test_a_checkpoint_is_not_replaced_by_weights(trained, tmp_path, capsys):
+    (checkpoint,) = (trained[0] / "checkpoints").iterdir()
+    content = checkpoint.read_bytes()
+    assert main([str(trained[0]), "--safetensors", str(checkpoint)]) == 2
+    alone = tmp_path / "kept.safetensors"
+    shutil.copy(checkpoint, alone)
+    assert main([str(alone), "--safetensors", str(alone)]) == 2
+    assert main([str(trained[0]), "--safetensors", str(alone)]) == 2
+    said = capsys.readouterr().err
+    assert "the folder of a run" in said
+    assert "must not be the file that is read" in said
+    assert "is not a safetensors file of weights alone" in said
+    assert checkpoint.read_bytes() == alone.read_bytes() == content
+
+
+def test_what_was_exported_may_be_exported_again(trained, tmp_path):
+    arguments = [str(trained[0]), "--safetensors", str(tmp_path / "a.safetensors"), "--torch", str(tmp_path / "a.pt")]
+    for _ in range(2):
+        assert main(arguments) == 0
