@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidl import starting
+from minidl.extras import missing
 from minidl.files import NoHomeError, expanded
 
 NULL = "an argument has a null character, which no name of a file has; leave it out"
@@ -200,6 +201,7 @@ def exit_status(
 ) -> int:
     """Run a command and return its exit status; what a user can mend is one line, and no traceback.
 
+    A library of an extra that is not installed is named, whatever imports it.
     Errors of minidl say their line and their status themselves, as `exit_status`: 1 something cannot be used, 2 wrong
     arguments, 3 a number is not finite, 4 the data or a checkpoint cannot be used, 128 + n stopped by signal n.
 
@@ -230,6 +232,8 @@ def exit_status(
             return complain(status, error)
         if isinstance(error, MemoryError):
             return complain(1, f"the memory does not suffice; {memory}")
+        if (line := missing(error)) is not None:
+            return complain(1, line)
         if isinstance(error, OSError):
             return complain(1, file_error(error, files, when_free))
         raise

@@ -1,4 +1,4 @@
-"""The libraries of the extra `train`: layers, norms and checks need only NumPy, training runs need these."""
+"""The libraries of the extras: layers, norms and checks need only NumPy, training runs need those of `train`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ TRAIN = {
 }
 OF_A_DOWNLOAD = ("pooch",)  # asked for where one begins: data that lies there already is trained on without
 CURE = "pip install 'minidl[train]'"
+_OTHERS = {  # what is imported: the extra that has it
+    **{"numba": "fast", "llvmlite": "fast", "onnx": "onnx", "tensorboard": "tensorboard", "mpi4py": "mpi"},
+    **{"shtab": "completion", "cupy": "cuda12x"},
+}
 
 
 class MissingLibraryError(ImportError):
-    """A library of the extra `train` is not installed; the message is one line with the command that installs it."""
+    """A library of an extra is not installed; the message is one line with the command that installs it."""
 
     exit_status = 1
 
@@ -47,6 +51,22 @@ def require(what: str, *modules: str) -> None:
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise MissingLibraryError(f"{what} needs {', '.join(missing)}, which {verb} not installed; run: {CURE}")
+
+
+def missing(error: BaseException) -> str | None:
+    """Return which library an error says is not installed, with the command that installs it; None of any other error.
+
+    Examples
+    --------
+    >>> missing(ModuleNotFoundError("No module named 'PIL'", name="PIL"))
+    "pillow is not installed; run: pip install 'minidl[train]'"
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    if module in TRAIN:
+        return f"{TRAIN[module]} is not installed; run: {CURE}"
+    return f"{module} is not installed; run: pip install 'minidl[{_OTHERS[module]}]'" if module in _OTHERS else None
 
 
 def _there(module: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minidl.extras import TRAIN, MissingLibraryError, require
+from minidl.extras import TRAIN, MissingLibraryError, missing, require
 
 WITHOUT = "import sys; sys.modules.update(dict.fromkeys({names!r})); "
 
@@ -95,3 +95,55 @@ def test_from_python_the_error_says_the_same(monkeypatch, tmp_path) -> None:
         Trainer(Config(sample=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     require("what", "tqdm")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two updates on the sample, and an image."""
+    from PIL import Image
+
+    from minidl.train import Config, Trainer
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minidl.train.plots.draw_run", lambda *args: None)
+        settings = {"batch_size": 16, "length": "1u", "lr_drops": (), "backend": "numpy", "sample": True, "threads": 1}
+        Trainer(Config("lenet", task="mnist", norm="bn", **settings), folder / "run", quiet=True).run()
+    Image.new("RGB", (32, 32)).save(folder / "x.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("library", "arguments"),
+    [
+        ("safetensors", ["predict", "run", "x.png"]),
+        ("safetensors", ["evaluate", "run"]),
+        ("safetensors", ["export", "run", "--onnx", "q.onnx"]),
+        ("PIL", ["predict", "run", "."]),
+    ],
+)
+def test_a_command_on_a_run_names_the_extra_that_is_missing(finished, arguments, library):
+    here = f"import os; os.chdir({str(finished)!r}); "
+    done = run(f"{here}import minidl.__main__ as m; sys.exit(m.main({arguments!r}))", library)
+    line = f"minidl.{arguments[0]}: {TRAIN[library]} is not installed; run: pip install 'minidl[train]'"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, line)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_evaluation_without_its_picture_names_the_extra(finished, tmp_path):
+    arguments = ["evaluate", str(finished / "run"), "--out", str(tmp_path), "--quiet", "--backend", "numpy"]
+    done = run(f"import minidl.__main__ as m; sys.exit(m.main({arguments!r}))", "matplotlib")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "minidl.evaluate: the picture could not be drawn (matplotlib is not installed; run: pip install "
+        "'minidl[train]'); the numbers are whole\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "classes.csv", "confusion.csv"}
+
+
+def test_every_library_of_an_extra_is_known() -> None:
+    for extra, module in (("fast", "numba"), ("onnx", "onnx"), ("tensorboard", "tensorboard"), ("mpi", "mpi4py")):
+        assert any(line.startswith(module) for line in PROJECT["optional-dependencies"][extra])
+        error = ModuleNotFoundError(f"No module named '{module}'", name=f"{module}.part")
+        assert missing(error) == f"{module} is not installed; run: pip install 'minidl[{extra}]'"
+    assert missing(ModuleNotFoundError("No module named 'mine'", name="mine")) is None

@@ -116,7 +116,9 @@ def show_case(suite: Suite, name: str) -> int:
 
 def export(suite: Suite, folder: Path, layer: str) -> None:
     """Copy the vectors."""
-    check_folder("export", folder, ("index.json",), lambda content: content[:80].lstrip(b"{ \n").startswith(b'"schema"'))
+    check_folder(
+        "export", folder, ("index.json",), lambda content: content[:80].lstrip(b"{ \n").startswith(b'"schema"')
+    )
     if (run_folder := run_around(folder)) is not None:
         raise OutputError(f"export must write outside {run_folder}, the folder of a run; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,9 @@ def finish(reports: Sequence[Report], options: argparse.Namespace) -> int:
 
 def dispatch(options: argparse.Namespace) -> int:
     """Do what the command line asks for."""
-    files = [(f"--{name}", getattr(options, name, None), kind) for name, kind in (("json", JSON_LIST), ("junit", JUNIT))]
+    files = [
+        (f"--{name}", getattr(options, name, None), kind) for name, kind in (("json", JSON_LIST), ("junit", JUNIT))
+    ]
     check_outputs(files)
     if options.command == "list":
         list_cases(open_suite(), options.layer)

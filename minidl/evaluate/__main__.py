@@ -15,6 +15,7 @@ from ..backend import NAMES as BACKENDS
 from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
+from ..extras import missing
 from ..outputs import check_folder
 from .confusion import Confusion
 
@@ -137,7 +138,7 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
 
         files["confusion.png"] = draw(confusion, title)
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = missing(error) or " ".join(f"{type(error).__name__}: {error}".split())
         log.warn("minidl.evaluate", f"the picture could not be drawn ({what}); the numbers are whole")
     for name, content in files.items():
         write_atomic(out / name, content)

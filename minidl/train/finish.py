@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..extras import missing
 from ..layers.base import Layer
 from . import build
 from .config import Config
@@ -33,5 +34,5 @@ def draw(
         losses = read_losses(folder.losses_file) if folder.losses_file.exists() else []
         plots.draw_run(history, losses, plan, title, folder.curves_file)
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings, or of the disk
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = missing(error) or " ".join(f"{type(error).__name__}: {error}".split())
         warn(f"{folder.curves_file} could not be drawn ({what}); the run itself is whole")

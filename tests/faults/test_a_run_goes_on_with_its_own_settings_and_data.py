@@ -180,7 +180,13 @@ def test_inputs_that_do_not_fit_the_weights_are_named_when_a_network_is_loaded(t
 
 
 @pytest.mark.parametrize(
-    "args", [["evaluate"], ["predict", "image.png"], ["export", "--onnx", "x.onnx"], ["export", "--safetensors", "x.safetensors"]]
+    "args",
+    [
+        ["evaluate"],
+        ["predict", "image.png"],
+        ["export", "--onnx", "x.onnx"],
+        ["export", "--safetensors", "x.safetensors"],
+    ],
 )
 def test_inputs_that_do_not_fit_the_weights_are_one_line_of_every_command(tmp_path, lenet, capsys, monkeypatch, args):
     monkeypatch.chdir(tmp_path)

@@ -106,7 +106,9 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, capsys):
     ],
 )
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"import minidl\n", b"{}\n"])
-def test_a_file_of_another_kind_is_not_replaced(trained, tmp_path, monkeypatch, capsys, content, there, arguments, said):
+def test_a_file_of_another_kind_is_not_replaced(
+    trained, tmp_path, monkeypatch, capsys, content, there, arguments, said
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / there).write_bytes(content)
     assert main([word.replace("RUN", str(trained[0])) for word in arguments]) == 2
