@@ -100,6 +100,7 @@ def _told(args: argparse.Namespace, across: Communicator) -> int:
 
 def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
     require("training")
+    from .late import kept
     from .named import came_from, where
     from .trainer import Trainer
 
@@ -117,18 +118,11 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
         if isinstance(error, MemoryError) or hasattr(error, "exit_status") or not came_from(error, config):
             raise
         return _complain(
-            1, f"{where(error)}, in code of your own; mend it and start anew with another --out{_kept(out)}"
+            1, f"{where(error)}, in code of your own; mend it and start anew with another --out{kept(out)}"
         )
     if across.rank == 0:
         _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0
-
-
-def _kept(out: Path) -> str:
-    """Return how a run in a new folder starts with what is saved in another; its code may have changed since."""
-    if not any((out / "checkpoints").glob("*")):
-        return "; nothing was saved yet"
-    return f"; what was saved is whole, and --from {out} starts with its weights"
 
 
 def _say_result(summary: dict[str, Any], last_line: str) -> None:

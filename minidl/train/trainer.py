@@ -13,7 +13,7 @@ from ..arguments import whole
 from ..backend import Array
 from ..data.loader import Batch
 from ..parallel import threads
-from . import diverged, finish, restore, stages
+from . import diverged, finish, late, restore, stages
 from .config import digest
 from .evaluate import evaluate
 from .finite import DivergedError, gradient_sum
@@ -146,12 +146,19 @@ class Trainer(PreparedRun):
                 if self._own and self.folder is not None and self._saved[0] and self.step > self._began:
                     error.args = (f"{error}; --from {self.folder.path} starts it with the weights that were saved",)
                 raise
+            except Exception as error:
+                late.explain(error, self.model, self._own, self.step, self._across.size == 1, self._kept())
+                raise
             finally:
                 batches.close()
                 self.progress.close()
                 self._board.close()
                 self.state.seconds += time.perf_counter() - self._started
             return self._finish()
+
+    def _kept(self) -> str:
+        """Return how a new run starts with what this one has saved."""
+        return late.kept(self.folder and self.folder.path)
 
     def _batches(self) -> Generator[Batch, None, None]:
         while True:
