@@ -51,6 +51,12 @@ def test_a_link_to_another_file_does_not_hide_it(tmp_path, run_folder):
         check_outputs([("--onnx", tmp_path / "a.onnx", ONNX)])
 
 
+def test_a_folder_is_not_taken_for_a_file(tmp_path):
+    (tmp_path / "a.onnx").mkdir()
+    with pytest.raises(OutputError, match="is there and no file"):
+        check_outputs([("--onnx", tmp_path / "a.onnx", ONNX)])
+
+
 @pytest.mark.parametrize("kind", [ONNX, SAFETENSORS, TORCH, JSON_LIST, JUNIT, DRAWING])
 def test_each_kind_is_told_from_the_others(tmp_path, kind):
     contents = {

@@ -82,7 +82,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _is_evaluation(content: bytes) -> bool:
     """Whether this is the content of an evaluation.json that this command wrote."""
     try:
-        return {"run", "step", "own_test_set"} <= json.loads(content).keys()
+        return bool({"run", "step", "own_test_set"} <= json.loads(content).keys())
     except (ValueError, AttributeError):
         return False
 

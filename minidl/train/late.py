@@ -14,6 +14,7 @@ import numpy as np
 from ..backend import Array
 from ..layers.base import Layer
 from ..losses import SoftmaxCrossEntropy
+from ..norm.base import ReturnedError
 from .layer_rules import LayerError, following
 from .named import where
 from .places import is_library, place_of
@@ -49,7 +50,7 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
     kept : str
         What to do next.
     """
-    if not own or hasattr(error, "exit_status") or isinstance(error, MemoryError | OSError):
+    if not own or hasattr(error, "exit_status") or isinstance(error, MemoryError | OSError | ReturnedError):
         return
     found = _batch(error)
     if found is None or _raised_in_own_code(error):
@@ -125,9 +126,9 @@ def _suspect(error: BaseException) -> Layer | None:
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         layers, layer = frame.f_locals.get("layers"), frame.f_locals.get("layer")
-        if frame.f_code.co_name not in ("forward_through", "backward_through") or layer is None:
+        if frame.f_code.co_name not in ("forward_through", "backward_through") or layer is None or layers is None:
             continue
-        order = list(layers) if frame.f_code.co_name == "forward_through" else [*reversed(layers)]
+        order = [*layers] if frame.f_code.co_name == "forward_through" else [*reversed(layers)]
         before = order[: order.index(layer) + 1]
         found = next((each for each in reversed(before) if place_of(type(each))), found)
     return found

@@ -33,6 +33,7 @@ class Rules:
     def __init__(self) -> None:
         self.noticed: tuple[BaseException, Layer, str] | None = None
         self._input: Array = None  # of the network
+        self._wider: set[tuple[type, str]] = set()  # classes and methods whose wider dtype was said
         self._inputs: dict[int, list[Array]] = {}  # of each layer, by its id: what backward has to give gradients of
         self._shapes: dict[int, dict[str, tuple[int, ...]]] = {}  # of each layer's parameters and buffers, by name
         self._givers: dict[
@@ -66,6 +67,7 @@ class Rules:
         self._look(path, layer, "forward", y, "the output", None)
         if is_own_norm(layer) and y.shape != x.shape:
             raise _wrong(path, layer, "forward", f"a norm must give an output of its input's shape {x.shape}", y)
+        self._look_wider(path, layer, "forward", x, y)
         self._inputs.setdefault(id(layer), []).append(x)
         if place := place_of_method(layer, "forward"):
             self._givers.setdefault(id(y), (y, f"{layer_name(path, layer)}{place}"))
@@ -81,6 +83,7 @@ class Rules:
         unused = x is self._input or not all(each.needs_dx for _, each in layer.named_layers())
         if dx is not None or not unused:
             self._look(path, layer, "backward", dx, "the gradient of its input", x.shape)
+            self._look_wider(path, layer, "backward", args[0] if args else None, dx)
         return dx
 
     def _called(self, path: str, layer: Layer, name: str, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -140,6 +143,35 @@ class Rules:
             raise _wrong(path, layer, name, wanted, array, more)
         if array.dtype not in FLOATING:
             raise _wrong(path, layer, name, f"{what} must be of a real floating dtype", array)
+
+    def _look_wider(self, path: str, layer: Layer, name: str, given: Any, array: Array) -> None:
+        """Warn, once for a class, where a method of one's own gives a wider dtype than it is given."""
+        if not is_array(given) or given.dtype not in FLOATING or array.dtype.itemsize <= given.dtype.itemsize:
+            return
+        place = place_of_method(layer, name)
+        if place and (type(layer), name) not in self._wider:
+            self._wider.add((type(layer), name))
+            y, x = ("y", "x") if name == "forward" else ("dx", "dy")
+            log.warn(
+                "minidl",
+                f"{layer_name(path, layer)}.{name}: it is given {given.dtype} and gives {array.dtype}, in which every "
+                f"layer {'after' if name == 'forward' else 'before'} it then computes, several times slower{place}; "
+                f"return {y}.astype({x}.dtype)",
+            )
+
+    def warn_of_untrained(self, model: Layer) -> None:
+        """Warn of each parameter of a layer of one's own whose gradient is 0 everywhere after a backward pass."""
+        told = set()
+        for path, layer in model.named_layers():
+            place = place_of_method(layer, "backward") or place_of(type(layer))
+            for name, grad in layer.grads.items() if place_of(type(layer)) else ():
+                if grad.size and not grad.any() and (type(layer), name) not in told:
+                    told.add((type(layer), name))
+                    log.warn(
+                        "minidl",
+                        f"{layer_name(path, layer)}: the gradient of {name} is exactly 0 on random images, so that it "
+                        f"would not be trained{place}; let backward add to self.grads[{name!r}]",
+                    )
 
 
 @contextmanager

@@ -199,7 +199,8 @@ def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
     Raises
     ------
     ConfigError
-        If it lacks one of lr, step, zero_grad, state and load_state, or its rate is not the configuration's.
+        If it lacks one of lr, step, zero_grad, state and load_state, its rate is not the configuration's, or it is of
+        another network.
     """
     if optimiser is None:
         gates = {"lr": config.gate_lr} if config.gate_lr != 1 else {}
@@ -226,7 +227,24 @@ def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
             f"optimiser: its lr must be the configuration's, which the schedule starts from, "
             f"got {made.lr} and {config.lr}; give both the same"
         )
+    if not _moves(made, model):
+        raise ConfigError(
+            f"optimiser: its parameters are not those of the network, which it would not train; give lambda model: "
+            f"{type(made).__name__}(model, ...), which is called with the network"
+        )
     return made
+
+
+def _moves(optimiser: Any, model: Layer) -> bool:
+    """Whether an optimiser's zero_grad reaches the gradients of a network, or of a part of it; they are zero after."""
+    grads = [(layer, name) for _, layer in model.named_layers() for name in layer.grads]
+    for layer, name in grads:
+        layer.grads[name][...] = 1
+    optimiser.zero_grad()
+    reached = [not layer.grads[name].any() for layer, name in grads]
+    for layer, name in grads:
+        layer.grads[name][...] = 0
+    return any(reached) or not any(layer.grads[name].size for layer, name in grads)
 
 
 def make_schedule(config: Config, plan: dict[str, Any]) -> Schedule:

@@ -158,7 +158,7 @@ class Trainer(PreparedRun):
 
     def _kept(self) -> str:
         """Return how a new run starts with what this one has saved."""
-        return late.kept(self.folder and self.folder.path)
+        return late.kept(None if self.folder is None else self.folder.path)
 
     def _batches(self) -> Generator[Batch, None, None]:
         while True:

@@ -80,6 +80,7 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
             doing = "its backward pass"
             twin.backward(loss.backward())
             refuse(bad)
+            rules.warn_of_untrained(twin)
             doing = "its forward pass in evaluation"
             check(twin.eval().forward(x), N)
             refuse(bad)

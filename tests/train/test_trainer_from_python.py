@@ -59,6 +59,17 @@ def test_an_optimiser_with_another_rate_or_half_of_the_methods_is_refused():
         trainer(None, optimiser=lambda model: object())
 
 
+def test_an_optimiser_of_another_network_is_refused_and_one_of_a_part_is_not():
+    other = make_tiny(4, 3, None, np.random.default_rng(9), "float32")
+    for optimiser in (SGD(other, 0.05), lambda model: SGD(other, 0.05)):
+        with pytest.raises(ConfigError, match=r"not those of the network, .*give lambda model: SGD\(model, \.\.\.\)"):
+            trainer(None, optimiser=optimiser)
+    whole = make_tiny(4, 3, None, np.random.default_rng(9), "float32")
+    made = trainer(None, model=whole, optimiser=SGD(whole, 0.05))
+    assert not any(layer.grads[name].any() for _, layer in made.model.named_layers() for name in layer.grads)
+    trainer(None, optimiser=lambda model: SGD(model.layers[-1], 0.05))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
