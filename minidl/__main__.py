@@ -11,6 +11,7 @@ from importlib import import_module
 
 from minidl import __version__
 from minidl.command_line import complain
+from minidl.current_folder import importable
 
 COMMANDS = {
     "train": "train a network with a norm of your choice",
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif name not in COMMANDS:
         return complain("minidl", 2, f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
     else:
-        status: int = import_module(f"minidl.{name}.__main__").main(arguments)
+        with importable(first=False):
+            status: int = import_module(f"minidl.{name}.__main__").main(arguments)
         return status
     return 0
 

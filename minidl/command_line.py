@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from minidl import starting
 from minidl.extras import missing
 from minidl.files import NoHomeError, expanded
+from minidl.misspelt import hint
 
 NULL = "an argument has a null character, which no name of a file has; leave it out"
 
@@ -39,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, once it is known that no argument has a null character: no path can, and nothing else may."""
+        self._given = sys.argv[1:] if args is None else list(args)
         if has_null(args or ()):
             self.error(NULL)
         return super().parse_known_args(args, namespace)
@@ -46,7 +48,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and this message."""
         command = next(word for word in self.prog.split() if word.startswith("minidl."))
-        self.exit(complain(command, 2, f"{message} (--help lists the arguments)"))
+        more = hint(self, message, getattr(self, "_given", ()))
+        self.exit(complain(command, 2, f"{message}{more} (--help lists the arguments)"))
 
 
 def has_null(arguments: Iterable[str]) -> bool:

@@ -53,7 +53,7 @@ def _is_drawn(content: bytes) -> bool:
     return b"Matplotlib" in content or b"matplotlib" in content
 
 
-ONNX = Kind("an ONNX file", (".onnx",), lambda content: content[:1] == b"\x08")
+ONNX = Kind("an ONNX file", (".onnx",), lambda content: content[:1] == b"\x08" and content[8:9] != b"{")
 SAFETENSORS = Kind("a safetensors file of weights alone", (".safetensors",), _is_safetensors)
 TORCH = Kind("a file of torch.save", (".pt", ".pth", ".bin"), _is_torch)
 JSON_LIST = Kind("a list in JSON", (), lambda content: content.lstrip()[:1] == b"[")
@@ -127,6 +127,18 @@ def check_folder(flag: str, folder: Path, names: Sequence[str], own: Callable[[b
         if there[0] == names[0] and own(read_file(folder / names[0])):
             return
     raise OutputError(f"{flag} {folder} has a {there[0]} that is not of this command; give another folder, or move it")
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a network for other programs, as `minidl export` writes it, and no checkpoint."""
+    with suppress(OSError, ValueError), open_file(path) as file:
+        content = file.read(_ENDS)
+        if content[8:9] == b"{":  # of weights alone, or a checkpoint, maybe damaged
+            header = content[8:] + file.read(max(0, int.from_bytes(content[:8], "little") + 8 - _ENDS))
+            names = json.loads(header[: int.from_bytes(content[:8], "little")])
+            return "minidl" not in (names.get("__metadata__") or {})
+        return ONNX.known(content) or TORCH.known(content)
+    return False
 
 
 def run_around(folder: str | os.PathLike[str]) -> Path | None:

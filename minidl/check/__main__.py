@@ -21,13 +21,13 @@ from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
-from minidl.command_line import NULL, file_error, has_null
+from minidl.command_line import NULL, Parser, file_error, has_null
 from minidl.outputs import JSON_LIST, JUNIT, OutputError, check_folder, check_outputs, run_around
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m minidl.check", description="Check a layer against shipped vectors.")
+    top = Parser(prog="python -m minidl.check", description="Check a layer against shipped vectors.")
     commands = top.add_subparsers(dest="command", metavar="list | show | run | relations | export | verify")
     lister = commands.add_parser("list", help="the cases, and what each is there to find")
     lister.add_argument("--layer", default="")

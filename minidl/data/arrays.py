@@ -261,7 +261,16 @@ def _named(
         most = int(train.max())
         if class_names is None and most >= MOST_CLASSES:
             raise DataError(f"{where}: labels must be below {MOST_CLASSES}, got {most}; {_FEWER}")
+        if class_names is not None and (
+            not hasattr(class_names, "__len__") or not all(isinstance(name, str) for name in class_names)
+        ):
+            raise DataError(f"{where}: class_names must be text, got {class_names!r:.80}; give a name for each class")
         names = tuple(map(str, class_names if class_names is not None else range(most + 1)))
+        if class_names is not None and labels.min() >= 0 and labels.max() >= len(names):
+            raise DataError(
+                f"{where}: class_names must name each class that the labels have, 0 to {labels.max()}, got "
+                f"{len(names)} names, {', '.join(names[:10])}; give {labels.max() + 1}"
+            )
         if labels.min() < 0 or labels.max() >= len(names):
             raise DataError(
                 f"{where}: labels must be 0 to {len(names) - 1}, got {labels.min()} to {labels.max()}; count from 0"

@@ -17,3 +17,5 @@ MODELS = {
     "resnet56": ResNet56,
     "resnet18": ResNet18,
 }
+ONE_SIZE = {"lenet": 32, "lenet1989": 32, "vgg13": 32}  # the side of the images that these take
+ANY_SIZE = ("nin", "resnet20", "resnet56", "resnet18")  # from some least size up

@@ -159,6 +159,7 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
 def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tuple[Config, Path]:
     """Return what to run and its folder: the recipe, or to resume the run's settings, changed by the given flags."""
     from .run_folder import RunFolder
+    from .unnamed import unnamed
 
     names = Config.__dataclass_fields__
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
@@ -172,7 +173,7 @@ def _configuration(args: argparse.Namespace, across: Communicator = ALONE) -> tu
         if not args.resume:
             return config, out
     else:
-        raise ConfigError("give a model and a task, such as: python -m minidl.train lenet multitask --sample")
+        raise ConfigError(unnamed(args))
     there = Config.from_json(RunFolder(out, resume=True).read_config()["config"])
     if "backend" in given:
         there = replace(there, device=None)

@@ -31,7 +31,7 @@ from ..distributed import Communicator
 from ..distributed.together import Together
 from ..layers.base import Layer
 from ..layers.dropout import Dropout
-from ..models import MODELS
+from ..models import ANY_SIZE, MODELS, ONE_SIZE
 from ..models.parts import first_alone
 from ..norm import NormFactory, norm_factory
 from ..parallel import available_threads
@@ -243,7 +243,9 @@ def _check_size(model: Layer, config: Config, task: Task) -> None:
     try:
         logits = model.eval().forward(to_device(np.zeros((1, *shape), config.dtype)))
     except ValueError as error:
-        raise ConfigError(f"--image-size {shape[-1]} does not fit {config.model}: {error}") from error
+        raise ConfigError(
+            f"--image-size {shape[-1]} does not fit {config.model}: {_cure_size(config, shape[-1], error)}"
+        ) from error
     finally:
         model.train()
     if logits.shape != (1, task.num_classes):
@@ -251,6 +253,16 @@ def _check_size(model: Layer, config: Config, task: Task) -> None:
             f"{config.model} must give {task.num_classes} logits per image, one per class, got {logits.shape[1:]}; "
             "make it for num_classes"
         )
+
+
+def _cure_size(config: Config, side: int, error: ValueError) -> str:
+    """Return which size a network takes, where it takes one alone; else the error."""
+    size = ONE_SIZE.get(config.model)
+    if size is None:
+        return str(error)
+    any_size = ", ".join(name for name in MODELS if name in ANY_SIZE)
+    cure = "leave --image-size out" if config.image_size == side else f"give arrays_task(..., size={size})"
+    return f"it takes {size}; {cure}, or take a network that takes any size: {any_size}"
 
 
 def make_plan(config: Config, batches: int) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..current_folder import importable
 from ..layers.base import Layer
 from ..norm import NormFactory
 from ..norm.base import ReturnedError
@@ -46,7 +46,7 @@ def load_named(flag: str, text: str) -> Any:
             f"{Path(module_name).stem}:{name}"
         )
     try:
-        with _current_folder():
+        with importable(first=True):
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name and not module_name.startswith(f"{error.name}."):  # something that it imports
@@ -269,17 +269,3 @@ def came_from(error: BaseException, config: Config) -> bool:
         if frame.f_code.co_filename in files or getattr(module, "__file__", None) in files:
             return True
     return False
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    here = os.getcwd()
-    if here in sys.path or "" in sys.path:
-        yield
-        return
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)

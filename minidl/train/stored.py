@@ -11,6 +11,7 @@ import numpy as np
 from .. import log
 from ..data.fit import FITS
 from ..files import NoHomeError, expanded
+from ..outputs import is_exported
 from . import checkpoint, restore, stages
 from .parts import check_parts
 from .record import RunError, read_config
@@ -82,6 +83,11 @@ def find(where: Path) -> Stored:
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")
     if where.suffix != ".safetensors" and (where.parent / "config.json").exists():
         raise RunError(f"{where} is no checkpoint, it is a file of a run; give the run's folder, {where.parent}")
+    if is_exported(where):
+        raise RunError(
+            f"{where} is no checkpoint of minidl but an exported network; give the run's folder or a file in its "
+            "checkpoints"
+        )
     tensors, meta = checkpoint.load(where, lambda line: log.warn("minidl", line))
     run = where.absolute().parent.parent
     beside = where.parent.name == "checkpoints" and (run / "config.json").exists()

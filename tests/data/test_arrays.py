@@ -61,6 +61,13 @@ def test_labels_may_be_names_or_a_column_of_numbers():
         ((X, Y, X, Y + 1), {}, "labels must be 0 to 2, got 0 to 3; count from 0"),
         ((X, Y - 1), {}, "labels must be 0 to 1, got -1 to 1; count from 0"),
         ((X, 0 * Y), {}, r"there must be two classes or more, each with a name of its own, got \('0',\)"),
+        (
+            (X, Y),
+            {"class_names": ["a", "b"]},
+            "class_names must name each class that the labels have, 0 to 2, got 2 names, a",
+        ),
+        ((X, Y), {"class_names": [2]}, "class_names must be text, got .2.; give a name for each class"),
+        ((X, Y), {"class_names": 3}, "class_names must be text, got 3; give a name for each class"),
         ((X, Y), {"class_names": ["a", "b", "b"]}, "two classes or more, each with a name of its own"),
         ((X, ["a", "b"] * 5 + ["c"], X[:1], ["d"]), {}, "the label 'd' is of no class of a, b, c; correct it"),
         ((X, Y, X[:1], ["a"]), {}, "training and test labels must be of one kind, numbers or names"),

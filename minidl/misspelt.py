@@ -1,0 +1,67 @@
+"""What was meant by arguments that a command does not know: a hint at the end of its line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+
+_UNKNOWN = "unrecognized arguments: "
+
+
+def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) -> str:
+    """Return what to add to a message of argparse, "" where nothing is known.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    message : str
+    given : sequence of str
+        All arguments.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--data-dir")
+    >>> hint(parser, "unrecognized arguments: --datadir", ["--datadir"])
+    '; did you mean --data-dir?'
+    """
+    if not message.startswith(_UNKNOWN):
+        return ""
+    unknown = _of(message.removeprefix(_UNKNOWN), given)
+    flags = sorted(set(_flags(parser)))
+    for word in unknown:
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            near = difflib.get_close_matches("--" + name.lstrip("-"), flags, n=1)
+            return f"; did you mean {near[0]}{'=' * bool(value)}{value}?" if near else ""
+    for word in unknown:
+        at = max(i for i, each in enumerate(given) if each == word)
+        before = given[at - 1] if at else ""
+        start = before.partition("=")[2] if before.startswith("--") else before
+        if start and os.path.exists(f"{start} {word}"):
+            return f"; a path with a space stands in quotes: {shlex.quote(f'{start} {word}')}"
+        if "--data-dir" in flags and os.path.exists(word):
+            return f"; give the data as --data-dir {shlex.quote(word)}"
+    return "; a name with a space stands in quotes, such as 'my photos'" if unknown else ""
+
+
+def _of(text: str, given: Sequence[str]) -> list[str]:
+    """Return the arguments that argparse has joined by spaces."""
+    found = []
+    for word in given:
+        if text == word or text.startswith(f"{word} "):
+            found.append(word)
+            text = text[len(word) + 1 :]
+    return found
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield all options of a parser and of the commands within it."""
+    for action in parser._actions:
+        yield from (option for option in action.option_strings if option.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from _flags(each)
