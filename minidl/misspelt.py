@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +29,8 @@ def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) ->
     >>> hint(parser, "unrecognized arguments: --datadir", ["--datadir"])
     '; did you mean --data-dir?'
     """
+    if number := re.search(r"invalid float value: '(-?\d*),(\d+)'", message):
+        return f"; write it with a point, {number[1]}.{number[2]}"
     if not message.startswith(_UNKNOWN):
         return ""
     unknown = _of(message.removeprefix(_UNKNOWN), given)

@@ -141,7 +141,7 @@ def _own_network(where: Path, record: dict[str, Any], config: Config) -> Any:
 
 def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any) -> None:
     """Refuse to go on with other code than the run was trained with."""
-    from minidl.train.named import load_named, source_hash
+    from minidl.train.named import load_named, source_hash, why_not_found
     from minidl.train.record import RunError
     from minidl.train.span import ConfigError
 
@@ -151,7 +151,7 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
         try:
             thing = model if part == "model" and model is not None else load_named(part, facts["name"])
         except ConfigError as error:
-            raise RunError(f"{where}: {error}") from error
+            raise RunError(f"{where}: {why_not_found(error, facts['name'], facts['sha256'])}") from error
         if source_hash(thing) != facts["sha256"]:
             raise RunError(
                 f"{where}: the file of {facts['name']} has changed since the run was trained, so the network may "

@@ -70,13 +70,22 @@ def gradient(
     bound = BOUND[method] if tol is None else tol
     held = {name: np.array(value) for name, value in inputs.items()}
     y = np.asarray(forward(**held))
+    if y.dtype.kind not in "fc":
+        raise AssertionError(f"gradient: forward must return an array of floating numbers, got {_what(y)}; return y")
     dy = away_from_zero(f"cotangent {seed}", *y.shape)
-    grads = backward(dy.copy(), **{name: value.copy() for name, value in held.items()})
+    grads: Any = backward(dy.copy(), **{name: value.copy() for name, value in held.items()})
+    if not hasattr(grads, "keys"):
+        what = type(grads).__name__ if grads is not None else "None"
+        raise AssertionError(f"gradient: backward must return a dict, such as {{'dx': dx}}, got {what}; return it")
     errors: dict[str, float] = {}
     for name in held:
         if f"d{name}" not in grads:
             continue
         got = np.asarray(grads[f"d{name}"])
+        if got.dtype.kind not in "fiuc":
+            raise AssertionError(
+                f"gradient: d{name} must be an array of numbers, got {_what(got)}; let backward give it"
+            )
         if got.shape != held[name].shape:
             raise AssertionError(
                 f"gradient: d{name} must have shape {held[name].shape}, got {got.shape}; see its sum over axes"
@@ -91,6 +100,11 @@ def gradient(
     if not errors:
         raise VacuousCheckError("gradient: backward must give the gradient of an input, got none; name them d + input")
     return errors
+
+
+def _what(array: Array) -> str:
+    """Return what is no array of numbers."""
+    return "None" if array.dtype == object and array.ndim == 0 and array[()] is None else str(array.dtype)
 
 
 def _error(forward: Forward, dy: Array, held: dict[str, Array], name: str, got: Array, method: str, seed: int) -> float:

@@ -155,6 +155,12 @@ def load_npz(
     if file.is_dir() or not file.exists():
         what = "is a folder" if file.is_dir() else "no such file"
         raise DataError(f"{file}: {what}; give --data-dir the .npz file itself (a folder of images is the task folder)")
+    if file.suffix == ".npy":
+        images, labels = NAMES[0][:2]
+        raise DataError(
+            f"{file}: one array alone, without the labels; put both into one file: "
+            f"np.savez('{file.stem}.npz', {images}=images, {labels}=labels)"
+        )
     try:
         with open_file(file) as stream, _opened(stream) as there:
             kinds = [names for names in NAMES if all(name in there for name in names[:2] if name)]

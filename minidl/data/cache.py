@@ -109,7 +109,7 @@ def refuse_within(
 def file_stamp(paths: Iterable[Path]) -> list[list[Any]]:
     """Return what tells whether the files are still the ones that were decoded."""
     # A copy may bring size and time of modification along, but no program can set the time of change or the inode.
-    stats = [(str(path), path.stat()) for path in paths]
+    stats = [(str(path), path.stat() if path.exists() or not path.is_symlink() else path.lstat()) for path in paths]
     return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in stats]
 
 

@@ -262,6 +262,11 @@ def _task(found: Files, arrays: Any, known: dict[str, Any], notes: list[str]) ->
         split: count_by_class(part.labels, found.class_names) for split, part in (("train", train), ("test", test))
     }
     notes = [*notes, *(f"skipped: {each}" for each in known["corrupt"])]
+    if found.unused:
+        verb = "is" if len(found.unused) == 1 else "are"
+        notes.append(
+            f"folder: {', '.join(found.unused)} {verb} not used: the test set is the folder {found.split.split()[-1]}"
+        )
     if found.ignored:
         what = ", ".join(f"{n} {ending}" for ending, n in sorted(found.ignored.items()))
         notes.append(f"folder: files that are not images are ignored ({what})")

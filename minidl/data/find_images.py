@@ -38,6 +38,8 @@ class Files:
         {ending: files} of those that are no images.
     drawn : (float, int), optional
         Share and seed of a test set that is drawn; None where one is given.
+    unused : tuple of str
+        The folders beside a test set that is given and might be one as well.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Files:
     split: str
     ignored: dict[str, int]
     drawn: tuple[float, int] | None = None
+    unused: tuple[str, ...] = ()
 
 
 def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float = TEST_SHARE) -> Files:
@@ -70,6 +73,7 @@ def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float
         {split: labels for split, (_, labels, _) in zip(SPLITS, found, strict=True)},
         f"given: {given[0].name} and {given[1].name}",
         dict(sum((Counter(ignored) for _, _, ignored in found), Counter())),
+        unused=tuple(part.name for part in _tests(root)[1:]),
     )
 
 
@@ -105,15 +109,22 @@ def _root(folder: str | os.PathLike[str]) -> Path:
     root = cache.expanded(folder)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
+        if root.suffix in (".npz", ".npy") and root.is_file():
+            raise DataError(f"{root}: {what}; arrays are the task arrays, which takes an .npz file as --data-dir")
         raise DataError(f"{root}: {what}; give --data-dir DIR with a folder for each class in it")
     return root
 
 
 def _given_split(root: Path) -> tuple[Path, Path] | None:
     """Return the folders of a split that is there: both have folders in them."""
-    tests = [root / name for name in TEST if (root / name).is_dir() and _classes(root / name)]
+    tests = _tests(root)
     train = root / "train"
     return (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
+
+
+def _tests(root: Path) -> list[Path]:
+    """Return the folders that may be a test set: the first one is."""
+    return [root / name for name in TEST if (root / name).is_dir() and _classes(root / name)]
 
 
 def _top(root: Path) -> Path:

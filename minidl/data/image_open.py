@@ -57,6 +57,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{UNREADABLE}: its pixels are more than {MAX_PIXELS}, far more; scale it down") from error
     except OSError as error:
+        if os.path.islink(path) and not os.path.exists(path):
+            raise ValueError(f"a broken link, to {os.readlink(path)}") from error
         raise ValueError(f"{UNREADABLE}: {error.strerror or error}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         text = " ".join(str(error).split())

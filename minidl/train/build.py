@@ -97,6 +97,11 @@ def make_loaders(config: Config, task: Task, rng: np.random.Generator, rank: int
     except DataError as error:
         raise ConfigError(str(error)) from error
     if len(train_set) < config.batch_size:
+        if config.test_share > 0.5 and str(task.facts.get("split", "")).startswith("drawn"):
+            raise ConfigError(
+                f"--test-share {config.test_share:g} leaves {len(train_set)} images to train on, fewer than a batch of "
+                f"{config.batch_size}; lower it, such as to 0.2"
+            )
         left = "found" if config.rarer is None else f"left by --rarer {config.rarer}"
         raise ConfigError(
             f"--batch-size must be at most {len(train_set)}, the training images {left}, got {config.batch_size}; "

@@ -8,6 +8,7 @@ from typing import Any
 from ..data import Task
 from . import build, changes
 from .config import Config
+from .named import why_not_found
 from .record import DataChangedError, RunError, read_config
 from .run_folder import RunFolder, check_same_run
 from .span import ConfigError
@@ -26,9 +27,13 @@ def describe_code(config: Config, given: dict[str, Any], out: str | os.PathLike[
     try:
         return build.describe_code(config, given)
     except ConfigError as error:
-        there = {} if out is None or not (Path(out) / "config.json").exists() else read_config(out)["config"]
+        record = {} if out is None or not (Path(out) / "config.json").exists() else read_config(out)
+        there = record.get("config")
         if there and (there["model"], there["norm"]) == (config.model, config.norm):
-            raise RunError(f"{out}: {error}") from error
+            line = str(error)
+            for facts in record.get("code", {}).values():
+                line = why_not_found(error, facts["name"], facts["sha256"]) if line == str(error) else line
+            raise RunError(f"{out}: {line}") from error
         raise
 
 

@@ -57,6 +57,11 @@ def load_named(flag: str, text: str) -> Any:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
     found = getattr(module, name, None)
+    if isinstance(found, Layer):
+        kind = name_of(type(found))
+        raise ConfigError(
+            f"{flag} {text} is a layer that is made already; give its class, {kind}, or a function that makes one"
+        )
     if not callable(found):
         own = [
             key
@@ -66,8 +71,21 @@ def load_named(flag: str, text: str) -> Any:
         near = difflib.get_close_matches(name, own, n=1)
         what = f"{module_name} has no {name}" if found is None else f"{name} is neither a class nor a function there"
         hint = f"; did you mean {near[0]}?" if near else f"; it defines {', '.join(own) or 'no class and no function'}"
-        raise ConfigError(f"{flag} {text}: {what}{hint}")
+        raise ConfigError(f"{flag} {text}: {what}{_of_python(module_name) or hint}")
+    if inspect.isclass(found) and not issubclass(found, Layer):
+        raise ConfigError(
+            f"{flag} {text} must be a minidl.Layer, got a class of {found.__module__.partition('.')[0]}"
+            f"{place_of(found)}; derive it from minidl.Layer"
+        )
     return found
+
+
+def _of_python(module_name: str) -> str:
+    """Return what to do where one's own file has the name of a module of Python."""
+    top = module_name.partition(".")[0]
+    if top not in sys.stdlib_module_names:
+        return ""
+    return f": {top} is Python's own module, whatever file is here; give your file another name, such as my_{top}.py"
 
 
 def source_hash(thing: Any) -> str | None:
@@ -79,6 +97,14 @@ def source_hash(thing: Any) -> str | None:
     except TypeError:
         return None
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else None
+
+
+def why_not_found(error: Exception, text: str, sha256: str | None) -> str:
+    """Return an error of `load_named`, with a word on the file of `text` if it has not this sha256 any more."""
+    file = _file_of(text)
+    if sha256 is None or file is None or hashlib.sha256(Path(file).read_bytes()).hexdigest() == sha256:
+        return str(error)
+    return f"{error}; {Path(file).name} has changed since the run was started: put the old file back"
 
 
 def name_of(thing: Any) -> str:
@@ -164,11 +190,19 @@ def _layer(flag: str, text: str, maker: Any, build: Callable[[], Any], takes: st
     except (Exception, SystemExit) as error:
         *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
         if isinstance(error, TypeError) and innermost.f_code.co_filename == __file__:  # it does not take the arguments
+            cure = "give every other argument a default"
+            if not inspect.isclass(maker) and flag == "--norm" and len(inspect.signature(maker).parameters) < 2:
+                cure = f"let it take both: def {getattr(maker, '__name__', 'make')}(channels, rng)"
             raise ConfigError(
                 f"{flag} {text}: it cannot be made: TypeError: {error}{place_of(maker)}; it is called with {takes}: "
-                "give every other argument a default"
+                f"{cure}"
             ) from error
         raise ConfigError(f"{flag} {text}: making it failed: {where(error, maker)}; mend it") from error
+    if inspect.isclass(made) and issubclass(made, Layer):
+        raise ConfigError(
+            f"{flag} {text} must make a minidl.Layer, got the class {made.__name__}{place_of(maker)}; return an "
+            f"object, {made.__name__}(channels), or give {name_of(made)}"
+        )
     if not isinstance(made, Layer):
         raise ConfigError(
             f"{flag} {text} must make a minidl.Layer, got {type(made).__name__}{place_of(maker)}; derive it from Layer"

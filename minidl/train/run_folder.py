@@ -41,7 +41,18 @@ class RunFolder:
         if not resume:
             self._refuse_a_run()
         elif not self.config_file.exists():
-            raise RunError(f"{self.path} holds no run to resume; leave out --resume to start one, or correct --out")
+            raise RunError(self._without_record())
+
+    def _without_record(self) -> str:
+        """Return what to do where config.json is missing."""
+        kept = sorted(self.checkpoints.glob("step-*.safetensors"))
+        if not kept and not self.metrics_file.exists():
+            return f"{self.path} holds no run to resume; leave out --resume to start one, or correct --out"
+        weights = f" (--from {kept[-1]} starts it with the weights that were saved)" if kept else ""
+        return (
+            f"{self.path} has lost its config.json, without which it cannot go on; put it back, or start a new run "
+            f"with another --out{weights}"
+        )
 
     def __enter__(self) -> "RunFolder":
         """Hold the folder: RunError if another process does, or did since this object held it last."""
@@ -69,7 +80,10 @@ class RunFolder:
         self.refuse_a_link()
         for file in (self.metrics_file, self.losses_file, self.summary_file, self.curves_file):
             if os.path.lexists(file):
-                raise RunError(f"{file} is there without the config.json of its run; remove it, or give another --out")
+                raise RunError(
+                    f"{file} is there without the config.json of its run; put that back and --resume, or give another "
+                    "--out"
+                )
         self.write_config(content)
 
     def _refuse_a_run(self) -> None:
@@ -198,6 +212,8 @@ def check_same_run(there: dict[str, Any], asked: dict[str, Any], path: Path) -> 
             "or give another --out"
         )
     hashes = [name for name in names if name.endswith("sha256")]  # which say nothing to a reader
+    told = {f"{name}_name" for name in ("norm", "model") if name in names}  # by the setting itself
+    names = [name for name in names if name not in told]
     differences = [
         f"{name} {there.get(name)!r} there, {asked.get(name)!r} asked" for name in names if name not in hashes
     ]

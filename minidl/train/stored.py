@@ -63,7 +63,9 @@ def find(where: Path) -> Stored:
         raise RunError(str(error)) from error
     if where.is_dir():
         if not (where / "config.json").exists():
-            raise RunError(f"{where} holds no run: it has no config.json; give the folder that --out named")
+            kept = sorted((where / "checkpoints").glob("step-*.safetensors"))
+            cure = f"{kept[-1]}, which can be used alone" if kept else "the folder that --out named"
+            raise RunError(f"{where} holds no run: it has no config.json; give {cure}")
         of_run = read_config(where)
         digests = stages.digests(of_run)
 

@@ -48,3 +48,18 @@ def test_a_backward_without_gradients_is_refused():
 def test_unknown_methods_are_named():
     with pytest.raises(ValueError, match="method must be one of complex, central, direction, got 'exact'"):
         check.gradient(forward, backward, {"x": X}, "exact")
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "message"),
+    [
+        (lambda x: None, lambda dy, x: {"dx": dy}, "forward must return an array of floating numbers, got None"),
+        (lambda x: "y", lambda dy, x: {"dx": dy}, "forward must return an array of floating numbers, got <U1"),
+        (lambda x: x, lambda dy, x: None, r"backward must return a dict, such as \{'dx': dx\}, got None; return it"),
+        (lambda x: x, lambda dy, x: dy, "backward must return a dict, .* got ndarray; return it"),
+        (lambda x: x, lambda dy, x: {"dx": None}, "dx must be an array of numbers, got None; let backward give it"),
+    ],
+)
+def test_what_returns_nothing_is_named(forward, backward, message):
+    with pytest.raises(AssertionError, match=message):
+        check.gradient(forward, backward, {"x": np.ones((2, 3))})

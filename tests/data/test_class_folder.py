@@ -1,6 +1,7 @@
 """The task `folder`: what is found, what an image becomes, how it is divided, what is refused, what is kept."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -331,3 +332,20 @@ def test_a_turned_tiff_is_turned_once(tmp_path):
     Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "upright.png")
     turned, upright = (fit_file(tmp_path / name, 8) for name in ("turned.tiff", "upright.png"))
     np.testing.assert_array_equal(turned, upright)
+
+
+def test_a_broken_link_is_named_and_skipped(photos, capsys):
+    link = photos / "cat" / "gone.png"
+    link.symlink_to("nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png: a broken link, to nowhere\.png; mend or remove the file, or give"):
+        load(photos)
+    for _ in range(2):  # decoded, and from the cache
+        task = load(photos, corrupt="skip")
+        assert any("gone.png: a broken link, to nowhere.png" in line for line in task.describe())
+
+
+def test_a_folder_beside_the_test_set_that_might_be_one_is_said_to_be_unused(photos, tmp_path):
+    for part in ("train", "val", "test"):
+        shutil.copytree(photos, tmp_path / "parts" / part)
+    lines = load(tmp_path / "parts").describe()
+    assert "folder: val is not used: the test set is the folder test" in lines

@@ -464,3 +464,82 @@ def test_a_wider_dtype_is_said_in_one_line_with_the_cure(folder, capsys, method,
     assert cure in err
     assert train("--updates", "1", "--dtype", "float64", norm="my_scale:Wide", out="S") == 0
     assert capsys.readouterr().err == ""
+
+
+MADE = """
+
+made = Scale(3)
+
+
+def one(channels):
+    return Scale(channels)
+
+
+def kind(channels, rng):
+    return Scale
+
+
+class Plain:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (
+            "my_scale:made",
+            "my_scale:made is a layer that is made already; give its class, my_scale:Scale, or a function",
+        ),
+        ("my_scale:one", "it is called with channels and rng: let it take both: def one(channels, rng)"),
+        (
+            "my_scale:kind",
+            "got the class Scale (function kind, my_scale.py, line 28); return an object, Scale(channels)",
+        ),
+        (
+            "my_scale:Plain",
+            "must be a minidl.Layer, got a class of my_scale (class Plain, my_scale.py, line 32); derive",
+        ),
+        ("json:Scale", "json has no Scale: json is Python's own module, whatever file is here; give your file another"),
+        ("collections:OrderedDict", "must be a minidl.Layer, got a class of collections; derive it from minidl.Layer"),
+    ],
+)
+def test_what_is_no_class_of_a_norm_gets_the_cure(folder, capsys, norm, message):
+    (folder / "my_scale.py").write_text(NORM + MADE)
+    (folder / "json.py").write_text(NORM)
+    assert train(norm=norm) == 2
+    assert message in said(capsys)
+
+
+def test_another_norm_is_named_by_its_setting_when_a_run_is_resumed(folder, capsys):
+    assert train() == 0
+    capsys.readouterr()
+    assert main(["--out", "R", "--resume", "--norm", "bn", "--quiet"]) == 1
+    err = said(capsys)
+    assert "R holds another run: norm 'my_scale:Scale' there, 'bn' asked" in err
+    assert "norm_name" not in err
+
+
+def test_a_class_that_was_renamed_since_says_that_the_file_has_changed(folder, capsys):
+    assert train() == 0
+    rewrite(folder, "class Scale", "class Scales")
+    capsys.readouterr()
+    for command in ([main, "--out", "R", "--resume", "--quiet"], [evaluate, "R"], [predict, "R", "photos"]):
+        assert command[0](command[1:]) == 1
+        assert "my_scale.py has changed since the run was started: put the old file back" in said(capsys)
+
+
+def test_a_run_without_its_config_is_told_one_way_out(folder, capsys):
+    assert main([*RUN, "--norm", "bn", "--updates", "2", "--out", "R"]) == 0
+    (folder / "R" / "config.json").unlink()
+    capsys.readouterr()
+    assert main(["--out", "R", "--resume", "--quiet"]) == 1
+    err = said(capsys)
+    assert "R has lost its config.json, without which it cannot go on; put it back, or start a new run with" in err
+    (kept,) = (folder / "R" / "checkpoints").iterdir()
+    assert f"--from {kept.relative_to(folder)}" in err
+    assert main([*RUN, "--norm", "bn", "--updates", "2", "--out", "R"]) == 1
+    assert "put that back and --resume, or give another --out" in said(capsys)
+    assert evaluate(["R"]) == 1
+    assert f"give {kept.relative_to(folder)}, which can be used alone" in said(capsys)
+    assert main([*RUN, "--norm", "bn", "--updates", "2", "--out", "S", "--from", str(kept)]) == 0

@@ -148,3 +148,24 @@ def test_the_sizes_that_networks_take_are_as_they_are_said_to_be():
                     net.forward(x)
             else:
                 assert net.forward(x).shape == (1, 2)
+
+
+def test_numbers_and_files_of_another_form_get_the_cure(folder, capsys):
+    np.save(folder / "x0.npy", np.zeros((3, 4, 4), np.uint8))
+    np.savez(folder / "x.npz", images=np.zeros((3, 4, 4), np.uint8), labels=[0, 1, 1])
+    for arguments, status, cure in (
+        ([*TR, "--lr", "0,02"], 2, "'0,02'; write it with a point, 0.02 ("),
+        (
+            [*TR, "--test-share", "0.999"],
+            2,
+            "--test-share 0.999 leaves 2 images to train on, fewer than a batch of 4; lo",
+        ),
+        (
+            ["lenet", "arrays", "--data-dir", "x0.npy"],
+            4,
+            "np.savez('x0.npz', train_images=images, train_labels=labels)",
+        ),
+        (["lenet", "folder", "--data-dir", "x.npz"], 4, "arrays are the task arrays, which takes an .npz file"),
+    ):
+        assert said(capsys, main, *arguments)[0] == status
+        assert cure in said(capsys, main, *arguments)[1]
