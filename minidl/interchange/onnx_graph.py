@@ -16,20 +16,36 @@ _IR_VERSION = 8  # of ONNX 1.12, as OPSET
 
 
 class Value(NamedTuple):
-    """A value of the graph: its name, and its shape without the batch."""
+    """A value of the graph: an input or an output of operators.
+
+    Attributes
+    ----------
+    name : str
+        What `Graph.op` takes as an input.
+    shape : tuple of int
+        Without the batch, such as (C, H, W).
+    """
 
     name: str
     shape: tuple[int, ...]
 
 
 class Graph:
-    """Nodes and constants, each named after the layer it belongs to.
+    """Nodes and constants, each named after the layer it belongs to: what ``to_onnx(graph, x)`` of a layer writes to.
 
     Attributes
     ----------
     nodes, constants : lists of ONNX's NodeProto and TensorProto
     path : str
         The path of the layer at work, which begins the names.
+
+    Examples
+    --------
+    >>> from minidl.interchange.onnx_graph import Graph, Value
+    >>> graph, x = Graph(), Value("x", (3, 8, 8))
+    >>> half = graph.floats("half", 0.5)  # doctest: +SKIP
+    >>> graph.op("Mul", [x.name, half], x.shape)  # doctest: +SKIP
+    Value(name='mul', shape=(3, 8, 8))
     """
 
     def __init__(self) -> None:
@@ -39,7 +55,23 @@ class Graph:
         self._used: set[str] = {"x", "y"}
 
     def op(self, kind: str, inputs: list[str], shape: tuple[int, ...], **attributes: Any) -> Value:
-        """Add a node of one output, of this shape without the batch, and return it."""
+        """Add a node of one output, and return its output.
+
+        Parameters
+        ----------
+        kind : str
+            An operator of ONNX's opset 17, such as "Mul": https://onnx.ai/onnx/operators/.
+        inputs : list of str
+            Names of values, and of constants, in the operator's order.
+        shape : tuple of int
+            Of the output, without the batch; of a mean over (C, H, W) that keeps its axes, (1, 1, 1).
+        **attributes
+            Those of the operator, such as ``axes=[1, 2, 3]``, where axis 0 is the batch.
+
+        Returns
+        -------
+        Value
+        """
         from onnx import helper
 
         name = self._free(kind.lower())
@@ -47,11 +79,24 @@ class Graph:
         return Value(name, shape)
 
     def floats(self, name: str, value: Array) -> str:
-        """Add a constant of float32 and return its name; it is on the host and dense, whatever the value is."""
+        """Add a constant of float32, and return its name, which `op` takes as an input.
+
+        Parameters
+        ----------
+        name : str
+            What it is called in the file, after the layer's path.
+        value : array or float
+            Such as a parameter, of any library, dtype and memory layout. It is broadcast from the right, as in NumPy:
+            a weight (C,) of images becomes ``weight.reshape(-1, 1, 1)``.
+
+        Returns
+        -------
+        str
+        """
         return self._constant(name, np.array(to_host(value), np.float32, order="C"))
 
     def integers(self, name: str, *values: int) -> str:
-        """Add a constant list of integers and return its name."""
+        """Add a constant list of integers, such as a shape or axes that are an input, and return its name."""
         return self._constant(name, np.array(values, np.int64))
 
     def model(self, name: str, shape: tuple[int, ...], y: Value) -> Any:

@@ -3,9 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from following import DOCS, commands_of, files_of, follow, run
 
+from minidl import check
 from minidl.train import RunError, Trainer, recipe
 
 PAGE = DOCS / "write-a-norm.md"
@@ -21,8 +23,8 @@ def followed(tmp_path_factory):
 
 def test_the_page_has_its_files_and_commands():
     page = PAGE.read_text("utf-8")
-    assert list(files_of(page)) == ["my_norm.py", "check_my_norm.py", "my_net.py", "train_mine.py"]
-    assert len(commands_of(page)) == 5
+    assert list(files_of(page)) == ["my_norm.py", "check_my_norm.py", "my_l1.py", "my_net.py", "train_mine.py"]
+    assert len(commands_of(page)) == 6
 
 
 def test_the_layer_conforms_and_its_gradients_are_right(followed):
@@ -51,6 +53,27 @@ def test_lenet_learns_with_it(followed):
     code = json.loads((folder / "runs" / "renorm" / "config.json").read_text())["code"]
     assert code["norm"]["name"] == "my_norm:BatchRenorm"
     assert len(code["norm"]["sha256"]) == 64
+
+
+def test_the_norm_that_is_no_function_of_the_moments_is_right(followed):
+    folder, _ = followed
+    assert json.loads((folder / "runs" / "l1" / "summary.json").read_text())["status"] == "finished"
+    scope = {}
+    exec(files_of(PAGE.read_text("utf-8"))["my_l1.py"], scope)
+
+    def layer(weight):
+        norm = scope["L1Norm"](3, dtype="float64")
+        norm.params["weight"][:] = weight
+        return norm
+
+    def backward(dy, x, weight):
+        norm = layer(weight)
+        norm.forward(x)
+        return {"dx": norm.backward(dy), "dweight": norm.grads["weight"]}
+
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.normal(size=(4, 3, 5, 7)), "weight": rng.uniform(0.5, 2, 3)}
+    check.gradient(lambda x, weight: layer(weight).forward(x), backward, inputs, method="central")
 
 
 def test_it_runs_in_onnxruntime(followed):
