@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-_UNKNOWN = "unrecognized arguments: "
+_UNKNOWN = re.compile(r"unrecogni.ed arguments: ")
 
 
 def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) -> str:
@@ -31,9 +31,9 @@ def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) ->
     """
     if number := re.search(r"invalid float value: '(-?\d*),(\d+)'", message):
         return f"; write it with a point, {number[1]}.{number[2]}"
-    if not message.startswith(_UNKNOWN):
+    if not (unknown_from := _UNKNOWN.match(message)):
         return ""
-    unknown = _of(message.removeprefix(_UNKNOWN), given)
+    unknown = _of(message[unknown_from.end() :], given)
     flags = sorted(set(_flags(parser)))
     for word in unknown:
         if word.startswith("-"):
