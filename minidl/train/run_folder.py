@@ -50,8 +50,8 @@ class RunFolder:
             return f"{self.path} holds no run to resume; leave out --resume to start one, or correct --out"
         weights = f" (--from {kept[-1]} starts it with the weights that were saved)" if kept else ""
         return (
-            f"{self.path} has lost its config.json, without which it cannot go on; put it back, or start a new run "
-            f"with another --out{weights}"
+            f"{self.path} holds no run to resume: its config.json is gone; put it back, or start a new run with "
+            f"another --out{weights}"
         )
 
     def __enter__(self) -> "RunFolder":
@@ -81,8 +81,8 @@ class RunFolder:
         for file in (self.metrics_file, self.losses_file, self.summary_file, self.curves_file):
             if os.path.lexists(file):
                 raise RunError(
-                    f"{file} is there without the config.json of its run; put that back and --resume, or give another "
-                    "--out"
+                    f"{file} is there without the config.json of its run; remove it, or give another --out; or put "
+                    "config.json back, and --resume goes on"
                 )
         self.write_config(content)
 

@@ -535,11 +535,11 @@ def test_a_run_without_its_config_is_told_one_way_out(folder, capsys):
     capsys.readouterr()
     assert main(["--out", "R", "--resume", "--quiet"]) == 1
     err = said(capsys)
-    assert "R has lost its config.json, without which it cannot go on; put it back, or start a new run with" in err
+    assert "R holds no run to resume: its config.json is gone; put it back, or start a new run with another" in err
     (kept,) = (folder / "R" / "checkpoints").iterdir()
     assert f"--from {kept.relative_to(folder)}" in err
     assert main([*RUN, "--norm", "bn", "--updates", "2", "--out", "R"]) == 1
-    assert "put that back and --resume, or give another --out" in said(capsys)
+    assert "remove it, or give another --out; or put config.json back, and --resume goes on" in said(capsys)
     assert evaluate(["R"]) == 1
     assert f"give {kept.relative_to(folder)}, which can be used alone" in said(capsys)
     assert main([*RUN, "--norm", "bn", "--updates", "2", "--out", "S", "--from", str(kept)]) == 0
