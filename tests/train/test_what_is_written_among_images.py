@@ -207,3 +207,18 @@ def test_runs_among_images_that_are_read_late_are_named_too(tmp_path, where):
 def test_a_class_may_have_a_file_of_that_name(photos):
     (photos / "ant" / "config.json").write_text('{"camera": "a"}')
     assert load_task("folder", data_dir="photos", image_size=32).class_names == ("ant", "bee")
+
+
+def test_an_evaluation_takes_no_other_file_of_its_names(photos, tmp_path, capsys):
+    assert main([*TINY, "--data-dir", "photos", "--out", "run"]) == 0
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "classes.csv").write_text("# mine\n")
+    capsys.readouterr()
+    assert evaluate(["run", "--quiet", "--out", "mine"]) == 2
+    assert "--out mine has a classes.csv that is not of this command; give another folder" in capsys.readouterr().err
+    (mine / "evaluation.json").write_text("[]")
+    assert evaluate(["run", "--quiet", "--out", "mine"]) == 2
+    assert sorted(path.name for path in mine.iterdir()) == ["classes.csv", "evaluation.json"]
+    for _ in range(2):
+        assert evaluate(["run", "--quiet", "--out", "other"]) == 0
