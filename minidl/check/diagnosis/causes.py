@@ -118,8 +118,8 @@ def choose(weighed: Sequence[Hypothesis], left: set[Tensor], wrong: set[Tensor])
     best = able[0]
     hits = best.hits & left
     rivals = [h for h in able if h.hits & left == hits and h.misses == best.misses]
-    rivals = [h for h in rivals if not isinstance(h.variant, Timed)] or rivals  # what is listed has the better name
     names = {h.variant.name for h in rivals}
+    rivals = [h for h in rivals if not isinstance(h.variant, Timed)] or rivals  # what is listed has the better name
     for other in able[1:]:
         if other.variant.name in names:
             continue
