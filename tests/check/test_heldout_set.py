@@ -18,7 +18,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from heldout.collected import BUGS, CORRECT, RUNNABLE  # noqa: E402
-from heldout.measure import accepted_of, as_frozen, digest, dtypes_of, judge  # noqa: E402
+from heldout.measure import accepted_of, as_frozen, detection, digest, dtypes_of, judge, measured, table  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import ANSWERS  # noqa: E402
 from heldout.third import collected as third  # noqa: E402
@@ -283,3 +283,22 @@ def test_names_that_came_later_are_of_bugs_of_the_set(which):
     answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
     assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text())) <= set(answers)
     assert set(accepted_of(which)) == set(answers)
+
+
+def test_a_bug_without_answers_is_unjudged_and_its_row_says_what_would_be_right():
+    bug = next(bug for bug in third.BUGS if bug.id == "n3-ln-swapped-gradients")
+    row = measured(bug, None)
+    assert row.verdict == "unjudged"
+    assert "dweight and dbias swapped" in table([row])
+    assert bug.right in table([row])
+
+
+def test_detection_says_which_case_shows_a_bug_and_that_a_correct_layer_passes():
+    text = detection([bug for bug in BUGS if bug.layer == "linear"], [i for i in CORRECT if i.layer == "linear"], "")
+    shown, passing = (
+        re.findall(pattern, text) for pattern in (r": \d+ cases, first linear-\S+: ", r": passes$|passes\n")
+    )
+    assert len(shown) == sum(bug.layer == "linear" for bug in BUGS)
+    assert "NOT SHOWN" not in text
+    assert passing
+    assert "FAILS" not in text

@@ -1,11 +1,13 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--set first | second | third] [--output FILE.md] [--only PART]
+    python tests/check/heldout/measure.py [--set first | second | third | fourth] [--output FILE.md] [--only PART]
+    python tests/check/heldout/measure.py --set fourth --detect
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
 (of the other sets: their ``answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
 cause named is acceptable, of a pair of causes each; a second, wrong name beside a right one makes it *mixed*, which
-counts as wrong.
+counts as wrong.  A bug that has no answer yet is *unjudged*: the table says what its writer would accept.
+``--detect`` diagnoses nothing: it says which case shows each bug.  The form of a set is in README.md beside this file.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
 from heldout import collected  # noqa: E402
+from heldout.fourth import collected as fourth  # noqa: E402
 from heldout.registry import Bug, Correct  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import Bug as SecondBug  # noqa: E402
@@ -32,11 +36,12 @@ from heldout.third import collected as third  # noqa: E402
 from heldout.third.registry import Bug as ThirdBug  # noqa: E402
 from heldout.third.registry import Correct as ThirdCorrect  # noqa: E402
 from minidl import check  # noqa: E402
+from minidl.check import conventions, runner, seeds, suite  # noqa: E402
 
 UNKNOWN = re.compile(
     r"\bunknown\b|\bno (known )?(cause|variant)\b|\?\s*$|^\W*(nearest|perhaps|is it|note)\b", re.IGNORECASE
 )
-VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed")
+VERDICTS = ("right", "mixed", "wrong", "unknown", "crashed", "missed", "unjudged")
 AnyBug = Bug | SecondBug | ThirdBug
 
 
@@ -99,20 +104,51 @@ def accepted_of(which: str) -> dict[str, list[str]]:
     if which == "first":
         given: dict[str, list[str]] = json.loads((HERE / "judgement.json").read_text())
         return given
-    answers = json.loads((HERE / which / "answers.json").read_text())
-    later = json.loads((HERE / f"{which}_later.json").read_text())  # names of causes that the set brought in
+    answers, later = (  # the second: names of causes that the set brought in
+        json.loads(path.read_text()) if path.exists() else {}
+        for path in (HERE / which / "answers.json", HERE / f"{which}_later.json")
+    )
     return {name: old + [f"^{re.escape(new)}$" for new in later.get(name, ())] for name, old in answers.items()}
 
 
-def measured(bug: AnyBug, accepted: list[str]) -> Row:
-    """Run one bug."""
+def measured(bug: AnyBug, accepted: list[str] | None) -> Row:
+    """Run one bug; without answers it is unjudged, unless there is nothing to judge."""
     try:
         report = check.run(bug.make, bug.layer, bug.dtype)
     except Exception as error:  # the check itself broke: no report, so nothing is detected or named
         return Row(bug, False, [], f"check.run raised {type(error).__name__}: {error}", "crashed")
     detected = report.exit_code == 1
-    named = (causes(report) or raised(report, accepted)) if detected else []
-    return Row(bug, detected, named, first_wrong(report), judge(accepted, detected, named))
+    named = (causes(report) or raised(report, ["^note"] if accepted is None else accepted)) if detected else []
+    verdict = "unjudged" if accepted is None and named else judge(accepted or [], detected, named)
+    return Row(bug, detected, named, first_wrong(report), verdict)
+
+
+def failing(make: Any, layer: str, dtype: str) -> list[runner.CaseResult]:
+    """The cases that a layer fails, with no diagnosis."""
+    agreed = conventions.declared(getattr(make, "conventions", None))
+    shipped = suite.open_suite()
+    cases = [shipped.case(entry) for entry in shipped.entries if entry.layer == layer]
+    cases = [case for case in cases if case.runs_in(dtype)] + list(seeds.seeded(layer, dtype))
+    results = [runner.run_case(make, case, dtype, agreed) for case in cases]
+    return [result for result in results if result.status == "failed"]
+
+
+def detection(bugs: Sequence[AnyBug], items: Sequence[Correct | ThirdCorrect], only: str) -> str:
+    """Which cases show each bug, and whether the correct layers pass."""
+    lines = []
+    for bug in bugs:
+        if only in bug.id:
+            found = failing(bug.make, bug.layer, bug.dtype)
+            first = found[0] if found else None
+            shown = f"{first.case.id}: {first.failed[0].name if first.failed else first.message}" if first else ""
+            lines.append(f"{bug.id}: {f'{len(found)} cases, first {shown}' if first else 'NOT SHOWN by any case'}")
+    for item in items:
+        for dtype in dtypes_of(item):
+            if only in item.id:
+                found = failing(item.make, item.layer, dtype)
+                why = "; ".join(f"{r.case.id} {r.message or r.failed[0].name}" for r in found[:3])
+                lines.append(f"{item.id} in {dtype}: {f'FAILS {len(found)} cases: {why}' if found else 'passes'}")
+    return "\n".join(lines)
 
 
 def table(rows: list[Row]) -> str:
@@ -120,7 +156,10 @@ def table(rows: list[Row]) -> str:
     lines = ["| bug | layer | true cause | detected | named cause | first wrong tensor | verdict |", "|" + "---|" * 7]
     for row in rows:
         named = " + ".join(name.partition(":")[0] for name in row.named) or ("unknown" if row.detected else "")
-        cells = row.bug.id, row.bug.layer, row.bug.cause, "yes" if row.detected else "no", named, row.first, row.verdict
+        cause = row.bug.cause
+        if row.verdict == "unjudged" and isinstance(row.bug, ThirdBug):
+            cause += f" RIGHT: {row.bug.right}. WRONG: {row.bug.wrong}."
+        cells = row.bug.id, row.bug.layer, cause, "yes" if row.detected else "no", named, row.first, row.verdict
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -141,7 +180,8 @@ def totals(rows: list[Row]) -> str:
     lines.append(
         f"Named rightly {count['right']} of {n} ({count['right'] / n:.1%}), wrongly {wrong} ({wrong / n:.1%}; of them "
         f"{count['mixed']} with a right name beside), unknown {count['unknown']} ({count['unknown'] / n:.1%}), "
-        f"missed {count['missed']} ({count['missed'] / n:.1%}), the check itself broke on {count['crashed']}."
+        f"missed {count['missed']} ({count['missed'] / n:.1%}), the check itself broke on {count['crashed']}"
+        + (f", {count['unjudged']} are not judged yet." if count["unjudged"] else ".")
     )
     return "\n".join(lines)
 
@@ -186,6 +226,7 @@ SETS: dict[str, tuple[Sequence[AnyBug], Sequence[Correct | ThirdCorrect]]] = {
     "first": (collected.RUNNABLE, collected.CORRECT),
     "second": (second.RUNNABLE, second.CORRECT),
     "third": (third.BUGS, third.CORRECT),
+    "fourth": (fourth.BUGS, fourth.CORRECT),
 }
 
 
@@ -195,13 +236,17 @@ def main() -> None:
     parser.add_argument("--output", help="write the tables to this Markdown file, and the rows to FILE.json")
     parser.add_argument("--only", default="", help="bugs and correct layers whose name contains this")
     parser.add_argument("--set", default="first", choices=tuple(SETS), help="which set of bugs")
+    parser.add_argument("--detect", action="store_true", help="only which case shows each bug, with no diagnosis")
     options = parser.parse_args()
     bugs, items = SETS[options.set]
+    if options.detect:
+        print(detection(bugs, items, options.only))
+        return
     accepted = accepted_of(options.set)
     rows = []
     for bug in bugs:
         if options.only in bug.id:
-            rows.append(measured(bug, accepted[bug.id]))
+            rows.append(measured(bug, accepted.get(bug.id)))
             print(bug.id, rows[-1].verdict, file=sys.stderr, flush=True)
     text = "\n\n".join([table(rows), totals(rows), correct_table(items, options.only)])
     for name in collected.MISSING:

@@ -1,0 +1,1 @@
+"""The fourth set of bugs, in the form that ``heldout/README.md`` describes."""
