@@ -189,7 +189,7 @@ class InstanceLastAxisAlone(nbase.Layer):
     "each pixel is normalized over its channels alone, not over channels and pixels",
     right="statistics over the channel axis alone / per pixel / pixels left out of the statistics",
     wrong="instance normalization / batch statistics",
-    seen="keras-team/tf-keras#173, tensorpack/tensorpack#1482",
+    seen="keras-team/tf-keras#173",
 )
 class LayerOverChannels(nbase.Norm):
     def run(self, x, training):

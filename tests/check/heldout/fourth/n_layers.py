@@ -151,7 +151,7 @@ class MaxIndexByHeight(IndexedMaxPool):
     right="dx: the padding is not counted / the count excludes the border in backward alone / the divisor is too small at "
     "the border",
     wrong="the forward's count / overlap",
-    seen="microsoft/onnxruntime#16203 is its like; a common slip",
+    seen="a common slip",
 )
 class AvgDxDividesByValidCount(nbase.AvgPool):
     def backward(self, dy):
@@ -199,7 +199,7 @@ class LinearDbiasMean(nbase.Linear):
     right="the weight is reshaped in place of transposed / its elements are taken in the wrong order / the weight is read in "
     "the wrong layout / where it is square: the weight is transposed",
     wrong="the bias / dx or dweight alone",
-    seen="LazaroHurtado/micrograd-rs#31 is its like; a common slip",
+    seen="a common slip",
 )
 class LinearReshapeForTranspose(nbase.Linear):
     def turned(self):
@@ -288,7 +288,7 @@ class CeDyIgnored(nbase.Loss):
     "the loss is -log(p + 1e-7), which is bounded at 16 where the label's probability underflows",
     right="a small number is added to (or clips) the probability in the logarithm / the loss is bounded / log(p + eps)",
     wrong="no shift / a wrong reduction / the gradient",
-    seen="tensorflow/models#181 is about its like; a common slip",
+    seen="a common slip",
 )
 class CeLogOfClipped(nbase.Loss):
     def probabilities(self, x):

@@ -245,7 +245,7 @@ class GatePathNotAveraged(ModeGroupNorm):
     "backward takes the modes' means as constants: neither dx nor the gates have a part through them",
     right="the modes' means are taken as constants in backward / the term of the mean is missing in dx and in the gates' "
     "gradients / dmean is zero",
-    wrong="the variance term is missing / the gates' path is missing in dx / only dx is said to be wrong through the gates",
+    wrong="the variance term is missing / the path through the gates is missing in dx",
     seen="a common slip",
 )
 class MgnWithoutMeanTerm(ModeGroupNorm):

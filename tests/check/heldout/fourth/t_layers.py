@@ -90,7 +90,7 @@ class ConvBorderReplicated(Conv):
     right="the weight and the windows are flattened in different orders / the axes of the weight (channels, height, width) are "
     "permuted / the weight is read in the wrong layout",
     wrong="a flipped kernel / height and width swapped alone / groups",
-    seen="apache/singa#126 is its like; a common slip of im2col",
+    seen="a common slip of im2col",
 )
 class ConvWeightOrder(Conv):
     def matrix(self):
