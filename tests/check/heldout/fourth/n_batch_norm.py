@@ -31,7 +31,8 @@ class Staged(nbase.Bn):
     "batch_norm",
     "the closed form of dx divides its two sums by the batch size N instead of by N·H·W",
     right="dx: the count is the batch size, not N times the pixels / the sums in dx are divided by N alone / the two "
-    "reductions of dx (of d and of d·xhat) are too large by the number of pixels / sums over pixels where means belong",
+    "reductions of dx (of d and of d·xhat) are too large by the number of pixels / sums over pixels where means "
+    "belong",
     wrong="a missing term / a missing weight / a wrong variance or count in the forward pass",
     seen="linkedin/Liger-Kernel#1376 is its like in group norm; a common slip",
 )
@@ -64,8 +65,9 @@ class DxScaleOneTerm(nbase.Bn):
     "n4-bn-saved-rstd-as-variance",
     "batch_norm",
     "the training backward takes the saved 1/std for a variance and computes 1/sqrt(saved + eps) from it again",
-    right="backward: 1/std is computed from the saved 1/std as if it were the variance / rsqrt applied twice / backward "
-    "uses another 1/std than forward, in dx and in dweight / the standard deviation of the backward is wrong",
+    right="backward: 1/std is computed from the saved 1/std as if it were the variance / rsqrt applied twice / "
+    "backward uses another 1/std than forward, in dx and in dweight / the standard deviation of the backward is "
+    "wrong",
     wrong="a missing term of dx / only dweight or only dx is said to be wrong for another reason / the forward",
     seen="flagos-ai/FlagGems#5222",
 )
@@ -113,8 +115,8 @@ class RunningStd(nbase.Bn):
     "n4-bn-running-var-about-running-mean",
     "batch_norm",
     "the variance that enters the running variance is taken about the running mean, not about the batch's mean",
-    right="the running variance takes deviations from the running mean (old or new) / is not centred on the batch mean / "
-    "has the squared distance of the batch mean from the running mean in it",
+    right="the running variance takes deviations from the running mean (old or new) / is not centred on the batch "
+    "mean / has the squared distance of the batch mean from the running mean in it",
     wrong="biased or unbiased / momentum swapped / eps in it / E[x²] stored without any centring",
     seen="a common slip",
 )
@@ -132,7 +134,8 @@ class RunningVarAboutRunningMean(nbase.Bn):
     "n4-bn-dvar-without-half",
     "batch_norm",
     "the derivative of (var + eps)^(-1/2) lacks its factor 1/2, so the variance term of dx is doubled",
-    right="dx: the variance term is twice what it should be / a factor 1/2 is missing in dvar / the term of xhat is doubled",
+    right="dx: the variance term is twice what it should be / a factor 1/2 is missing in dvar / the term of xhat is "
+    "doubled",
     wrong="the variance term is missing / the mean term is wrong / a wrong count",
     seen="a common slip",
 )

@@ -34,8 +34,8 @@ class Sums(nbase.Grouped):
     "n4-gn-dx-count-last-axis",
     "group_norm",
     "the count in dx is taken as channels per group times the last axis (W), not times all pixels (H·W)",
-    right="dx: the count leaves out an axis of the pixels / is W times the channels of a group / the sums of dx are divided "
-    "by too small a count, in inputs of rank 4 / both averages in dx are too large by a factor (the height)",
+    right="dx: the count leaves out an axis of the pixels / is W times the channels of a group / the sums of dx are "
+    "divided by too small a count, in inputs of rank 4 / both averages in dx are too large by a factor (the height)",
     wrong="a missing term / a wrong forward / sums over the wrong channels",
     seen="linkedin/Liger-Kernel#1376",
 )
@@ -53,8 +53,8 @@ class DxCountLastAxis(nbase.Grouped):
     "n4-gn-dweight-group-by-modulo",
     "group_norm",
     "dweight takes the mean and 1/std of group c mod G for channel c, instead of those of group c // (C / G)",
-    right="dweight is computed with another group's statistics / with the group index c mod G / with groups dealt out in "
-    "turn, in the backward alone",
+    right="dweight is computed with another group's statistics / with the group index c mod G / with groups dealt "
+    "out in turn, in the backward alone",
     wrong="the forward's groups are wrong / dweight lacks a factor / a sum over the wrong axes",
     seen="tenstorrent/tt-metal#56202",
 )
@@ -69,7 +69,8 @@ class DweightGroupByModulo(Sums):
     "n4-gn-groups-interleaved",
     "group_norm",
     "the channel axis is reshaped to (C/G, G), so that channels c, c + G, c + 2G … form a group",
-    right="groups are interleaved / channels are dealt out to the groups in turn / the reshape has the two group axes swapped",
+    right="groups are interleaved / channels are dealt out to the groups in turn / the reshape has the two group "
+    "axes swapped",
     wrong="num_groups taken for the group's size / batch or layer statistics / per-channel statistics",
     seen="a common slip",
 )
@@ -101,8 +102,8 @@ class GroupsInterleaved(nbase.Grouped):
     "n4-gn-variance-within-channels",
     "group_norm",
     "the group's variance is the average of its channels' variances: the spread between channels' means is left out",
-    right="the variance is averaged over channels, each about its own mean / the variance lacks the part between channels / "
-    "deviations are taken from the channel's mean in the variance",
+    right="the variance is averaged over channels, each about its own mean / the variance lacks the part between "
+    "channels / deviations are taken from the channel's mean in the variance",
     wrong="instance normalization in full (the mean too) / an unbiased variance / other groups",
     seen="a common slip of merging variances",
 )
@@ -129,8 +130,8 @@ class DxRstdSquared(Sums):
     "n4-gn-block-tail-unmasked",
     "group_norm",
     "a group is read into a block of a power of two; the zeros of its tail enter the variance as (0 - mean)²",
-    right="padding zeros of a block count in the variance / the tail is not masked in the variance / an extra multiple of "
-    "mean² in the variance, where the group's size is not a power of two",
+    right="padding zeros of a block count in the variance / the tail is not masked in the variance / an extra "
+    "multiple of mean² in the variance, where the group's size is not a power of two",
     wrong="the mean is wrong too / biased or unbiased / a limit on the values that are read (values left out)",
     seen="flagos-ai/FlagGems#4984",
 )
@@ -161,7 +162,8 @@ class InstanceDxMeanTerm(nbase.Grouped):
     "n4-in-last-axis-alone",
     "instance_norm",
     "statistics are taken over the last axis alone, so each row of an image is normalized by itself",
-    right="statistics over the width (the last axis) alone / the height is left out / each row is normalized separately",
+    right="statistics over the width (the last axis) alone / the height is left out / each row is normalized "
+    "separately",
     wrong="over channels / over the batch / over the height alone",
     seen="a common slip",
 )
@@ -221,7 +223,8 @@ class DweightWithoutRstd(Sums):
     "n4-ln-one-pass-variance",
     "layer_norm",
     "the variance is E[x²] - E[x]², which cancels where the mean is large",
-    right="a one-pass variance / E[x²] - mean² / catastrophic cancellation where the mean is large against the deviation",
+    right="a one-pass variance / E[x²] - mean² / catastrophic cancellation where the mean is large against the "
+    "deviation",
     wrong="eps / an unbiased variance / lower precision in general",
     seen="a common slip of fused kernels",
 )

@@ -12,8 +12,8 @@ from heldout.third import nbase
     "n4-conv-dx-kernel-flipped",
     "conv2d",
     "dx meets the kernel turned by 180°, as if the transposed convolution were a correlation with the kernel as it is",
-    right="dx: the kernel is flipped / the kernel should have been flipped and was not / height and width of the kernel run "
-    "backwards in dx",
+    right="dx: the kernel is flipped / the kernel should have been flipped and was not / height and width of the "
+    "kernel run backwards in dx",
     wrong="the forward or dweight is flipped / transposed channels",
     seen="a common slip",
 )
@@ -30,7 +30,8 @@ class ConvDxKernelFlipped(nbase.Conv):
     "n4-conv-dweight-group-order",
     "conv2d",
     "for dweight the channels of dy are dealt out to the groups in turn, while forward takes them in blocks",
-    right="dweight: groups are wrong / output channels are assigned to the wrong group / groups interleaved, in dweight alone",
+    right="dweight: groups are wrong / output channels are assigned to the wrong group / groups interleaved, in "
+    "dweight alone",
     wrong="the forward's groups are wrong / dx / dilation",
     seen="pytorch/pytorch#51430, tracel-ai/burn#1891",
 )
@@ -45,8 +46,8 @@ class ConvDweightGroupOrder(nbase.Conv):
     "n4-conv-output-size-dilation",
     "conv2d",
     "the output's size subtracts dilation·kernel, not dilation·(kernel - 1) + 1, so rows and columns are lost",
-    right="the output is too small where there is dilation / a wrong output size (shape) with dilation / the last rows or "
-    "columns of the output are missing with dilation / an exception about shapes in a dilated convolution",
+    right="the output is too small where there is dilation / a wrong output size (shape) with dilation / the last "
+    "rows or columns of the output are missing with dilation / an exception about shapes in a dilated convolution",
     wrong="a dilation that is ignored / padding / stride",
     seen="NVIDIA/cutlass#3526",
 )
@@ -60,7 +61,8 @@ class ConvOutputSizeDilation(nbase.Conv):
     "n4-conv-dx-not-cropped",
     "conv2d",
     "dx is the first H rows and W columns of the padded gradient: the border's offset is forgotten",
-    right="dx is shifted by the padding / the padding is not cut off (or at the wrong side) in dx / dx starts in the border",
+    right="dx is shifted by the padding / the padding is not cut off (or at the wrong side) in dx / dx starts in the "
+    "border",
     wrong="the forward's padding is wrong / flipped / stride",
     seen="a common slip",
 )
@@ -120,8 +122,10 @@ class MaxBorderOfZeros(nbase.MaxPool):
 @bug(
     "n4-max-scatter-without-adding",
     "max_pool2d",
-    "dx[index] += dy with repeated indices keeps one addition for each pixel: where a pixel wins two windows, one is lost",
-    right="gradients overwrite each other where windows overlap / are not accumulated / one window's gradient is kept alone",
+    "dx[index] += dy with repeated indices keeps one addition for each pixel: where a pixel wins two windows, one is "
+    "lost",
+    right="gradients overwrite each other where windows overlap / are not accumulated / one window's gradient is "
+    "kept alone",
     wrong="ties / a wrong index / windows cut off",
     seen="ahrefs/ocannl#512, jmschrei/tangermeme#95",
 )
@@ -134,8 +138,8 @@ class MaxScatterWithoutAdding(IndexedMaxPool):
     "n4-max-index-by-height",
     "max_pool2d",
     "the winner's index within a window is divided by the kernel's height, not its width, to find row and column",
-    right="dx: the kernel's height and width are swapped in the index / the gradient goes to the wrong pixel in oblong "
-    "windows / an exception says that an index is out of bounds in oblong windows",
+    right="dx: the kernel's height and width are swapped in the index / the gradient goes to the wrong pixel in "
+    "oblong windows / an exception says that an index is out of bounds in oblong windows",
     wrong="ties / overlap / the forward's windows",
     seen="a common slip",
 )
@@ -148,8 +152,8 @@ class MaxIndexByHeight(IndexedMaxPool):
     "n4-avg-dx-divides-by-valid-count",
     "avg_pool2d",
     "backward divides dy by the number of real pixels in a window, though forward divides by the whole window",
-    right="dx: the padding is not counted / the count excludes the border in backward alone / the divisor is too small at "
-    "the border",
+    right="dx: the padding is not counted / the count excludes the border in backward alone / the divisor is too "
+    "small at the border",
     wrong="the forward's count / overlap",
     seen="a common slip",
 )
@@ -167,7 +171,8 @@ class AvgDxDividesByValidCount(nbase.AvgPool):
     "n4-avg-dx-undivided",
     "avg_pool2d",
     "backward hands dy to each pixel of the window without dividing by the window's size",
-    right="dx is not divided by the size of the window / a sum's gradient in place of a mean's / dx is kh·kw times too large",
+    right="dx is not divided by the size of the window / a sum's gradient in place of a mean's / dx is kh·kw times "
+    "too large",
     wrong="padding / overlap / the forward",
     seen="a common slip",
 )
@@ -196,8 +201,8 @@ class LinearDbiasMean(nbase.Linear):
     "n4-linear-reshape-for-transpose",
     "linear",
     "the weight (out, in) is reshaped to (in, out) where it should be transposed, in forward and backward alike",
-    right="the weight is reshaped in place of transposed / its elements are taken in the wrong order / the weight is read in "
-    "the wrong layout / where it is square: the weight is transposed",
+    right="the weight is reshaped in place of transposed / its elements are taken in the wrong order / the weight is "
+    "read in the wrong layout / where it is square: the weight is transposed",
     wrong="the bias / dx or dweight alone",
     seen="a common slip",
 )
@@ -243,8 +248,8 @@ class LinearFirstXKept(nbase.Linear):
     "n4-ce-global-maximum",
     "softmax_cross_entropy",
     "the maximum of the whole batch is subtracted, not that of each row, so rows far below it underflow to log(0)",
-    right="the shift is the maximum of all rows / underflow in rows far below the largest logit / a softmax that does not "
-    "subtract the row's own maximum",
+    right="the shift is the maximum of all rows / underflow in rows far below the largest logit / a softmax that "
+    "does not subtract the row's own maximum",
     wrong="no shift at all with overflow / a wrong axis of the softmax / the gradient",
     seen="manassharma07/crysx_nn#7",
 )

@@ -61,8 +61,8 @@ class DxWithoutGates(ModeNorm):
     "n4-mn-mode-count-constant",
     "mode_norm",
     "in backward the count of a mode, N_k = sum of its gates, is taken as constant",
-    right="backward: the normaliser (the count) of a mode's weights is constant / the gradient through the sum of gates is "
-    "missing / the weights' softmax over the batch lacks its second term",
+    right="backward: the normaliser (the count) of a mode's weights is constant / the gradient through the sum of "
+    "gates is missing / the weights' softmax over the batch lacks its second term",
     wrong="the gates' gradient is missing in full in the moments / a wrong softmax over modes / the forward",
     seen="a common slip",
 )
@@ -75,8 +75,8 @@ class ModeCountConstant(ModeNorm):
     "n4-mn-softmax-diagonal",
     "mode_norm",
     "the backward of the gates' softmax has its diagonal alone: g·(1 - g), as for a sigmoid",
-    right="the backward of softmax has the diagonal alone / off-diagonal terms of the softmax's Jacobian are missing / a "
-    "sigmoid's derivative in place of a softmax's / the gradient of the gates' softmax is wrong",
+    right="the backward of softmax has the diagonal alone / off-diagonal terms of the softmax's Jacobian are missing "
+    "/ a sigmoid's derivative in place of a softmax's / the gradient of the gates' softmax is wrong",
     wrong="the softmax is over a wrong axis in the forward / the gates' gradient is missing",
     seen="a common slip",
 )
@@ -88,9 +88,10 @@ class SoftmaxDiagonal(ModeNorm):
 @bug(
     "n4-mn-second-moment-from-running-mean",
     "mode_norm",
-    "the second moment that is averaged is the batch's variance plus the square of the running mean, not of the batch's mean",
-    right="the running second moment uses the running mean's square / E[x²] is formed from var + running_mean² / from the "
-    "wrong mean",
+    "the second moment that is averaged is the batch's variance plus the square of the running mean, not of the "
+    "batch's mean",
+    right="the running second moment uses the running mean's square / E[x²] is formed from var + running_mean² / "
+    "from the wrong mean",
     wrong="the variance is stored in place of E[x²] / momentum swapped / unbiased",
     seen="a common slip",
 )
@@ -125,8 +126,8 @@ class EvalSecondMomentAsVariance(ModeNorm):
     "n4-mn-update-weighted-by-count",
     "mode_norm",
     "the running moments of a mode move by momentum times the mode's share of the batch, not by momentum",
-    right="the momentum of a mode is multiplied by its count (its mean gate) / the update is weighted by how much the batch "
-    "belongs to the mode",
+    right="the momentum of a mode is multiplied by its count (its mean gate) / the update is weighted by how much "
+    "the batch belongs to the mode",
     wrong="momentum swapped / a momentum that is built in / the moments themselves are not normalised",
     seen="a common slip",
 )
@@ -141,8 +142,8 @@ class UpdateWeightedByCount(ModeNorm):
     "n4-mn-gate-signal-without-weight",
     "mode_norm",
     "the gradient of the gates, as weights of the output, uses dy and not dy·weight",
-    right="the gates' gradient lacks the affine weight / uses dy in place of dy·weight / weight (gamma) missing on the way "
-    "through the gates",
+    right="the gates' gradient lacks the affine weight / uses dy in place of dy·weight / weight (gamma) missing on "
+    "the way through the gates",
     wrong="the weight is missing in the whole of dx / the gates' gradient is missing / a wrong softmax",
     seen="a common slip",
 )
@@ -229,8 +230,8 @@ class SumOfModes(ModeGroupNorm):
     "n4-mgn-gate-path-not-averaged",
     "mode_group_norm",
     "dx's part through the gates is not divided by the number of pixels over which the gates' input is averaged",
-    right="dx: the path through the gates lacks 1/(number of pixels) / is too large by the number of pixels / a sum in place "
-    "of the average in the backward of the gates' pooling",
+    right="dx: the path through the gates lacks 1/(number of pixels) / is too large by the number of pixels / a sum "
+    "in place of the average in the backward of the gates' pooling",
     wrong="the path through the gates is missing / a wrong mean term / the parameters' gradients",
     seen="a common slip",
 )
@@ -243,8 +244,8 @@ class GatePathNotAveraged(ModeGroupNorm):
     "n4-mgn-dx-without-mean-term",
     "mode_group_norm",
     "backward takes the modes' means as constants: neither dx nor the gates have a part through them",
-    right="the modes' means are taken as constants in backward / the term of the mean is missing in dx and in the gates' "
-    "gradients / dmean is zero",
+    right="the modes' means are taken as constants in backward / the term of the mean is missing in dx and in the "
+    "gates' gradients / dmean is zero",
     wrong="the variance term is missing / the path through the gates is missing in dx",
     seen="a common slip",
 )

@@ -14,8 +14,8 @@ TILE = 32  # rows
     "n4-lnl-dparams-last-tile",
     "layer_norm_last",
     "dweight and dbias are summed over tiles of 32 rows, and each tile's sum replaces the one before it",
-    right="dweight and dbias hold the last tile of rows alone / partial sums over rows overwrite each other / rows are left "
-    "out of the parameter gradients where there are more than 32 (a limit on the rows)",
+    right="dweight and dbias hold the last tile of rows alone / partial sums over rows overwrite each other / rows "
+    "are left out of the parameter gradients where there are more than 32 (a limit on the rows)",
     wrong="a sum over the wrong axis / a mean in place of a sum / dx",
     seen="a common slip of tiled kernels",
 )
@@ -32,9 +32,10 @@ class DparamsLastTile(nbase.Rows):
 @bug(
     "n4-lnl-invertible-index",
     "layer_norm_last",
-    "dweight takes xhat back from y as (y - bias) / weight, with bias and weight of the row's index, not of the column's",
-    right="dweight: xhat is recovered from y with the wrong bias and weight / with those of another element (indexed by row) / "
-    "dweight alone uses a wrong xhat, that comes from y",
+    "dweight takes xhat back from y as (y - bias) / weight, with bias and weight of the row's index, not of the "
+    "column's",
+    right="dweight: xhat is recovered from y with the wrong bias and weight / with those of another element (indexed "
+    "by row) / dweight alone uses a wrong xhat, that comes from y",
     wrong="dweight lacks a factor 1/std / a sum over wrong axes / dx / y is used for xhat as it is",
     seen="deepspeedai/DeepSpeed#692",
 )
@@ -53,8 +54,8 @@ class InvertibleIndex(nbase.Rows):
     "n4-lnl-dx-dot-not-centred",
     "layer_norm_last",
     "the dot product in the variance term of dx is of d and x, not of d and x - mean",
-    right="dx: the variance term's sum uses x that is not centred / x in place of x - mean (or of xhat) in the dot product / "
-    "the part with mean·sum(d) is missing",
+    right="dx: the variance term's sum uses x that is not centred / x in place of x - mean (or of xhat) in the dot "
+    "product / the part with mean·sum(d) is missing",
     wrong="the mean term is missing / the variance term is missing / a wrong count",
     seen="a common slip",
 )
@@ -86,7 +87,8 @@ class DxDotWithoutWeight(nbase.Rms):
     "n4-rms-dx-sum-for-mean",
     "rms_norm",
     "the second term of dx has the sum of d·xhat where their mean belongs",
-    right="dx: a sum in place of a mean / a missing division by C / the second term is too large by the number of elements",
+    right="dx: a sum in place of a mean / a missing division by C / the second term is too large by the number of "
+    "elements",
     wrong="the second term is missing / the weight is missing",
     seen="a common slip",
 )
@@ -99,8 +101,8 @@ class DxSumForMean(nbase.Rms):
     "n4-rms-in-place",
     "rms_norm",
     "forward scales the caller's x in place, so that x and the copy kept for backward hold y",
-    right="the input is written to / x is changed in place / backward uses y where x belongs / an exception says that x is "
-    "read-only",
+    right="the input is written to / x is changed in place / backward uses y where x belongs / an exception says "
+    "that x is read-only",
     wrong="a missing term / a wrong weight / another forward error",
     seen="GeeeekExplorer/nano-vllm#170",
 )

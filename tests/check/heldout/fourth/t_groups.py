@@ -53,9 +53,10 @@ class GnUnbiased(GroupNorm):
 @bug(
     "t4-gn-nhwc-reshaped-without-transpose",
     "group_norm",
-    "x of layout NHWC is reshaped to (N, G, H, W, C/G) with no transpose, so a group is a stretch of pixels with all channels",
-    right="groups are cut from the pixels, not from the channels / a reshape without the transpose / the layout NHWC is read as "
-    "if the channels came first / group statistics over a block of memory",
+    "x of layout NHWC is reshaped to (N, G, H, W, C/G) with no transpose, so a group is a stretch of pixels with all "
+    "channels",
+    right="groups are cut from the pixels, not from the channels / a reshape without the transpose / the layout NHWC "
+    "is read as if the channels came first / group statistics over a block of memory",
     wrong="channels dealt out in turn / batch statistics / the affine map",
     seen="tensorflow/addons#751",
 )
@@ -88,7 +89,8 @@ class GnChannelsLeftOut(GroupNorm):
     "t4-gn-statistics-detached",
     "group_norm",
     "mean and variance are computed from x.detach(): dx is dy·weight/std alone",
-    right="dx lacks both the mean and the variance term / the statistics are taken as constants / the backward of evaluation",
+    right="dx lacks both the mean and the variance term / the statistics are taken as constants / the backward of "
+    "evaluation",
     wrong="one of the two terms alone is missing / the weight is missing",
     seen="a common slip",
 )
@@ -114,7 +116,8 @@ class GnGroupsAsSize(GroupNorm):
     "t4-gn-shared-over-batch",
     "group_norm",
     "the statistics of a group are taken over the batch too",
-    right="statistics over the batch axis too / all samples share a group's mean and variance / batch statistics per group",
+    right="statistics over the batch axis too / all samples share a group's mean and variance / batch statistics per "
+    "group",
     wrong="over the pixels alone / groups ignored / running statistics",
     seen="a common slip",
 )
@@ -142,7 +145,8 @@ class GnSquareInHalf(GroupNorm):
     "t4-gn-affine-order",
     "group_norm",
     "weight and bias are applied on the grouped view, reshaped to (C/G, G) and transposed: channels get each other's",
-    right="weight and bias are in the wrong order of channels / are dealt out to the groups in turn / permuted between channels",
+    right="weight and bias are in the wrong order of channels / are dealt out to the groups in turn / permuted "
+    "between channels",
     wrong="the statistics' groups are wrong / weight and bias swapped / a weight per group",
     seen="a common slip",
 )
@@ -170,7 +174,8 @@ class InRunningInEvaluation(GroupNorm):
             mean, var = v.mean(2), v.var(2, unbiased=False)
             if training:
                 old = self.running or (torch.zeros_like(mean[0]), torch.ones_like(mean[0]))
-                self.running = tuple(torch.lerp(o, s.detach().mean(0), 0.1) for o, s in zip(old, (mean, var), strict=True))
+                new = mean.detach().mean(0), var.detach().mean(0)
+                self.running = tuple(torch.lerp(o, s, 0.1) for o, s in zip(old, new, strict=True))
         else:
             mean, var = self.running
         z = (v - mean[..., None]) * torch.rsqrt(var + self.eps)[..., None]
@@ -181,8 +186,8 @@ class InRunningInEvaluation(GroupNorm):
     "t4-in-variance-clamped",
     "instance_norm",
     "the variance is clamped from below at eps; eps is not added",
-    right="the variance is clamped (or the maximum with eps is taken) in place of adding eps / eps is missing / eps is not "
-    "added",
+    right="the variance is clamped (or the maximum with eps is taken) in place of adding eps / eps is missing / eps "
+    "is not added",
     wrong="eps outside the root / added twice / an unbiased variance",
     seen="a common slip",
 )
@@ -296,14 +301,14 @@ class RmsDividedByRsqrt(RmsNorm):
     "t4-rms-eps-after-rescale",
     "rms_norm",
     "x is divided by its largest magnitude m before the norm, so that eps counts m² times",
-    right="eps is multiplied by max|x|² / eps is added after a rescaling / eps has a wrong (too large or too small) size that "
-    "depends on x / eps is relative to x",
+    right="eps is multiplied by max|x|² / eps is added after a rescaling / eps has a wrong (too large or too small) "
+    "size that depends on x / eps is relative to x",
     wrong="eps outside the root / eps missing",
     seen="apple/coremltools#2822",
 )
 class RmsEpsAfterRescale(RmsNorm):
     def compute(self, x, training):
-        return super().compute(x / x.abs().amax(-1, keepdim=True).detach().clamp(min=1e-30), training)
+        return super().compute(x / x.abs().amax(-1, keepdim=True).clamp(min=1e-30), training)
 
 
 @bug(

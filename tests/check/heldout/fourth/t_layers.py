@@ -87,8 +87,8 @@ class ConvBorderReplicated(Conv):
     "t4-conv-weight-order-of-windows",
     "conv2d",
     "the weight is flattened as (kh, kw, C), while the unfolded windows are (C, kh, kw)",
-    right="the weight and the windows are flattened in different orders / the axes of the weight (channels, height, width) are "
-    "permuted / the weight is read in the wrong layout",
+    right="the weight and the windows are flattened in different orders / the axes of the weight (channels, height, "
+    "width) are permuted / the weight is read in the wrong layout",
     wrong="a flipped kernel / height and width swapped alone / groups",
     seen="a common slip of im2col",
 )
@@ -165,8 +165,8 @@ class AvgBorderNotCounted(AvgPool):
     "t4-avg-divided-by-square",
     "avg_pool2d",
     "the divisor is the square of the kernel's height, which is the window's size in square windows alone",
-    right="the divisor is kh² in place of kh·kw / a wrong divisor in oblong windows / the kernel is taken for square in the "
-    "divisor",
+    right="the divisor is kh² in place of kh·kw / a wrong divisor in oblong windows / the kernel is taken for square "
+    "in the divisor",
     wrong="the windows are wrong / the padding is not counted",
     seen="a common slip",
 )
@@ -251,8 +251,10 @@ class CeMeanOverElements(Loss):
 @bug(
     "t4-ce-log-sum-with-shift-added-back",
     "softmax_cross_entropy",
-    "log p is x - (max + log of the sum): the maximum is added back before the subtraction, so large logits lose the logarithm",
-    right="cancellation at large logits / the shift is added back before the difference / precision lost where logits are large",
+    "log p is x - (max + log of the sum): the maximum is added back before the subtraction, so large logits lose the "
+    "logarithm",
+    right="cancellation at large logits / the shift is added back before the difference / precision lost where "
+    "logits are large",
     wrong="no shift (overflow) / a wrong axis / the reduction",
     seen="pytorch/pytorch#11752",
 )

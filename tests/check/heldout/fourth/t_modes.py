@@ -67,8 +67,8 @@ class SoftmaxOverBatch(ModeNorm):
     "t4-mn-count-of-batch",
     "mode_norm",
     "a mode's moments are divided by the batch size N, not by the sum of the mode's gates",
-    right="the count of a mode is N in place of its sum of gates / a mode's weights are not normalised / the moments are too "
-    "small by the mode's share of the batch",
+    right="the count of a mode is N in place of its sum of gates / a mode's weights are not normalised / the moments "
+    "are too small by the mode's share of the batch",
     wrong="the running moments alone / the softmax's axis / unbiased",
     seen="a common slip",
 )
@@ -81,7 +81,8 @@ class CountOfBatch(ModeNorm):
     "t4-mn-hard-gates-in-evaluation",
     "mode_norm",
     "in evaluation each sample goes to its largest gate's mode alone",
-    right="hard gates in evaluation / the gates are decided by argmax in evaluation / one mode alone is used in evaluation",
+    right="hard gates in evaluation / the gates are decided by argmax in evaluation / one mode alone is used in "
+    "evaluation",
     wrong="hard gates in training / wrong running moments",
     seen="a common slip",
 )
@@ -108,8 +109,8 @@ class VarianceAboutBatchMean(ModeNorm):
     "t4-mn-moments-without-gate-gradient",
     "mode_norm",
     "the modes' weights are detached where the moments are formed: the gates learn through the output's mixture alone",
-    right="the gates have no gradient through the moments / the weights (shares) of the moments are constants / dgate lacks "
-    "the part of mean and variance",
+    right="the gates have no gradient through the moments / the weights (shares) of the moments are constants / "
+    "dgate lacks the part of mean and variance",
     wrong="the gates' gradient is missing in full / the mean or variance is detached in full / the normaliser alone",
     seen="a common slip",
 )
@@ -122,8 +123,8 @@ class MomentsWithoutGateGradient(ModeNorm):
     "t4-mn-moments-mixed-first",
     "mode_norm",
     "mean and variance of the modes are mixed by a sample's gates, and x is normalized once with the mixture",
-    right="the moments are mixed in place of the normalized values / one normalization with gate-weighted mean and variance / "
-    "the mixture is inside the division",
+    right="the moments are mixed in place of the normalized values / one normalization with gate-weighted mean and "
+    "variance / the mixture is inside the division",
     wrong="one mode for all / hard gates / a wrong variance",
     seen="a common slip",
 )
@@ -149,7 +150,8 @@ class CountPlusEps(ModeNorm):
     "t4-mn-running-moments-of-all-modes",
     "mode_norm",
     "the running moments of each mode are updated with the average over the modes, as by a buffer that is broadcast",
-    right="all modes have the same running moments / the update is averaged over modes / the modes are pooled in the state",
+    right="all modes have the same running moments / the update is averaged over modes / the modes are pooled in the "
+    "state",
     wrong="momentum / the training output is wrong / batch moments (all gates equal) in the forward",
     seen="a common slip",
 )
@@ -198,8 +200,8 @@ class MgnCountOfChannels(ModeGroupNorm):
     "t4-mgn-variance-unweighted",
     "mode_group_norm",
     "the variance about a mode's mean is the plain average over channels, without the gates",
-    right="the variance is not weighted by the gates / all channels count alike in the variance / gates are missing in the "
-    "variance",
+    right="the variance is not weighted by the gates / all channels count alike in the variance / gates are missing "
+    "in the variance",
     wrong="the mean is unweighted too / eps / unbiased",
     seen="a common slip",
 )

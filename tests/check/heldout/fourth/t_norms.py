@@ -74,9 +74,10 @@ class UnbiasedInTraining(BatchNorm):
 @bug(
     "t4-bn-variance-of-samples-averaged",
     "batch_norm",
-    "the variance is the average over the batch of each sample's own variance; the spread of the samples' means is left out",
-    right="the variance is taken within samples / per sample and averaged / lacks the part between samples / is that of "
-    "instance normalization averaged",
+    "the variance is the average over the batch of each sample's own variance; the spread of the samples' means is "
+    "left out",
+    right="the variance is taken within samples / per sample and averaged / lacks the part between samples / is that "
+    "of instance normalization averaged",
     wrong="the mean is per sample too (instance normalization in full) / unbiased / eps",
     seen="a common slip of merging shards",
 )
@@ -104,8 +105,8 @@ class StdDetached(BatchNorm):
     "t4-bn-over-batch-alone",
     "batch_norm",
     "statistics are taken over the batch axis alone: each pixel has its own; the running ones are averaged over pixels",
-    right="statistics over the batch alone / pixels left out of the statistics / each pixel of a channel has its own mean and "
-    "variance",
+    right="statistics over the batch alone / pixels left out of the statistics / each pixel of a channel has its own "
+    "mean and variance",
     wrong="instance or layer normalization / the running statistics alone",
     seen="a common slip: a layer for (N, C) that is given images",
 )
@@ -128,8 +129,8 @@ class OverBatchAlone(BatchNorm):
     "t4-bn-eval-mean-debiased",
     "batch_norm",
     "evaluation divides the running mean by 1 - (1 - momentum)^steps, as if it had started at zero",
-    right="the running mean is corrected for its start (debiased, as in Adam) in evaluation / evaluation scales the running "
-    "mean by a factor of the number of steps",
+    right="the running mean is corrected for its start (debiased, as in Adam) in evaluation / evaluation scales the "
+    "running mean by a factor of the number of steps",
     wrong="the state is wrong / momentum / batch statistics in evaluation",
     seen="patrick-kidger/equinox#1010",
 )
