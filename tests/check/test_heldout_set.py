@@ -18,6 +18,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from heldout.collected import BUGS, CORRECT, RUNNABLE  # noqa: E402
+from heldout.fourth import collected as fourth  # noqa: E402
 from heldout.measure import accepted_of, as_frozen, detection, digest, dtypes_of, judge, measured, table  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import ANSWERS  # noqa: E402
@@ -31,7 +32,14 @@ from minidl.check.suite import VECTORS, open_suite  # noqa: E402
 
 # no case showed it at the first run
 SHOWN_SINCE = {"n3-sce-max-from-zero": "softmax_cross_entropy-seeded-far-below-float32-01"}
-FIRST_RUN = json.loads((HERE / "heldout" / "third" / "first_run.json").read_text())
+FIRST_RUN = {
+    which: json.loads((HERE / "heldout" / which / "first_run.json").read_text()) for which in ("third", "fourth")
+}
+CASES = {
+    bug: run[bug.id]["first_wrong"] or SHOWN_SINCE.get(bug.id)
+    for bugs, run in ((third.BUGS, FIRST_RUN["third"]), (fourth.BUGS, FIRST_RUN["fourth"]))
+    for bug in bugs
+}
 SUITE = open_suite(VECTORS)
 WIDE = {"float16": 0.02, "float32": 3e-4, "float64": 1e-9}  # a bug is at least this far off, of the largest value
 CLOSE = {"float32": 1e-4, "float64": 1e-9}  # a correct layer is closer
@@ -203,15 +211,23 @@ def test_jax_is_among_the_styles():
     assert any(item.style == "JAX" for item in CORRECT)
 
 
-@pytest.mark.parametrize("bug", third.BUGS, ids=lambda bug: bug.id)
-def test_a_bug_of_the_third_set_fails_the_case_that_first_showed_it(bug):
-    name = FIRST_RUN[bug.id]["first_wrong"] or SHOWN_SINCE[bug.id]
+@pytest.mark.parametrize("bug", [bug for bug, name in CASES.items() if name], ids=lambda bug: bug.id)
+def test_a_bug_of_the_later_sets_fails_the_case_that_first_showed_it(bug):
+    case = case_named(bug.layer, bug.dtype, CASES[bug])
     conventions = declared(getattr(bug.make, "conventions", None))
-    assert runner.run_case(bug.make, case_named(bug.layer, bug.dtype, name), bug.dtype, conventions).status == "failed"
+    assert runner.run_case(bug.make, case, bug.dtype, conventions).status == "failed"
 
 
-@pytest.mark.parametrize("item", [i for i in third.CORRECT if i.style != "JAX"], ids=lambda item: item.id)
-def test_a_correct_layer_of_the_third_set_passes(item):
+def test_one_bug_of_the_fourth_set_is_shown_by_no_case():
+    if fourth.torch is None:
+        pytest.skip("the bug is in PyTorch, which is not installed")
+    assert [bug.id for bug, name in CASES.items() if not name] == ["t4-ce-log-sum-with-shift-added-back"]
+
+
+@pytest.mark.parametrize(
+    "item", [i for i in (*third.CORRECT, *fourth.CORRECT) if i.style != "JAX"], ids=lambda item: item.id
+)
+def test_a_correct_layer_of_the_later_sets_passes(item):
     conventions = declared(getattr(item.make, "conventions", None))
     entries = [entry for entry in SUITE.entries if entry.layer == item.layer][::6]  # measure.py runs all
     for dtype in dtypes_of(item):
@@ -220,15 +236,18 @@ def test_a_correct_layer_of_the_third_set_passes(item):
         assert [result.case.id for result in results if result.status == "failed"] == []
 
 
-@pytest.mark.parametrize("bugs", [BUGS, second.BUGS, third.BUGS], ids=["first", "second", "third"])
+@pytest.mark.parametrize(
+    "bugs", [BUGS, second.BUGS, third.BUGS, fourth.BUGS], ids=["first", "second", "third", "fourth"]
+)
 def test_the_set_is_of_the_size_and_spread_that_it_claims(bugs):
-    if bugs is third.BUGS and third.torch is None:
+    later = bugs is third.BUGS or bugs is fourth.BUGS
+    if later and third.torch is None:
         pytest.skip("half of the set needs PyTorch, which is not installed")
     styles = Counter(bug.style for bug in bugs)
     assert len(bugs) >= 60
     assert min(styles.values()) >= 0.4 * len(bugs)
     assert len({bug.id for bug in bugs}) == len(bugs)
-    assert len({bug.layer for bug in bugs}) == (13 if bugs is third.BUGS else 11)
+    assert len({bug.layer for bug in bugs}) == (13 if later else 11)
 
 
 def test_every_bug_has_a_judgement():
@@ -266,16 +285,57 @@ def test_the_third_set_is_as_it_was_frozen():
     assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
 
 
-def test_the_judgement_of_the_third_set_adds_up():
-    answers = json.loads((HERE / "heldout" / "third" / "answers.json").read_text())
-    assert sorted(answers) == sorted(FIRST_RUN)
-    assert {bug.id for bug in third.BUGS} <= set(FIRST_RUN)
-    for name, run in FIRST_RUN.items():
+def test_the_fourth_set_is_as_it_was_frozen():
+    folder = HERE / "heldout" / "fourth"
+    lines = (folder / "FROZEN").read_text().splitlines()
+    frozen = dict(reversed(line.split("  ", 1)) for line in lines[1:])
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")} == frozen
+    whole = hashlib.sha256("".join(f"{line}\n" for line in lines[1:]).encode()).hexdigest()
+    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("which", "bugs", "counts", "row"),
+    [
+        (
+            "third",
+            third.BUGS,
+            {"right": 40, "wrong": 5, "unknown": 45, "missed": 1},
+            "| all | 91 | **40 (44.0 %)** | **5 (5.5 %)** | 45 (49.5 %) | 1 (1.1 %) |",
+        ),
+        (
+            "fourth",
+            fourth.BUGS,
+            {"right": 88, "wrong": 4, "unknown": 13, "missed": 1},
+            "| all | 106 | **88 (83.0 %)** | **4 (3.8 %)** | 13 (12.3 %) | 1 (0.9 %) |",
+        ),
+    ],
+    ids=["third", "fourth"],
+)
+def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
+    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
+    runs = FIRST_RUN[which]
+    assert sorted(answers) == sorted(runs)
+    assert {bug.id for bug in bugs} <= set(runs)
+    for name, run in runs.items():
         assert judge(answers[name], run["verdict"] != "missed", run["named"]) == run["verdict"]
-    count = Counter(run["verdict"] for run in FIRST_RUN.values())
-    assert count == {"right": 40, "wrong": 5, "unknown": 45, "missed": 1}
+    assert Counter(run["verdict"] for run in runs.values()) == counts
+    assert row in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+
+
+def test_bugs_of_the_fourth_set_that_an_earlier_set_had_are_of_the_same_layer():
+    alike = json.loads((HERE / "heldout" / "fourth" / "alike.json").read_text())
+    layers = {bug.id: bug.layer for bugs in (BUGS, second.BUGS, third.BUGS, fourth.BUGS) for bug in bugs}
+    runs = FIRST_RUN["fourth"]
+    assert set(alike) <= set(runs)
+    if fourth.torch is not None:
+        assert [layers[new] for new in alike] == [layers[old] for old in alike.values()]
+    assert Counter(runs[name]["verdict"] for name in alike) == {"right": 57, "wrong": 1, "unknown": 1}
+    others = Counter(run["verdict"] for name, run in runs.items() if name not in alike)
+    assert others == {"right": 31, "wrong": 3, "unknown": 12, "missed": 1}
     page = (HERE.parents[1] / "docs" / "check-measured.md").read_text()
-    assert "| all | 91 | **40 (44.0 %)** | **5 (5.5 %)** | 45 (49.5 %) | 1 (1.1 %) |" in page
+    assert "| 59 | 57 (96.6 %) | 1 | 1 | 0 |" in page
+    assert "| 47 | **31 (66.0 %)** | **3 (6.4 %)** | 12 (25.5 %) | 1 |" in page
 
 
 @pytest.mark.parametrize("which", ["second", "third"])
