@@ -268,8 +268,22 @@ def _step_within(path: Path) -> int:
 
 
 def list_steps(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, oldest first."""
-    return sorted((path for path in folder.glob("step-*.safetensors") if _NAME.fullmatch(path.name)), key=_step)
+    """Return the checkpoints of a folder, oldest first; none where there is no such folder.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be looked into: what cannot be listed is not empty.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise CheckpointError(f"{folder} is no folder; put the folder with the run's checkpoints back") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be looked into ({error.strerror}); make it readable") from error
+    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_step)
 
 
 def _step(path: Path) -> int:

@@ -231,6 +231,7 @@ class PreparedRun:
         found = checkpoint.use_latest(folder.checkpoints, self.progress.warn, use)
         longer = stages.begin(there, length, self._plan, self.step, folder.path) if extended else content
         if not found:
+            self._refuse_without_checkpoints(folder, known, there["config"].get("checkpoint_every"))
             self._start_from(content)
             check_same_run(build.identity(there), build.identity(content), folder.path)
             folder.forget_after(0, 0)
@@ -251,6 +252,17 @@ class PreparedRun:
         self._schedule = stages.make_schedule(self.config, self._plan, self._earlier)
         self._losses.ends.update(stages.ends(self._earlier))
         return content
+
+    def _refuse_without_checkpoints(self, folder: RunFolder, known: restore.Known, every: int | None) -> None:
+        """Refuse to begin anew where a run's logs show that it had a checkpoint: they would be lost with it."""
+        last = max([line["step"] for line in [*known.evaluations, *(known.losses or [])]], default=0)
+        finished = folder.summary_file.exists()
+        if finished or last > (every or len(self._loader)):
+            told = "its summary.json says that it was finished" if finished else f"its logs go on to update {last}"
+            raise CheckpointError(
+                f"{folder.path}: {told}, and there is no checkpoint in {folder.checkpoints}; put its checkpoints back, "
+                "or start anew with another --out"
+            )
 
     def _known(self, folder: RunFolder, content: dict[str, Any]) -> restore.Known:
         """Return what is known of the run that `content` describes, for its checkpoints to agree with."""

@@ -76,6 +76,7 @@ def test_a_home_of_nobody_and_an_empty_path_are_refused_wherever_a_command_takes
 
 
 def test_a_home_that_no_shell_replaced_is_the_home(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="--tensorboard: pip install 'minidl[tensorboard]'")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     train("~/run", until=2, tensorboard="~/events")
