@@ -1,4 +1,4 @@
-"""Promise 11: a run whose checkpoints cannot be seen is refused, and its logs stay; none is taken for none yet."""
+"""Promise 19: a run whose checkpoints cannot be seen is refused, and its logs stay."""
 
 import os
 import shutil
