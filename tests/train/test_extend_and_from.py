@@ -95,14 +95,11 @@ def test_an_extension_that_was_interrupted_goes_on_bit_for_bit(tmp_path, cut):
     assert result(tmp_path / "cut") == result(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("left", [1, 0])
-def test_an_extension_goes_on_from_a_checkpoint_of_before(tmp_path, left):
+def test_an_extension_goes_on_from_a_checkpoint_of_before(tmp_path):
     extended(tmp_path / "whole")
     extended(tmp_path / "cut", until=15)
-    for path in checkpoint.list_steps(tmp_path / "cut" / "checkpoints")[left:]:
-        path.write_bytes(b"damaged" * left)
-        if not left:
-            path.unlink()
+    for path in checkpoint.list_steps(tmp_path / "cut" / "checkpoints")[1:]:
+        path.write_bytes(b"damaged")
     train(tmp_path / "cut", resume=True, length=LONGER)
     assert result(tmp_path / "cut") == result(tmp_path / "whole")
 
