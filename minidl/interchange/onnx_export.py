@@ -23,7 +23,7 @@ def export_onnx(
     input_shape: Sequence[int],
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network for inference: input "x" (N, *input_shape), output "y", both float32, N free.
+    """Write a network for inference: input "x" of ``(N, *input_shape)``, output "y", both float32, N free.
 
     Norms are those of evaluation: running statistics where a norm has them, the gates of the sample in ModeNorm and
     ModeGroupNorm, which become plain operators. Dropout disappears. The file is of opset 17 and runs with onnxruntime

@@ -18,7 +18,7 @@ _IR_VERSION = 8  # of ONNX 1.12, as OPSET
 class Value(NamedTuple):
     """A value of the graph: an input or an output of operators.
 
-    Attributes
+    Parameters
     ----------
     name : str
         What `Graph.op` takes as an input.
@@ -71,6 +71,7 @@ class Graph:
         Returns
         -------
         Value
+            What the next operator takes.
         """
         from onnx import helper
 
@@ -92,6 +93,7 @@ class Graph:
         Returns
         -------
         str
+            The constant's name.
         """
         return self._constant(name, np.array(to_host(value), np.float32, order="C"))
 
