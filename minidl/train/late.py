@@ -82,7 +82,7 @@ def _batch(error: BaseException) -> tuple[str, Array, Array] | None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         path = Path(frame.f_code.co_filename)
         doing = _BATCHES.get((path.name, frame.f_code.co_name)) if path.parent == _HERE else None
-        if doing is not None and {"x", "labels"} <= frame.f_locals.keys():
+        if doing is not None and all(name in frame.f_locals for name in ("x", "labels")):
             return doing, frame.f_locals["x"], frame.f_locals["labels"]
     return None
 
