@@ -73,7 +73,7 @@ OUTER = (
 
 @pytest.fixture
 def loaded(tmp_path, monkeypatch):
-    """Return a function that loads two files as a new process would; it returns a value and the number of compilations."""
+    """Return a function that loads two files as a new process would; it returns a value and how often it compiled."""
     (tmp_path / "inner.py").write_text(INNER)
     (tmp_path / "outer.py").write_text(OUTER)
     monkeypatch.syspath_prepend(str(tmp_path))
