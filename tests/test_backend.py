@@ -254,7 +254,7 @@ def test_a_folder_or_file_that_has_the_name_of_numba_is_not_taken_for_it(monkeyp
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
     reason = backend.why_no_numba()
-    monkeypatch.delitem(sys.modules, "numba")
+    del sys.modules["numba"]
     assert reason == f"{place} has the name of Numba and is not Numba; rename it, or pip install 'minidl[fast]'"
 
 
