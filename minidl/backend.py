@@ -175,12 +175,17 @@ def why_no_cupy() -> str | None:
 
 
 def why_no_numba() -> str | None:
-    """Return None where Numba can be imported, else the reason and the cure in one line."""
+    """Return None where Numba can be imported and compiles, else the reason and the cure in one line."""
     try:
-        import numba  # noqa: F401
+        import numba
     except Exception as error:  # Numba raises ImportError also for a NumPy that it does not know yet
         first_line = str(error).partition("\n")[0]
         return f"numba cannot be imported ({first_line}); pip install 'minidl[fast]'"
+    if not hasattr(numba, "njit"):
+        place = getattr(numba, "__file__", None) or next(iter(getattr(numba, "__path__", [])), "a module")
+        return f"{place} has the name of Numba and is not Numba; rename it, or pip install 'minidl[fast]'"
+    if numba.config.DISABLE_JIT:
+        return "numba does not compile, since NUMBA_DISABLE_JIT is set; unset it"
     return None
 
 

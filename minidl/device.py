@@ -36,6 +36,10 @@ def describe() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the default backend: of CuPy also those of CUDA and of what the driver supports."""
+    if default_name() == "numba":
+        import numba
+
+        return {"numpy": np.__version__, "numba": numba.__version__}
     if not on_gpu():
         return {"numpy": np.__version__}
     xp = default_module()

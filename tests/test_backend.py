@@ -1,10 +1,11 @@
 """Which library an array belongs to, which one parameters are made with, and what importing minidl costs."""
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,7 +210,9 @@ def test_auto_falls_back_and_says_so(monkeypatch, capsys):
 def test_auto_takes_numba_before_numpy_and_says_so_and_why_not_the_gpu_that_is_there(monkeypatch, capsys, gpu):
     fake_cupy(monkeypatch, available=False)
     monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
-    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
+    fake = ModuleType("numba")
+    fake.__dict__.update(njit=None, config=SimpleNamespace(DISABLE_JIT=0))
+    monkeypatch.setitem(sys.modules, "numba", fake)
     with use_backend("auto") as xp:
         assert xp is np
         assert backend.default_name() == "numba"
@@ -227,6 +230,32 @@ def test_numba_is_numpy_arrays_and_without_it_an_error_with_reason_and_cure(monk
         "backend numba cannot be used: numba cannot be imported (import of numba halted; None in sys.modules); "
         "pip install 'minidl[fast]'"
     )
+
+
+def test_a_numba_that_was_told_not_to_compile_is_named_and_auto_takes_numpy(monkeypatch, capsys):
+    numba = pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    monkeypatch.setattr(backend, "why_no_cupy", lambda: "no CuPy")
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
+    with pytest.raises(BackendError) as caught:
+        backend.resolve("numba")
+    why = "numba does not compile, since NUMBA_DISABLE_JIT is set; unset it"
+    assert str(caught.value) == f"backend numba cannot be used: {why}"
+    assert backend.resolve("auto") == "numpy"
+    assert capsys.readouterr().err == f"minidl: backend auto: numpy, since {why}\n"
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_folder_or_file_that_has_the_name_of_numba_is_not_taken_for_it(monkeypatch, tmp_path, what):
+    place = tmp_path / ("numba" if what == "folder" else "numba.py")
+    place.mkdir() if what == "folder" else place.touch()
+    for name in [each for each in sys.modules if each.partition(".")[0] == "numba"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    importlib.invalidate_caches()
+    reason = backend.why_no_numba()
+    del sys.modules["numba"]
+    assert reason == f"{place} has the name of Numba and is not Numba; rename it, or pip install 'minidl[fast]'"
 
 
 def test_auto_takes_cupy_where_it_works(monkeypatch, capsys):

@@ -336,13 +336,14 @@ def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
 
 def describe_machine(config: Config) -> dict[str, Any]:
     """Return what the run's time depends on."""
-    gpu = {} if not on_gpu(config.backend) else {"device": device.name(), **device.versions()}
+    gpu = {"device": device.name()} if on_gpu(config.backend) else {}
     return {
         **device.machine(),
         "backend": config.backend,
         "threads": config.threads,
         **({"ranks": config.ranks} if config.ranks > 1 else {}),
         **gpu,
+        **device.versions(),
     }
 
 

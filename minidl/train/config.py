@@ -61,7 +61,7 @@ class Config:
     dtype : str
         "float32" or "float64".
     backend : str, optional
-        "numpy", "cupy" or "auto"; by default what MINIDL_BACKEND says, else numpy.
+        "numpy", "numba", "cupy" or "auto"; by default what MINIDL_BACKEND says, else numpy.
     device : int, optional
         Which GPU, with cupy; the first that CUDA_VISIBLE_DEVICES leaves by default.
     eval_every, checkpoint_every : int, optional

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import strict
 
 from minidl import check
 from minidl.check.__main__ import main
+from minidl.check.adapters.minidl import Adapter as Fast
 from minidl.check.adapters.reference import Adapter as Reference
 from minidl.check.suite import VECTORS, open_suite
 
@@ -25,6 +27,24 @@ def test_minidl_is_accurate(layer, dtype):
     assert report.exit_code == 0, report.text()
     assert report.worst < 0.5
     assert report.grade == "accurate"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("library", ["strict", "numba"], indirect=True)
+def test_every_backend_is_checked_on_its_own_device(layer, library, monkeypatch):
+    met = []
+    forward = Fast.forward
+
+    def noted(self, x, training):
+        monkeypatch.setattr(self.made, "forward", lambda *args, call=self.made.forward: met.append(args) or call(*args))
+        return forward(self, x, training)
+
+    monkeypatch.setattr(Fast, "forward", noted)
+    report = check.run(FAST, layer, "float32")
+    assert report.exit_code == 0, report.text()
+    assert met
+    kind = strict.ndarray if library == "strict" else np.ndarray
+    assert {type(each) for args in met for each in args} == {kind}
 
 
 @check.conformance("layer_norm")

@@ -12,7 +12,10 @@ from layer_check import check_slopes
 from tolerance import assert_close, unit
 
 from engines import test_engines
+from minidl import norm
 from minidl.engine import NUMPY, WRITTEN
+from minidl.norm import norm_factory
+from minidl.train.__main__ import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-layer.md"
 
@@ -31,7 +34,7 @@ def page(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(code("file: minidl/norm/rms.py"), "minidl/norm/rms.py", "exec"), module.__dict__)
     names = {**vars(module), "np": np, "Case": Case, "NUMPY": NUMPY}
-    exec(code("row").replace("zip(x, dy, dx)", "zip(x, dy, dx, strict=True)"), names)
+    exec(code("row"), names)
     monkeypatch.setitem(CASES, "RMSNorm", names["ROW"])
     return names
 
@@ -51,6 +54,27 @@ def test_the_new_norm_gives_what_its_row_says():
 @pytest.mark.usefixtures("page")
 def test_its_backward_is_the_slope_of_its_forward():
     check_slopes("RMSNorm")
+
+
+@pytest.mark.usefixtures("page")
+def test_its_lines_in_the_package_train_with_it(monkeypatch, tmp_path):
+    source = Path(norm.__file__).read_text()
+    for marker, before in (
+        ("import", "from minidl.norm.mode import"),
+        ("name", '    "none": "no'),
+        ("maker", '        "none":'),
+    ):
+        assert source.count(before) == 1
+        source = source.replace(before, code(marker) + before)
+    changed = ModuleType("changed")
+    exec(compile(source, "minidl/norm/__init__.py", "exec"), changed.__dict__)
+    assert type(changed.norm_factory("rms")(4, np.random.default_rng(0))).__name__ == "RMSNorm"
+    monkeypatch.setitem(norm.NORMS, "rms", changed.NORMS["rms"])
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("minidl.") and getattr(module, "norm_factory", None) is norm_factory:
+            monkeypatch.setattr(module, "norm_factory", changed.norm_factory)
+    command = ["lenet", "mnist", "--norm", "rms", "--sample", "--updates", "1", "--batch-size", "4", "--quiet"]
+    assert main([*command, "--backend", "numpy", "--out", str(tmp_path / "run")]) == 0
 
 
 @pytest.mark.parametrize("backend", test_engines.ENGINES)

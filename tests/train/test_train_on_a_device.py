@@ -170,6 +170,14 @@ def test_the_command_says_which_backend_and_gpu_it_took_and_the_summary_keeps_it
     assert (machine["backend"], machine["device"], machine["cupy"]) == ("cupy", "stand-in 1", strict.__version__)
 
 
+def test_the_summary_keeps_the_version_of_numba_that_computed(tmp_path, monkeypatch):
+    numba = pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    monkeypatch.chdir(tmp_path)
+    assert main([*COMMAND, "--backend", "numba", "--quiet"]) == 0
+    machine = json.loads((tmp_path / "run" / "summary.json").read_text())["machine"]
+    assert (machine["backend"], machine["numba"]) == ("numba", numba.__version__)
+
+
 @pytest.mark.parametrize("gpu", [False, True])
 def test_auto_says_that_it_takes_numpy_and_why_of_cupy_where_there_is_a_gpu(tmp_path, monkeypatch, capsys, gpu):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,7 @@
-"""minidl's own fast layers as an adapter: ``minidl.check.adapters.minidl:Adapter``."""
+"""minidl's own fast layers as an adapter: ``minidl.check.adapters.minidl:Adapter``.
+
+They compute on the default backend: its device gets the arrays, and the host gets the answers.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class Adapter:
 
     def __init__(self, layer: str, options: Mapping[str, Any]) -> None:
         minidl: Any = importlib.import_module("minidl")
+        self.to_device, self.to_host = minidl.to_device, minidl.to_host
         self.loss = layer == "softmax_cross_entropy"
         if self.loss:
             self.made = minidl.SoftmaxCrossEntropy()
@@ -49,29 +53,30 @@ class Adapter:
     def load(self, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         """Put parameters, with their dtype, and running statistics into the layer."""
         if self.loss:
-            self.labels = params["labels"]
+            self.labels = self.to_device(params["labels"])
             return
         for name, value in params.items():
-            self.made.params[name], self.made.grads[name] = value.copy(), np.zeros_like(value)
+            self.made.params[name] = self.to_device(value.copy())
+            self.made.grads[name] = self.to_device(np.zeros_like(value))
         for name, value in state.items():
-            self.made.buffers[name][...] = value
+            self.made.buffers[name][...] = self.to_device(value)
 
     def forward(self, x: Array, training: bool) -> Any:
         """Forward pass in the mode asked for."""
         if self.loss:
-            return np.asarray(self.made.forward(x, self.labels), x.dtype)
-        return self.made.train(training).forward(x)
+            return np.asarray(self.to_host(self.made.forward(self.to_device(x), self.labels)), x.dtype)
+        return self.to_host(self.made.train(training).forward(self.to_device(x)))
 
     def backward(self, dy: Array) -> dict[str, Array]:
         """Gradients: dx, and the parameters' as they have added up."""
         if self.loss:
-            return {"dx": self.made.backward() * dy}
-        dx = self.made.backward(dy)
-        return {"dx": dx, **{f"d{name}": value.copy() for name, value in self.made.grads.items()}}
+            return {"dx": self.to_host(self.made.backward()) * dy}
+        dx = self.to_host(self.made.backward(self.to_device(dy)))
+        return {"dx": dx, **{f"d{name}": self.to_host(value).copy() for name, value in self.made.grads.items()}}
 
     def state(self) -> dict[str, Array]:
         """Return the running statistics as the layer saves them."""
         if self.loss:
             return {}
         saved = self.made.state()
-        return {name: saved[name] for name in self.made.buffers if name in saved}
+        return {name: self.to_host(saved[name]) for name in self.made.buffers if name in saved}

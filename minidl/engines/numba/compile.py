@@ -4,10 +4,11 @@ Numba compiles a function at its first call, for the dtypes of that call, and ke
 else in the user's cache folder (``NUMBA_CACHE_DIR`` names another), else in a folder of the user's in the system's
 folder for temporary files. Later processes load it in milliseconds.
 
-Four rules for the functions that are compiled here:
+The rules for the functions that are compiled here:
 
-- They may call compiled functions of their **own file** alone: Numba looks only at the file of a function to see
-  whether its code on disk is out of date.
+- They call `inner` functions alone, which become part of their caller's code. One that stays a call is there twice,
+  compiled alone and with its caller, and which of the two runs hangs on whether this process compiled it or found it
+  on disk: only a `call`, whose bits are the same however it is compiled, may.
 - Arrays are C-contiguous, and rows are sliced first and indexed by the plain loop variable: a computed index is checked
   for negative values, and the loop is then not vectorised.
 - NaN and Inf are values like others: the compiler may join products and sums and change their order, and no more.
@@ -17,11 +18,8 @@ Four rules for the functions that are compiled here:
 from __future__ import annotations
 
 import gc
-import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numba
@@ -29,6 +27,7 @@ from numba.core import event
 from numba.core.compiler import Compiler
 
 from minidl import log
+from minidl.engines.numba.kept import cache_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,9 +38,14 @@ _NOTICED = 0.3  # seconds of compiling, after which it is announced
 @overload
 def jit(function: F) -> F: ...
 @overload
-def jit(*, in_order: bool = ..., apart: bool = ..., inner: bool = ...) -> Callable[[F], F]: ...
+def jit(*, in_order: bool = ..., apart: bool = ..., inner: bool = ..., call: bool = ...) -> Callable[[F], F]: ...
 def jit(
-    function: F | None = None, *, in_order: bool = False, apart: bool = False, inner: bool = False
+    function: F | None = None,
+    *,
+    in_order: bool = False,
+    apart: bool = False,
+    inner: bool = False,
+    call: bool = False,
 ) -> F | Callable[[F], F]:
     """Compile a function when it is first called, to code that runs without the GIL and is kept on disk.
 
@@ -53,14 +57,17 @@ def jit(
     apart : bool
         The arrays do not overlap, or none is written to: the compiler relies on it, and spares its checks.
     inner : bool
-        For a function that compiled functions alone call; `apart` holds for it as well.
+        For a function that compiled functions alone call, and that becomes part of them; `apart` holds for it as well.
+    call : bool
+        For an inner function that may stay a call, as it has loops of its own; `in_order` holds for it as well. It
+        computes sums in the order written and `vector.fma` alone: every compilation of it gives the same bits.
     """
     if function is None:
-        return lambda function: _compiled(function, in_order, apart or inner, inner)
-    return _compiled(function, in_order, apart or inner, inner)
+        return lambda function: _compiled(function, in_order or call, apart or inner, inner, call)
+    return _compiled(function, in_order or call, apart or inner, inner, call)
 
 
-def _compiled(function: F, in_order: bool, apart: bool, inner: bool) -> F:
+def _compiled(function: F, in_order: bool, apart: bool, inner: bool, call: bool) -> F:
     options: dict[str, Any] = {
         "fastmath": {"contract", "nsz"} if in_order else _FAST,
         "error_model": "numpy",
@@ -69,12 +76,14 @@ def _compiled(function: F, in_order: bool, apart: bool, inner: bool) -> F:
     }
     if apart:
         options["pipeline_class"] = _Apart
-    options["no_cpython_wrapper" if inner else "cache"] = True
-    try:
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder can be written
-        numba.config.CACHE_DIR = _temporary_folder()
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    if inner:
+        options["no_cpython_wrapper"] = True
+    if inner and not call:
+        options["forceinline"] = True
+    compiled = numba.njit(**options)(function)
+    if not inner:
+        compiled._cache = cache_of(function)
+    return compiled  # type: ignore[no-any-return]
 
 
 class _Apart(Compiler):  # type: ignore[misc]
@@ -86,20 +95,6 @@ class _Apart(Compiler):  # type: ignore[misc]
         flags = flags.copy()
         flags.noalias = True
         super().__init__(typingctx, targetctx, library, args, ret, flags, names)
-
-
-def _temporary_folder() -> str:
-    """Return a folder that this user alone can write, the same in every process."""
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"minidl-numba-{user}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if not folder.is_symlink() and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
-            return str(folder)
-    except OSError:
-        pass
-    return tempfile.mkdtemp(prefix="minidl-numba-")  # somebody else's: compiled anew by each process
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

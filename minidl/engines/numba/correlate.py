@@ -21,7 +21,7 @@ PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
 
 
-@jit(inner=True)
+@jit(inner=True, call=True)
 def copy_rows(x, first, last, left, step, positions, row, plane, buffer):
     """Copy rows first:last of x (C, H, W, N) to the buffer, zeros beyond their ends.
 
@@ -49,7 +49,7 @@ def copy_rows(x, first, last, left, step, positions, row, plane, buffer):
             clear(buffer, start + step * positions * n, row - step * positions * n)
 
 
-@jit(inner=True)
+@jit(inner=True, call=True)
 def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, out0, ldo, columns, fresh):
     """out[o, m] (+)= sum over t0 <= t < t1 of weight[o, t] · x[x0 + offset[t] + m], for six or four rows o at a time.
 
@@ -183,7 +183,7 @@ def pack(weight, start, strides, shape, block, sixes, fours, packed, at):
                         at += rows
 
 
-@jit(inner=True)
+@jit(inner=True, call=True)
 def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
     """Add the six products of two rows of dy with three of x to a vector of sums, two parts of each side by side.
 
@@ -205,7 +205,7 @@ def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
     store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
 
 
-@jit(inner=True)
+@jit(inner=True, call=True)
 def dots6(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step):
     """Do as `dots` for six rows of dy; the sums of each two are `s_step` apart."""
     lanes = width(x)
@@ -234,7 +234,7 @@ def dots6(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s
     store(sums, s0, load(sums, s0) + sums8(ea, eb, ec, fa, fb, fc, zeros(x), zeros(x)))
 
 
-@jit(inner=True)
+@jit(inner=True, call=True)
 def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step, pairs):
     """Do as `dots` for some pairs of rows of dy, whose sums are `s_step` apart."""
     p = 0

@@ -242,8 +242,8 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
     return wrong
 
 
-@jit
-def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
+@jit(inner=True)
+def _transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
     """Set u = Bᵀ d B' and g = A dy A'ᵀ of the tiles of one unit; return how many columns they have.
 
     `geometry`: padding, samples and tiles in a unit, columns, rows of u and of g for each of the 24 products.
@@ -270,6 +270,12 @@ def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
 
 
 @jit
+def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
+    """Do as `_transforms`: for the caller that takes the products elsewhere."""
+    return _transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
+
+
+@jit
 def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
     """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
 
@@ -280,7 +286,7 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
     lanes = width(x)
     pairs, threes = g_rows // 2, u_rows // 3
     for unit in range(first, last):
-        columns = band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
+        columns = _transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
         for k in range(24):
             u0 = k * u_rows * ld
             g0 = k * g_rows * ld
