@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from minidl.check import bfloat16
+from minidl.check.adapter import load_adapter
 from minidl.check.api import run, verify
 from minidl.check.baseline import apply_baseline, junit
 from minidl.check.case import DTYPES
 from minidl.check.metamorphic import metamorphic
 from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
-from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite

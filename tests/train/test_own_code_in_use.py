@@ -116,7 +116,8 @@ def test_what_goes_wrong_on_images_alone_is_named_too(capsys, monkeypatch, wrong
     for command, doing in (("predict", "prediction"), ("evaluate", "evaluation")):
         assert COMMANDS[command]() == 1
         err = capsys.readouterr().err.splitlines()[-1]
-        assert f"minidl.{command}: --norm my_env:Mine: in {doing}: " in err and what in err, err
+        assert f"minidl.{command}: --norm my_env:Mine: in {doing}: " in err, err
+        assert what in err, err
 
 
 def test_a_nan_says_that_the_norm_may_have_a_mistake(capsys, monkeypatch):
@@ -145,4 +146,5 @@ def test_a_layer_of_ones_own_is_named_where_the_next_one_cannot_take_its_output(
         err = said(capsys)
         assert "model my_net:net: " in err
         assert "record is damaged" not in err
-        assert "layer 0 (Half)" in err and "(Half.forward, my_net.py, line 6)" in err, err
+        assert "layer 0 (Half)" in err, err
+        assert "(Half.forward, my_net.py, line 6)" in err, err
