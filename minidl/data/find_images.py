@@ -190,7 +190,7 @@ def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.in
 
 
 def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted(entry.name for entry in _entries(folder) if is_folder(entry))
 
 
 def images_below(folder: Path) -> list[str]:
@@ -198,14 +198,30 @@ def images_below(folder: Path) -> list[str]:
     return list(_below(folder, Counter()))
 
 
-def _below(folder: Path, ignored: Counter[str]) -> Iterator[str]:
+def _below(folder: Path, ignored: Counter[str], within: frozenset[str] = frozenset()) -> Iterator[str]:
+    within |= {os.path.realpath(folder)}
     for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _below(Path(entry.path), ignored)
-        elif entry.name.lower().endswith(SUFFIXES):
+        if is_folder(entry):
+            if entry.is_symlink() and os.path.realpath(entry.path) in within:
+                yield entry.path  # it has no end, which is said when it is opened
+            else:
+                yield from _below(Path(entry.path), ignored, within)
+        elif entry.name.lower().endswith(SUFFIXES) or (_is_broken(entry) and "." not in entry.name):
             yield entry.path
         else:
             ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
         ("class Adapter:\n    pass\n", "my_ad:Adaptor", "my_ad has no Adaptor; did you mean Adapter"),
         ("BN = 3\ndef make():\n    pass\n", "my_ad:BN", "BN is neither a class nor a function there; it defines make"),
         ("", "my_ad.py:BN", "must name a module as `import` does; in the folder of the file write my_ad:BN"),
-        ("", "my_other:BN", "No module named 'my_other'\); is its folder on PYTHONPATH"),
+        ("", "my_other:BN", r"No module named 'my_other'\); is its folder on PYTHONPATH"),
         ("from minidl import BatchNorm\nclass BN(BatchNorm):\n    pass\n", "my_ad:BN", "my_ad:BN is a layer of minidl"),
         ("from minidl import BatchNorm\nBN = BatchNorm(3)\n", "my_ad:BN", "check its backward with minidl.check.grad"),
     ],

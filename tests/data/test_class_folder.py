@@ -344,6 +344,18 @@ def test_a_broken_link_is_named_and_skipped(photos, capsys):
         assert any("gone.png: a broken link, to nowhere.png" in line for line in task.describe())
 
 
+def test_a_link_that_leads_to_itself_or_to_its_own_folder_is_named_and_skipped(photos):
+    (photos / "cat" / "loop.png").symlink_to("loop.png")
+    with pytest.raises(DataError, match=r"loop\.png: a broken link, to loop\.png; mend or remove the file, or give"):
+        load(photos)
+    (photos / "cat" / "again").symlink_to("again")
+    (photos / "cat" / "up").symlink_to(photos / "cat")
+    lines = "\n".join(load(photos, corrupt="skip").describe())
+    for what in ("loop.png: a broken link", "again: a broken link, to again", "up: a link to a folder that it lies in"):
+        assert what in lines
+    assert load(photos, corrupt="skip").train.images.shape[0] < 40
+
+
 def test_a_folder_beside_the_test_set_that_might_be_one_is_said_to_be_unused(photos, tmp_path):
     for part in ("train", "val", "test"):
         shutil.copytree(photos, tmp_path / "parts" / part)
