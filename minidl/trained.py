@@ -14,6 +14,7 @@ import numpy as np
 from minidl.arguments import arithmetic, shown
 from minidl.backend import on_gpu, resolve, to_device, use_backend
 from minidl.classifier import BATCH, Classifier, Images, Prediction, softmax
+from minidl.extras import require
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
 
@@ -76,6 +77,7 @@ def load(
     from minidl.train.span import ConfigError
     from minidl.train.stored import find, under
 
+    require("loading a trained network", "safetensors")
     found = find(_as_path(path))
     record = found.record
     try:
