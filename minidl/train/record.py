@@ -46,10 +46,9 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         kept = sorted((Path(folder) / "checkpoints").glob("step-*.safetensors"))
-        cure = "start again with another --out"
         if kept:
-            cure = f"put the run's own back, or remove it: {kept[-1]} can then be used alone, and --from it trained on"
-        raise RunError(f"{file} is damaged ({what}); {cure}") from error
+            what += f"; without it {kept[-1]} can be used alone, and trained on with --from"
+        raise RunError(f"{file} is damaged ({what}); start again with another --out") from error
     return dict(content)
 
 
