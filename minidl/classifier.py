@@ -120,6 +120,8 @@ class Classifier:
             Something is none of these, such as None, bytes or a tensor of PyTorch.
         DivergedError
             The network's output is not finite: its weights are too large.
+        LateError
+            A layer of one's own raises, or gives what it must not.
 
         Examples
         --------
@@ -135,7 +137,11 @@ class Classifier:
         loader = self.loader(Dataset(pixels, zeros, zeros, ("",), len(self.class_names)))
         found = [np.zeros((0, len(self.class_names)))]
         with self._computing():
-            found += [softmax(to_host(self.network.forward(x))) for x, _, _ in loader]
+            for x, labels, _ in loader:
+                logits = self.network.forward(x)
+                if getattr(logits, "shape", None) != (len(labels), len(self.class_names)):
+                    raise ValueError(f"predict: the network must give logits {len(labels), len(self.class_names)}")
+                found.append(softmax(to_host(logits)))
             probabilities = np.concatenate(found[1:] or found)
             if not np.isfinite(probabilities).all():
                 raise self._not_finite("an output of the network is not finite", loader)
@@ -230,21 +236,35 @@ class Classifier:
         return result
 
     def _not_finite(self, what: str, loader: Loader) -> Exception:
-        """Return what to raise where a number is not finite: the weights are, so they are too large."""
+        """Return what to raise where a number is not finite: the weights are, so they are too large.
+
+        In a network with a norm or layers of somebody's own, these may have a mistake.
+        """
         from minidl.train.diverged import where_in
         from minidl.train.finite import DivergedError
+        from minidl.train.named import own_settings
 
+        own = own_settings(self.config)
+        look = f", or look for a mistake in {' and '.join(own)}," if own else ""
         return DivergedError(
             f"{what} after update {self.step}{where_in(self.network, loader)}: the weights are too large; take an "
-            "earlier checkpoint of the run, or train it anew"
+            f"earlier checkpoint of the run{look or ','} or train it anew"
         )
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
+        """Compute as the run is configured; what a layer of somebody's own makes go wrong is a LateError."""
         from minidl.backend import use_device
 
         with use_backend(str(self.config.backend)), use_device(self.config.device):
-            yield
+            try:
+                yield
+            except Exception as error:
+                from minidl.train.late import explain_use
+                from minidl.train.named import own_settings
+
+                explain_use(error, self.network.eval(), own_settings(self.config))
+                raise
 
 
 @arithmetic()

@@ -14,6 +14,7 @@ import numpy as np
 from minidl.arguments import arithmetic, shown
 from minidl.backend import on_gpu, resolve, to_device, use_backend
 from minidl.classifier import BATCH, Classifier, Images, Prediction, softmax
+from minidl.extras import require
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
 
@@ -51,6 +52,8 @@ def load(
         There is no run and no checkpoint there, or its code has changed or is not found.
     CheckpointError
         The checkpoint is damaged.
+    LateError
+        A layer of one's own raises, or gives what it must not.
     TypeError
         `path` is no path.
 
@@ -74,6 +77,7 @@ def load(
     from minidl.train.span import ConfigError
     from minidl.train.stored import find, under
 
+    require("loading a trained network", "safetensors")
     found = find(_as_path(path))
     record = found.record
     try:
@@ -104,7 +108,7 @@ def load(
             f"{found.where}: the network cannot be built as it was trained ({error})"
             + ("; give it: minidl.load(path, model=...)" if _given_model(record) else "")
         ) from error
-    _check_shape(found, network.eval(), config, model, shape)
+    _check_shape(found, network.eval(), config, model, shape, len(about["class_names"]))
     expect(network, shape)
     return Classifier(network, config, record, found.step, found.tensors)
 
@@ -160,23 +164,33 @@ def _check_code(where: Path, record: dict[str, Any], config: Config, model: Any)
             )
 
 
-def _check_shape(found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(
+    found: Stored, network: Layer, config: Config, model: Any, shape: tuple[int, ...], classes: int
+) -> None:
     """Raise RunError where the network, in evaluation mode, does not take what its record says; it stays as it is.
 
     No sample at all goes through layers of minidl's own, as a file may claim any size; two on a GPU, and through layers
-    of somebody's.
+    of somebody's. LateError where one of these gives what it must not.
     """
+    from minidl.train.late import LateError, try_loaded
     from minidl.train.named import own_settings
     from minidl.train.record import RunError
 
-    samples = 2 if model is not None or own_settings(config) or on_gpu(config.backend) else 0
+    own = own_settings(config) or (["model"] if model is not None else [])
+    samples = 2 if own or on_gpu(config.backend) else 0
     try:
         twin = copy.deepcopy(network)
     except Exception:  # one of somebody's own that cannot be copied is not looked at
         return
     try:
         with use_backend(str(config.backend)), arithmetic():
-            twin.forward(to_device(np.zeros((samples, *shape), config.dtype)))
+            x = to_device(np.zeros((samples, *shape), config.dtype))
+            if own:
+                try_loaded(twin, x, classes, own)
+            else:
+                twin.forward(x)
+    except LateError:
+        raise
     except ValueError as error:
         cure = (
             f"put back the {found.run / 'config.json'} that the run wrote" if found.run else "take it from its run anew"

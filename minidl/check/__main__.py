@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from minidl.check import bfloat16
+from minidl.check.adapter import load_adapter
 from minidl.check.api import run, verify
 from minidl.check.baseline import apply_baseline, junit
 from minidl.check.case import DTYPES
 from minidl.check.metamorphic import metamorphic
 from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
-from minidl.check.runner import load_adapter
 from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
-from minidl.command_line import NULL, Parser, file_error, has_null
+from minidl.command_line import NULL, Parser, as_path, file_error, has_null
 from minidl.outputs import JSON_LIST, JUNIT, OutputError, check_folder, check_outputs, run_around
 
 
@@ -49,13 +49,13 @@ def make_parser() -> argparse.ArgumentParser:
                 "--case", action="append", default=[], help="part of a case's name; may be given again"
             )
             reports(command)
-            command.add_argument("--vectors", default=str(VECTORS), metavar="DIR")
+            command.add_argument("--vectors", type=as_path, default=VECTORS, metavar="DIR")
     exporter = commands.add_parser("export", help="copy the vectors to a folder")
-    exporter.add_argument("folder")
+    exporter.add_argument("folder", type=as_path)
     exporter.add_argument("--layer", default="")
     judge = commands.add_parser("verify", help="compare the outputs another program wrote")
-    judge.add_argument("vectors")
-    judge.add_argument("outputs")
+    judge.add_argument("vectors", type=as_path)
+    judge.add_argument("outputs", type=as_path)
     judge.add_argument("--layer", default="")
     judge.add_argument("--declare", action="append", default=[], metavar="KEY=VALUE")
     judge.add_argument(
@@ -68,10 +68,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def reports(command: argparse.ArgumentParser) -> None:
     """The options that say where the outcome goes."""
-    command.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    command.add_argument("--junit", metavar="FILE", help="write the report as JUnit XML, one test per case")
+    command.add_argument("--json", type=as_path, metavar="FILE", help="write the report as JSON")
+    command.add_argument("--junit", type=as_path, metavar="FILE", help="write it as JUnit XML, one test per case")
     command.add_argument(
         "--baseline",
+        type=as_path,
         metavar="FILE",
         help="known failures, a case a line; only others fail; a file that does not exist is written",
     )

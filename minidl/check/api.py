@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from minidl.check import bfloat16
+from minidl.check.adapter import load_adapter
 from minidl.check.case import DTYPES, Array, Case
 from minidl.check.conventions import Conventions, declared
 from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
-from minidl.check.runner import CaseResult, judge, load_adapter, run_case
+from minidl.check.runner import CaseResult, judge, run_case
 from minidl.check.safetensors import VectorError, read
 from minidl.check.seeds import seeded
 from minidl.check.suite import VECTORS, Entry, Suite, open_suite

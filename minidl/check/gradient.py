@@ -53,7 +53,7 @@ def gradient(
     VacuousCheckError
         If an input's numeric gradient is about zero: with dy = 1, for instance, any backward of a norm would pass.
     AssertionError
-        If a gradient is wrong; the message names it.
+        If a gradient is wrong, or is named after no input; the message names it.
 
     Examples
     --------
@@ -77,6 +77,11 @@ def gradient(
     if not hasattr(grads, "keys"):
         what = type(grads).__name__ if grads is not None else "None"
         raise AssertionError(f"gradient: backward must return a dict, such as {{'dx': dx}}, got {what}; return it")
+    if strangers := sorted(str(key) for key in grads if key not in {f"d{name}" for name in held}):
+        raise AssertionError(
+            f"gradient: backward must name its gradients d + input, {', '.join(f'd{name}' for name in held)}, got "
+            f"{strangers[0]}; rename it, or leave it out"
+        )
     errors: dict[str, float] = {}
     for name in held:
         if f"d{name}" not in grads:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.check.adapter import load_adapter
 from minidl.check.case import Array, Case
 from minidl.check.cases import Table
 from minidl.check.compare import TensorResult, compare
@@ -15,7 +16,7 @@ from minidl.check.conventions import Conventions, NotSupportedError, declared
 from minidl.check.expected import exactly, tolerances
 from minidl.check.program import Make
 from minidl.check.report import Report
-from minidl.check.runner import CaseResult, load_adapter, run_case
+from minidl.check.runner import CaseResult, run_case
 
 Change = Callable[[Case], Case]
 Back = Callable[[dict[str, Array]], dict[str, Array]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from minidl.check.adapter import load_adapter
 from minidl.check.bfloat16 import held_in
 from minidl.check.conventions import declared
 from minidl.check.diagnosis import diagnose
 from minidl.check.program import Make
 from minidl.check.report import Report
-from minidl.check.runner import load_adapter, run_case
+from minidl.check.runner import run_case
 from minidl.check.suite import open_suite
 
 Test = Callable[..., Any]

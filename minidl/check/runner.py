@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -74,19 +73,6 @@ class CaseResult:
     def worst(self) -> float:
         """The largest error in units of its tolerance."""
         return max((tensor.worst for tensor in self.tensors), default=0.0)
-
-
-def load_adapter(spec: str) -> Make:
-    """Import ``pkg.module:Name`` and return what it names, or raise ImportError with one line."""
-    module_name, _, name = spec.partition(":")
-    if not name:
-        raise ImportError(f"run: an adapter must be given as pkg.module:Name, got {spec!r}")
-    try:
-        return cast(Make, getattr(importlib.import_module(module_name), name))
-    except (ImportError, AttributeError) as error:
-        raise ImportError(
-            f"run: the adapter {spec!r} cannot be loaded ({error}); is its folder on PYTHONPATH?"
-        ) from None
 
 
 class Border:

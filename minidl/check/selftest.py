@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from minidl.check.adapter import load_adapter
 from minidl.check.case import Case
 from minidl.check.conventions import declared
-from minidl.check.runner import CaseResult, judge, load_adapter, run_case
+from minidl.check.runner import CaseResult, judge, run_case
 from minidl.check.safetensors import VectorError
 from minidl.check.suite import VECTORS, open_suite
 

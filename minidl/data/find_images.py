@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl import log
 from minidl.data import cache
 from minidl.data.errors import DataError
 from minidl.data.runs_among import refuse_runs
@@ -65,6 +66,8 @@ def find_images(folder: str | os.PathLike[str], seed: int = 0, test_share: float
     for part in given:
         refuse_runs(part)
     classes = _known_classes(given[0])
+    if lacking := sorted(set(classes) - set(_classes(given[1]))):
+        log.warn("minidl", f"{given[1]}: no folder of the class {lacking[0]}, so no image of it is tested; add some")
     found = [_images(part, classes) for part in given]
     return Files(
         root,
@@ -119,7 +122,25 @@ def _given_split(root: Path) -> tuple[Path, Path] | None:
     """Return the folders of a split that is there: both have folders in them."""
     tests = _tests(root)
     train = root / "train"
-    return (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
+    _refuse_capitals(root)
+    given = (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
+    if given and (beside := sorted(set(_classes(root)) - {"train", *TEST})):
+        raise DataError(
+            f"{root}: {beside[0]} lies beside train and {tests[0].name}, where no image of it is taken; move it into "
+            "both if it is a class, or out of the folder"
+        )
+    return given
+
+
+def _refuse_capitals(root: Path) -> None:
+    """Raise DataError for a folder `Train` or `Test`, which would be taken for a class."""
+    names = _classes(root)
+    for name in names:
+        if (right := name.lower()) != name and right in ("train", *TEST) and right not in names:
+            raise DataError(
+                f"{root}: the folder {name} would be taken for a class; name it {right}, in small letters, if its "
+                "folders are the classes, or otherwise if it is one"
+            )
 
 
 def _tests(root: Path) -> list[Path]:
@@ -190,7 +211,14 @@ def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.in
 
 
 def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    """Return the names of the folders; DataError for a link that looks like one, and leads nowhere."""
+    for entry in _entries(folder):
+        if _is_broken(entry) and "." not in entry.name:
+            raise DataError(
+                f"{entry.path}: a broken link, to {os.readlink(entry.path)}, where a class may be meant; mend it or "
+                "remove it"
+            )
+    return sorted(entry.name for entry in _entries(folder) if is_folder(entry))
 
 
 def images_below(folder: Path) -> list[str]:
@@ -198,14 +226,30 @@ def images_below(folder: Path) -> list[str]:
     return list(_below(folder, Counter()))
 
 
-def _below(folder: Path, ignored: Counter[str]) -> Iterator[str]:
+def _below(folder: Path, ignored: Counter[str], within: frozenset[str] = frozenset()) -> Iterator[str]:
+    within |= {os.path.realpath(folder)}
     for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _below(Path(entry.path), ignored)
-        elif entry.name.lower().endswith(SUFFIXES):
+        if is_folder(entry):
+            if entry.is_symlink() and os.path.realpath(entry.path) in within:
+                yield entry.path  # it has no end, which is said when it is opened
+            else:
+                yield from _below(Path(entry.path), ignored, within)
+        elif entry.name.lower().endswith(SUFFIXES) or (_is_broken(entry) and "." not in entry.name):
             yield entry.path
         else:
             ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

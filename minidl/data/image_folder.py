@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from minidl.data import cache
 from minidl.data.dataset import Dataset, Task, statistics
 from minidl.data.errors import DataError
+from minidl.data.find_images import is_folder
 from minidl.data.image_decode import Corrupt
 from minidl.data.image_files import Decoder, ImageFiles
 from minidl.data.runs_among import is_run, refuse_run, refuse_runs
@@ -96,7 +97,7 @@ def _dataset(
 
 def _classes(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return sorted(entry.name for entry in os.scandir(folder) if is_folder(entry))
     except OSError as error:
         raise DataError(f"{folder}: cannot be looked into ({error.strerror}); check its rights") from error
 
@@ -116,17 +117,21 @@ def _files(folder: Path, classes: list[str], size: int, decoder: Decoder) -> tup
     return ImageFiles(str(folder), joined, size, decoder), np.concatenate([*labels, np.zeros(0, np.int64)])
 
 
-def _below(folder: Path, prefix: str, top: Path) -> list[bytes]:
+def _below(folder: Path, prefix: str, top: Path, within: frozenset[str] = frozenset()) -> list[bytes]:
     """Return the names of the image files in a folder and those below it, relative to the top; DataError for a run."""
     found: list[bytes] = []
+    within |= {os.path.realpath(folder)}
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise DataError(f"{folder}: cannot be looked into ({error.strerror}); check its rights") from error
     for entry in entries:
         name = f"{prefix}/{entry.name}"
-        if entry.is_dir():
-            found += _below(folder / entry.name, name, top)
+        if is_folder(entry):
+            if entry.is_symlink() and os.path.realpath(entry.path) in within:
+                found.append(os.fsencode(name))  # it has no end, which is said when it is opened
+            else:
+                found += _below(folder / entry.name, name, top, within)
         elif entry.name == "config.json" and is_run(folder):
             refuse_run(folder, top)
         elif entry.name.lower().endswith(SUFFIXES):

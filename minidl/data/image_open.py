@@ -59,6 +59,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         if os.path.islink(path) and not os.path.exists(path):
             raise ValueError(f"a broken link, to {os.readlink(path)}") from error
+        if os.path.islink(path) and os.path.isdir(path):
+            raise ValueError(f"a link to a folder that it lies in, {os.readlink(path)}") from error
         raise ValueError(f"{UNREADABLE}: {error.strerror or error}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         text = " ".join(str(error).split())

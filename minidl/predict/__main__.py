@@ -98,6 +98,11 @@ def _images(given: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
+def _image(text: str) -> str:
+    """Return an image's path; a ``~name/`` in front of it is a home folder, a ``~1.jpg`` is a file."""
+    return str(as_path(text)) if text.startswith("~") and os.sep in text and not os.path.lexists(text) else text
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m minidl.predict",
@@ -106,7 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("run", type=as_path, metavar="RUN", help="the run's folder, or a file in its checkpoints")
-    add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    add("images", type=_image, metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--top", type=int, default=3, metavar="K", help="how many classes to name (3)")
     add("--backend", metavar="NAME", choices=BACKENDS, help=f"one of: {', '.join(BACKENDS)} (numpy)")
     corrupt(parser, "refuse: name it, answer the others and end with 4")

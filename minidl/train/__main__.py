@@ -1,6 +1,7 @@
 """The command: `python -m minidl.train lenet multitask --sample`."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -336,6 +337,10 @@ def _warmup(text: str) -> str:
 
 
 def _spans(text: str) -> tuple[str, ...]:
+    if found := re.search(r"(?<![\d.])(\d{1,3}),(\d+[kM])(?=,|$)", text):
+        raise argparse.ArgumentTypeError(
+            f"{found[0]} is two drops, the first after {found[1]} images; write a decimal point, {found[1]}.{found[2]}"
+        )
     return () if text == "none" else tuple(text.split(","))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import device
+from .. import device, log
 from ..backend import on_gpu, resolve, to_device
 from ..data import (
     Compose,
@@ -287,6 +287,17 @@ def make_plan(config: Config, batches: int) -> dict[str, Any]:
         "lr_drops_after_touches": [drop * config.batch_size for drop in drops],
         **({"warmup_updates": warmup} if warmup else {}),
     }
+
+
+def warn_of_late_drops(plan: dict[str, Any]) -> None:
+    """Warn of drops of the learning rate that lie beyond the end of a run, where they change nothing."""
+    late = [drop for drop in plan["lr_drops_after_updates"] if drop > plan["updates"]]
+    if late:
+        log.warn(
+            "minidl",
+            f"--lr-drops: the drop after update {late[0]} lies beyond the end of the run, {plan['updates']} updates, "
+            "and does nothing; shorten it, or give shares of the run, such as 5/7",
+        )
 
 
 def describe_data(task: Task) -> dict[str, Any]:

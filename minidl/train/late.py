@@ -17,10 +17,14 @@ from ..losses import SoftmaxCrossEntropy
 from ..norm.base import ReturnedError
 from .layer_rules import LayerError, following
 from .named import where
-from .places import is_library, place_of
+from .places import is_library, place_of, place_of_method
 
 _HERE = Path(__file__).parent
-_BATCHES = {("trainer.py", "_update"): "update", ("evaluate.py", "evaluate"): "evaluation"}  # functions that hold one
+_BATCHES = {  # functions that hold one
+    ("trainer.py", "_update"): "update",
+    ("evaluate.py", "evaluate"): "evaluation",
+    ("classifier.py", "predict"): "prediction",
+}
 
 
 class LateError(LayerError):
@@ -57,16 +61,73 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
         return
     doing, x, labels = found
     when = f"{doing} {step + 1}" if doing == "update" else f"the evaluation after update {step}"
-    said = _again(model, x, labels, doing == "update") if alone else None
-    if said is None and (suspect := _suspect(error)) is not None:
-        kind = type(error).__name__
-        said = (
-            f"{type(suspect).__name__} gave what the next layer cannot take: {kind}: {error}{place_of(type(suspect))}"
-        )
+    said = (_again(model, x, labels, doing == "update") if alone else None) or _of_suspect(error)
     if said is not None:
         raise LateError(
             f"{' and '.join(own)}: in {when}: {said}; mend it and start anew with another --out{kept}"
         ) from error
+
+
+def explain_use(error: Exception, model: Layer, own: Sequence[str]) -> None:
+    """Raise LateError where a trained network's own code is at fault for an exception; do nothing where it is not.
+
+    Parameters
+    ----------
+    error : Exception
+        That came out of a prediction or of an evaluation.
+    model : Layer
+        In evaluation mode.
+    own : sequence of str
+        As for `explain`.
+    """
+    if not own or hasattr(error, "exit_status") or isinstance(error, MemoryError | OSError):
+        return
+    found = _batch(error)
+    if found is None:
+        return
+    doing, x, labels = found
+    if _raised_in_own_code(error) or isinstance(error, ReturnedError):
+        said: str | None = where(error)
+    else:
+        said = _again(model, x, labels, training=False) or _of_suspect(error)
+    if said is not None:
+        raise LateError(f"{' and '.join(own)}: in {doing}: {said}; mend it") from error
+
+
+def try_loaded(network: Layer, x: Array, num_classes: int, own: Sequence[str]) -> None:
+    """Take a batch through a trained network that has parts of one's own, in evaluation mode, and look at each output.
+
+    Raises
+    ------
+    LateError
+        With the layer that gives what it must not, or the line of one's own file that an error comes from.
+    ValueError
+        If a layer of minidl's cannot take its input, which no layer of one's own gave it.
+    """
+    what = " and ".join(own)
+    rules: Any = None
+    try:
+        with following(network, warn=False) as rules:
+            logits = network.forward(x)
+    except LayerError as error:
+        raise LateError(f"{what}: {error}; mend it") from error
+    except (Exception, SystemExit) as error:
+        of_own = _raised_in_own_code(error) or isinstance(error, ReturnedError)
+        noticed = None if of_own or rules is None else rules.noticed
+        told = f": {where(error)}"
+        if noticed is not None and noticed[0] is error:
+            of_own = bool(place_of(type(noticed[1])))
+            suspect = "" if of_own else rules.shaper
+            if not of_own and not suspect and isinstance(error, ValueError):
+                raise
+            more = f", after {suspect}" if suspect and suspect not in noticed[2] else ""
+            told = f"{noticed[2]}{more}: {where(error, last=False)}"
+        raise LateError(f"{what}: its forward pass failed on images {x.shape}{told}; mend it") from error
+    if logits.shape != (len(x), num_classes):
+        raise LateError(
+            f"{what}: the network must give {num_classes} logits per image, one per class, got {logits.shape} for "
+            f"images {x.shape}{place_of_method(network, 'forward')}; mend it"
+        )
 
 
 def kept(out: str | os.PathLike[str] | None) -> str:
@@ -81,7 +142,7 @@ def _batch(error: BaseException) -> tuple[str, Array, Array] | None:
     """Return what was done when an exception came, with the batch; None where it did not come of one."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         path = Path(frame.f_code.co_filename)
-        doing = _BATCHES.get((path.name, frame.f_code.co_name)) if path.parent == _HERE else None
+        doing = _BATCHES.get((path.name, frame.f_code.co_name)) if path.parent in (_HERE, _HERE.parent) else None
         if doing is not None and all(name in frame.f_locals for name in ("x", "labels")):
             return doing, frame.f_locals["x"], frame.f_locals["labels"]
     return None
@@ -119,6 +180,14 @@ def _again(model: Layer, x: Array, labels: Array, training: bool) -> str | None:
         if noticed is not None and noticed[0] is error:
             return f"{noticed[2].removeprefix(', ')}: {where(error, last=False)}"
     return None
+
+
+def _of_suspect(error: BaseException) -> str | None:
+    suspect = _suspect(error)
+    if suspect is None:
+        return None
+    kind = type(suspect)
+    return f"{kind.__name__} gave what the next layer cannot take: {type(error).__name__}: {error}{place_of(kind)}"
 
 
 def _suspect(error: BaseException) -> Layer | None:

@@ -28,10 +28,14 @@ class Rules:
     ----------
     noticed : tuple or None
         The last exception that came out of a layer, the innermost such layer, and what to say of it.
+    shaper : str
+        The last layer of one's own, with its place, that gave an output of a shape which nothing else tells: no norm.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, warn: bool = True) -> None:
+        self._warn = warn
         self.noticed: tuple[BaseException, Layer, str] | None = None
+        self.shaper = ""
         self._input: Array = None  # of the network
         self._wider: set[tuple[type, str]] = set()  # classes and methods whose wider dtype was said
         self._inputs: dict[int, list[Array]] = {}  # of each layer, by its id: what backward has to give gradients of
@@ -44,7 +48,7 @@ class Rules:
         """Look at the arrays of a layer as it was made."""
         self._arrays(path, layer, "__init__")
         self._shapes[id(layer)] = {name: array.shape for name, array in (*layer.params.items(), *layer.buffers.items())}
-        if place := place_of(type(layer)):
+        if self._warn and (place := place_of(type(layer))):
             known = {id(array) for arrays in (layer.params, layer.grads, layer.buffers) for array in arrays.values()}
             for name, value in vars(layer).items():
                 if is_array(value) and value.dtype in FLOATING and id(value) not in known:
@@ -71,6 +75,8 @@ class Rules:
         self._inputs.setdefault(id(layer), []).append(x)
         if place := place_of_method(layer, "forward"):
             self._givers.setdefault(id(y), (y, f"{layer_name(path, layer)}{place}"))
+            if not is_own_norm(layer):
+                self.shaper = f"{layer_name(path, layer)}{place}"
         return y
 
     def backward(self, path: str, layer: Layer, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -146,7 +152,12 @@ class Rules:
 
     def _look_wider(self, path: str, layer: Layer, name: str, given: Any, array: Array) -> None:
         """Warn, once for a class, where a method of one's own gives a wider dtype than it is given."""
-        if not is_array(given) or given.dtype not in FLOATING or array.dtype.itemsize <= given.dtype.itemsize:
+        if (
+            not self._warn
+            or not is_array(given)
+            or given.dtype not in FLOATING
+            or array.dtype.itemsize <= given.dtype.itemsize
+        ):
             return
         place = place_of_method(layer, name)
         if place and (type(layer), name) not in self._wider:
@@ -175,15 +186,21 @@ class Rules:
 
 
 @contextmanager
-def following(model: Layer) -> Iterator[Rules]:
+def following(model: Layer, warn: bool = True) -> Iterator[Rules]:
     """Look at all that the layers of a network give within the ``with`` block.
+
+    Parameters
+    ----------
+    model : Layer
+    warn : bool
+        Whether to warn of arrays that are not saved and of wider dtypes: a trained network has had these warnings.
 
     Raises
     ------
     LayerError
         From the first layer that gives no array, or a gradient of another shape than that of its input.
     """
-    rules = Rules()
+    rules = Rules(warn)
     followed = [(path, layer, vars(layer).copy()) for path, layer in model.named_layers()]
     try:
         for path, layer, _ in followed:

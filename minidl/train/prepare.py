@@ -94,6 +94,7 @@ class PreparedRun:
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
             self._together = build.make_together(config, across, self.model, self.optimiser)
         self._plan = build.make_plan(config, len(self._loader))
+        build.warn_of_late_drops(self._plan)
         self._auto = rules.make_auto(config, self.model, self.optimiser, self._plan, self._dropout)
         self.total = int(self._plan["updates"])
         self._earlier: list[stages.Stage] = []

@@ -45,6 +45,9 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         Config.from_json(content["config"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        kept = sorted((Path(folder) / "checkpoints").glob("step-*.safetensors"))
+        if kept:
+            what += f"; without it {kept[-1]} can be used alone, and trained on with --from"
         raise RunError(f"{file} is damaged ({what}); start again with another --out") from error
     return dict(content)
 

@@ -56,6 +56,11 @@ def test_unknown_methods_are_named():
         (lambda x: None, lambda dy, x: {"dx": dy}, "forward must return an array of floating numbers, got None"),
         (lambda x: "y", lambda dy, x: {"dx": dy}, "forward must return an array of floating numbers, got <U1"),
         (lambda x: x, lambda dy, x: None, r"backward must return a dict, such as \{'dx': dx\}, got None; return it"),
+        (
+            lambda x: x,
+            lambda dy, x: {"dx": dy, "dxx": dy},
+            r"must name its gradients d \+ input, dx, got dxx; rename it",
+        ),
         (lambda x: x, lambda dy, x: dy, "backward must return a dict, .* got ndarray; return it"),
         (lambda x: x, lambda dy, x: {"dx": None}, "dx must be an array of numbers, got None; let backward give it"),
     ],

@@ -344,8 +344,46 @@ def test_a_broken_link_is_named_and_skipped(photos, capsys):
         assert any("gone.png: a broken link, to nowhere.png" in line for line in task.describe())
 
 
+def test_a_link_that_leads_to_itself_or_to_its_own_folder_is_named_and_skipped(photos):
+    (photos / "cat" / "loop.png").symlink_to("loop.png")
+    with pytest.raises(DataError, match=r"loop\.png: a broken link, to loop\.png; mend or remove the file, or give"):
+        load(photos)
+    (photos / "cat" / "again").symlink_to("again")
+    (photos / "cat" / "up").symlink_to(photos / "cat")
+    lines = "\n".join(load(photos, corrupt="skip").describe())
+    for what in ("loop.png: a broken link", "again: a broken link, to again", "up: a link to a folder that it lies in"):
+        assert what in lines
+    assert load(photos, corrupt="skip").train.images.shape[0] < 40
+
+
 def test_a_folder_beside_the_test_set_that_might_be_one_is_said_to_be_unused(photos, tmp_path):
     for part in ("train", "val", "test"):
         shutil.copytree(photos, tmp_path / "parts" / part)
     lines = load(tmp_path / "parts").describe()
     assert "folder: val is not used: the test set is the folder test" in lines
+
+
+def test_folders_of_a_split_in_capitals_are_no_classes(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "d" / "Train")
+    shutil.copytree(photos, tmp_path / "d" / "Test")
+    with pytest.raises(DataError, match="the folder Test would be taken for a class; name it test, in small letters"):
+        load(tmp_path / "d")
+
+
+def test_a_class_that_is_a_broken_link_or_lies_beside_the_split_is_refused(photos, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "d" / part)
+    shutil.copytree(photos / "cat", tmp_path / "d" / "fox")
+    with pytest.raises(DataError, match="fox lies beside train and test, where no image of it is taken; move it into"):
+        load(tmp_path / "d")
+    (photos / "emu").symlink_to("nowhere")
+    with pytest.raises(DataError, match="emu: a broken link, to nowhere, where a class may be meant; mend it or"):
+        load(photos)
+
+
+def test_a_test_folder_that_lacks_a_class_is_said(photos, tmp_path, capsys):
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "d" / part)
+    shutil.rmtree(tmp_path / "d" / "test" / "cat")
+    load(tmp_path / "d")
+    assert "test: no folder of the class cat, so no image of it is tested" in capsys.readouterr().err
