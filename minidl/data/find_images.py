@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minidl import log
 from minidl.data import cache
 from minidl.data.errors import DataError
-from minidl.data.runs_among import refuse_runs
+from minidl.data.runs_among import is_run, refuse_runs
 from minidl.data.split import TEST_SHARE, describe_split, draw_split
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -124,12 +124,17 @@ def _given_split(root: Path) -> tuple[Path, Path] | None:
     train = root / "train"
     _refuse_capitals(root)
     given = (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
-    if given and (beside := sorted(set(_classes(root)) - {"train", *TEST})):
+    others = sorted(set(_classes(root)) - {"train", *TEST}) if given else []
+    if beside := [name for name in others if _has_an_image(root / name)]:
         raise DataError(
-            f"{root}: {beside[0]} lies beside train and {tests[0].name}, where no image of it is taken; move it into "
+            f"{root}: the images in {beside[0]}, beside train and {tests[0].name}, are not taken; move it into "
             "both if it is a class, or out of the folder"
         )
     return given
+
+
+def _has_an_image(folder: Path) -> bool:
+    return any(entry.name.lower().endswith(SUFFIXES) for entry in _entries(folder)) and not is_run(folder)
 
 
 def _refuse_capitals(root: Path) -> None:

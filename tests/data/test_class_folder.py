@@ -374,7 +374,7 @@ def test_a_class_that_is_a_broken_link_or_lies_beside_the_split_is_refused(photo
     for part in ("train", "test"):
         shutil.copytree(photos, tmp_path / "d" / part)
     shutil.copytree(photos / "cat", tmp_path / "d" / "fox")
-    with pytest.raises(DataError, match="fox lies beside train and test, where no image of it is taken; move it into"):
+    with pytest.raises(DataError, match="the images in fox, beside train and test, are not taken; move it into"):
         load(tmp_path / "d")
     (photos / "emu").symlink_to("nowhere")
     with pytest.raises(DataError, match="emu: a broken link, to nowhere, where a class may be meant; mend it or"):

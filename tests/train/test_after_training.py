@@ -318,7 +318,7 @@ def test_evaluate_measures_a_network_of_four_datasets_on_one_of_them():
 
 def test_evaluate_and_predict_make_a_mistake_one_line_with_a_cure_and_a_status(run, tmp_path, capsys):
     put(tmp_path / "others", {"dog": 2, "ant": 2})
-    Trainer(tiny_config(length="1u"), "given", quiet=True, task=tiny_task()).run()
+    Trainer(tiny_config(length="1u", lr_drops=()), "given", quiet=True, task=tiny_task()).run()
     for command, args, status, message in (
         (evaluate, ["run", "--data-dir", "others"], 4, "others: the class dog is not one of these: ant, bee, cat"),
         (
