@@ -193,7 +193,7 @@ def engine_name(library: ModuleType) -> str:
     """Return the name of the backend that computes with arrays of this library."""
     if library is not np:
         return "cupy" if library is sys.modules.get("cupy") else library.__name__
-    return "numba" if default_name() == "numba" else "numpy"
+    return "numba" if compiles() else "numpy"
 
 
 def default_name() -> str:
@@ -280,6 +280,16 @@ def is_on_host(array: Array) -> bool:
     return isinstance(array, np.ndarray)
 
 
+def on_device(thing: Any) -> bool:
+    """Return whether this is an array of a device, not one of NumPy's or a number."""
+    return hasattr(thing, "get")
+
+
+def compiles(name: str | None = None) -> bool:
+    """Return whether this backend, the default one where none is named, computes with code compiled for the CPU."""
+    return (name or default_name()) == "numba"
+
+
 def on_gpu(name: str | None = None) -> bool:
     """Return whether this backend, the default one where none is named, computes on a GPU."""
     return (name or default_name()) == "cupy"
@@ -298,4 +308,4 @@ def to_host(array: Array) -> np.ndarray:
     >>> to_host(np.arange(3))
     array([0, 1, 2])
     """
-    return array.get() if hasattr(array, "get") else np.asarray(array)
+    return array.get() if on_device(array) else np.asarray(array)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import default_module, default_name, on_gpu
+from minidl.backend import compiles, default_module, default_name, on_gpu
 
 
 def synchronize() -> None:
@@ -36,7 +36,7 @@ def describe() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the default backend: of CuPy also those of CUDA and of what the driver supports."""
-    if default_name() == "numba":
+    if compiles():
         import numba
 
         return {"numpy": np.__version__, "numba": numba.__version__}

@@ -28,7 +28,7 @@ def _plain_log() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def library(request: pytest.FixtureRequest) -> Iterator[str]:
     """Make parameters with this library, or compute with this engine, during the test."""
-    name = getattr(request, "param", "numpy")
+    name = getattr(request, "param", None)
     if name == "strict":
         with strict.as_cupy(), use_backend("cupy"):
             yield name
@@ -36,5 +36,8 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
         with use_backend("numba"):
             yield name
+    elif name == "numpy":
+        with use_backend("numpy"):  # whatever MINIDL_BACKEND says
+            yield name
     else:
-        yield name
+        yield "numpy"

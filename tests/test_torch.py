@@ -90,6 +90,18 @@ def test_max_pool2d_with_ties(kernel, stride, padding, values):
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), POOLS)
+def test_max_pool2d_sends_the_gradient_of_nan_to_the_same_nan(kernel, stride, padding):
+    x = draw(2, 3, 4, 9, 7)
+    x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
+    layer, image = MaxPool2d(kernel, stride, padding), torch.tensor(x, requires_grad=True)
+    y = F.max_pool2d(image, kernel, stride, padding)
+    np.testing.assert_array_equal(layer(x), y.detach().numpy())
+    dy = np.random.default_rng(3).integers(-9, 9, y.shape).astype(float)  # every sum of them is exact
+    y.backward(torch.tensor(dy))
+    np.testing.assert_array_equal(layer.backward(dy), image.grad.numpy())
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), POOLS)
 def test_avg_pool2d(kernel, stride, padding):
     layer = AvgPool2d(kernel, stride, padding)
     assert_agrees(layer, lambda x: F.avg_pool2d(x, kernel, stride, padding), draw(1, 3, 4, 9, 7))

@@ -16,7 +16,6 @@ import numpy as np
 
 import minidl
 from minidl import device
-from minidl.backend import default_name
 from minidl.bench.timing import Rounds, fastest_quartile, median, ratio
 from minidl.files import read_file
 from minidl.norm import NORMS, NormFactory, norm_factory
@@ -111,7 +110,7 @@ def ratio_fields(above: Rounds, below: Rounds, name: str) -> Record:
 
 def header(arguments: Sequence[str], against_torch: bool, **settings: Any) -> Record:
     """Return the record that comes first: versions, machine, date and command."""
-    packages = ["threadpoolctl"] + ["torch"] * against_torch + ["numba"] * (default_name() == "numba")
+    packages = ["threadpoolctl"] + ["torch"] * against_torch
     versions = {"minidl": minidl.__version__, "python": platform.python_version()}
     return {
         "what": "header",

@@ -6,14 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
-from minidl.backend import Array, array_module
+from minidl.backend import Array, array_module, on_device
 
 Result = TypeVar("Result")
-
-
-def on_device(array: Any) -> bool:
-    """Return whether this is an array of a device, not one of NumPy's or a number."""
-    return hasattr(array, "get")
 
 
 class Pending:

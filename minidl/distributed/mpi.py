@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, on_gpu, to_device, to_host
-from minidl.distributed.communicator import Communicator, Pending, on_device
+from minidl.backend import Array, on_device, on_gpu, to_device, to_host
+from minidl.distributed.communicator import Communicator, Pending
 
 
 class _Request(Pending):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl.backend import Array, array_module, default_module
-from minidl.distributed.communicator import Pending, on_device
+from minidl.backend import Array, array_module, default_module, on_device
+from minidl.distributed.communicator import Pending
 from minidl.distributed.mpi import MPICommunicator
 
 _TYPES = {"float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64"}

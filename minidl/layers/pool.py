@@ -17,13 +17,16 @@ Shape = tuple[int, ...]
 
 
 def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Any]:
-    """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; also the place i·kw + j of the first maximum."""
+    """y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw]; also the place i·kw + j of the first maximum.
+
+    NaN wins over all before it.
+    """
     xp = array_module(x)
     first, *others = taps(padded(x, padding, -xp.inf), kernel, stride)
     y, won = first.copy(), xp.zeros(first.shape, xp.int32)
     won += xp.asarray(_first_pixels(first.shape[2:], kernel, stride, padding))  # where all are -inf, a real one wins
     for place, value in enumerate(others, 1):
-        won = xp.where(value > y, xp.int32(place), won)
+        won = xp.where((value > y) | xp.isnan(value), xp.int32(place), won)
         y = xp.maximum(y, value)
     return y, won
 
@@ -95,7 +98,7 @@ class _Pool2d(Layer):
 class MaxPool2d(_Pool2d):
     """The largest value of each window: y[n,c,h,w] = max_ij x[n, c, sh·h + i − ph, sw·w + j − pw], padding being −inf.
 
-    Backward: dy goes to the place of the maximum, the first one row by row among equals.
+    Backward: dy goes to the place of the maximum, the first one row by row among equals; NaN wins over all before it.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
 def max_pool2d_backward(
     dy: Array, x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
 ) -> dict[str, Array]:
-    """Return dx of :func:`max_pool2d`: each dy goes to its window's maximum, the first in row-major order."""
+    """Return dx of :func:`max_pool2d`: each dy goes to its window's maximum, the first in row-major order; NaN wins."""
     dy, x = common_precision(dy, x)
     Ho, Wo = _windows("max_pool2d_backward", x, kernel_size, stride, padding)
     check_shapes("max_pool2d_backward", dy=(dy, (*x.shape[:2], Ho, Wo)))
@@ -104,8 +104,9 @@ def _window(i: int, j: int, kernel_size: Pair, stride: Pair | None, padding: Pai
 
 
 def _first_maximum(x: Array, i: int, j: int, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple[int, int]:
-    """Return row and column of the maximum of window (i, j), the first in row-major order."""
+    """Return row and column of the maximum of window (i, j), the first in row-major order; of NaNs, the last."""
     rows, columns = _window(i, j, kernel_size, stride, padding)
     window = x[rows, columns].real
-    a, b = np.unravel_index(np.argmax(window), window.shape)
+    nans = np.flatnonzero(np.isnan(window))
+    a, b = np.unravel_index(nans[-1] if len(nans) else np.argmax(window), window.shape)
     return rows.start + int(a), columns.start + int(b)

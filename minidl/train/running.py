@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, array_module, on_device, to_host
 
 READ_EVERY = 16
 
@@ -24,8 +24,7 @@ def numbers(scalars: Sequence[Array]) -> list[float]:
     >>> numbers([np.float32(0.5), np.float32(2)])
     [0.5, 2.0]
     """
-    on_device = scalars and hasattr(scalars[0], "get")
-    found = to_host(array_module(scalars[0]).stack(scalars)) if on_device else scalars
+    found = to_host(array_module(scalars[0]).stack(scalars)) if scalars and on_device(scalars[0]) else scalars
     return [float(value) for value in found]
 
 

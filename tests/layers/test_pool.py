@@ -63,6 +63,22 @@ def test_a_nan_reaches_the_windows_that_hold_it_and_no_others():
 
 @EACH_ENGINE
 @settings(max_examples=40)
+@given(pools(), st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.5, 1.0]))
+def test_the_gradient_of_a_maximum_that_is_nan_goes_to_the_last_nan_of_its_window(pool, seed, share):
+    shape, *arguments = pool
+    rng = np.random.default_rng(seed)
+    x = np.where(rng.random(shape) < share, np.nan, rng.integers(-2, 2, shape)).astype(np.float32)
+    layer = MaxPool2d(*arguments)
+    y = to_host(layer(to_device(x)))
+    np.testing.assert_array_equal(y, reference.max_pool2d(x, *arguments))
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
+    allowed = terms(2 * TAPS, np.abs(dy).max() * TAPS, "float32")
+    assert_close(to_host(layer.backward(to_device(dy))), want, allowed)
+
+
+@EACH_ENGINE
+@settings(max_examples=40)
 @given(pools(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 1.0]))
 def test_minus_infinity_wins_over_padding(pool, seed, finite):
     shape, *arguments = pool

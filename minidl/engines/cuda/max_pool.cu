@@ -1,10 +1,5 @@
 // y[c, h, w, n] = max_ij x[c, sh*h + i - ph, sw*w + j - pw, n], -inf outside of x; dx = dy at the first maximum.
-// A twin of max_pool and max_pool_backward in minidl/layers/pool.py.
-//
-// As there, a row of the window is searched first and then the rows, so that NaN takes the same way: the maximum is NaN,
-// and its gradient goes to the largest value before the NaN.
-
-__device__ __forceinline__ REAL larger(REAL a, REAL b) { return a > b || a != a ? a : b; }  // NaN if one of them is
+// A twin of max_pool and max_pool_backward in minidl/layers/pool.py. As there, NaN wins over all before it.
 
 // Thread (c, h, w, n).  x (C, H, W, N), y (C, Ho, Wo, N), and in `first` the place i * kw + j of the maximum.
 extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict__ y, int *__restrict__ first, INDEX H,
@@ -12,22 +7,17 @@ extern "C" __global__ void max_pool(const REAL *__restrict__ x, REAL *__restrict
                                     INDEX ph, INDEX pw, INDEX size) {
     for (INDEX t = blockIdx.x * blockDim.x + threadIdx.x; t < size; t += gridDim.x * blockDim.x) {
         const INDEX n = t % N, w = t / N % Wo, h = t / N / Wo % Ho, c = t / N / Wo / Ho;
-        const REAL outside = log(REAL(0));  // -inf
         const INDEX i0 = ph > sh * h ? ph - sh * h : 0, j0 = pw > sw * w ? pw - sw * w : 0;  // the first pixel inside
-        REAL best = outside;
+        REAL best = log(REAL(0));  // -inf
         INDEX place = i0 * kw + j0;
-        for (INDEX i = 0; i < kh; ++i) {
-            REAL row = outside;
-            INDEX j_row = j0;
-            for (INDEX j = 0; j < kw; ++j) {
-                const INDEX a = sh * h + i - ph, b = sw * w + j - pw;
-                const bool inside = a >= 0 && a < H && b >= 0 && b < W;
-                const REAL value = inside ? x[((c * H + a) * W + b) * N + n] : outside;
-                if (value > row) j_row = j;
-                row = larger(value, row);
+        for (INDEX i = i0; i < kh && sh * h + i - ph < H; ++i) {
+            for (INDEX j = j0; j < kw && sw * w + j - pw < W; ++j) {
+                const REAL value = x[((c * H + sh * h + i - ph) * W + sw * w + j - pw) * N + n];
+                if (value > best || value != value) {
+                    best = value;
+                    place = i * kw + j;
+                }
             }
-            if (i <= i0 || row > best) place = i * kw + j_row;  // also a first row that is NaN
-            best = larger(row, best);
         }
         y[t] = best;
         first[t] = int(place);

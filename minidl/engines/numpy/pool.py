@@ -1,6 +1,7 @@
 """Pooling in NumPy's calls: separable, first along the width, then along the height.
 
-For the maximum this order picks, among equal values, the one that comes first row by row, as `minidl.layers.pool` does.
+For the maximum this order picks, among equal values, the one that comes first row by row, and the last NaN, as
+`minidl.layers.pool` does.
 What forward keeps is who won along the width and who along the height.
 """
 
@@ -32,6 +33,9 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
         wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
         max_along(t[some], 2, sw, wide, won_w[:, some], padding[1])
         max_along(wide, 1, sh, y[some], won_h[:, some], padding[0])
+        if y[some].size and np.isnan(y[some].min()):  # rare: who won is found anew
+            max_along(t[some], 2, sw, wide, won_w[:, some], padding[1], nans=True)
+            max_along(wide, 1, sh, y[some], won_h[:, some], padding[0], nans=True)
 
     parallel.over(len(t), t.size, share)
     return memory.batch_first(y), (won_w, won_h)
@@ -90,10 +94,11 @@ def avg_pool_backward(dy: Array, shape: Shape, kernel: Pair, stride: Pair, paddi
 # -- one axis ----------------------------------------------------------------------------------------------------------
 
 
-def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: int) -> None:
+def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: int, nans: bool = False) -> None:
     """Write the maximum over windows along an axis into y, and into won[j − 1] whether tap j beat all before it.
 
-    A tap beats padding, also where it is −inf as padding is: the first `padding` values of the axis.
+    A tap beats padding, also where it is −inf as padding is: the first `padding` values of the axis. With `nans`, a NaN
+    beats all before it.
     """
     best = _tap(x, axis, 0, stride, y)
     if len(won) == 0 or not _has_long_rows(best):
@@ -101,6 +106,8 @@ def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: i
     for j in range(1, len(won) + 1):
         tap = _packed(_tap(x, axis, j, stride, y))
         np.greater(tap, best, out=won[j - 1])
+        if nans:
+            won[j - 1] |= np.isnan(tap)
         if j <= padding:  # of the windows that begin in the padding, tap j − 1 is padding still
             won[j - 1][(slice(None),) * axis + (slice((padding - j) // stride + 1),)] = True
         best = np.maximum(best, tap, out=y)
