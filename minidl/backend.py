@@ -180,7 +180,8 @@ def why_no_numba() -> str | None:
         import numba
     except Exception as error:  # Numba raises ImportError also for a NumPy that it does not know yet
         first_line = str(error).partition("\n")[0]
-        return f"numba cannot be imported ({first_line}); pip install 'minidl[fast]'"
+        cure = "pip install 'minidl[fast]'" if isinstance(error, ImportError) else "look at the NUMBA_ variables"
+        return f"numba cannot be imported ({first_line}); {cure}"
     if not hasattr(numba, "njit"):
         place = getattr(numba, "__file__", None) or next(iter(getattr(numba, "__path__", [])), "a module")
         return f"{place} has the name of Numba and is not Numba; rename it, or pip install 'minidl[fast]'"

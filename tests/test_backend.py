@@ -245,6 +245,17 @@ def test_a_numba_that_was_told_not_to_compile_is_named_and_auto_takes_numpy(monk
     assert capsys.readouterr().err == f"minidl: backend auto: numpy, since {why}\n"
 
 
+def test_a_variable_that_numba_cannot_read_is_not_called_a_missing_numba():
+    pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    code = "from minidl import backend; print(backend.why_no_numba())"
+    env = {**os.environ, "NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert done.stdout.startswith("numba cannot be imported (")
+    assert done.stdout.endswith("; look at the NUMBA_ variables\n")
+
+
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_a_folder_or_file_that_has_the_name_of_numba_is_not_taken_for_it(monkeypatch, tmp_path, what):
     place = tmp_path / ("numba" if what == "folder" else "numba.py")

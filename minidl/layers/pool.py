@@ -39,9 +39,10 @@ def _first_pixels(windows: tuple[int, ...], kernel: Pair, stride: Pair, padding:
 
 def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """Return dx, for x of this shape: dy at the place of each window's maximum."""
-    dx = padded(array_module(dy).zeros(shape, dy.dtype), padding)
+    xp = array_module(dy)
+    dx = padded(xp.zeros(shape, dy.dtype), padding)
     for place, target in enumerate(taps(dx, kernel, stride)):
-        target += dy * (won == place)
+        target += xp.where(won == place, dy, dy.dtype.type(0))
     return without_padding(dx, padding)
 
 
@@ -201,8 +202,8 @@ class GlobalAvgPool2d(Layer):
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; {images_cure(x.shape)}")
         self.keep(x.shape)
         xp = array_module(x)
-        y = memory.batch_last(xp, x).mean(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
-        return y.astype(x.dtype, copy=False).T
+        total = memory.batch_last(xp, x).sum(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
+        return (total / total.dtype.type(x.shape[2] * x.shape[3])).astype(x.dtype, copy=False).T
 
     @arithmetic()
     def backward(self, dy: Array) -> Array:

@@ -105,6 +105,26 @@ def test_whoever_looks_at_a_layer_sees_its_arrays():
     assert seen == [(5, 4, 6, 8)]
 
 
+@pytest.mark.parametrize("name", ["forward", "backward"])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_method_that_is_put_in_the_place_of_a_classs_is_called_before_and_after_others_went_together(
+    monkeypatch, index, name
+):
+    x = draw(1, 3, 4, 4, 6)
+    for kinds in ("bn", "in"):  # a norm that has gone together with others, and one that has not
+        net = network(kinds, "pool, ReLU")
+        kind, seen = type(net.layers[index]), []
+        if kinds == "bn":
+            net.backward(net.forward(x))
+        method = getattr(kind, name)
+        with monkeypatch.context() as put:
+            put.setattr(
+                kind, name, lambda self, a, method=method, seen=seen: (seen.append(a.shape), method(self, a))[1]
+            )
+            net.backward(net.forward(x))
+        assert len(seen) == 1
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_what_is_not_finite_passes_through(bad):

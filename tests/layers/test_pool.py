@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from layer_cases import EACH_ENGINE, EACH_LIBRARY, draw
 from tolerance import assert_close, sums, terms
 
-from minidl import AvgPool2d, MaxPool2d, reference, to_device, to_host
+from minidl import AvgPool2d, GlobalAvgPool2d, MaxPool2d, reference, to_device, to_host
 
 TAPS = 4 * 4  # of the largest window
 
@@ -75,6 +75,25 @@ def test_the_gradient_of_a_maximum_that_is_nan_goes_to_the_last_nan_of_its_windo
     want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
     allowed = terms(2 * TAPS, np.abs(dy).max() * TAPS, "float32")
     assert_close(to_host(layer.backward(to_device(dy))), want, allowed)
+
+
+@EACH_ENGINE
+@settings(max_examples=40)
+@given(pools(), st.integers(0, 2**32 - 1), st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_a_gradient_that_is_not_finite_reaches_the_maximum_of_its_window_alone(pool, seed, bad):
+    shape, *arguments = pool
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-3, 3, shape).astype(np.float32)
+    layer = MaxPool2d(*arguments)
+    dy = rng.integers(-9, 9, to_host(layer(to_device(x))).shape).astype(np.float32)  # every sum of them is exact
+    dy[np.unravel_index(rng.integers(dy.size), dy.shape)] = bad
+    want = reference.max_pool2d_backward(dy, x, *arguments)["dx"]
+    np.testing.assert_array_equal(to_host(layer.backward(to_device(dy))), want)
+
+
+@EACH_LIBRARY
+def test_the_mean_of_no_pixels_is_nan_without_a_warning():
+    assert np.isnan(to_host(GlobalAvgPool2d()(to_device(np.ones((2, 3, 0, 4)))))).all()
 
 
 @EACH_ENGINE

@@ -79,7 +79,7 @@ def _parts(kinds: tuple[Any, ...]) -> list[tuple[int, int, bool]]:
     parts, start, i = [], 0, 0
     while i < len(kinds):
         size = 0
-        if issubclass(kinds[i], Norm) and (kinds[i].forward, kinds[i].backward) == (Norm.forward, Norm.backward):
+        if issubclass(kinds[i], Norm) and kinds[i]._written == Norm._written:
             size = next((1 + len(those) for those in _BEHIND if kinds[i + 1 : i + 1 + len(those)] == those), 0)
         if size:
             parts += [(start, i, False)] * (start < i) + [(i, i + size, True)]
@@ -92,10 +92,15 @@ def _fits(layers: Sequence[Any], x: Array) -> bool:
     """Tell whether these layers may go together over x."""
     if x.ndim != 4 or x.size == 0 or x.dtype.char not in "fd":
         return False
-    for layer in layers:
-        if "forward" in layer.__dict__ or "backward" in layer.__dict__:  # somebody looks on
-            return False
+    if any(map(_replaced, layers)):
+        return False
     return len(layers) == 2 or (layers[1]._window == ((2, 2), (2, 2), (0, 0)) and x.shape[2] % 2 == x.shape[3] % 2 == 0)
+
+
+def _replaced(layer: Any) -> bool:
+    """Tell whether somebody put another forward or backward in the place of a layer's, or of its class's."""
+    of, kind = layer.__dict__, type(layer)
+    return "forward" in of or "backward" in of or (kind.forward, kind.backward) != kind._written
 
 
 def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
@@ -128,7 +133,7 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
 def _went_together(layers: Sequence[Layer], dy: Array) -> bool:
     """Tell whether these layers went forward together, and dy fits what they gave."""
     for layer in layers:
-        if layer._kept is None or "backward" in layer.__dict__:
+        if layer._kept is None or _replaced(layer):
             return False
     centred, y = layers[0]._kept[1][1], layers[-1]._kept[1][1]
     if not isinstance(centred, Centred) or centred.behind is None or centred.behind.y is not y:

@@ -50,8 +50,9 @@ def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: P
 
     def share(some: slice) -> None:
         dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dy.dtype)
-        max_along_backward(dyt[some], won_h[:, some], 1, sh, dwide)
-        max_along_backward(dwide, won_w[:, some], 2, sw, dx[some])
+        finite = bool(np.isfinite([dyt[some].min(), dyt[some].max()]).all())  # else 0 · dy is not 0
+        max_along_backward(dyt[some], won_h[:, some], 1, sh, dwide, finite)
+        max_along_backward(dwide, won_w[:, some], 2, sw, dx[some], finite)
 
     parallel.over(len(dx), dx.size, share)
     return _without_padding(dx, padding)
@@ -113,11 +114,18 @@ def max_along(x: Array, axis: int, stride: int, y: Array, won: Array, padding: i
         best = np.maximum(best, tap, out=y)
 
 
-def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array) -> None:
+def max_along_backward(dy: Array, won: Array, axis: int, stride: int, dx: Array, finite: bool = True) -> None:
     """Write into dx each dy at the last tap that won its window: the adjoint of `max_along`.
 
     Where the taps have no long rows, dy is written over.
     """
+    if not finite:
+        dx[...] = 0
+        for j in reversed(range(len(won) + 1)):
+            target, wins = _tap(dx, axis, j, stride, dy), won[j - 1] if j else np.True_
+            target += np.where(wins, dy, 0)
+            dy = np.where(wins, 0, dy)
+        return
     kernel = len(won) + 1
     if kernel != stride or kernel * dy.shape[axis] != dx.shape[axis]:
         dx[...] = 0  # else the windows tile x, and every value is written once
