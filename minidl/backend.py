@@ -217,6 +217,11 @@ def _of_environment() -> str:
     return resolve()
 
 
+def device_count() -> int:
+    """Return how many GPUs the default backend, which must be on one, has."""
+    return int(default_module().cuda.runtime.getDeviceCount())
+
+
 @contextmanager
 def use_device(index: int | None) -> Iterator[None]:
     """Compute on the GPU with this number inside the ``with`` block, on this thread; None leaves the current one.
@@ -232,7 +237,7 @@ def use_device(index: int | None) -> Iterator[None]:
     xp = default_module()
     if xp is np:
         raise BackendError(f"device {index} cannot be used: the backend is numpy; ask for cupy (--backend cupy)")
-    count = xp.cuda.runtime.getDeviceCount()
+    count = device_count()
     if not 0 <= index < count:
         raise BackendError(f"device must be in [0, {count}), got {index}; nvidia-smi lists the GPUs")
     with xp.cuda.Device(index):

@@ -9,7 +9,8 @@ or the function itself:
     m, v, centred = on(moments)(x)
 
 A condition of a twin ("float32 only") is in the twin, which calls the written function where it does not hold. What
-the twin of a forward returns to be kept is read only by the twin of its backward, so it may have any form.
+the twin of a forward returns to be kept is read only by the twin of its backward, so it may have any form; where there
+is none, the form of the written forward.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Mode normalization (eq. 2-4, Algorithms 1 and 2 of the paper).
+"""Mode normalization (eq. 2 and 3, Algorithms 1 and 2 of the paper; eq. 4 is `update_running` in norm/base.py).
 
 To be read beside the paper:
 
-    m, v    (N, C)   mean and variance over the pixels of each channel of each sample: of the paper's <x_n> and <x_n²>
+    m, v    (N, C)   mean and variance over the pixels of each channel of each sample: <x_n> and <x_n²> − <x_n>²
     g       (N, K)   the paper's gates g_nk = g_k(x_n), a softmax over the modes
     w       (N, K)   g_nk / N_k, what a mode's mean weighs the samples with (eq. 3)
-    mu, var (K, C)   the paper's <x>_k and sigma_k²
+    mu, var (K, C)   the paper's <x>_k and sigma_k²; rstd = 1/sqrt(var + eps)
+    weight, bias     the paper's alpha and beta
     s, u    (N, C)   scale and shift: y_n = (x_n − m_n)·s_n + u_n is the paper's eq. 2
     d…               the loss's derivative by …
 
@@ -24,7 +25,7 @@ from minidl.backend import Array, array_module, products
 from minidl.norm.base import Across
 from minidl.norm.gated import Gated
 from minidl.norm.moments import Mean
-from minidl.norm.shapes import PerChannel, PerGate, PerMode, PerModeOrShared
+from minidl.norm.shapes import OfChannels, PerChannel, PerGate, PerMode, PerModeOrShared
 
 
 def gates(m: PerChannel, gate_weight: PerMode, gate_bias: Array) -> tuple[PerGate, PerGate]:
@@ -68,7 +69,10 @@ def mode_moments(m: PerChannel, v: PerChannel, w: PerGate) -> tuple[PerMode, Per
 def mode_moments_backward(
     dmu: PerMode, dvar: PerMode, m: PerChannel, v: PerChannel, w: PerGate, mu: PerMode, spread: Array
 ) -> tuple[PerChannel, PerChannel, PerChannel, PerGate]:
-    """Return dm in two terms, through mu and through m in var, then dv and dw; d var/d mu = −2 sum_n w (m − mu) = 0."""
+    """Return dm in two terms, then dv and dw; var does not move with mu, as d var/d mu = −2 sum_n w (m − mu) = 0.
+
+    dm = w·dmu + 2·w·dvar·(m − mu), sorted into what has the factor m, the second term, and what has not.
+    """
     dv = w @ dvar
     through_mu = w @ (dmu - 2 * dvar * mu)
     through_m = 2 * dv * m
@@ -76,7 +80,7 @@ def mode_moments_backward(
     return through_mu, through_m, dv, dw
 
 
-def join_modes(across: Across, log_g: PerGate, mu: PerMode, var: PerMode) -> tuple[Array, PerChannel, PerMode, PerMode]:
+def join_modes(across: Across, log_g: PerGate, mu: PerMode, var: PerMode) -> tuple[Array, OfChannels, PerMode, PerMode]:
     """Return N_rk/N_k, an origin, mu − origin and var of a batch that lies on R processes, r this one.
 
     From those of each part: a part is to the batch what a sample is to its part. With w_rk = N_rk/N_k, again a softmax
@@ -98,6 +102,17 @@ def joined_mean_dw(dmu: PerMode, dvar: PerMode, mu: PerMode, var: PerMode) -> Ar
     return (mu * dmu + var * dvar).sum(axis=1)
 
 
+class OfModeNorm(NamedTuple):
+    """The gradients that `mode_norm_backward` returns."""
+
+    dg: PerGate
+    dm: PerChannel
+    dmu: PerMode
+    dvar: PerMode
+    dweight: PerModeOrShared
+    dbias: PerModeOrShared
+
+
 def mode_norm(
     g: PerGate, m: PerChannel, mu: PerMode, rstd: PerMode, weight: PerModeOrShared, bias: PerModeOrShared
 ) -> tuple[PerChannel, PerChannel]:
@@ -109,17 +124,6 @@ def mode_norm(
     s = g @ scale
     u = m * s - g @ (scale * mu - bias)
     return s, u
-
-
-class OfModeNorm(NamedTuple):
-    """The gradients that `mode_norm_backward` returns."""
-
-    dg: PerGate
-    dm: PerChannel
-    dmu: PerMode
-    dvar: PerMode
-    dweight: PerModeOrShared
-    dbias: PerModeOrShared
 
 
 def mode_norm_backward(
@@ -257,7 +261,7 @@ class ModeNorm(Gated):
         self.mean: Array = None
         self.var: Array = None
 
-    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Kept]:
         """Return s and u; update the running statistics in training."""
         psi = self.psi()
         gate_weight, gate_bias = psi.weight.astype(np.float64), psi.bias.astype(np.float64)
@@ -288,10 +292,10 @@ class ModeNorm(Gated):
         return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight, joined)
 
     def small_backward(
-        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Kept
     ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
-        k: Kept = kept
+        k = kept
         dg, dm, dmu, dvar, dweight, dbias = mode_norm_backward(ds, du, k.g, k.m, k.mu, k.rstd, k.weight, k.bias)
         dlog_g = k.g * dg
         if training:

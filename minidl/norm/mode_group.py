@@ -166,7 +166,7 @@ class ModeGroupNorm(Norm):
         self.add_param("gate.bias", gate_bias)
         self.gates: Array = None
 
-    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Any]:
+    def small(self, m: Mean, v: PerChannel, values: int) -> tuple[PerChannel, PerChannel, Kept]:
         """Return s and u."""
         spatial = self.moments == "spatial"
         gate_weight, gate_bias = (self.params[f"gate.{name}"].astype(np.float64) for name in ("weight", "bias"))
@@ -178,7 +178,7 @@ class ModeGroupNorm(Norm):
         return s, u, Kept(g, value, gate_weight, spatial, scaled)
 
     def small_backward(
-        self, ds: PerChannel, du: PerChannel, training: bool, kept: Any
+        self, ds: PerChannel, du: PerChannel, training: bool, kept: Kept
     ) -> tuple[PerChannel, PerChannel]:
         """Return dm and dv; add the parameters' gradients."""
         dm, dv, gradients = mode_group_norm_backward(ds, du, *kept)

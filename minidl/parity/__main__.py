@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from minidl import device, log
-from minidl.backend import NAMES, BackendError, resolve
+from minidl.backend import NAMES, BackendError, compiles, on_gpu, resolve
 from minidl.command_line import Parser, as_path, complain, file_error
 from minidl.outputs import JSON_LIST, OutputError, check_outputs
 from minidl.parity.cases import GROUPS, cases
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_outputs([("--json", args.json, JSON_LIST)])
         backend = resolve(args.backend)
-        if backend == "numpy":
+        if not (on_gpu(backend) or compiles(backend)):
             raise BackendError("numpy would be compared with itself; give --backend cupy on a machine with a GPU")
         log.settled()
         for line in _report(args, backend, records):

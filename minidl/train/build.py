@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import device, log
-from ..backend import on_gpu, resolve, to_device
+from ..backend import device_count, on_gpu, resolve, to_device, use_backend
 from ..data import (
     Compose,
     DataError,
@@ -56,10 +56,8 @@ def for_this_machine(config: Config, across: Communicator) -> Config:
     threads = config.threads or max(1, available_threads() // across.local_size)
     device = config.device
     if device is None and across.size > 1 and on_gpu(resolve(backend)):
-        from ..backend import default_module, use_backend
-
         with use_backend(backend):
-            device = across.local_rank % default_module().cuda.runtime.getDeviceCount()
+            device = across.local_rank % device_count()
     return replace(config, backend=backend, threads=threads, device=device)
 
 
