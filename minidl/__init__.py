@@ -3,12 +3,9 @@
 Importing this package imports only NumPy.
 """
 
-import sys
+from minidl import starting
 
-if sys.argv[:1] == ["-m"]:  # Python is looking for the module of `python -m` still
-    from minidl import starting
-
-    starting.begin()
+starting.begin()  # before NumPy is imported, which takes a while
 
 from minidl.adam import Adam, AdamW
 from minidl.backend import BackendError, array_module, to_device, to_host, use_backend

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from minidl import __version__
-from minidl.command_line import complain
+from minidl.command_line import complain, show
 from minidl.current_folder import importable
 
-COMMANDS = {
+COMMANDS = {  # minidl.starting has their names too
     "train": "train a network with a norm of your choice",
     "evaluate": "measure a trained network: errors by class, confusion matrix",
     "predict": "name what is in an image with a trained network",
@@ -36,19 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     name, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
     if name in ("-V", "--version"):
-        print(f"minidl {__version__}")
-    elif name in ("", "-h", "--help"):
+        return show("minidl", f"minidl {__version__}")
+    if name in ("", "-h", "--help"):
         width = max(map(len, COMMANDS))
-        print("\n".join([USAGE, "", *(f"  {command:{width}}  {text}" for command, text in COMMANDS.items())]))
-    elif name == "--print-completion":
+        return show("minidl", "\n".join([USAGE, "", *(f"  {each:{width}}  {text}" for each, text in COMMANDS.items())]))
+    if name == "--print-completion":
         return _print_completion(arguments)
-    elif name not in COMMANDS:
+    if name not in COMMANDS:
         return complain("minidl", 2, f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
-    else:
-        with importable(first=False):
-            status: int = import_module(f"minidl.{name}.__main__").main(arguments)
-        return status
-    return 0
+    with importable(first=False):
+        status: int = import_module(f"minidl.{name}.__main__").main(arguments)
+    return status
 
 
 def _print_completion(arguments: Sequence[str]) -> int:
@@ -58,10 +56,9 @@ def _print_completion(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         return complain("minidl", 2, f"--print-completion takes one of {', '.join(SHELLS)}")
     try:
-        print(completion(arguments[0], COMMANDS))
+        return show("minidl", completion(arguments[0], COMMANDS))
     except MissingLibraryError as error:
         return complain("minidl", 1, error)
-    return 0
 
 
 if __name__ == "__main__":

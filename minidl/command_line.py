@@ -8,14 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidl import starting
 from minidl.extras import missing
 from minidl.files import NoHomeError, expanded
+from minidl.leaving import LeftError, leaving
 from minidl.misspelt import hint
 
 NULL = "an argument has a null character, which no name of a file has; leave it out"
@@ -30,13 +30,19 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         safe_streams()
-        starting.end()
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
 
+    @property
+    def _command(self) -> str:
+        return next((word for word in self.prog.split() if word.startswith("minidl.")), "minidl")
+
     def _print_message(self, message: str, file: Any = None) -> None:
-        say(message.rstrip("\n"), file or sys.stderr)
+        if file is None or file is sys.stderr:
+            _tell(message.rstrip("\n"))
+        elif status := show(self._command, message.rstrip("\n"), file):
+            self.exit(status)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, once it is known that no argument has a null character: no path can, and nothing else may."""
@@ -47,9 +53,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and this message."""
-        command = next(word for word in self.prog.split() if word.startswith("minidl."))
         more = hint(self, message, getattr(self, "_given", ()))
-        self.exit(complain(command, 2, f"{message}{more} (--help lists the arguments)"))
+        self.exit(complain(self._command, 2, f"{message}{more} (--help lists the arguments)"))
 
 
 def has_null(arguments: Iterable[str]) -> bool:
@@ -142,13 +147,32 @@ def say(line: str, stream: Any = None) -> None:
     Raises
     ------
     OSError
-        If it cannot be written for another reason, such as a full disk.
+        If it cannot be written for another reason, such as a full disk; what follows is dropped then too.
     """
     stream = stream or sys.stdout
     try:
         print(line.translate(_CONTROL), file=stream, flush=True)
     except BrokenPipeError:
         drop(stream)
+    except OSError as error:
+        drop(stream)
+        error.filename = "standard error" if stream is sys.stderr else "standard output"
+        raise
+
+
+def show(command: str, text: str, stream: Any = None) -> int:
+    """Print what a command was asked for, and return its exit status: 1, and a line, where it cannot be written."""
+    try:
+        say(text, stream)
+    except OSError as error:
+        return complain(command, 1, file_error(error, "send it elsewhere"))
+    return 0
+
+
+def _tell(line: str) -> None:
+    """Print a line to standard error, if it can be written."""
+    with suppress(OSError):
+        say(line, sys.stderr)
 
 
 def drop(stream: Any) -> None:
@@ -180,9 +204,13 @@ def file_error(error: OSError, cure: str, when_free: str = "") -> str:
     >>> file_error(OSError(28, "No space left on device"), "choose another file", ", then run it again")
     'cannot write: No space left on device; free some space, then run it again'
     """
+    if getattr(error, "exit_status", None) is not None:  # it names its own cure
+        return str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = f"free some space{when_free}"
-    return f"{error.filename or 'cannot write'}: {error.strerror or error}; {cure}"
+    elif error.errno == errno.EFBIG:
+        cure = f"raise the limit on a file's size (ulimit -f){when_free}"
+    return f"{error.filename or 'cannot write'}: {error.strerror or ' '.join(map(str, error.args))}; {cure}"
 
 
 def complain(command: str, status: int, what: object) -> int:
@@ -190,7 +218,7 @@ def complain(command: str, status: int, what: object) -> int:
     line = re.sub(
         r"\d{61,}", lambda digits: f"{digits[0][:20]}… ({len(digits[0])} digits)", " ".join(str(what).split())
     )
-    say(f"{command}: {line}", sys.stderr)
+    _tell(f"{command}: {line}")
     return status
 
 
@@ -200,13 +228,14 @@ def exit_status(
     files: str,
     memory: str,
     interrupted: str,
-    when_free: str = "",
+    when_free: Callable[[], str] = str,
 ) -> int:
     """Run a command and return its exit status; what a user can mend is one line, and no traceback.
 
     A library of an extra that is not installed is named, whatever imports it.
     Errors of minidl say their line and their status themselves, as `exit_status`: 1 something cannot be used, 2 wrong
     arguments, 3 a number is not finite, 4 the data or a checkpoint cannot be used, 128 + n stopped by signal n.
+    What a signal ends in here is `minidl.leaving`.
 
     Parameters
     ----------
@@ -215,9 +244,9 @@ def exit_status(
     run : function
         Returns the status, or None for 0.
     files, memory, interrupted : str
-        What to do where a file cannot be read or written, where the memory does not suffice, and what a Ctrl-C left.
-    when_free : str
-        Of `file_error`.
+        What to do where a file cannot be read or written, where the memory does not suffice, and what a signal left.
+    when_free : function
+        Asked, where the disk is full, for what `file_error` takes under this name.
 
     Examples
     --------
@@ -226,9 +255,12 @@ def exit_status(
     0
     """
     try:
-        return run() or 0
+        with leaving():
+            return run() or 0
     except KeyboardInterrupt:
         return complain(130, interrupted)
+    except LeftError as left:
+        return complain(128 + left.signum, interrupted)
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is not None:
@@ -238,7 +270,7 @@ def exit_status(
         if (line := missing(error)) is not None:
             return complain(1, line)
         if isinstance(error, OSError):
-            return complain(1, file_error(error, files, when_free))
+            return complain(1, file_error(error, files, when_free()))
         raise
 
 

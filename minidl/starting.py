@@ -1,7 +1,7 @@
-"""Ctrl-C while a command's modules are still being imported: one line instead of a traceback.
+"""A signal while a command's modules are still being imported: one line and its status, instead of a traceback.
 
-Only `python -m minidl.COMMAND` comes here, before NumPy is imported. A program that imports minidl keeps its own
-handlers.
+Only a process that was started as `minidl` or as `python -m minidl.COMMAND` is changed, before NumPy is imported. A
+program that imports minidl keeps its own handlers.
 """
 
 from __future__ import annotations
@@ -9,30 +9,66 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Any
 
-COMMANDS = ("minidl.train", "minidl.reproduce", "minidl.parity", "minidl.bench")  # those that call `end`
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # each import here is time in which a signal is not answered yet
+    from types import FrameType
+    from typing import Any
 
-_before: Any = None
+COMMANDS = ("train", "evaluate", "predict", "export", "check", "bench", "reproduce", "parity")
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+_MODULES = ("minidl", *(f"minidl.{name}" for name in COMMANDS))
+_before: dict[int, Any] = {}
 
 
 def begin() -> None:
-    """Let an interrupt end the process at once, if it is such a command that starts."""
-    global _before
-    arguments = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
-    if arguments and arguments[0] in COMMANDS and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        _before = signal.signal(signal.SIGINT, _leave)
+    """Let a signal end the process at once, if it is a command that starts; `end` undoes it."""
+    if not _is_command():
+        return
+    for signum in SIGNALS:
+        if signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL):
+            _before[signum] = signal.signal(signum, _leave)
 
 
 def end() -> None:
-    """Give an interrupt its usual meaning back."""
-    global _before
-    if _before is not None:
-        signal.signal(signal.SIGINT, _before)
-        _before = None
+    """Give the signals their usual meaning back."""
+    while _before:
+        signum, handler = _before.popitem()
+        signal.signal(signum, handler)
+
+
+def _is_command() -> bool:
+    """Whether this process was started as a command of minidl, which is being imported."""
+    if sys.argv[:1] == ["-m"]:  # Python is looking for the module still
+        return _module(sys.orig_argv[1:]) in _MODULES
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__":  # the script that the installer made
+            return "minidl.__main__" in frame.f_code.co_names
+        frame = frame.f_back
+    return False
+
+
+def _module(arguments: list[str]) -> str:
+    """Return the module that Python was told to run.
+
+    >>> _module(["-W", "error", "-m", "minidl.train", "--list"]), _module(["-um", "tool"]), _module(["-mtool"])
+    ('minidl.train', 'tool', 'tool')
+    """
+    given = iter(arguments)
+    for argument in given:
+        if argument in ("-W", "-X", "--check-hash-based-pycs"):
+            next(given, None)
+            continue
+        flags, m, name = argument[1:].partition("m")
+        if argument.startswith("-") and m and not set(flags) & set("-WXc"):
+            return name or next(given, "")
+    return ""
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    os.write(2, b"minidl: interrupted before anything had begun\n")
-    os._exit(128 + signum)
+    try:
+        os.write(2, b"minidl: interrupted before anything had begun\n")
+    finally:
+        os._exit(128 + signum)

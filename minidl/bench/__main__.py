@@ -17,7 +17,7 @@ from minidl.bench import cases, gpu, loading, minidl_side, plot, processes, reco
 from minidl.bench.cases import Settings
 from minidl.bench.record import SECTIONS, Norm, Record
 from minidl.bench.timing import QUICK, Plan
-from minidl.command_line import Parser, as_path, complain, file_error
+from minidl.command_line import Parser, as_path, complain, exit_status, say
 from minidl.data import DataError
 from minidl.extras import MissingLibraryError, require
 from minidl.models import MODELS
@@ -62,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser()
     args = parser.parse_args(arguments)
+    return exit_status(
+        _complain,
+        lambda: _bench(args, arguments, parser),
+        files="choose another file",
+        memory="lower --batch, or leave it out",
+        interrupted="interrupted" + (f"; {args.json} holds what was measured" if args.json else ""),
+    )
+
+
+def _bench(args: argparse.Namespace, arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
+    """Measure, or read what was measured, and show it; 1 where something needed cannot be used."""
     try:
         check_outputs([("--json", args.json, JSON_LIST), ("--plot", args.plot, DRAWING)], read=args.read)
         if args.plot:
@@ -69,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = record.load(args.read) if args.read else []
         write = table.markdown if args.markdown else table.lines
         if args.read:
-            print("\n".join(write(records)))
+            say("\n".join(write(records)))
         else:
             args.backend = resolve(args.backend)
             measure = ON_A_GPU if on_gpu(args.backend) else MEASURE
@@ -77,17 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error(f"--backend {args.backend} has no {' and no '.join(unknown)}, only {', '.join(measure)}")
             with use_backend(args.backend), use_device(args.device):
                 for line in write(_measured(args, arguments, records, measure)):
-                    print(line, flush=True)
+                    say(line)
         if args.plot:
             plot.draw(records, args.plot)
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted" + (f"; {args.json} holds what was measured" if args.json else ""))
-    except MemoryError:
-        return _complain(1, "the memory does not suffice; lower --batch, or leave it out")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another file"))
-    except OutputError as error:
-        return _complain(error.exit_status, error)
+    except OutputError:
+        raise
     except (DataError, MissingLibraryError, RuntimeError, ValueError) as error:
         return _complain(1, error)
     return 0

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files="choose another --out or make it writable, then run it again",
         memory="close other programs, or lower --jobs",
         interrupted="interrupted; the same command continues from what was saved",
+        when_free=lambda: ", then run it again",
     )
 
 

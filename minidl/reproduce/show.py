@@ -2,8 +2,10 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
+from minidl.command_line import say
 from minidl.reproduce.provenance import duration
 
 
@@ -37,7 +39,8 @@ class Show:
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         if self._bar is None:
-            print(line, flush=True)
+            with suppress(OSError):  # what cannot be printed costs no run
+                say(line)
         else:
             self._bar.write(line)
 

@@ -1,6 +1,7 @@
 """The command: `python -m minidl.train lenet multitask --sample`."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands, resolve
-from ..command_line import Parser, as_path, complain, exit_status, quietly, say
+from ..command_line import Parser, as_path, complain, exit_status, quietly, show
 from ..data import TASKS
 from ..distributed import ALONE, Communicator, LaunchError, communicator
 from ..distributed.launch import PATIENCE, last_words, leave
@@ -25,7 +26,6 @@ from .config_checks import AUGMENTATIONS
 from .progress import Progress
 from .recipes import folder_name, recipe, recipes
 from .rules import OPTIMISERS, SCHEDULES, usual
-from .signals import LeftError, leaving
 from .span import ConfigError
 
 Complain = Callable[[int, object], int]
@@ -72,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             leave(across, int(error.code or 0))
         raise
     if args.list:
-        if across.rank == 0:
-            say(_listing())
-        return 0
+        return leave(across, show("minidl.train", _listing()) if across.rank == 0 else 0)
     return leave(across, _told(args, across))
 
 
@@ -85,18 +83,19 @@ def _told(args: argparse.Namespace, across: Communicator) -> int:
         words = last_words(across)
         return status if words is None else complain("minidl.train", status, f"{words}{message}")
 
-    try:
-        with leaving():
-            return exit_status(
-                _complain,
-                lambda: _train(args, across, _complain),
-                files="choose another --out or make it writable",
-                memory="lower --batch-size",
-                interrupted="interrupted at once; what was saved before is whole",
-                when_free=", then --resume",
-            )
-    except LeftError as error:
-        return _complain(128 + error.signum, "stopped at once; what was saved before is whole")
+    return exit_status(
+        _complain,
+        lambda: _train(args, across, _complain),
+        files="choose another --out or make it writable",
+        memory="lower --batch-size",
+        interrupted="stopped at once; what was saved before is whole",
+        when_free=lambda: ", then --resume" if _is_begun(args.out) else ", then run it again",
+    )
+
+
+def _is_begun(out: Path | None) -> bool:
+    """Whether there is a run that --resume can go on with."""
+    return out is not None and os.path.isfile(os.path.join(out, "config.json"))
 
 
 def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
@@ -108,6 +107,7 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
     config, out = Config(), Path()
     try:
         config, out = across.of_first(lambda: _configuration(args, across))
+        args.out = out
         done = None if args.resume else across.of_first(lambda: _done_already(config, out))
         if done:
             if across.rank == 0:

@@ -2,12 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from ..leaving import overdue
+from ..starting import SIGNALS
 
 
 class StoppedError(Exception):
@@ -19,40 +18,11 @@ class StoppedError(Exception):
         self.exit_status = 128 + signum
 
 
-class LeftError(BaseException):
-    """A signal came where there is nothing to save, while a command starts or draws; what is open is closed."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-@contextmanager
-def leaving() -> Iterator[None]:
-    """Raise LeftError at SIGTERM and SIGHUP, as Python raises KeyboardInterrupt at SIGINT, inside the ``with`` block.
-
-    Handlers that somebody else set, and signals that are ignored, stay as they are.
-    """
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for signum in SIGNALS[1:]:
-            if signal.getsignal(signum) is signal.SIG_DFL:
-                before[signum] = signal.signal(signum, _leave)
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    raise LeftError(signum)
-
-
 class StopSignal:
     """While entered, the first of SIGNALS sets `received`; the handlers from before answer the second.
 
     A signal that the process was told to ignore, as a job in the background or under nohup is, stays ignored.
+    One that came before, and whose exception was lost, is received already.
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
@@ -62,6 +32,7 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
+            self.received = overdue()
             for signum in SIGNALS:
                 if signal.getsignal(signum) is not signal.SIG_IGN:
                     self._before[signum] = signal.signal(signum, self._receive)

@@ -1,5 +1,6 @@
 """Promise 5: a signal lets the update finish and the state be saved; before and after training it ends in one line."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,9 +14,12 @@ from tiny_run import TOTAL, result, tiny_config, tiny_task, train
 from train_command import run, start
 
 import minidl
+from minidl import starting
+from minidl.__main__ import COMMANDS
+from minidl.leaving import LeftError, leaving
 from minidl.train import StoppedError, Trainer, checkpoint
 from minidl.train.__main__ import main
-from minidl.train.signals import LeftError, StopSignal, leaving
+from minidl.train.signals import StopSignal
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -119,15 +123,95 @@ def python(folder, *arguments, path=""):
     return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("command", ["minidl.train", "minidl.reproduce", "minidl.parity", "minidl.bench"])
-def test_an_interrupt_while_modules_are_imported(tmp_path, command):
+SCRIPT = "import sys\nfrom minidl.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+WAYS = {  # to start a command
+    "its module": lambda name: ["-W", "error", "-m", f"minidl.{name}", "--list"],
+    "the package": lambda name: ["-mminidl", name, "--list"],
+    "the installed script": lambda name: ["bin/minidl", name, "--list"],
+}
+
+
+STARTS = [
+    *(("train", way, signum) for way in WAYS for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
+    *((command, "its module", signal.SIGTERM) for command in COMMANDS if command != "train"),
+]
+
+
+@pytest.mark.parametrize(("command", "way", "signum"), STARTS)
+def test_a_signal_while_modules_are_imported(tmp_path, command, way, signum):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "minidl").write_text(SCRIPT)
     (tmp_path / "numpy.py").write_text(SLOW)
-    with python(tmp_path, "-m", command, "--list", path=str(tmp_path)) as process:
+    with python(tmp_path, *WAYS[way](command), path=str(tmp_path)) as process:
         assert process.stdout.readline() == b"importing\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         out, err = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signum
     assert (out, err) == (b"", b"minidl: interrupted before anything had begun\n")
+
+
+def test_every_command_is_known_while_it_starts():
+    assert set(starting.COMMANDS) == set(COMMANDS)
+
+
+NUMBA = """
+import ctypes, os, signal, time
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1000):
+        pass
+
+callback()  # what the signal raises in there, Python prints and drops
+time.sleep(60)
+"""
+WITH_NUMBA = {
+    "train": ["lenet", "mnist", "--sample", "--backend", "numba", "--out", "R"],
+    "reproduce": ["table1", "--sample", "--backend", "numba"],
+    "bench": ["--backend", "numba", "--only", "steps"],
+    "parity": ["--backend", "numba"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [*((each, "SIGINT") for each in WITH_NUMBA), ("train", "SIGTERM"), ("train", "SIGHUP")]
+)
+def test_a_signal_within_a_callback_of_a_library_that_is_loaded(tmp_path, command, name):
+    (tmp_path / "numba.py").write_text(NUMBA.format(name=name))
+    with python(tmp_path, "-m", f"minidl.{command}", *WITH_NUMBA[command], path=str(tmp_path)) as process:
+        out, err = process.communicate(timeout=50)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert (out, err.count(b"\n")) == (b"", 1), err
+    assert err.startswith(f"minidl.{command}: ".encode())
+    assert not (tmp_path / "R").exists()
+
+
+def lose(signum):
+    """Let a signal come where its exception is dropped."""
+    ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signum))()
+
+
+@pytest.mark.parametrize(("signum", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, LeftError)])
+def test_a_signal_whose_exception_was_lost_is_remembered(capsys, signum, error):
+    before = signal.getsignal(signum), sys.unraisablehook
+    reached = []
+    with pytest.raises(error), leaving():
+        reached.append(lose(signum))
+    assert len(reached) == 1
+    assert (signal.getsignal(signum), sys.unraisablehook) == before
+    assert capsys.readouterr().err == ""
+    with leaving():  # and the next command begins without
+        pass
+
+
+def test_a_signal_that_was_lost_before_training_stops_it_before_its_first_update(tmp_path, uninterrupted):
+    trainer = Trainer(tiny_config(), tmp_path / "run", quiet=True, task=tiny_task())
+    said = r"stopped after update 0 of 14, before .*run had a checkpoint; --resume starts it"
+    with pytest.raises(StoppedError, match=said), leaving():
+        trainer.run(until=lose(signal.SIGTERM))
+    train(tmp_path / "run", resume=True)
+    assert result(tmp_path / "run") == uninterrupted
 
 
 def test_a_program_that_imports_minidl_keeps_its_interrupts(tmp_path):

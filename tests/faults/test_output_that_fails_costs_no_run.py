@@ -42,6 +42,24 @@ def test_a_listing_that_nobody_reads_ends_quietly(tmp_path, argument):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+LISTINGS = ["minidl", "minidl.train --list", "minidl.reproduce table1 --help", "minidl.check list"]
+
+
+@pytest.mark.parametrize("what", LISTINGS)
+def test_a_listing_that_cannot_be_printed_is_one_line_and_one_that_nobody_reads_is_none(tmp_path, what):
+    status = 2 if what == "minidl.check list" else 1
+    done = shell(tmp_path, f"{sys.executable} -m {what} > /dev/full")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
+    assert done.stderr.endswith("standard output: No space left on device; free some space\n")
+    done = shell(tmp_path, f"{sys.executable} -m {what} | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mistake_that_cannot_be_told_has_its_status(tmp_path):
+    done = shell(tmp_path, "T lenet mnist --sample --norm none --updates none 2> /dev/full")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_without_standard_error_or_output_the_run_is_whole(tmp_path):
     done = shell(tmp_path, f"T {RUN} --out R 2>&- >&-")
     assert done.returncode == 0
