@@ -1,10 +1,16 @@
-"""Files of any name: its ``~`` is replaced, and a pipe, a device or a folder is refused, never waited for."""
+"""Files of any name: its ``~`` is replaced, and a pipe, a device or a folder is refused, never waited for.
+
+What is written is there whole or not at all, and what cannot be written or read is named.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +20,12 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 class NoFileError(OSError):
     """What lies under a name is no regular file, or a link where none may be."""
+
+
+class UmaskError(OSError):
+    """What was made just now is closed to its own maker; the message is one line that names the cure."""
+
+    exit_status = 1
 
 
 class NoHomeError(ValueError):
@@ -37,6 +49,39 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise NoHomeError(f"{path}: there is no home folder of that name; write the path out") from error
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an OSError of the ``with`` block name this file, where it names none: a write or an fsync does not.
+
+    >>> with naming("a.txt"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 28] No space left on device: 'a.txt'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def is_kind(kind: Callable[[int], bool], path: str | os.PathLike[str]) -> bool:
+    """Whether a path is there and of a kind, such as ``stat.S_ISDIR``; raise the OSError that forbids to know.
+
+    Since Python 3.14 Path.is_dir and Path.is_file answer False there.
+    """
+    try:
+        return kind(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    except ValueError:  # a null character: no such name
+        return False
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -84,6 +129,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
     """
     if os.path.islink(path):
         raise NoFileError(errno.ELOOP, "is a link", os.fspath(path))
+    new = not os.path.lexists(path)
     try:
         descriptor = os.open(path, flags | os.O_CREAT | _NOTHING_BUT_FILES | _NO_LINK, 0o666)
     except OSError as error:
@@ -92,10 +138,98 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
         raise
     try:
         _check(descriptor, path)
+        if new and not os.access(path, os.R_OK | os.W_OK):
+            os.unlink(path)
+            raise UmaskError(_closed(path))
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops.
+
+    Raises
+    ------
+    NoFileError
+        If a pipe or a device has this name: it stays.
+    OSError
+        If it cannot be written, or a folder has this name.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise NoFileError(errno.EINVAL, "is no file", str(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of one's own
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):  # where its folder is a file, it is not even looked for
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = str(path)  # which is what the caller knows of
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk: a rename, or a file's making, lasts then."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with naming(path):
+            os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(folder)
+
+
+def no_folder(path: str | os.PathLike[str]) -> str | None:
+    """Return what lies under a name where a folder is to be, None for a folder or nothing at all.
+
+    >>> no_folder("/dev/null"), no_folder("/"), no_folder("/no such name")
+    ('is no folder', None, None)
+    """
+    if os.path.isdir(path):
+        return None
+    if os.path.exists(path):
+        return "is a file, not a folder" if os.path.isfile(path) else "is no folder"
+    return f"is a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else None
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises
+    ------
+    UmaskError
+        If what is made so is closed to its maker; it is removed again.
+    OSError
+        If it cannot be made, or something else has its name.
+    """
+    missing = []
+    above = Path(folder)
+    while above != above.parent and not os.path.lexists(above):
+        missing.append(above)
+        above = above.parent
+    if (what := no_folder(above)) is not None:
+        of_a_file = missing and os.path.exists(above)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR) if of_a_file else what, str(above))
+    made: list[Path] = []
+    for each in reversed(missing):
+        with suppress(FileExistsError):  # another process made it meanwhile
+            os.mkdir(each)
+            made.append(each)
+            if not os.access(each, os.R_OK | os.W_OK | os.X_OK):
+                for mine in reversed(made):
+                    os.rmdir(mine)
+                raise UmaskError(_closed(each))
 
 
 def make_own(folder: str | os.PathLike[str]) -> None:
@@ -110,9 +244,16 @@ def make_own(folder: str | os.PathLike[str]) -> None:
     """
     if os.path.islink(folder):
         raise NoFileError(errno.ELOOP, "is a link", os.fspath(folder))
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
 
 
 def _check(descriptor: int, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise NoFileError(errno.EINVAL, "is no file", os.fspath(path))
+
+
+def _closed(path: str | os.PathLike[str]) -> str:
+    return (
+        f"{os.fspath(path)}: what is made here is closed even to its owner, by the umask of this shell; "
+        "run: umask 022, then this once more"
+    )

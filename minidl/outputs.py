@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidl.files import open_file, read_file
+from minidl.files import no_folder, open_file, read_file, write_atomic
 
 _OF_A_RUN = ("checkpoints", "metrics.jsonl", "losses.jsonl", "summary.json")
 _RECORD = "config.json"
@@ -110,6 +110,8 @@ def check_outputs(
 def check_folder(flag: str, folder: Path, names: Sequence[str], own: Callable[[bytes], bool]) -> None:
     """Raise OutputError where files of these names are in a folder already, and the first is not of one's own kind.
 
+    Also where the name of the folder is not of one.
+
     Parameters
     ----------
     flag : str
@@ -120,6 +122,8 @@ def check_folder(flag: str, folder: Path, names: Sequence[str], own: Callable[[b
     own : callable
         Whether bytes are the content of an earlier file of the first name.
     """
+    if (what := no_folder(folder)) is not None:
+        raise OutputError(f"{flag} {folder} {what}; give another folder")
     there = [name for name in names if os.path.lexists(folder / name)]
     if not there:
         return
@@ -127,6 +131,17 @@ def check_folder(flag: str, folder: Path, names: Sequence[str], own: Callable[[b
         if there[0] == names[0] and own(read_file(folder / names[0])):
             return
     raise OutputError(f"{flag} {folder} has a {there[0]} that is not of this command; give another folder, or move it")
+
+
+def write_output(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text, whole or not at all; where the name is a link, what it leads to is replaced.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; it names the file.
+    """
+    write_atomic(Path(os.path.realpath(path)), text.encode("utf-8"))
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:

@@ -19,6 +19,7 @@ from minidl import device
 from minidl.bench.timing import Rounds, fastest_quartile, median, ratio
 from minidl.files import read_file
 from minidl.norm import NORMS, NormFactory, norm_factory
+from minidl.outputs import write_output
 from minidl.parallel import available_threads
 
 Record = dict[str, Any]
@@ -141,7 +142,7 @@ def _blas() -> str:
 def save(records: Iterable[Record], path: Path) -> None:
     """Write the records, one per line, as a JSON list."""
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_output(path, f"[\n{lines}\n]\n")
 
 
 def load(path: Path) -> list[Record]:

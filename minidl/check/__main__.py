@@ -1,6 +1,6 @@
 """The command: ``python -m minidl.check list | show | run | relations | export | verify``.
 
-Exit codes: 0 conforms, 1 deviates, 2 usage, 3 nothing ran.
+Exit codes: 0 conforms, 1 deviates, 2 usage, 3 nothing ran, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from minidl.check.report import EXIT_CONFORMS, EXIT_NOTHING, EXIT_USAGE, Report
 from minidl.check.safetensors import VectorError
 from minidl.check.seeds import FINDS, definitions
 from minidl.check.suite import VECTORS, Suite, open_suite
-from minidl.command_line import NULL, Parser, as_path, file_error, has_null
-from minidl.outputs import JSON_LIST, JUNIT, OutputError, check_folder, check_outputs, run_around
+from minidl.command_line import NULL, Parser, as_path, complain, file_error, has_null, say
+from minidl.files import make_folder, naming
+from minidl.leaving import LeftError, leaving
+from minidl.outputs import JSON_LIST, JUNIT, OutputError, check_folder, check_outputs, run_around, write_output
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -92,10 +94,10 @@ def list_cases(suite: Suite, layer: str) -> None:
     """Print the cases."""
     for entry in suite.entries:
         if not layer or entry.layer == layer:
-            print(f"{entry.id:48} {entry.result:9} {suite.flags[entry.flag]['finds']}")
+            say(f"{entry.id:48} {entry.result:9} {suite.flags[entry.flag]['finds']}")
     for name in suite.layers:
         for case in definitions(name) if not layer or name == layer else ():
-            print(f"{case.id:48} {case.result:9} {FINDS[case.flag]}")
+            say(f"{case.id:48} {case.result:9} {FINDS[case.flag]}")
 
 
 def show_case(suite: Suite, name: str) -> int:
@@ -104,13 +106,13 @@ def show_case(suite: Suite, name: str) -> int:
         if entry.id == name:
             case = suite.case(entry)
             flag = suite.flags[entry.flag]
-            print(
+            say(
                 f"{case.id}\nfinds   {flag['finds']}" + (f"\nseen in {', '.join(flag['seen'])}" if flag["seen"] else "")
             )
-            print(f"result  {case.result}\noptions {case.options}\nsteps   {' '.join(case.steps)}")
-            print(f"memory  {case.memory or 'as it comes'}" + (f"\nshards  {list(case.shards)}" if case.shards else ""))
+            say(f"result  {case.result}\noptions {case.options}\nsteps   {' '.join(case.steps)}")
+            say(f"memory  {case.memory or 'as it comes'}" + (f"\nshards  {list(case.shards)}" if case.shards else ""))
             for key, value in (case.inputs | case.expected).items():
-                print(f"  {key:32} {value.dtype!s:8} {value.shape}")
+                say(f"  {key:32} {value.dtype!s:8} {value.shape}")
             return EXIT_CONFORMS
     raise ValueError(f"check: case must be one that list prints, got {name!r}")
 
@@ -122,25 +124,25 @@ def export(suite: Suite, folder: Path, layer: str) -> None:
     )
     if (run_folder := run_around(folder)) is not None:
         raise OutputError(f"export must write outside {run_folder}, the folder of a run; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(suite.folder / "index.json", folder / "index.json")
     chosen = [entry for entry in suite.entries if not layer or entry.layer == layer]
-    for entry in chosen:
-        (folder / entry.file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(suite.folder / entry.file, folder / entry.file)
-    print(f"{folder}: {len(chosen)} vectors and index.json")
+    for file in ("index.json", *(entry.file for entry in chosen)):
+        make_folder((folder / file).parent)
+        with naming(folder / file):
+            shutil.copy(suite.folder / file, folder / file)
+    say(f"{folder}: {len(chosen)} vectors and index.json")
 
 
 def finish(reports: Sequence[Report], options: argparse.Namespace) -> int:
     """Print the reports, write what is asked for, and return the exit code: the worst that happened."""
     baseline = getattr(options, "baseline", None)
     notes = apply_baseline(reports, Path(baseline)) if baseline else []
-    print("\n\n".join(report.text(options.verbose) for report in reports))
-    print("".join(f"{note}\n" for note in notes), end="")
+    say("\n\n".join(report.text(options.verbose) for report in reports))
+    for note in notes:
+        say(note)
     if json_file := getattr(options, "json", None):
-        Path(json_file).write_text("[" + ",\n".join(report.to_json() for report in reports) + "]\n")
+        write_output(json_file, "[" + ",\n".join(report.to_json() for report in reports) + "]\n")
     if junit_file := getattr(options, "junit", None):
-        Path(junit_file).write_text(junit(reports))
+        write_output(junit_file, junit(reports))
     codes = [report.exit_code for report in reports]
     if not codes:
         return EXIT_NOTHING
@@ -188,7 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_parser().print_usage(sys.stderr)
         return EXIT_NOTHING
     try:
-        return dispatch(options)
+        with leaving():
+            return dispatch(options)
+    except (KeyboardInterrupt, LeftError) as error:
+        return complain("minidl.check", 128 + getattr(error, "signum", 2), "interrupted")
     except OSError as error:
         print(file_error(error, "give another path"), file=sys.stderr)
         return EXIT_USAGE

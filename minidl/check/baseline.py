@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from minidl.check.report import Report
+from minidl.outputs import write_output
 
 HEAD = "# known failures of minidl.check, a case a line; delete a line when its case passes"
 
@@ -20,7 +21,7 @@ def apply_baseline(reports: Sequence[Report], path: Path) -> list[str]:
     failing = [(report, result) for report in reports for result in report.results if result.status == "failed"]
     names = [f"{report.title} {result.case.id}" for report, result in failing]
     if not path.exists():
-        path.write_text("\n".join([HEAD, *names]) + "\n")
+        write_output(path, "\n".join([HEAD, *names]) + "\n")
         known = set(names)
         notes = [f"{path}: written, with {len(names)} known failures"]
     else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.files import open_file
+from minidl.files import naming, open_file
 
 Array = np.ndarray[Any, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
@@ -96,4 +96,5 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 def write(path: str | Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to a file."""
-    Path(path).write_bytes(dumps(tensors, metadata))
+    with naming(path):
+        Path(path).write_bytes(dumps(tensors, metadata))

@@ -19,6 +19,7 @@ from minidl.data.catalog import Remote, Source
 from minidl.data.cifar import PIXELS
 from minidl.data.errors import DataError
 from minidl.extras import require
+from minidl.files import make_folder
 
 ROUNDS = 3  # times that every address is tried
 PAUSE = 1.0  # seconds before the second round; the third waits twice that
@@ -42,6 +43,7 @@ def fetch(source: Source, folder: Path, progress: bool) -> None:
     require("a download", "pooch", "tqdm")
     place = folder / source.name
     try:
+        make_folder(place)
         _sweep(place)
         if source.format == "cifar":
             sizes = {

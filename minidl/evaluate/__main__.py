@@ -16,6 +16,7 @@ from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from ..extras import missing
+from ..files import make_folder, make_own, write_atomic
 from ..outputs import check_folder
 from .confusion import Confusion
 
@@ -46,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from ..files import make_own
     from ..parallel import available_threads, threads
     from ..train.outside import check_outside
     from ..trained import load
@@ -70,12 +70,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         make_own(out := _folder(args.run, data.own, asked))
     facts = {"run": str(args.run), "step": net.step, "data": data.what, "own_test_set": data.own}
     log.settled()
+    title = f"{net.config.name()}, update {net.step}: {data.task.name}"
+    names = _write(out, confusion, {**facts, **result}, title)  # first: what cannot be printed is kept
     say(f"{net.config.name()} after update {net.step}, on {data.what}")
     for line in _lines(confusion, result):
         say(line)
-    for name in _write(
-        out, confusion, {**facts, **result}, f"{net.config.name()}, update {net.step}: {data.task.name}"
-    ):
+    for name in names:
         say(str(out / name))
 
 
@@ -124,9 +124,7 @@ def _lines(confusion: Confusion, result: dict[str, Any]) -> list[str]:
 
 def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) -> list[str]:
     """Write the files and return their names; a picture that cannot be drawn is said and left out."""
-    from ..train.checkpoint import write_atomic
-
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     texts = {
         "evaluation.json": json.dumps(result, indent=2, allow_nan=False) + "\n",
         "classes.csv": confusion.classes_csv(),

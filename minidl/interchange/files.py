@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minidl.files import NoFileError, open_file, read_file
+from minidl.files import NoFileError, open_file, read_file, write_atomic
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_file import read_torch, torch_bytes, widened
 
@@ -64,8 +64,6 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -
     OSError
         If the file cannot be written.
     """
-    from minidl.train.checkpoint import write_atomic
-
     path = Path(path)
     if path.suffix in TORCH_SUFFIXES:
         write_atomic(path, torch_bytes(state))

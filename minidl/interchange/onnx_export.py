@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import to_device
+from minidl.files import write_atomic
 from minidl.interchange.errors import StateError
 from minidl.interchange.onnx_graph import Graph, Value
 from minidl.interchange.onnx_layers import write
@@ -55,8 +56,6 @@ def export_onnx(
     >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
     ...     export_onnx(LeNet(10, norm=norm_factory("mn")), f"{folder}/lenet.onnx", (3, 32, 32))
     """
-    from minidl.train.checkpoint import write_atomic
-
     write_atomic(Path(path), onnx_bytes(net, input_shape, notes))
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from minidl import device, log
 from minidl.backend import NAMES, BackendError, compiles, on_gpu, resolve
-from minidl.command_line import Parser, as_path, complain, file_error
-from minidl.outputs import JSON_LIST, OutputError, check_outputs
+from minidl.command_line import Parser, as_path, complain, exit_status, say
+from minidl.outputs import JSON_LIST, check_outputs, write_output
 from minidl.parity.cases import GROUPS, cases
 from minidl.parity.compare import Record, compare, side
 from minidl.parity.subjects import DTYPES
@@ -33,6 +33,17 @@ _complain = partial(complain, "minidl.parity")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and return its exit status."""
     args = make_parser().parse_args(argv)
+    return exit_status(
+        _complain,
+        lambda: _parity(args),
+        files="choose another file",
+        memory="close other programs",
+        interrupted="interrupted",
+    )
+
+
+def _parity(args: argparse.Namespace) -> int:
+    """Compare and show; 1 where a value is out of tolerance, or a backend cannot be used."""
     records: list[Record] = []
     try:
         check_outputs([("--json", args.json, JSON_LIST)])
@@ -41,17 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BackendError("numpy would be compared with itself; give --backend cupy on a machine with a GPU")
         log.settled()
         for line in _report(args, backend, records):
-            print(line, flush=True)
-    except KeyboardInterrupt:
-        return _complain(130, "interrupted")
-    except OSError as error:
-        return _complain(1, file_error(error, "choose another file"))
-    except OutputError as error:
-        return _complain(error.exit_status, error)
-    except (BackendError, RuntimeError) as error:
+            say(line)
+    except RuntimeError as error:
         return _complain(1, error)
     out = [record for record in records[1:] if not record["ok"]]
-    print(f"\n{len(records) - 1 - len(out)} of {len(records) - 1} values within their tolerance")
+    say(f"\n{len(records) - 1 - len(out)} of {len(records) - 1} values within their tolerance")
     return 1 if out else 0
 
 
@@ -72,7 +77,7 @@ def _report(args: argparse.Namespace, backend: str, records: list[Record]) -> It
             found = compare(case, dtype, backend, args.device, seconds=0.0 if args.quick else 0.1)
             records += found
             if args.json:
-                args.json.write_text(json.dumps(records, indent=1) + "\n")
+                write_output(args.json, json.dumps(records, indent=1) + "\n")
             worst = max(found, key=_nearness)
             yield from (_row(record, backend) for record in found if args.all or record is worst or not record["ok"])
 

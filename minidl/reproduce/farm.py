@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from minidl.files import make_folder
 from minidl.reproduce.run_process import BusyError, RunProcess
+from minidl.starting import SIGNALS
 from minidl.train.config import Config
-from minidl.train.signals import SIGNALS, StopSignal
+from minidl.train.signals import StopSignal
 
 POLL = 0.1  # seconds
 ORDERS = ".orders"  # a file in a run's folder by which rank 0 reaches the rank that trains there
@@ -59,7 +61,7 @@ class Elsewhere:
     """A run on another rank."""
 
     def __init__(self, pool: Any, config: Config, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         self._orders = path / ORDERS
         self._orders.unlink(missing_ok=True)
         self._future = pool.submit(train, config, path.absolute())

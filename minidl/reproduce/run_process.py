@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import minidl
 from minidl.distributed.launch import unlaunched
-from minidl.files import open_own
+from minidl.files import make_folder, open_own
 from minidl.reproduce.provenance import git_commit
 from minidl.train.config import NEWER_FIELDS, Config
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
@@ -65,7 +65,7 @@ class RunProcess:
 
     def __init__(self, config: Config, path: Path) -> None:
         config = replace(config, threads=1)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         folder_lock = FolderLock(path)
         lock = folder_lock.take()
         try:

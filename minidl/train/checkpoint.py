@@ -5,21 +5,19 @@ else (random states, position, hash of the configuration). It carries the sha256
 in its place, so any changed byte is noticed. Loading one runs no code.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import log
-from ..files import NoFileError, make_own, open_file
+from ..files import NoFileError, make_own, open_file, write_atomic
 
 KEPT = 2
 _BLANK = "0" * 64
@@ -33,48 +31,6 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; its message is one line that names the file."""
 
     exit_status = 4
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops.
-
-    Raises
-    ------
-    NoFileError
-        If a pipe or a device has this name: it stays.
-    OSError
-        If it cannot be written, or a folder has this name.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise NoFileError(errno.EINVAL, "is no file", str(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of one's own
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):  # where its folder is a file, it is not even looked for
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is not None:
-            error.filename = str(path)  # which is what the caller knows of
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk: a rename, or a file's making, lasts then."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that has no such thing
-            raise
-    finally:
-        os.close(folder)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:

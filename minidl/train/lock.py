@@ -10,7 +10,7 @@ import sys
 import weakref
 from pathlib import Path
 
-from ..files import NoFileError, open_own
+from ..files import NoFileError, naming, open_own
 
 if sys.platform == "win32":
     import msvcrt
@@ -59,7 +59,7 @@ class FolderLock:
             _kept.discard(self)
             self._keeps = False
             if self._descriptor is None:
-                self._take()
+                self.take()
         self._depth += 1
         return self
 
@@ -79,7 +79,13 @@ class FolderLock:
 
     def take(self) -> int:
         """Take the lock without a ``with`` block and return its descriptor, for a child process to inherit."""
-        self._take()
+        path = self.folder / ".lock"
+        try:
+            with naming(path):
+                self._take(path)
+        except OSError:
+            self.release()
+            raise
         assert self._descriptor is not None
         return self._descriptor
 
@@ -90,8 +96,7 @@ class FolderLock:
             os.close(self._descriptor)
         self._descriptor = None
 
-    def _take(self) -> None:
-        path = self.folder / ".lock"
+    def _take(self, path: Path) -> None:
         descriptor = _handed_down(path)
         if descriptor is None:
             try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomic
+from ..files import write_atomic
 from .record import read_metrics
 
 NAMED = 24  # lines up to which each mode of each layer is named under the panel

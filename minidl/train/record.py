@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import NoFileError, open_own, read_file
-from .checkpoint import sync_folder
+from ..files import NoFileError, naming, open_own, read_file, sync_folder
 from .config import Config
 from .evaluation import check_evaluation, check_line
 from .parts import check_parts
@@ -169,8 +168,11 @@ def append_lines(path: Path, lines: list[dict[str, Any]], lasting: bool) -> None
     try:
         descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
     except NoFileError as error:
-        raise RunError(f"{path} {error.strerror}; remove it, then --resume, or give another --out") from error
-    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        raise RunError(
+            f"{path} {error.strerror}; remove it, put the run's own back if it had one, then --resume, or give another "
+            "--out"
+        ) from error
+    with naming(path), os.fdopen(descriptor, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             written = 0

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import NoHomeError, expanded
+from ..files import NoHomeError, expanded, make_folder, no_folder, write_atomic
 from . import checkpoint
-from .checkpoint import write_atomic
 from .lock import BusyError, FolderLock
 from .record import RunError, append_lines, as_lines, going_on, pretty, read_config, read_losses, read_metrics
 
@@ -72,7 +71,7 @@ class RunFolder:
     def make(self) -> None:
         """Make the folder, if it is not there; RunError if a run was started in it meanwhile."""
         self._refuse_a_run()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
 
     def start(self, content: dict[str, Any]) -> None:
         """Write config.json, unless another process has meanwhile: RunError then."""
@@ -87,6 +86,8 @@ class RunFolder:
         self.write_config(content)
 
     def _refuse_a_run(self) -> None:
+        if (what := no_folder(self.path)) is not None:
+            raise RunError(f"{self.path} {what}; give another --out")
         if self.config_file.exists():
             raise RunError(f"{self.path} already holds a run; --resume continues it, another --out starts a new one")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..files import make_folder
 from .config import Config
 from .recipes import folder_name
 from .record import RunError
@@ -124,7 +125,7 @@ def _find_writer() -> Any:
 
 def _next_file(folder: Path) -> BinaryIO:
     """Open a new file of events, whose name comes after those that are there: TensorBoard reads them by name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     there = sorted(path.name for path in folder.glob("events.out.tfevents.*"))
     last = int(there[-1].split(".")[3]) if there else 0
     # a clock may have been put back, and a second hold several files

@@ -106,6 +106,7 @@ def _temporary_folder() -> str:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not folder.is_symlink() and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
+            folder.chmod(0o700)  # the umask may have closed it to its owner
             return str(folder)
     except OSError:
         pass
