@@ -98,10 +98,12 @@ def before_the_rate(config: Config, began: int, folder: RunFolder | None, own: S
         As in `in_update`.
     """
     if began and folder is not None:
-        return (
-            f"what its checkpoint holds is too large; remove the newest file in {folder.checkpoints}, and --resume "
-            "goes on from the one before it, or start anew with another --out"
+        before = (
+            f"remove the newest file in {folder.checkpoints}, and --resume goes on from the one before it, or "
+            if len(checkpoint.list_steps(folder.checkpoints)) > 1
+            else ""
         )
+        return f"what its checkpoint holds is too large; {before}start anew with another --out"
     if config.start_from is not None:
         return (
             f"the weights of {config.start_from} are too large; start --from another run or an earlier checkpoint of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from .. import log
 from ..data.fit import FITS
-from ..files import NoHomeError, expanded
+from ..files import NoHomeError, expanded, is_kind
 from ..outputs import is_exported
 from . import checkpoint, restore, stages
 from .parts import check_parts
@@ -58,10 +59,18 @@ def find(where: Path) -> Stored:
         The checkpoint is damaged.
     """
     try:
-        where = expanded(where)
+        return _find(expanded(where))
     except NoHomeError as error:
         raise RunError(str(error)) from error
-    if where.is_dir():
+    except OSError as error:
+        closed = error.filename or where
+        raise RunError(
+            f"{closed}: cannot be looked into ({error.strerror or error}); check the path and its rights"
+        ) from error
+
+
+def _find(where: Path) -> Stored:
+    if is_kind(stat.S_ISDIR, where):
         if not (where / "config.json").exists():
             kept = sorted((where / "checkpoints").glob("step-*.safetensors"))
             cure = f"{kept[-1]}, which can be used alone" if kept else "the folder that --out named"
@@ -80,6 +89,8 @@ def find(where: Path) -> Stored:
         )
         if found is not None:
             return found
+        if (where / "summary.json").exists():
+            raise RunError(f"{where} was trained to its end, and its checkpoints are gone; put them back")
         raise RunError(f"{where} has no checkpoint yet; train it: python -m minidl.train --out {where} --resume")
     if not where.exists():
         raise RunError(f"{where}: no such run or checkpoint; give a run's folder or a file in its checkpoints")

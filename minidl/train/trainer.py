@@ -281,7 +281,11 @@ class Trainer(PreparedRun):
 
     def _interrupted(self, signum: int) -> StoppedError:
         self.save()
-        kept = f", saved in {self.folder.path}; --resume goes on from there" if self.folder is not None else ""
+        kept = ""
+        if self.folder is not None and self._saved[0]:
+            kept = f", saved in {self.folder.path}; --resume goes on from there"
+        elif self.folder is not None:
+            kept = f", before {self.folder.path} had a checkpoint; --resume starts it"
         return StoppedError(signum, f"stopped after update {self.step} of {self.total}{kept}")
 
     def _finish(self) -> dict[str, Any]:
