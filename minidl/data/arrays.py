@@ -18,6 +18,7 @@ from minidl.data import cache
 from minidl.data.compressed import most_content
 from minidl.data.dataset import Dataset, Task
 from minidl.data.errors import DataError
+from minidl.data.find_images import known_folder
 from minidl.data.fit import fit
 from minidl.data.split import TEST_SHARE, count_by_class, describe_split, draw_split
 from minidl.extras import require
@@ -152,8 +153,8 @@ def load_npz(
         As `arrays_task`; also when the file is none or lacks an array.
     """
     file = cache.expanded(path)
-    if file.is_dir() or not file.exists():
-        what = "is a folder" if file.is_dir() else "no such file"
+    if known_folder(file) or not file.exists():
+        what = "is a folder" if known_folder(file) else "no such file"
         raise DataError(f"{file}: {what}; give --data-dir the .npz file itself (a folder of images is the task folder)")
     if file.suffix == ".npy":
         images, labels = NAMES[0][:2]
@@ -176,6 +177,8 @@ def load_npz(
             class_names = arrays.pop("class_names", None)
     except MemoryError as error:
         raise DataError(f"{file}: the memory does not suffice for its arrays; make it smaller") from error
+    except PermissionError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
     except _UNREADABLE as error:
         raise DataError(f"{file}: cannot be read as .npz ({' '.join(str(error).split())}); write it anew") from error
     if class_names is not None and (class_names.ndim != 1 or class_names.dtype.kind not in "US"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from minidl.data import cache
 from minidl.data.errors import DataError
 from minidl.data.runs_among import is_run, refuse_runs
 from minidl.data.split import TEST_SHARE, describe_split, draw_split
+from minidl.files import is_kind
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 TEST = ("test", "val", "valid", "validation")
@@ -110,7 +112,7 @@ def drawn(
 
 def _root(folder: str | os.PathLike[str]) -> Path:
     root = cache.expanded(folder)
-    if not root.is_dir():
+    if not known_folder(root):
         what = "is a file, not a folder" if root.exists() else "no such folder"
         if root.suffix in (".npz", ".npy") and root.is_file():
             raise DataError(f"{root}: {what}; arrays are the task arrays, which takes an .npz file as --data-dir")
@@ -118,12 +120,24 @@ def _root(folder: str | os.PathLike[str]) -> Path:
     return root
 
 
+def known_folder(path: Path) -> bool:
+    """Whether a folder is there; DataError where that cannot be known."""
+    try:
+        return is_kind(stat.S_ISDIR, path)
+    except OSError as error:
+        raise _closed(path, error) from error
+
+
+def _closed(folder: Path, error: OSError) -> DataError:
+    return DataError(f"{folder}: cannot be looked into ({error.strerror}); check its rights")
+
+
 def _given_split(root: Path) -> tuple[Path, Path] | None:
     """Return the folders of a split that is there: both have folders in them."""
     tests = _tests(root)
     train = root / "train"
     _refuse_capitals(root)
-    given = (train, tests[0]) if tests and train.is_dir() and _classes(train) else None
+    given = (train, tests[0]) if tests and known_folder(train) and _classes(train) else None
     others = sorted(set(_classes(root)) - {"train", *TEST}) if given else []
     if beside := [name for name in others if _has_an_image(root / name)]:
         raise DataError(
@@ -150,7 +164,7 @@ def _refuse_capitals(root: Path) -> None:
 
 def _tests(root: Path) -> list[Path]:
     """Return the folders that may be a test set: the first one is."""
-    return [root / name for name in TEST if (root / name).is_dir() and _classes(root / name)]
+    return [root / name for name in TEST if known_folder(root / name) and _classes(root / name)]
 
 
 def _top(root: Path) -> Path:
@@ -199,7 +213,7 @@ def _images(top: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.in
     labels: list[int] = []
     ignored: Counter[str] = Counter()
     for label, name in enumerate(classes):
-        if not (top / name).is_dir():
+        if not known_folder(top / name):
             continue
         found = sorted(_below(top / name, ignored))
         if not found:
@@ -263,4 +277,4 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as there:
             return [entry for entry in there if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     except OSError as error:
-        raise DataError(f"{folder}: cannot be looked into ({error.strerror}); check its rights") from error
+        raise _closed(folder, error) from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from minidl.data import cache
 from minidl.data.dataset import Dataset, Task, statistics
 from minidl.data.errors import DataError
-from minidl.data.find_images import is_folder
+from minidl.data.find_images import is_folder, known_folder
 from minidl.data.image_decode import Corrupt
 from minidl.data.image_files import Decoder, ImageFiles
 from minidl.data.runs_among import is_run, refuse_run, refuse_runs
@@ -57,10 +57,10 @@ def load_images(
     """
     require("reading image files", "PIL")
     root = cache.expanded(folder)
-    if not root.is_dir():
+    if not known_folder(root):
         raise DataError(f"{root}: no such data folder; give --data-dir an existing one")
-    test = next((root / each for each in TEST if (root / each).is_dir()), None)
-    if test is None or not (root / "train").is_dir():
+    test = next((root / each for each in TEST if known_folder(root / each)), None)
+    if test is None or not known_folder(root / "train"):
         raise DataError(f"{root}: no image folders found; put the images in train/CLASS and val/CLASS there")
     cache.refuse_within((root / "train", test), hidden_too=True)
     decoder = Decoder(workers or available_threads(), corrupt)
@@ -110,7 +110,7 @@ def _files(folder: Path, classes: list[str], size: int, decoder: Decoder) -> tup
     names: list[NDArray[Any]] = []
     labels: list[NDArray[np.int64]] = []
     for label, name in enumerate(classes):
-        found = sorted(_below(folder / name, name, folder)) if (folder / name).is_dir() else []
+        found = sorted(_below(folder / name, name, folder)) if known_folder(folder / name) else []
         names.append(np.array(found, bytes))
         labels.append(np.full(len(found), label, np.int64))
     joined = np.concatenate(names) if names else np.array([], bytes)

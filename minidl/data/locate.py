@@ -1,8 +1,7 @@
 """Finding a data set's files in a folder, and reading them."""
 
-import errno
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from minidl.data.cifar import read_cifar
 from minidl.data.errors import DataError, bad_file
 from minidl.data.idx import read_idx
 from minidl.data.svhn import read_svhn
+from minidl.files import is_kind
 
 PACKINGS = ("", ".gz", ".xz")
 Files = tuple[Path, ...]  # the files read together: a CIFAR batch, or IDX images with their labels
@@ -30,7 +30,7 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
         There is no such folder, or no training or no test file in it.
     """
     try:
-        there = _is(stat.S_ISDIR, folder)
+        there = is_kind(stat.S_ISDIR, folder)
         places = _places(source, folder, alone) if there else []
         present = [(place, _present(source.train, place), _present(source.test, place)) for place in places]
     except OSError as error:
@@ -48,21 +48,6 @@ def find(source: Source, folder: Path, alone: bool) -> tuple[list[Files], list[F
         f"{folder}: no {source.name} found; looked for {_listed(source.train)} (or .gz, .xz) in {looked}; "
         "put the files there, leave --data-dir out to download them, or run with --sample"
     )
-
-
-def _is(kind: Callable[[int], bool], path: Path) -> bool:
-    """Whether the path is there and of this kind; raise the OSError that forbids to know.
-
-    Since Python 3.14 Path.is_dir and Path.is_file answer False there.
-    """
-    try:
-        return kind(path.stat().st_mode)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return False
-        raise
-    except ValueError:  # a null character: no such name
-        return False
 
 
 def _places(source: Source, folder: Path, alone: bool) -> list[Path]:
@@ -100,7 +85,7 @@ def _packed(path: Path) -> Path | None:
     packed = [path.with_name(path.name + packing) for packing in PACKINGS]
     if path.suffix == ".bin":
         packed.append(path.with_suffix(""))
-    return next((p for p in packed if _is(stat.S_ISREG, p)), None)
+    return next((p for p in packed if is_kind(stat.S_ISREG, p)), None)
 
 
 def _listed(split: Split) -> str:

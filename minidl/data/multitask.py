@@ -90,6 +90,26 @@ def load_task(
     >>> task.num_classes, task.train.images.shape[1:]
     (10, (3, 32, 32))
     """
+    own = image_size, corrupt, workers, seed, test_share
+    try:
+        return _load(name, data_dir, sample, cache_dir, progress, *own)
+    except OSError as error:  # whatever of the data it is that cannot be read
+        where, why = error.filename or data_dir or name, error.strerror or error
+        raise DataError(f"{where}: cannot be read ({why}); check the path and its rights") from error
+
+
+def _load(
+    name: str,
+    data_dir: PathLike | None,
+    sample: bool,
+    cache_dir: PathLike | None,
+    progress: bool,
+    image_size: int,
+    corrupt: str,
+    workers: int | None,
+    seed: int,
+    test_share: float,
+) -> Task:
     if name not in TASKS:
         raise DataError(f"load_task: name must be one of {', '.join(TASKS)}, got {name!r}; choose one of these")
     if sample and data_dir is not None:
