@@ -14,6 +14,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Calla
     OSError
         The folder cannot be written, or the disk is full.  Nothing is left behind then.
     """
-    entry.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(entry.parent)
     _sweep(entry)
     building, old = _beside(entry, "new"), _beside(entry, "old")
     building.mkdir()
@@ -152,23 +153,23 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Calla
         described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
         meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts())}
         (building / "meta.json").write_text(json.dumps({"meta": meta, "crc32": _crc(meta)}, indent=1), "utf-8")
-        if entry.exists():
+        if os.path.lexists(entry):
             entry.rename(old)
         building.rename(entry)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(building)
+        _remove(old)
 
 
 def _write(path: Path, stream: Stream) -> dict[str, Any]:
     crc = 0
-    with open(path, "wb") as file:
+    with files.naming(path), open(path, "wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(stream.dtype)), "fortran_order": False}
         np.lib.format.write_array_header_1_0(file, header | {"shape": stream.shape})
         for block in stream.blocks:
             contiguous = np.ascontiguousarray(block, stream.dtype)
             crc = zlib.crc32(contiguous.data, crc)
-            contiguous.tofile(file)
+            file.write(contiguous.data)  # not tofile, whose error does not say that the disk is full
     return {"shape": list(stream.shape), "dtype": stream.dtype, "crc32": crc}
 
 
@@ -183,5 +184,15 @@ def _beside(entry: Path, what: str) -> Path:
 def _sweep(entry: Path) -> None:
     """Remove what processes that died while writing this entry left behind."""
     for left in entry.parent.glob(f".{entry.name}.*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # another process swept it
+            if time.time() - left.lstat().st_mtime > _ABANDONED:
+                _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link, if it is there and can be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

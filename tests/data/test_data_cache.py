@@ -152,6 +152,22 @@ def test_a_full_disk_falls_back_to_memory_and_leaves_nothing_behind(load, writte
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+def test_where_the_system_takes_no_more_bytes_the_reason_is_said_in_its_words(written, tmp_path):
+    code = (
+        "import sys; from minidl.data import load_task;"
+        "task = load_task('multitask', data_dir=sys.argv[1], cache_dir=sys.argv[2], progress=False);"
+        "print(task.describe()[-1])"
+    )
+    command = [sys.executable, "-c", code, str(written[0]), str(tmp_path / "cache")]
+    line = subprocess.run(
+        ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command], capture_output=True, text=True, timeout=300
+    )
+    assert (line.returncode, line.stderr) == (0, "")
+    assert is_one_line(line.stdout.rstrip("\n"), "cache: ", "could not be used (File too large)", "kept in memory")
+    assert list((tmp_path / "cache" / "decoded").iterdir()) == []
+
+
 def test_processes_that_start_at_once_all_get_the_data(written, tmp_path):
     code = (
         "import sys, zlib; from minidl.data import load_task;"

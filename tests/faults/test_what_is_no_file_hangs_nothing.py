@@ -229,6 +229,35 @@ def test_what_is_no_file_in_the_cache_of_decoded_arrays_is_made_anew(tmp_path, k
     assert path.is_file()
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "a file"])
+@pytest.mark.parametrize("what", ["the entry", "what was left"])
+def test_what_is_no_folder_in_the_cache_of_decoded_arrays_is_replaced_and_nothing_left(
+    tmp_path, monkeypatch, what, kind
+):
+    shutil.copytree(Path(minidl.__file__).parent / "data" / "sample" / "mnist", tmp_path / "mnist")
+    monkeypatch.setattr("minidl.data.cache._ABANDONED", -10.0)  # seconds: what was left is old
+
+    def load():
+        return load_task("mnist", tmp_path, cache_dir=tmp_path / "cache", progress=False)
+
+    first = np.array(load().train.images)
+    (entry,) = (tmp_path / "cache" / "decoded").iterdir()
+    target = tmp_path / "precious"
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    shutil.rmtree(entry)
+    path = entry if what == "the entry" else entry.with_name(f".{entry.name}.0123.old")
+    path.write_text("x") if kind == "a file" else put(kind, path)
+    entry.with_name(f".{entry.name}.4567.new").symlink_to(target)
+    with at_once():
+        task = load()
+    assert not [line for line in task.describe() if "could not be used" in line]
+    assert (task.train.images == first).all()
+    assert list(entry.parent.iterdir()) == [entry]
+    assert entry.is_dir()
+    assert [each.name for each in target.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_what_is_no_file_in_the_place_of_a_download_is_named(tmp_path, kind):
     remote = Remote("x_32x32.mat", "0" * 64, 10, ("http://127.0.0.1:9/x",))
