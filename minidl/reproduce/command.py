@@ -11,15 +11,17 @@ from typing import Any
 
 from minidl import log
 from minidl.backend import NAMES, on_gpu, resolve
+from minidl.command_line import say
 from minidl.data import Task, load_task
+from minidl.files import make_folder, no_folder
 from minidl.outputs import OutputError, run_around
 from minidl.parallel import available_threads
 from minidl.reproduce.farm import workers
-from minidl.reproduce.figure2 import figure2_runs, write_figure2
-from minidl.reproduce.figure2_vgg13 import vgg13_runs, write_vgg13
-from minidl.reproduce.overhead import write_overhead
+from minidl.reproduce.figure2 import figure2_files, figure2_runs, write_figure2
+from minidl.reproduce.figure2_vgg13 import vgg13_files, vgg13_runs, write_vgg13
+from minidl.reproduce.overhead import overhead_files, write_overhead
 from minidl.reproduce.plan import TABLES, Run, runs
-from minidl.reproduce.report import write_table
+from minidl.reproduce.report import refuse_others, table_files, write_table
 from minidl.reproduce.runs import jobs_of, run_jobs
 from minidl.reproduce.store import Data, ReproduceError, Store
 from minidl.train.build import describe_data
@@ -40,6 +42,7 @@ def table(args: argparse.Namespace) -> list[str]:
         data = describe_data(_load(args, plan.config.task))
     if args.dry_run:
         return _list(wanted, store, data)
+    refuse_others(args.out, table_files(_stem(args)))
     if not args.report_only:
         _make(args.out)
         failures = _train(wanted, store, data, _side_by_side(args, wanted))
@@ -59,6 +62,7 @@ def figure2(args: argparse.Namespace) -> list[str]:
     data = describe_data(task)
     if args.dry_run:
         return _list(planned, store, data)
+    refuse_others(args.out, vgg13_files(_stem(args)) if vgg else figure2_files(planned, _stem(args)))
     _make(args.out)
     failures = _train(planned, store, data, _side_by_side(args, planned))
     if not failures:
@@ -69,6 +73,7 @@ def figure2(args: argparse.Namespace) -> list[str]:
 
 def overhead(args: argparse.Namespace) -> list[str]:
     """Measure the cost of modes."""
+    refuse_others(args.out, overhead_files(_stem(args)))
     _make(args.out)
     _print(*write_overhead(args.out, _command(args), args.scale, _stem(args)))
     return []
@@ -135,7 +140,7 @@ def _load(args: argparse.Namespace, name: str) -> Task:
     size = {"image_size": args.image_size} if vars(args).get("image_size") else {}
     task = load_task(name, data_dir=args.data_dir, sample=args.sample, progress=sys.stderr.isatty(), **size)
     for line in task.describe():
-        print(line, flush=True)
+        say(line)
     return task
 
 
@@ -143,7 +148,9 @@ def _make(folder: Path) -> None:
     """Make the results folder, or fail before anything takes time."""
     if (run := run_around(folder)) is not None:
         raise OutputError(f"--out must lie outside {run}, the folder of a run, got {folder}; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    if (what := no_folder(folder)) is not None:
+        raise ReproduceError(f"{folder} {what}; give another --out")
+    make_folder(folder)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
@@ -152,17 +159,16 @@ def _train(planned: Sequence[Run], store: Store, data: Data, side_by_side: int) 
     jobs = jobs_of(planned, store, data)
     log.settled()
     states = [job.state for job in jobs]
-    print(
+    say(
         f"{len(jobs)} runs in {store.runs}: {states.count('done')} done, {states.count('resume')} to be resumed, "
-        f"{states.count('run')} to be run, {side_by_side} side by side",
-        flush=True,
+        f"{states.count('run')} to be run, {side_by_side} side by side"
     )
     return run_jobs(jobs, side_by_side)
 
 
 def _list(planned: Sequence[Run], store: Store, data: Data) -> list[str]:
     for job in jobs_of(planned, store, data):
-        print(f"{job.state:6} {job.run.label}: {job.path}")
+        say(f"{job.state:6} {job.run.label}: {job.path}")
     return []
 
 
@@ -175,4 +181,4 @@ def _stem(args: argparse.Namespace) -> str:
 
 
 def _print(text: str, files: Sequence[Path]) -> None:
-    print(f"\n{text}\n\n" + "\n".join(map(str, files)))
+    say(f"\n{text}\n\n" + "\n".join(map(str, files)))

@@ -26,6 +26,16 @@ def figure2_runs(scale: Decimal, table: str = "table1", **settings: Any) -> list
     return [run for run in runs(TABLES[table], 1, scale, **settings) if run.config.norm == "mn"]
 
 
+def figure2_files(planned: Sequence[Run], stem: str) -> list[str]:
+    """Return the names of the files: pictures of each run, two tables and a page."""
+    pictures = [f"{_picture(stem, run)}-{of}.png" for run in planned for of in ("images", "datasets")]
+    return [*pictures, f"{stem}-datasets.csv", f"{stem}-images.csv", f"{stem}.md"]
+
+
+def _picture(stem: str, run: Run) -> str:
+    return f"{stem}-mn{run.config.modes}"
+
+
 @own_settings()
 def write_figure2(
     planned: Sequence[Run], store: Store, task: Task, data: Data, command: str, scale: Decimal, stem: str
@@ -44,7 +54,7 @@ def write_figure2(
     highest: Rows = []
     for run, there in finished.items():
         layers = gates_on_test_set(there, task)
-        name = f"{stem}-mn{run.config.modes}"
+        name = _picture(stem, run)
         title = [f"LeNet, {run.label}", *warnings]
         files[f"{name}-images.png"] = to_png(draw_images(layers, task), title, about)
         files[f"{name}-datasets.png"] = to_png(_draw_datasets(layers, there), title, about)

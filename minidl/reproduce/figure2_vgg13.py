@@ -31,6 +31,11 @@ def vgg13_runs(scale: Decimal, data: str, **settings: Any) -> list[Run]:
     return [run for run in runs(table, 1, scale, **settings) if (run.row, run.column) == ("VGG13", "MN")]
 
 
+def vgg13_files(stem: str) -> list[str]:
+    """Return the names of the files: a picture and three tables."""
+    return [f"{stem}-images.png", f"{stem}-images.csv", f"{stem}.csv", f"{stem}.md"]
+
+
 def image_statistics(images: np.ndarray) -> Statistics:
     """Return plain measures of images uint8 (M, 3, H, W), each (M,).
 
@@ -90,12 +95,13 @@ def write_vgg13(
     table = grid(list(rows[0]), [[_text(value) for value in row.values()] for row in rows])
     named = [replace(layer, layer=LAYERS[layer.layer]) for layer in layers]
     images = [row for layer in named for row in image_rows(run, layer, task)]
-    files = {
-        f"{stem}-images.png": to_png(draw_images(named, task), [f"VGG13, {task.name}", *warnings], about),
-        f"{stem}-images.csv": to_csv(images, about).encode(),
-        f"{stem}.csv": to_csv(rows, about).encode(),
-        f"{stem}.md": _page(table, task, warnings, about).encode(),
-    }
+    contents = [
+        to_png(draw_images(named, task), [f"VGG13, {task.name}", *warnings], about),
+        to_csv(images, about).encode(),
+        to_csv(rows, about).encode(),
+        _page(table, task, warnings, about).encode(),
+    ]
+    files = dict(zip(vgg13_files(stem), contents, strict=True))
     return "\n\n".join([*warnings, table]), write_files(store.folder, files)
 
 

@@ -17,6 +17,11 @@ from minidl.reproduce.report import write_files
 FULL = Plan(rounds=40)
 
 
+def overhead_files(stem: str) -> list[str]:
+    """Return the names of the files."""
+    return [f"{stem}.md", f"{stem}.csv"]
+
+
 def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: Plan = FULL) -> tuple[str, list[Path]]:
     """Measure, write Markdown and CSV, and return the table and the files; `scale` shortens the measurement."""
     plan = replace(plan, rounds=max(2, round(plan.rounds * scale)))
@@ -38,7 +43,8 @@ def write_overhead(folder: Path, command: str, scale: Decimal, stem: str, plan: 
     )
     page = ["# The cost of modes", *(f"**{line}**" for line in warnings), text, table, "## Where it comes from"]
     page.append(as_list(about))
-    files = {f"{stem}.md": ("\n\n".join(page) + "\n").encode(), f"{stem}.csv": to_csv(rows, about).encode()}
+    contents = [("\n\n".join(page) + "\n").encode(), to_csv(rows, about).encode()]
+    files = dict(zip(overhead_files(stem), contents, strict=True))
     return "\n\n".join([*warnings, table]), write_files(folder, files)
 
 

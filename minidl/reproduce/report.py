@@ -1,10 +1,14 @@
 """Writing a table from the runs that are there: Markdown, CSV, a picture."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+from minidl.files import make_folder, read_file, write_atomic
+from minidl.outputs import OutputError
 from minidl.reproduce import provenance
 from minidl.reproduce.csv_output import cell_rows, run_rows, to_csv
 from minidl.reproduce.drawing import draw_table
@@ -12,7 +16,8 @@ from minidl.reproduce.markdown import main_tables, table_markdown
 from minidl.reproduce.plan import Run, Table
 from minidl.reproduce.results import Results
 from minidl.reproduce.store import Data, ReproduceError, Store, StoredRun
-from minidl.train.checkpoint import write_atomic
+
+_COMMAND = b"python -m minidl.reproduce "
 
 
 def write_table(
@@ -50,18 +55,54 @@ def write_table(
         planned = [run for run in planned if run.row in rows]
         results = Results(replace(table, rows=rows), planned, store.read(), data)
     about = about_runs(results.runs, table.config.task, data, command, results.seeds)
-    files: Mapping[str, bytes] = {
-        f"{stem}.md": table_markdown(results, warnings, about).encode(),
-        f"{stem}.csv": to_csv(cell_rows(results), about).encode(),
-        f"{stem}-runs.csv": to_csv(run_rows(results), about).encode(),
-        f"{stem}.png": draw_table(results, warnings, about),
-    }
+    contents = [
+        table_markdown(results, warnings, about).encode(),
+        to_csv(cell_rows(results), about).encode(),
+        to_csv(run_rows(results), about).encode(),
+        draw_table(results, warnings, about),
+    ]
+    files = dict(zip(table_files(stem), contents, strict=True))
     return "\n\n".join([*warnings, *main_tables(results)]), write_files(store.folder, files)
 
 
+def table_files(stem: str) -> list[str]:
+    """Return the names of the files of a table."""
+    return [f"{stem}.md", f"{stem}.csv", f"{stem}-runs.csv", f"{stem}.png"]
+
+
+def refuse_others(folder: Path, names: Iterable[str]) -> None:
+    """Raise OutputError where one of these names is that of a file of somebody else: it would be lost.
+
+    What this command writes says by which command, in a line of a page or a table, or in the metadata of a picture.
+    """
+    for name in names:
+        if os.path.lexists(folder / name) and not _is_own(folder / name):
+            raise OutputError(
+                f"--out {folder} has a {name} that this command did not write; move it, or give another folder"
+            )
+
+
+def _is_own(path: Path) -> bool:
+    with suppress(OSError):
+        content = read_file(path)
+        if path.suffix == ".png":
+            return content.startswith(b"\x89PNG") and b"command: " + _COMMAND in content
+        if path.suffix == ".csv":
+            return content.startswith(b"# command: " + _COMMAND)
+        return b"## Where it comes from\n\n- command: `" + _COMMAND in content
+    return False
+
+
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write files into a folder, each whole or not at all, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write files into a folder, each whole or not at all, and return their paths.
+
+    Raises
+    ------
+    OutputError
+        As `refuse_others`: none is written then.
+    """
+    refuse_others(folder, files)
+    make_folder(folder)
     for name, content in files.items():
         write_atomic(folder / name, content)
     return [folder / name for name in files]

@@ -100,8 +100,7 @@ def test_a_results_folder_that_cannot_be_made_is_one_line_and_status_1(tiny, tmp
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for line in lines:
-        assert line.startswith(f"minidl.reproduce: {tmp_path / 'file'}: ")
-        assert "choose another --out or make it writable" in line
+        assert line == f"minidl.reproduce: {tmp_path / 'file'} is a file, not a folder; give another --out"
 
 
 def test_help_imports_nothing_heavy(tmp_path):
