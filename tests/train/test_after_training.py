@@ -147,6 +147,9 @@ def test_there_is_one_line_with_the_cure_where_nothing_can_be_loaded(tmp_path, r
         with pytest.raises(RunError, match=message):
             minidl.load(path)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunError, match=r"run was trained to its end, and its checkpoints are gone; put them back"):
+        minidl.load("run")
+    (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(RunError, match=r"run has no checkpoint yet; train it: python -m minidl.train --out run --res"):
         minidl.load("run")
 
