@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from minidl.check.diagnosis.conditions import by_condition
 from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, is_backward, only_backward
 from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.single import by_single_changes
 from minidl.check.diagnosis.structured import structured
-from minidl.check.diagnosis.weighing import SURE, TRUE, Cause, covered, credible
+from minidl.check.diagnosis.weighing import SURE, Cause, covered, credible
 from minidl.check.variants import Variant, known_wrong
 from minidl.check.variants.timing import Timed, timed
 from minidl.check.variants.wrapped import families
@@ -41,9 +42,14 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         left -= covered(chosen.rivals[0], wrong)
         if not left:
             break
-    if any(is_output(name) for _, name in left) and bench.dtype != "float16":  # whose few cases all overflow
-        more, left = of_families(bench, left, wrong, layer)
-        causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
+    doubtful = {at for c in causes if c.rivals[0].misses for at in c.hits}  # until nothing says the same with fewer
+    if any(is_output(name) for _, name in left | doubtful) and bench.dtype != "float16":  # whose few cases overflow
+        more, rest = of_families(bench, left | doubtful, wrong, layer)
+        if better(more, causes) or any(m.hits & left for m in more):
+            causes, left = without(causes, more), left & rest
+    if left == wrong and not near:
+        more, left = by_condition(bench, known, left, wrong)
+        causes += more
     if left and all(is_backward(name) for _, name in wrong):
         more, left = of_backward(bench, known, left, wrong)
         causes += more
@@ -52,12 +58,24 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         causes += more
     if left and bench.dtype != "float16":
         more, left = by_single_changes(bench, left, wrong, layer)
-        causes = [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
+        causes = without(causes, more)
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
     if left and not ambiguous:
         causes, left = with_pairs(causes, known, left, wrong, bench)
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
     return causes, near, left
+
+
+def better(more: Sequence[Cause], causes: Sequence[Cause]) -> bool:
+    """Whether a cause that was looked for later explains what another does, and says fewer wrong things."""
+    return any(
+        c.hits <= m.rivals[0].hits and len(m.rivals[0].misses) < len(c.rivals[0].misses) for m in more for c in causes
+    )
+
+
+def without(causes: list[Cause], more: list[Cause]) -> list[Cause]:
+    """The causes and those that were found later, in place of such as they explain too."""
+    return [c for c in causes if not any(c.hits <= m.rivals[0].hits for m in more)] + more
 
 
 def kindred(one: Hypothesis, other: Hypothesis) -> bool:
@@ -81,7 +99,7 @@ def of_backward(
             held = bench.tried(Hypothesis(named, BACKWARD), bench.panel(left)[:4], left)
             if held.hits and len(held.misses) <= len(held.hits):
                 weighed.append(bench.tried(held, [*bench.failing, *bench.others], left))
-    sound = [h for h in weighed if h.precision >= TRUE and len(h.hits) >= 0.5 * len(left)]
+    sound = [h for h in weighed if h.precision >= SURE and len(h.hits) >= 0.5 * len(left)]
     chosen, _ = choose(sound, left, wrong)
     if chosen is None or len(chosen.rivals) > 2:
         return [], left

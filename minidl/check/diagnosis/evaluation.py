@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import LEAST, SHARE, Item
+from minidl.check.diagnosis.items import LEAST, SHARE, Item, everywhere
 
 Found = tuple[str, set[Tensor]]
 
 
 def by_evaluation(found: list[Item], training: bool = False) -> Found | None:
     """What batch normalization normalises with, in evaluation or in training: y is an affine map of x per channel."""
-    told: Counter[str] = Counter()
-    hits: set[Tensor] = set()
-    counted = 0
+    told: dict[str, set[Tensor]] = {}
+    looked_at: list[Item] = []
     for item in (item for item in found if item.wrong and item.training == training):
         measured = affine(item)
         if measured is None:
             continue
-        counted += 1
+        looked_at.append(item)
         names = [
             " and ".join(filter(None, (a, b, form))) or "nothing"
             for form, centre, square in measured
@@ -32,12 +30,13 @@ def by_evaluation(found: list[Item], training: bool = False) -> Found | None:
             for b, other in (of_batch_squares(item) if training else squares(item))
             if near(other, square)
         ]
-        told.update(names)
-        hits |= {item.at} if names else set()
-    best = [name for name, number in told.most_common() if counted >= LEAST and number >= SHARE * counted]
-    shortest = [name for name in best if len(name) == min(map(len, best))] if best else []
+        for name in names:
+            told.setdefault(name, set()).add(item.at)
+    least = max(LEAST, SHARE * len(looked_at))
+    best = [name for name, hits in told.items() if len(hits) >= least and everywhere(looked_at, hits)]
+    best.sort(key=lambda name: (len(name), -len(told[name])))
     where = "training" if training else "evaluation"
-    return (f"of {where}: {shortest[0]}", hits) if shortest and shortest[0] != "nothing" else None
+    return (f"of {where}: {best[0]}", told[best[0]]) if best and best[0] != "nothing" else None
 
 
 def near(value: Array, measured: Array) -> bool:
@@ -111,6 +110,19 @@ def of_batch_squares(item: Item) -> Iterator[tuple[str, Array]]:
     yield "there is no division by the deviation", 0 * var + 1
 
 
+def square_of(item: Item) -> Array:
+    """The running variance with eps."""
+    running = item.running if item.running is not None else np.ones(item.x.shape[1])
+    return np.asarray(running + float(item.options["eps"]))
+
+
+def debiased(item: Item) -> Iterator[tuple[str, float]]:
+    """What running statistics are divided by that are taken to have started at 0, after some steps of training."""
+    lam = float(item.options["momentum"])
+    if item.trained and 0 < lam < 1:
+        yield "1 − (1 − momentum)^t, t being the number of steps", 1 - (1 - lam) ** item.trained
+
+
 def centres(item: Item) -> Iterator[tuple[str, Array]]:
     """What may be subtracted in evaluation."""
     running = item.running_mean
@@ -122,6 +134,13 @@ def centres(item: Item) -> Iterator[tuple[str, Array]]:
         for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
             yield f"the running mean is multiplied by {word}", running * value
             yield f"the running mean is divided by {word}", running / (value or np.nan)
+        for word, part in debiased(item):
+            yield f"the running mean is divided by {word}", running / part
+        weight, sigma = item.params["weight"], np.sqrt(np.abs(square_of(item)))
+        with np.errstate(all="ignore"):
+            yield "weight is missing in the folded shift, bias − mean/sigma", running / weight
+            yield "weight stands twice in the folded shift", running * weight
+            yield "weight and sigma are missing in the folded shift, bias − mean", running * sigma / weight
     yield "the mean is that of the batch", item.x.mean(axes)
     yield "no mean is subtracted", 0 * item.x.mean(axes)
 
@@ -151,6 +170,8 @@ def squares(item: Item) -> Iterator[tuple[str, Array]]:
         for word, value in (("momentum", lam), ("1 − momentum", 1 - lam)):
             yield f"the running variance is multiplied by {word}", running * value + eps
             yield f"the running variance is divided by {word}", running / (value or np.nan) + eps
+        for word, part in debiased(item):
+            yield f"the running variance is divided by {word}", running / part + eps
         if item.running_mean is not None:
             square = item.running_mean**2
             yield "the square of the running mean is subtracted from the running variance", running - square + eps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Item:
 
     ``tol`` is its tolerance, the rounding of its largest value counted; ``old`` are the layer's own running statistics
     before the step, and ``base`` the right ones; ``running`` and ``after`` are the layer's own running variances before
-    and after it, ``running_mean`` its running mean before it.
+    and after it, ``running_mean`` its running mean before it; ``trained`` counts the steps of training before it.
     """
 
     at: Tensor
@@ -43,6 +43,7 @@ class Item:
     running: Array | None = None
     running_mean: Array | None = None
     after: Array | None = None
+    trained: int = 0
 
     def equals(self, predicted: Any, scale: float = 1.0) -> bool:
         """Whether the output is a prediction, up to rounding."""
@@ -112,6 +113,7 @@ def one(bench: Bench, result: CaseResult, i: int, name: str, wrong: bool) -> Ite
         result.case.layer,
         steps[t] == "train",
     )
+    item.trained = steps[:t].count("train")
     for field, number, which in (("running", t, "var"), ("after", t + 1, "var"), ("running_mean", t, "mean")):
         statistic = result.outputs.get(f"state.{number}.running_{which}")
         statistic = inputs.get(f"state.0.running_{which}") if statistic is None and number == 0 else statistic
@@ -132,20 +134,40 @@ def allowed(tol: Array, got: Array, want: Array, unit: float) -> Array:
     return np.asarray(4 * np.broadcast_to(tol, got.shape) * more + 64 * unit * larger)
 
 
+def step_of(item: Item) -> int:
+    """The number of an output's step."""
+    name = item.at[1]
+    return int(name.split(".")[1]) if name.startswith("state.") else int(name.rpartition(".")[2])
+
+
+def everywhere(looked_at: Iterable[Item], hits: set[Tensor]) -> bool:
+    """Whether what explains ``hits`` explains some of each kind of step: of each rank of x, and of each step's number.
+
+    What is true of nine outputs in ten and of none after the first step is not the cause, though the first step is
+    most of what there is.
+    """
+    told: dict[tuple[str, int], list[bool]] = {}
+    for item in looked_at:
+        for kind in (("rank", item.x.ndim), ("step", step_of(item))):
+            told.setdefault(kind, []).append(item.at in hits)
+    return all(any(of) for of in told.values() if len(of) > 1)
+
+
 def agreed(found: list[Item], names: Callable[[Item], set[str] | None]) -> tuple[list[str], set[Tensor]] | None:
     """The names that hold for nearly all wrong outputs that tell anything (None tells nothing), and those outputs."""
     told: dict[str, set[Tensor]] = {}
-    counted = 0
+    counted, asked = 0, []
     for item in (item for item in found if item.wrong):
         said = names(item)
         if said is None:
             continue
         counted += 1
+        asked.append(item)
         for name in said:
             told.setdefault(name, set()).add(item.at)
         if counted >= 5 and not any(len(hits) >= SHARE * counted - 1 for hits in told.values()):
             return None
-    whole = [name for name, hits in told.items() if len(hits) >= SHARE * counted]
+    whole = [name for name, hits in told.items() if len(hits) >= SHARE * counted and everywhere(asked, hits)]
     return (whole, told[whole[0]]) if counted >= LEAST and whole else None
 
 
@@ -162,7 +184,7 @@ def fits(found: list[Item], predict: Callable[[Item], Any], scale: float = 1.0) 
             missed += 1
             if missed > allowed:
                 return None
-    if len(hits) < min(LEAST, len(wrong)) or len(hits) < 2:
+    if len(hits) < min(LEAST, len(wrong)) or len(hits) < 2 or not everywhere(wrong, hits):
         return None
     right = [item for item in found if not item.wrong]
     spoilt = sum(not item.equals(predict(item), scale) for item in right)
@@ -202,6 +224,9 @@ def sizes(item: Item) -> Iterator[tuple[str, float]]:
         yield "the batch", n
         yield "the channels", shape[1]
         yield "all values of a channel", n * pixels
+        if len(shape) > 3:
+            yield "the height", shape[2]
+            yield "the width", shape[3]
         yield "the values of a sample", shape[1] * pixels
         if len(shape) > 2:
             yield "the pixels", pixels

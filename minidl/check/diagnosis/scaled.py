@@ -6,7 +6,6 @@ named only if it explains nearly all wrong outputs of a kind, leaves the right o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from minidl.check.case import Array
 from minidl.check.diagnosis.evaluation import by_evaluation
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import CONSTANTS, SHARE, Item, factors, fits, sizes
+from minidl.check.diagnosis.items import CONSTANTS, SHARE, Item, everywhere, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 from minidl.check.diagnosis.partial import by_partial, by_statistic
 
@@ -69,6 +68,8 @@ def by_factor(found: list[Item], where: Callable[[Item], Array] | None = None) -
     if spoilt(found, lambda item: item.want * dict(factors(item)).get(names[0], 1.0)):
         return None
     hits = {item.at for (item, factor), (t, _) in zip(measured, tables, strict=True) if _close(t, names[0], factor)}
+    if not everywhere((item for item, _ in measured), hits):
+        return None
     return " or ".join(names), hits
 
 
@@ -328,11 +329,16 @@ def by_update(found: list[Item]) -> Found | None:
         return None
     told = []
     for what, of in (("old", _old), ("new", _new)):
-        counts: Counter[str] = Counter()
+        held: dict[str, set[Tensor]] = {}
         for row in measured:
-            near = {name for name, value in weights(row[0]) if abs(value - of(row)) <= 3e-3 * max(abs(value), 0.1)}
-            counts.update(near)
-        usual = [name for name, _ in weights(measured[0][0]) if counts[name] >= SHARE * len(measured)]
+            for name, value in weights(row[0]):
+                if abs(value - of(row)) <= 3e-3 * max(abs(value), 0.1):
+                    held.setdefault(name, set()).add(row[0].at)
+        usual = [
+            name
+            for name, _ in weights(measured[0][0])
+            if len(held.get(name, ())) >= SHARE * len(measured) and everywhere((r[0] for r in measured), held[name])
+        ]
         if not usual:
             return None
         told.append(f"the {what} one weighs {usual[0]}")
@@ -352,6 +358,7 @@ def weights(item: Item) -> Iterator[tuple[str, float]]:
     lam = float(item.options["momentum"])
     n = item.x.size / item.x.shape[1]
     single = {"1 − momentum": 1 - lam, "momentum": lam, "1": 1.0, "0": 0.0, "momentum squared": lam * lam}
+    single |= {"the root of momentum": lam**0.5, "1 − the root of momentum": 1 - lam**0.5}
     single |= {"(1 − momentum) squared": (1 - lam) ** 2, "2 momentum": 2 * lam, "1 + momentum": 1 + lam}
     single |= {"1 − 2 momentum": 1 - 2 * lam, "−momentum": -lam, "1 − momentum squared": 1 - lam * lam}
     single |= {"momentum times (1 − momentum)": lam * (1 - lam), "momentum/2": lam / 2, "1 − momentum/2": 1 - lam / 2}

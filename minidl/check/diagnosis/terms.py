@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.check.case import LAST_AXIS, Array
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import LEAST, SHARE, Item, sizes
+from minidl.check.diagnosis.items import LEAST, SHARE, Item, everywhere, sizes
 from minidl.check.diagnosis.norms import Pieces, pieces
 
 POWERS = {
@@ -46,6 +46,7 @@ def reductions(item: Item, p: Pieces) -> Iterator[tuple[str, Any]]:
         if abs(value - count) > 1e-9 and value > 1:
             yield f" divides by {name}", lambda v, value=value: p.mean(v) * count / value
             yield f" divides by n times {name}", lambda v, value=value: p.mean(v) / value
+            yield f" leaves {name} out of n", lambda v, value=value: p.mean(v) * value
     yield " is a mean over all of x", lambda v: 0 * p.mean(v) + v.mean()
     if item.layer not in LAST_AXIS and item.x.ndim > 2:
         pixels, batch = tuple(range(2, item.x.ndim)), item.x.ndim
@@ -89,7 +90,7 @@ def library(item: Item, p: Pieces) -> Terms:
                 of_var[both] = np.broadcast_to(-r * h * reduce(value * h), whole)
     of_mean[" has weight multiplied after the mean is taken"] = np.broadcast_to(-r * p.weight * p.mean(p.dy), whole)
     of_var[" has weight multiplied after the mean is taken"] = -r * h * p.weight * p.mean(p.dy * h)
-    others = {"y": y, "x": p.x, "x − mean": p.x - p.mu, "x squared": p.x**2}
+    others = {"y": y, "x": p.x, "x − mean": p.x - p.mu, "x squared": p.x**2, "x/sigma": p.x * r}
     for name, other in others.items():
         of_var[f" takes {name} for xhat outside the mean"] = -r * other * p.mean(d * h)
         of_var[f" takes {name} for xhat inside the mean"] = -r * h * p.mean(d * other)
@@ -161,6 +162,11 @@ def sigmas(item: Item, p: Pieces) -> Iterator[tuple[str, Array]]:
     yield "1/sigma of the unbiased variance", 1 / np.sqrt(var * count / max(count - 1, 1) + eps)
     yield "1/sigma with eps added twice", 1 / np.sqrt(var + 2 * eps)
     yield "1/sigma with eps outside the root too", 1 / (np.sqrt(var + eps) + eps)
+    yield "1/sigma of a kept 1/sigma, taken for a variance", 1 / np.sqrt(1 / np.sqrt(var + eps) + eps)
+    yield "1/sigma of a kept sigma, taken for a variance", 1 / np.sqrt(np.sqrt(var + eps) + eps)
+    yield "the kept variance for 1/sigma", var
+    yield "the kept variance with eps for 1/sigma", var + eps
+    yield "the kept sigma for 1/sigma", np.sqrt(var + eps)
     for value in (1e-5, 1e-6, 1e-8, 1e-12):
         yield f"1/sigma with eps {value:g}", 1 / np.sqrt(var + value)
 
@@ -196,17 +202,18 @@ def by_terms(found: list[Item]) -> tuple[str, set[Tensor]] | None:
     """The one explanation that holds for nearly all wrong dx, with the outputs it explains."""
     wrong = [item for item in found if item.wrong]
     told: dict[str, set[Tensor]] = {}
-    counted = 0
+    counted, asked = 0, []
     for item in wrong[:MOST]:
         said = explained(item)
         if said is None:
             continue
         counted += 1
+        asked.append(item)
         for name in said:
             told.setdefault(name, set()).add(item.at)
         if counted >= 5 and not any(len(hits) >= SHARE * counted - 1 for hits in told.values()):
             return None
-    whole = {name: hits for name, hits in told.items() if len(hits) >= SHARE * counted}
+    whole = {n: hits for n, hits in told.items() if len(hits) >= SHARE * counted and everywhere(asked, hits)}
     if counted < LEAST or not whole:
         return None
     simple = [name for name in whole if " and the term" not in name] or list(whole)

@@ -9,6 +9,7 @@ from minidl.check.diagnosis.evidence import Hypothesis, Tensor, is_backward, kin
 
 TRUE = 0.85  # the share of its predictions that a named variant gets right
 SURE = 0.95  # the same where it says much
+LEAST = 12  # outputs and gradients that a cause explains, where it says wrong things of the running statistics
 FEW = 5  # wrong predictions, beyond which it must be SURE
 
 
@@ -26,7 +27,12 @@ class Cause:
 
 
 def credible(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
-    """Whether what a hypothesis says is nearly always true, at least of the forward pass, or of a part of the layer."""
+    """Whether what a hypothesis says is nearly always true, at least of the forward pass, or of a part of the layer.
+
+    That both raise is no evidence by itself, unless it is said of just the cases that raise.
+    """
+    if all(name == "raised" for _, name in hypothesis.hits):
+        return not hypothesis.misses and {at for at in wrong if at[1] == "raised"} <= hypothesis.hits
     if hypothesis.precision >= (TRUE if len(hypothesis.misses) <= FEW else SURE):
         return True
     forward = sum(not is_backward(name) for _, name in hypothesis.hits)
@@ -46,6 +52,9 @@ def of_a_part(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
     if sum(hits[k] for k in whole) < 4 or whole != set(hits):
         return False
     parts = {kind.partition(".")[0] for kind in whole}
+    of_step = {kind for kind in all_wrong if not kind.startswith("state.")}
+    if of_step <= whole and sum(hits[k] for k in of_step) >= LEAST and any(".y" in kind for kind in of_step):
+        return True  # y and all gradients are explained: how the running statistics are made of it is another matter
     for kind in misses:
         if kind in whole:
             continue

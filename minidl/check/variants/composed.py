@@ -22,7 +22,9 @@ from minidl.check.variants.parts import (
     CENTRES,
     CHUNKS,
     COUNTS,
+    FOLDED,
     FORMS,
+    PARTS_OF,
     PICKED,
     ROOTS,
     SCALED,
@@ -72,6 +74,12 @@ MEASURES: dict[str, Callable[[Any, Any, tuple[int, ...]], Any]] = {  # of x and 
     "fourth": lambda x, c, axes: sqrt(sqrt(mean(c * c * c * c, axes))),
 }
 
+MIDDLES: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {  # in place of the mean, taken for constants
+    "median": lambda x, axes: np.median(x, axis=axes, keepdims=True),
+    "middle": lambda x, axes: (x.max(axis=axes, keepdims=True) + x.min(axis=axes, keepdims=True)) / 2,
+    "first": lambda x, axes: x[tuple(slice(0, 1) if k in axes else slice(None) for k in range(x.ndim))],
+}
+
 
 def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: float) -> tuple[Any, Any, Any]:
     """y, the mean and the variance of x in view, by the parts."""
@@ -90,13 +98,17 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
     if parts.mean_count:
         mu = mu * COUNTS[parts.mean_count](x.size // mu.size, x.shape)
     subtract = layer != "rms_norm"
-    kind = ABOUT[parts.about]
+    kind = PARTS_OF[parts.about][0] if parts.about in PARTS_OF else ABOUT[parts.about]
     if not subtract and kind == "centred" and not parts.centre:
         kind = "raw"
     if kind == "centred":
         var = mean((seen - mu) * (seen - mu), var_axes)
     elif kind == "raw":
         var = mean(seen * seen, var_axes)
+    elif kind in ("within", "between"):
+        own = mean(seen, actual(axes_of(layer, PARTS_OF[parts.about][1]), x.shape))
+        off = seen - own if kind == "within" else own - mu + 0 * seen
+        var = mean(off * off, var_axes)
     elif kind in MEASURES:
         spread = MEASURES[kind](x, x - mu, var_axes)
         var = spread * spread
@@ -122,6 +134,10 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
         mu, centre = sqrt(mean(x * x, mean_axes)), "mean"
     elif centre == "largest":
         mu, centre = detach(x).max(axis=mean_axes, keepdims=True), "mean"
+    elif centre in MIDDLES:
+        mu, centre = MIDDLES[centre](detach(x), mean_axes), "mean"
+    if parts.form == FOLDED:
+        return x * rstd * weight + bias - mu * rstd, mu, var
     h = centred_by(centre, x, mu, rstd, eps)
     return form(h, weight, bias), mu, counted if parts.tracked else var
 
@@ -160,6 +176,8 @@ class Layer(Plain):
             rstd = ROOTS[parts.root](var, self.options["eps"], 1)
             form = FORMS.get(parts.form, FORMS[""])
             h = centred_by(CENTRES[parts.centre], view, mu, rstd, self.options["eps"])
+            if parts.form == FOLDED:
+                h = h + mu * rstd * (weight - 1) / weight
             given: Array = (form(h, weight, bias) + 0 * view).reshape(x.shape)
             return given
         y, mu, var = normalised(view, weight, bias, parts, self.layer, self.options["eps"])

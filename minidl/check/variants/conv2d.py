@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import orders
 from minidl.check.variants import reported_layers as reported
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.slips import of_conv2d
@@ -278,6 +279,7 @@ def odd_conv2d(table: Collection) -> None:
     crops(table)
     of_conv2d(table)
     reported.of_conv2d(table)
+    orders.of_conv2d(table)
 
 
 def spaced_conv2d(table: Collection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import orders
 from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.batch_backward import affine_gradients
 from minidl.check.variants.kernels import kernels, of_groups, of_instances, of_pixels
@@ -79,6 +80,7 @@ def group_norm() -> list[Variant]:
     table = Collection("group_norm")
     common(table, "one group")
     of_groups(table)
+    orders.of_group_norm(table)
     of_pixels(table)
     other_axes(table)
     table.wrong(
@@ -213,6 +215,11 @@ def common(table: Collection, unit: str) -> None:
         seen=("pyg-team/pytorch_geometric#2917",),
     )
     table.wrong("eps missing", "there is no eps under the root", (RSTD, "rstd = 1 / sqrt(var)"))
+    table.wrong(
+        "eps as a floor",
+        "the root is taken of max(var, eps), not of var + eps",
+        (RSTD, 'rstd = 1 / sqrt(np.maximum(var, self.options["eps"]))'),
+    )
     table.wrong("weight ignored", "weight does not multiply y", ("return weight * xhat", "return xhat"))
     table.wrong("bias ignored", "bias is not added to y", ("weight * xhat + bias", "weight * xhat"))
     table.wrong(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import orders
 from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.modes_backward import mode_backward
@@ -24,6 +25,7 @@ def mode_norm() -> list[Variant]:
     mode_backward(table)
     of_modes(table)
     reported.of_modes(table)
+    orders.of_modes(table)
     table.right("as the formula reads")
     table.right(
         "two passes, corrected mean",

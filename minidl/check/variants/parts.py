@@ -37,6 +37,7 @@ REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, groups, channels of a
     "each pixel over batch and channels": (0, 1, 2),
     "the sample but for its last axis": (1, 2, -1),
     "the batch and space but for its last axis": (0, -1),
+    "the last axis alone": (-2,),
 }
 LAST_REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, heads, tokens, values)
     "the batch alone": (0,),
@@ -46,6 +47,7 @@ LAST_REGIONS: dict[str, tuple[int, ...]] = {  # axes of (batch, heads, tokens, v
     "all values of x": (0, 1, 2, 3),
     "the batch and the values": (0, 3),
     "all but the last axis": (0, 1, 2),
+    "the second axis": (-3,),
 }
 Statistic = Callable[[Any], Any]
 ABOUT: dict[str, str] = {
@@ -61,6 +63,12 @@ ABOUT: dict[str, str] = {
     "the largest magnitude of x stands for the deviation": "raw largest",
     "the range of x stands for the deviation": "range",
     "the mean of the fourth powers' root stands for the variance": "fourth",
+}
+PARTS_OF: dict[str, tuple[str, str]] = {  # the spread within regions, each about its own mean, or that of their means
+    f"the variance {words} {region}": (kind, region)
+    for table in (REGIONS, LAST_REGIONS)
+    for region in table
+    for kind, words in (("within", "is the mean of the variances within"), ("between", "is that of the means of"))
 }
 SEEN: dict[str, Callable[[Any], Any]] = {  # the values that statistics are taken of
     "": lambda x: x,
@@ -116,6 +124,7 @@ ROOTS: dict[str, Callable[[Any, float, int], Any]] = {
     "eps is added after 1/sigma": lambda v, e, n: 1 / sqrt(v) + e,
     "eps is a floor of the variance": lambda v, e, n: 1 / sqrt(np.maximum(v, e)),
     "eps is a floor of the deviation": lambda v, e, n: 1 / np.maximum(sqrt(v), e),
+    "eps is a floor of the variance, eps is added too": lambda v, e, n: 1 / sqrt(np.maximum(v, e) + e),
     "eps is fixed at 1e-5": lambda v, e, n: 1 / sqrt(v + 1e-5),
     "eps is fixed at 1e-6": lambda v, e, n: 1 / sqrt(v + 1e-6),
     "eps is fixed at 1e-8": lambda v, e, n: 1 / sqrt(v + 1e-8),
@@ -143,6 +152,9 @@ CENTRES: dict[str, str] = {
     "the mean is that of the magnitudes": "magnitudes",
     "the mean is a root mean square": "rms",
     "the largest value is subtracted for the mean": "largest",
+    "the median is subtracted for the mean": "median",
+    "the middle of the range is subtracted for the mean": "middle",
+    "the first value is subtracted for the mean": "first",
     "eps is added after the division": "eps",
     "eps is added to x − mean": "eps before",
 }
@@ -196,6 +208,7 @@ PICKED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     for name, pick in PICKS.items()
 }
 BEFORE = "the affine map is before the normalisation"
+FOLDED = "weight is missing in the folded shift, bias − mean/sigma"
 SCALED = "weight multiplies x before the normalisation"
 
 
@@ -291,7 +304,11 @@ def axes_of(layer: str, name: str) -> tuple[int, ...]:
 
 
 def actual(axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of a region; −1 is the first axis of space, where space has two."""
+    """The axes of a region; −1 is the first axis of space where space has two, −2 the last axis of x, −3 the second."""
+    if axes == (-2,):
+        return (4,) if len(shape) > 4 and shape[4] > 1 else (3,)
+    if axes == (-3,):
+        return (1,) if shape[1] > 1 else (2,) if shape[2] > 1 else (3,)
     if -1 not in axes:
         return axes
     return axes[:-1] + ((3,) if shape[-1] > 1 else ())
@@ -303,7 +320,7 @@ SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mean_count", COUNTS),
     ("root", ROOTS),
     ("centre", CENTRES),
-    ("form", {**FORMS, BEFORE: None, SCALED: None}),
+    ("form", {**FORMS, BEFORE: None, SCALED: None, FOLDED: None}),
     ("picked", PICKED),
     ("seen", SEEN),
     ("chunk", CHUNKS),
@@ -318,6 +335,7 @@ def choices(layer: str) -> tuple[Parts, ...]:
         if axes != right_region(layer):
             slips += [{"mean_over": region, "var_over": region}, {"mean_over": region}, {"var_over": region}]
     for name, table in SINGLES:
-        slips += [{name: word} for word in table if word]
+        slips += [{name: word} for word in table if word and (word != FOLDED or layer != "rms_norm")]
     pairs = [one | other for one, other in combinations(slips, 2) if not one.keys() & other.keys()]
-    return tuple(dict.fromkeys(Parts(**slip) for slip in [*slips, *pairs]))
+    alone = [{"about": words} for words, (_, region) in PARTS_OF.items() if region in regions(layer)]
+    return tuple(dict.fromkeys(Parts(**slip) for slip in [*slips, *alone, *pairs]))

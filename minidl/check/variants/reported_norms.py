@@ -125,6 +125,7 @@ def of_groups(table: Collection) -> None:
         dtype="float16",
         seen=("openvinotoolkit/openvino#35976",),
     )
+    half_squares(table, var, "centred", "2")
     if table.layer == "instance_norm":
         table.wrong(
             "evaluation with running statistics",
@@ -143,11 +144,22 @@ def of_groups(table: Collection) -> None:
         )
 
 
+def half_squares(table: Collection, var: str, value: str, axes: str) -> None:
+    """Squares that are rounded to float16 one by one; their sum is in float32."""
+    table.wrong(
+        "squares taken in float16",
+        "each square is taken in float16, which ends at 65504: it is infinite above 255; the sum is in float32",
+        (var, f"half = {value}.astype(np.float16)\n        var = mean((half * half).astype(np.float32), {axes})"),
+        dtype="float16",
+    )
+
+
 def of_rows(table: Collection, t: Texts) -> None:
     """Of layer and RMS normalization over the last axis."""
     centred = t.xhat.removeprefix("xhat = ").removesuffix(" * rstd")
     what = "the variance" if t.mu else "the mean of squares"
     kept = "self.kept = (xhat, rstd, weight)"
+    half_squares(table, t.var, centred, "last")
     table.wrong(
         f"backward takes {what} for 1/sigma",
         f"{what} is kept for backward, which takes it for the reciprocal of the root",

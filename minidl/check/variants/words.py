@@ -35,6 +35,12 @@ CALLED = {  # expressions by their name in words
     "count": "the batch",
     "length": "the pixels' number",
     "modes": "the modes' number",
+    "scale": "the folded weight, weight/sigma",
+    "shift": "the folded bias, bias − mean weight/sigma",
+    "peak": "the largest logit",
+    "shifted": "the logits less the largest",
+    "e": "their exponentials",
+    "denominator": "the sum of the exponentials",
 }
 COMMON_TARGETS = {
     "(high, wide)": "the reach of a window",
@@ -92,7 +98,15 @@ TARGETS = {
     "avg_pool2d": {"dimage": "dx", "best": "the sum", "area": "the count", "share": "dx"},
 }
 TARGETS["mode_group_norm"] = {**TARGETS["mode_norm"], "dk": "the gradient of xhat_k"}
+TARGETS["softmax_cross_entropy"] = {
+    "shifted": "the logits less the largest",
+    "e": "the exponentials",
+    "denominator": "the sum of the exponentials",
+    "logp": "log p",
+}
 NORM_TARGETS = {
+    "scale": "the folded weight",
+    "shift": "the folded bias",
     "mu": "the mean",
     "var": "the variance",
     "centred": "x − mean",
@@ -106,12 +120,15 @@ for _layer in ("batch_norm", "instance_norm", "layer_norm", "group_norm", "layer
 
 GROUPED = {"x": "NCHW", "xhat": "NCHW", "weight": "1C11", "split": "NGV", "centred": "NGV", "rstd": "NG1", "dy": "NCHW"}
 GROUPED |= {"mu": "NG1", "var": "NG1", "d": "NGV", "h": "NGV", "bias": "1C11", "dx": "NGV", "dweight": "1C11"}
-ROWS = dict.fromkeys(("x", "mu", "centred", "var", "rstd", "xhat", "weight", "bias", "dy", "dxhat", "dx"), "R")
+ROWS = dict.fromkeys(
+    ("x", "mu", "centred", "var", "rstd", "xhat", "weight", "bias", "dy", "dxhat", "dx", "scale", "shift"), "R"
+)
 ROWS |= {"dweight": "P", "dbias": "P"}
 DIMS: dict[str, dict[str, str]] = {  # the axes of each array, 1 where its length is 1; R: rows of any rank
     "batch_norm": {
         "x": "NCHW", "dy": "NCHW", "xhat": "NCHW", "centred": "NCHW", "dxhat": "NCHW", "weight": "1C11",
-        "bias": "1C11", "mu": "1C11", "var": "1C11", "rstd": "1C11", "dx": "NCHW", "dweight": "1C11",
+        "bias": "1C11", "scale": "1C11", "shift": "1C11",
+        "mu": "1C11", "var": "1C11", "rstd": "1C11", "dx": "NCHW", "dweight": "1C11",
         "dbias": "1C11", "old_mean": "C", "old_var": "C",
     },
     "instance_norm": GROUPED,
@@ -139,7 +156,10 @@ DIMS: dict[str, dict[str, str]] = {  # the axes of each array, 1 where its lengt
     "max_pool2d": dict.fromkeys(("x", "image", "dy", "best", "dimage", "winner", "greater", "wins", "share"), "NCHW"),
     "avg_pool2d": dict.fromkeys(("x", "image", "dy", "best", "dimage", "area", "share", "inside"), "NCHW"),
     "linear": {"x": "NI", "dy": "NO", "y": "NO", "dx": "NI", "dweight": "OI"},
-    "softmax_cross_entropy": {"x": "NC", "logp": "NC", "chosen": "NC", "dx": "NC", "y": "", "dy": ""},
+    "softmax_cross_entropy": {
+        "x": "NC", "logp": "NC", "chosen": "NC", "dx": "NC", "y": "", "dy": "", "peak": "N1", "shifted": "NC",
+        "e": "NC", "denominator": "N1",
+    },
 }  # fmt: skip
 OF_PARAMS = {  # the axes of parameters
     "conv2d": {"weight": "OIHW", "bias": "O"},
@@ -188,6 +208,19 @@ BY_KEY = (
         "        top = key[where[0]]\n        for index, here in enumerate(where[1:], 1):",
     ),
 )
+FOLDED = (
+    (
+        "return weight * xhat + bias",
+        "scale = weight * rstd\n        shift = bias - mu * scale\n        return x * scale + shift",
+    ),
+)
+WRITTEN_OUT = (
+    (
+        "logp = log_softmax(x, 1)",
+        "peak = largest(x, 1)\n        shifted = x - peak\n        e = exp(shifted)\n"
+        "        denominator = total(e, 1)\n        logp = shifted - log(denominator)",
+    ),
+)
 FORMS: dict[str, tuple[tuple[Form, tuple[str, ...]], ...]] = {  # equal forms, and which statements of each to change
     "mode_norm": (
         (WHOLE, ()),
@@ -199,4 +232,7 @@ FORMS: dict[str, tuple[tuple[Form, tuple[str, ...]], ...]] = {  # equal forms, a
     "conv2d": ((WHOLE, ()), (DIRECT, ())),
     "max_pool2d": ((WHOLE, ()), (BY_KEY, ("key",))),
     "mode_group_norm": ((WHOLE, ()), (OF_GROUPS, ("g", "w"))),
+    "batch_norm": ((WHOLE, ()), (FOLDED, ("scale", "shift", "return"))),
+    "layer_norm_last": ((WHOLE, ()), (FOLDED, ("scale", "shift", "return"))),
+    "softmax_cross_entropy": ((WHOLE, ()), (WRITTEN_OUT, ("shifted", "e", "denominator", "logp"))),
 }

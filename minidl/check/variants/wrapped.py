@@ -135,11 +135,21 @@ def in_memory(order: tuple[int, ...]) -> Map:
     )
 
 
+def flattened(order: tuple[int, ...]) -> Map:
+    """An array that is flattened with its axes in another order, and taken for the right one."""
+    back = in_memory(order)
+    return Map(lambda v: back.back(v, v), lambda g, v: back.of(g))
+
+
 AXES = ("O", "I", "kh", "kw")
 OF_A_KERNEL: dict[str, Map] = {
     f"is read as memory of ({', '.join(AXES[k] for k in order)})": in_memory(order)
     for order in permutations(range(4))
     if order != (0, 1, 2, 3)
+} | {
+    f"is flattened in the order ({', '.join(AXES[k] for k in order)})": flattened(order)
+    for order in permutations(range(4))
+    if order not in ((0, 1, 2, 3), (1, 0, 2, 3), (0, 1, 3, 2)) and order[0] == 0
 }
 
 
