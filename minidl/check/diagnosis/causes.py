@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 from minidl.check.diagnosis.conditions import by_condition
-from minidl.check.diagnosis.evidence import BACKWARD, Bench, Hypothesis, Tensor, best_of, is_backward, only_backward
+from minidl.check.diagnosis.evidence import (
+    BACKWARD,
+    ONLY,
+    Bench,
+    Hypothesis,
+    Tensor,
+    best_of,
+    is_backward,
+    kind_of,
+    only_backward,
+    quantity_of,
+)
 from minidl.check.diagnosis.forward import compositions
 from minidl.check.diagnosis.pairs import with_pairs
 from minidl.check.diagnosis.single import by_single_changes
@@ -91,15 +103,19 @@ def is_output(name: str) -> bool:
 def of_backward(
     bench: Bench, known: Sequence[Variant], left: set[Tensor], wrong: set[Tensor]
 ) -> tuple[list[Cause], set[Tensor]]:
-    """A right forward pass whose gradients are those of a wrong one."""
+    """A right forward pass whose gradients are those of a wrong one; or one of them alone, where no other is wrong."""
     weighed = []
-    for variant in known:
+    quantities = {quantity_of(kind_of(name)) for _, name in wrong}
+    ways = [(BACKWARD, "gradients")] + [(ONLY + q, q) for q in quantities if len(quantities) == 1]
+    for variant, (form, what) in product(known, ways):
         if not only_backward(variant) and not variant.derived:
-            named = replace(variant, name=f"gradients as of: {variant.name}", says=f"y is right; {variant.says}")
-            held = bench.tried(Hypothesis(named, BACKWARD), bench.panel(left)[:4], left)
+            named = replace(variant, name=f"{what} as of: {variant.name}", says=f"y is right; {variant.says}")
+            held = bench.tried(Hypothesis(named, form), bench.panel(left)[:4], left)
             if held.hits and len(held.misses) <= len(held.hits):
                 weighed.append(bench.tried(held, [*bench.failing, *bench.others], left))
-    sound = [h for h in weighed if h.precision >= SURE and len(h.hits) >= 0.5 * len(left)]
+    sound = [h for h in weighed if h.precision >= SURE and len(h.hits) >= SURE * len(left)]
+    whole = {h.variant.says for h in sound if h.form == BACKWARD}
+    sound = [h for h in sound if h.form == BACKWARD or h.variant.says not in whole]
     chosen, _ = choose(sound, left, wrong)
     if chosen is None or len(chosen.rivals) > 2:
         return [], left

@@ -20,6 +20,7 @@ from minidl.check.runner import MISSING, CaseResult
 from minidl.check.variants import Variant
 
 BACKWARD = "backward"  # the right forward pass beside the gradients of a wrong one
+ONLY = "only "  # the right layer beside one gradient of a wrong one, which is named after this
 RIGHT = "right"  # a wrong forward pass beside the right gradients
 Tensor = tuple[int, str]  # a case's number and an output's name
 PANEL = 12  # failing cases that a variant is first held against
@@ -59,6 +60,11 @@ def kind_of(name: str) -> str:
     if parts[0] == "state":
         return ".".join(["state", *parts[2:]])
     return name.rpartition(".")[0] or name
+
+
+def quantity_of(kind: str) -> str:
+    """What an output is called without its step: dx, y, running_var."""
+    return kind.partition(".")[2]
 
 
 def is_backward(name: str) -> bool:
@@ -152,6 +158,9 @@ class Bench:
         found = predicted(hypothesis.variant, form, result.asked, self.keys[i], kind, self.conventions)
         if hypothesis.form == BACKWARD:
             return {name: value if is_backward(name) else result.wanted.get(name) for name, value in found.items()}
+        if hypothesis.form.startswith(ONLY):
+            one = hypothesis.form.removeprefix(ONLY)
+            return {n: value if quantity_of(kind_of(n)) == one else result.wanted.get(n) for n, value in found.items()}
         if hypothesis.form == RIGHT:
             return {name: result.wanted.get(name) if is_backward(name) else value for name, value in found.items()}
         return dict(found)

@@ -7,6 +7,7 @@ import numpy as np
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
 from minidl.check.diagnosis.items import Item, agreed
+from minidl.check.diagnosis.scaled import axis_name
 
 LONG = 3  # values along an axis, so that its end is a part of it
 MOST = 0.5  # of the end of an axis that is wrong
@@ -32,7 +33,9 @@ def ends(item: Item, name_of: dict[int, str]) -> set[str] | None:
     return found
 
 
-def by_place(found: list[Item], axes: dict[int, str]) -> tuple[str, set[Tensor]] | None:
+def by_place(found: list[Item]) -> tuple[str, set[Tensor]] | None:
     """The one end of an axis at which nearly all wrong outputs of a kind are wrong, and nowhere else."""
+    largest = max(found, key=lambda item: item.want.ndim)
+    axes = {axis: axis_name(largest, axis) for axis in range(largest.want.ndim)}
     told = agreed(found, lambda item: ends(item, axes) if item.want.ndim == len(axes) else None)
     return (told[0][0], told[1]) if told is not None and len(told[0]) == 1 else None

@@ -16,7 +16,6 @@ from minidl.check.diagnosis.evidence import Tensor
 from minidl.check.diagnosis.items import CONSTANTS, SHARE, Item, everywhere, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 from minidl.check.diagnosis.partial import by_partial, by_statistic
-from minidl.check.diagnosis.places import by_place
 
 Found = tuple[str, set[Tensor]]
 
@@ -396,5 +395,4 @@ def told_of(found: list[Item]) -> Found | None:
     for way in (by_clipping, by_function, by_summand):
         if told := way(found):
             return told
-    largest = max(wrong, key=lambda item: item.want.ndim)
-    return by_place(found, {axis: axis_name(largest, axis) for axis in range(largest.want.ndim)})
+    return None

@@ -15,10 +15,11 @@ from minidl.check.case import Array
 from minidl.check.conventions import summed_gradients
 from minidl.check.diagnosis.consequences import alike
 from minidl.check.diagnosis.evaluation import slope_and_start
-from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, is_backward, kind_of
+from minidl.check.diagnosis.evidence import Bench, Hypothesis, Tensor, is_backward, kind_of, quantity_of
 from minidl.check.diagnosis.items import Item, items, one
 from minidl.check.diagnosis.multiples import by_multiples
 from minidl.check.diagnosis.partial import by_dy
+from minidl.check.diagnosis.places import by_place
 from minidl.check.diagnosis.replay import FORMULA
 from minidl.check.diagnosis.scaled import told_of
 from minidl.check.diagnosis.terms import by_terms
@@ -27,11 +28,6 @@ from minidl.check.expected import exactly
 from minidl.check.variants import Variant
 
 FORMULAS = {"dx": "dx = rstd (d − mean(d) − xhat mean(d xhat)) with d = dy weight"}
-
-
-def quantity_of(kind: str) -> str:
-    """What an output is called without its step: dx, y, running_var."""
-    return kind.partition(".")[2]
 
 
 def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) -> tuple[list[Cause], set[Tensor]]:
@@ -57,6 +53,7 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             told = by_dy(bench, found)
         if told is None and quantity == "dx":
             told = by_terms(found)
+        told = told or by_place(found)
         if told is None:
             continue
         words, hits = told

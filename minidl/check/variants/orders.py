@@ -1,4 +1,4 @@
-"""Channels, weights and windows in an order that is not that of their groups, and running moments of the modes mixed up."""
+"""Channels, weights and windows in another order than that of their groups, and running moments of modes mixed up."""
 
 from __future__ import annotations
 
