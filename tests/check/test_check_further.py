@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tolerance import assert_close, terms
 
+from minidl.check.diagnosis.functions import functions
 from minidl.check.diagnosis.items import Item
 from minidl.check.diagnosis.partial import other_dy, statistics
-from minidl.check.diagnosis.scaled import functions
 from minidl.check.diagnosis.terms import other_statistics, pieces
 from minidl.check.variants import known_wrong
 from minidl.check.variants.composed import composed

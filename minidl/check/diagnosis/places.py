@@ -6,8 +6,8 @@ import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evidence import Tensor
+from minidl.check.diagnosis.functions import axis_name
 from minidl.check.diagnosis.items import Item, agreed
-from minidl.check.diagnosis.scaled import axis_name
 
 LONG = 3  # values along an axis, so that its end is a part of it
 MOST = 0.5  # of the end of an axis that is wrong

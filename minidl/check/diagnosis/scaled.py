@@ -6,16 +6,18 @@ named only if it explains nearly all wrong outputs of a kind, leaves the right o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from minidl.check.case import Array
 from minidl.check.diagnosis.evaluation import by_evaluation
 from minidl.check.diagnosis.evidence import Tensor
+from minidl.check.diagnosis.functions import by_function
 from minidl.check.diagnosis.items import CONSTANTS, SHARE, Item, everywhere, factors, fits, sizes
 from minidl.check.diagnosis.norms import pieces
 from minidl.check.diagnosis.partial import by_partial, by_statistic
+from minidl.check.diagnosis.updates import by_update
 
 Found = tuple[str, set[Tensor]]
 
@@ -145,82 +147,6 @@ FIELDS: dict[str, Callable[[Item], Array]] = {
 }
 
 
-def functions(item: Item) -> Iterator[tuple[str, Array]]:
-    """Simple functions of the right output, in words."""
-    v = item.want
-    yield "is its magnitude: the sign is lost", np.abs(v)
-    yield "is cut off below 0, as by a ReLU", np.maximum(v, 0)
-    if v.shape == item.x.shape and v.ndim > 1:
-        yield "is 0 where x is negative, as by the derivative of a ReLU", v * (item.x > 0)
-        yield "is 0 where x is positive", v * (item.x <= 0)
-    yield "is squared", np.square(v)
-    yield "is the root of what it must be", np.sqrt(np.abs(v))
-    yield "is the inverse of what it must be", 1 / np.where(v == 0, np.inf, v)
-    yield "is passed through a tanh", np.tanh(v)
-    yield "is passed through a sigmoid", 1 / (1 + np.exp(-v))
-    yield "is its sign alone", np.sign(v)
-    yield "is exponentiated", np.exp(np.minimum(v, 700))
-    yield "is divided by its norm", v / (np.sqrt((v * v).sum()) or 1)
-    yield "is rounded to whole numbers", np.round(v)
-    yield "has its mean subtracted", v - v.mean()
-    yield "is the sum over all, the same everywhere", 0 * v + v.sum()
-    yield "is the mean over all, the same everywhere", 0 * v + v.mean()
-    for axis in range(v.ndim):
-        yield from along(v, axis, axis_name(item, axis))
-    for a in range(v.ndim):
-        for b in range(a + 1, v.ndim):
-            what = f"has {axis_name(item, a)} and {axis_name(item, b)} swapped in memory"
-            yield what, np.swapaxes(v, a, b).reshape(v.shape)
-
-
-def along(v: Array, axis: int, word: str) -> Iterator[tuple[str, Array]]:
-    """Functions along an axis."""
-    yield f"is in reversed order along {word}", np.flip(v, axis)
-    yield f"is shifted by one along {word}", np.roll(v, 1, axis)
-    yield f"is shifted back by one along {word}", np.roll(v, -1, axis)
-    if v.ndim > 1:
-        yield f"is averaged over {word}, the same for all", 0 * v + v.mean(axis=axis, keepdims=True)
-        yield f"is summed over {word}, the same for all", 0 * v + v.sum(axis=axis, keepdims=True)
-    for place, at in (("first", 0), ("last", -1)):
-        rest = v.copy()
-        rest.swapaxes(0, axis)[at] = 0
-        yield f"is zero for the {place} of {word}", rest
-        yield f"is zero but for the {place} of {word}", v - rest
-
-
-def by_function(found: list[Item]) -> Found | None:
-    """The one simple function of the right outputs that the layer's outputs are."""
-    wrong = [item for item in found if item.wrong]
-    largest = max(wrong, key=lambda item: (item.want.ndim, item.want.size))
-    told: list[Found] = []
-    for name, value in functions(largest):
-        if not largest.equals(value):
-            continue
-        same = [item for item in found if item.want.ndim == largest.want.ndim]
-        hits = fits(same, lambda item, name=name: dict(functions(item)).get(name))  # type: ignore[misc]
-        rest = [item for item in wrong if item.want.ndim != largest.want.ndim]
-        if hits and len(rest) <= 0.7 * len(wrong):
-            told.append((name, hits | {item.at for item in rest if item.equals(dict(functions(item)).get(name))}))
-    return told[0] if len(told) == 1 else None
-
-
-def axis_name(item: Item, axis: int) -> str:
-    """What an axis of an output is called."""
-    names: tuple[str, ...]
-    ndim = item.want.ndim
-    if item.want.shape == item.x.shape or item.at[1].partition(".")[2].startswith("y"):
-        names = ("the batch", "the channels", "the height", "the width") if ndim == 4 else ("the batch", "the channels")
-        if item.layer.endswith("_last") or item.layer == "rms_norm":
-            names = ("the batch",)
-    elif ndim == 4:
-        names = ("the output channels", "the input channels", "the kernel's height", "the kernel's width")
-    elif "gate" in item.at[1] or item.at[1].startswith("state."):
-        names = ("the modes", "the channels") if item.layer.startswith("mode") else ("the channels",)
-    else:
-        names = ("the outputs", "the inputs") if item.layer == "linear" else ("the channels",)
-    return names[axis] if axis < len(names) else f"axis {axis}"
-
-
 def by_summand(found: list[Item]) -> Found | None:
     """A multiple of a parameter or an input that is added to the right output."""
     wrong = [item for item in found if item.wrong]
@@ -300,77 +226,6 @@ def by_clipping(found: list[Item]) -> Found | None:
         return None
     hits = fits(found, lambda item: np.clip(item.want, -middle, middle))
     return (f"is clipped to the range from −{middle:.4g} to {middle:.4g}", hits) if hits else None
-
-
-def by_update(found: list[Item]) -> Found | None:
-    """The two weights of a running statistic's update, of the old and of the new."""
-    measured: list[tuple[Item, float, float]] = []
-    wrong = [
-        item
-        for item in found
-        if item.wrong
-        and item.training
-        and item.old is not None
-        and np.any(item.old)
-        and item.want.size > 2
-        and 0 < float(item.options.get("momentum", 0)) < 1
-    ]
-    for item in wrong:
-        lam = float(item.options["momentum"])
-        if item.old is None or item.base is None:
-            continue
-        new = (item.want - (1 - lam) * item.base) / lam
-        columns = np.stack([item.old.ravel(), new.ravel()], 1)
-        scale = 1 / item.tol.ravel()
-        both, *_ = np.linalg.lstsq(columns * scale[:, None], item.got.ravel() * scale, rcond=None)
-        if item.equals((columns @ both).reshape(item.got.shape), 2.0):
-            measured.append((item, float(both[0]), float(both[1])))
-    if len(measured) < 4 or len(measured) < 0.8 * len(wrong):
-        return None
-    told = []
-    for what, of in (("old", _old), ("new", _new)):
-        held: dict[str, set[Tensor]] = {}
-        for row in measured:
-            for name, value in weights(row[0]):
-                if abs(value - of(row)) <= 3e-3 * max(abs(value), 0.1):
-                    held.setdefault(name, set()).add(row[0].at)
-        usual = [
-            name
-            for name, _ in weights(measured[0][0])
-            if len(held.get(name, ())) >= SHARE * len(measured) and everywhere((r[0] for r in measured), held[name])
-        ]
-        if not usual:
-            return None
-        told.append(f"the {what} one weighs {usual[0]}")
-    return f"is updated wrongly: {' and '.join(told)}", {item.at for item, *_ in measured}
-
-
-def _old(row: tuple[Item, float, float]) -> float:
-    return row[1]
-
-
-def _new(row: tuple[Item, float, float]) -> float:
-    return row[2]
-
-
-def weights(item: Item) -> Iterator[tuple[str, float]]:
-    """Weights of an update, in words."""
-    lam = float(item.options["momentum"])
-    n = item.x.size / item.x.shape[1]
-    single = {"1 − momentum": 1 - lam, "momentum": lam, "1": 1.0, "0": 0.0, "momentum squared": lam * lam}
-    single |= {"the root of momentum": lam**0.5, "1 − the root of momentum": 1 - lam**0.5}
-    single |= {"(1 − momentum) squared": (1 - lam) ** 2, "2 momentum": 2 * lam, "1 + momentum": 1 + lam}
-    single |= {"1 − 2 momentum": 1 - 2 * lam, "−momentum": -lam, "1 − momentum squared": 1 - lam * lam}
-    single |= {"momentum times (1 − momentum)": lam * (1 - lam), "momentum/2": lam / 2, "1 − momentum/2": 1 - lam / 2}
-    yield from single.items()
-    ratios = {"n/(n − 1)": n / max(n - 1, 1), "(n − 1)/n": (n - 1) / n, "n": n, "1/n": 1 / n}
-    ratios |= {"N": float(len(item.x)), "1/N": 1 / len(item.x)}
-    for name, value in single.items():
-        for word, by in ratios.items():
-            if value:
-                yield f"{name} times {word}", value * by
-    for number in (0.1, 0.9, 0.01, 0.99, 0.001, 0.999, 0.5):
-        yield f"{number} always", number
 
 
 def told_of(found: list[Item]) -> Found | None:

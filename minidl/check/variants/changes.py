@@ -7,15 +7,23 @@ a constant, a function left out or put in, the first for all, a count too many.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from minidl.check.variants.words import CALLED, DIMS, OF_PARAMS, SCALES, TUPLES
+from minidl.check.variants.expressions import (
+    REDUCING,
+    SOFTMAXES,
+    axis_words,
+    called,
+    called_function,
+    dims_of,
+    is_literal,
+    said,
+    text_of,
+)
+from minidl.check.variants.words import DIMS, SCALES, TUPLES
 
 Change = tuple[str, str]  # in words, and the new text
-REDUCING = ("total", "mean")
-SOFTMAXES = ("softmax", "log_softmax")
 MAPS: tuple[tuple[str, str], ...] = (
     ("{} is detached", "detach({})"),
     ("{} has the wrong sign", "(-({}))"),
@@ -38,104 +46,6 @@ WHOLE_NUMBERS = {
 NUMBERS = ("eps", "lam")  # that a change may be made of, beside arrays
 
 
-def text_of(node: ast.AST, source: str) -> str:
-    """An expression as it stands in a source."""
-    return ast.get_source_segment(source, node) or ast.unparse(node)
-
-
-def said(code: str) -> str:
-    """An expression as a reader sees it: no indices, no options, sums for totals."""
-    text = re.sub(r'self\.params\["([\w.]+)"\]', r"\1", code)
-    text = re.sub(r'self\.options\["(\w+)"\]', r"\1", text)
-    text = re.sub(r"\.reshape\((?:[^()]|\([^()]*\))*\)", "", text)
-    text = re.sub(r"\[(?:[:\s,\d.]|None|-1)*\]", "", text)
-    text = re.sub(r"\btotal\(", "sum(", text).replace("self.", "").replace(" * ", " ").replace("-", "−")
-    return re.sub(r"\(([^(),]+), (?:axes|last|\(?[\d, ]+\)?)\)", r"(\1)", text)
-
-
-def called(code: str) -> str:
-    """What an expression is called, or the expression."""
-    text = said(code)
-    return CALLED.get(text, text)
-
-
-def dims_of(node: ast.AST, layer: str) -> str:
-    """The axes of an array as letters (1: of length 1), as far as they can be told from its source."""
-    names = DIMS.get(layer, {})
-    if isinstance(node, ast.Name):
-        return names.get(node.id, "")
-    if isinstance(node, ast.BinOp):
-        return merged(dims_of(node.left, layer), dims_of(node.right, layer))
-    if isinstance(node, ast.UnaryOp):
-        return dims_of(node.operand, layer)
-    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "self.params":
-        return OF_PARAMS.get(layer, {}).get(str(ast.literal_eval(node.slice)), "")
-    if isinstance(node, ast.Subscript):
-        whole, index = dims_of(node.value, layer), node.slice
-        parts = index.elts if isinstance(index, ast.Tuple) else [index]
-        out, rest = "", list(whole)
-        for part in parts:
-            if isinstance(part, ast.Constant) and part.value is None:
-                out += "1"
-            elif isinstance(part, ast.Slice) and rest:
-                out += rest.pop(0)
-            elif isinstance(part, ast.Constant) and part.value is Ellipsis:
-                after = sum(isinstance(p, ast.Constant) and p.value is None for p in parts) - out.count("1")
-                out += "".join(rest[: len(rest) if after >= 0 else None])
-                rest = []
-            elif rest:
-                rest.pop(0)
-        return out + "".join(rest) if whole else ""
-    if isinstance(node, ast.Call) and node.args:
-        inner = dims_of(node.args[0], layer)
-        if called_function(node) in REDUCING and len(node.args) == 2:
-            axes = ast.literal_eval(node.args[1]) if _literal(node.args[1]) else ()
-            axes = (axes,) if isinstance(axes, int) else axes
-            return "".join("1" if k in axes else letter for k, letter in enumerate(inner))
-        return inner
-    return ""
-
-
-def merged(one: str, other: str) -> str:
-    """The axes of two arrays together."""
-    size = max(len(one), len(other))
-    pairs = zip(one.rjust(size, "1"), other.rjust(size, "1"), strict=True)
-    return "".join(b if a == "1" else a for a, b in pairs)
-
-
-def _literal(node: ast.AST) -> bool:
-    try:
-        ast.literal_eval(node)
-    except (ValueError, SyntaxError):
-        return False
-    return True
-
-
-AXES = {
-    "N": "the batch",
-    "K": "the modes",
-    "C": "the channels",
-    "L": "the pixels",
-    "O": "the outputs",
-    "I": "the inputs",
-    "H": "the height",
-    "W": "the width",
-    "G": "the groups",
-    "V": "the values of a group",
-    "1": "an axis of length 1",
-}
-
-
-def axis_words(axes: Sequence[int], dims: str) -> str:
-    """What axes are called."""
-    return " and ".join(AXES.get(dims[k], f"axis {k}") if k < len(dims) else f"axis {k}" for k in axes)
-
-
-def called_function(node: ast.AST) -> str:
-    """The name of the function that is called."""
-    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-
-
 def of_call(node: ast.Call, source: str, layer: str) -> Iterator[Change]:
     """Other reductions, other axes, other gates."""
     name, arguments = called_function(node), [text_of(a, source) for a in node.args]
@@ -147,7 +57,7 @@ def of_call(node: ast.Call, source: str, layer: str) -> Iterator[Change]:
         yield f"{what} is a {'mean' if other == 'mean' else 'sum'}", f"{other}({', '.join(arguments)})"
         dims = dims_of(node.args[0], layer)
         number = len(dims) or 4
-        literal = ast.literal_eval(node.args[1]) if _literal(node.args[1]) else None
+        literal = ast.literal_eval(node.args[1]) if is_literal(node.args[1]) else None
         own = (literal,) if isinstance(literal, int) else literal
         candidates: list[tuple[int, ...]] = [(k,) for k in range(number)] + [
             (a, b) for a in range(number) for b in range(a + 1, number)

@@ -8,17 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from minidl.check.variants.changes import (
-    REDUCING,
-    SOFTMAXES,
-    Change,
-    called_function,
-    changes,
-    of_loop,
-    said,
-    text_of,
-)
+from minidl.check.variants.changes import Change, changes, of_loop
 from minidl.check.variants.edited import BACKWARD, BOTH, FORWARD, HELPERS, Edited, functions
+from minidl.check.variants.expressions import REDUCING, SOFTMAXES, called_function, said, text_of
 from minidl.check.variants.words import COMMON_TARGETS, FORMS, TARGETS
 
 SKIPPED = {"shape", "axes", "last", "length", "n", "grads", "convention", "modes", "border", "ties", "largest"}
