@@ -31,6 +31,8 @@ from minidl.check.variants.wrapped import families
 MARGIN = 0.05  # by which a named variant explains more than the next
 CLEARLY = 3  # wrong predictions that rule a candidate out beside one that has none
 ROUNDS = 8
+SECOND = 3  # outputs that a cause beside another explains
+REST = 0.05  # of the wrong outputs, in which no further cause is looked for beside one that is found
 
 
 def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause], list[Cause], set[Tensor]]:
@@ -46,8 +48,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         if chosen is None:
             break
         first = chosen.rivals[0]
-        if causes and first.misses and {i for i, _ in chosen.hits} <= first.ended:
-            near.insert(0, chosen)  # all that is seen of this second cause is NaN, and it says wrong things besides
+        only_ended = first.misses and {i for i, _ in chosen.hits} <= first.ended  # all that is seen of it is NaN
+        if causes and (only_ended or len(chosen.hits) < SECOND or first.precision < SURE):
+            near.insert(0, chosen)  # a cause beside another must be clearer than one alone
             weighed = [h for h in weighed if h not in chosen.rivals]
             continue
         causes.append(chosen)
@@ -59,23 +62,38 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         more, rest = of_families(bench, left | doubtful, wrong, layer)
         if better(more, causes) or any(m.hits & left for m in more):
             causes, left = without(causes, more), left & rest
+    if not causes or len(left) > REST * len(wrong):
+        causes, left = unlisted(bench, known, causes, near, left, wrong, layer)
+    near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
+    return causes, near, left
+
+
+def unlisted(
+    bench: Bench,
+    known: Sequence[Variant],
+    causes: list[Cause],
+    near: list[Cause],
+    left: set[Tensor],
+    wrong: set[Tensor],
+    layer: str,
+) -> tuple[list[Cause], set[Tensor]]:
+    """The causes with those that no listed variant is by itself, and what is left then."""
     if left == wrong and not near:
         more, left = by_condition(bench, known, left, wrong)
-        causes += more
+        causes = causes + more
     if left and all(is_backward(name) for _, name in wrong):
         more, left = of_backward(bench, known, left, wrong)
-        causes += more
+        causes = causes + more
     if left:
         more, left = structured(bench, left, wrong, layer)
-        causes += more
+        causes = causes + more
     if left and bench.dtype != "float16":
         more, left = by_single_changes(bench, left, wrong, layer)
         causes = without(causes, more)
     ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
     if left and not ambiguous:
         causes, left = with_pairs(causes, known, left, wrong, bench)
-    near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
-    return causes, near, left
+    return causes, left
 
 
 def better(more: Sequence[Cause], causes: Sequence[Cause]) -> bool:
