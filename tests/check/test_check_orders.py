@@ -11,7 +11,7 @@ from minidl.check.diagnosis.items import Item, everywhere
 from minidl.check.diagnosis.weighing import credible
 from minidl.check.variants import known_wrong
 from minidl.check.variants.composed import composed
-from minidl.check.variants.parts import FOLDED, Parts
+from minidl.check.variants.parts import FOLDED, INSIDE, Parts
 from minidl.check.variants.wrapped import OF_A_KERNEL
 
 TENS = 10.0 ** np.arange(6)
@@ -120,9 +120,9 @@ def test_the_spread_within_and_between_are_parts_of_the_variance():
     x = np.array([[[0.0, 2.0], [4.0, 8.0]]])  # means 1 and 6 about 3.5, variances 1 and 4
     words = "the variance is the mean of the variances within the pixels of each channel"
     within = of_parts("layer_norm", x, about=words)
-    assert_close(within, (x - 3.5) / np.sqrt(2.5), terms((np.abs(x) + 3.5) / np.sqrt(2.5), 4, np.float64))
+    assert_close(within, (x - 3.5) / np.sqrt(2.5), terms(8, 8.0))
     between = of_parts("layer_norm", x, about="the variance is that of the means of the pixels of each channel")
-    np.testing.assert_array_equal(between, (x - 3.5) / 2.5)
+    assert_close(between, (x - 3.5) / 2.5, terms(8, 8.0))
 
 
 def test_the_last_and_the_second_axis_are_those_of_x():
@@ -141,6 +141,19 @@ def test_a_kernel_flattened_in_another_order():
     of = OF_A_KERNEL["is flattened in the order (O, kh, kw, I)"]
     np.testing.assert_array_equal(of.of(kernel), [[[[0, 3, 1]], [[4, 2, 5]]]])
     np.testing.assert_array_equal(of.back(of.of(kernel), kernel), kernel)
+
+
+def test_an_index_split_column_by_column_lands_across_the_diagonal():
+    window = {"kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0]}
+    layer = variant("max_pool2d", "index in the window split column by column", **window)
+    layer.load({}, {})
+    layer.forward(np.array([[[[1.0, 9.0], [3.0, 4.0]]]]), True)
+    np.testing.assert_array_equal(layer.backward(np.array([[[[5.0]]]]))["dx"], [[[[0, 0], [5, 0]]]])
+
+
+def test_an_affine_map_before_the_division_by_sigma():
+    x = np.array([[-2.0], [2.0]])
+    np.testing.assert_array_equal(of_parts("batch_norm", x, 3.0, 8.0, form=INSIDE), [[(-6 + 8) / 2], [(6 + 8) / 2]])
 
 
 def item(case, step, rank):

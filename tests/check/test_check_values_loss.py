@@ -57,6 +57,7 @@ GRADIENTS = {
     "dx is minus one-hot": -3 * CHOSEN / 2,
     "dx of the chosen class alone": RIGHT * CHOSEN,
     "dx with the logarithm": 3 * (np.log(P) - CHOSEN) / 2,
+    "dx with the logits": 3 * (LOGITS - CHOSEN) / 2,
     "dx signed wrongly": -RIGHT,
     "dy ignored": RIGHT / 3,
 }

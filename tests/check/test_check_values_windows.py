@@ -18,6 +18,7 @@ CONV = {
     "kernel flipped horizontally": {"y": [1, 12, 23, 30]},
     "padding repeats the edge": {"y": [11, 21, 32, 33]},
     "padding mirrors": {"y": [11, 21, 32, 33]},
+    "padding reflects without the edge": {"y": [2 + 10, 21, 32, 3 + 20]},
     "padding wraps around": {"y": [13, 21, 32, 13]},
     "padding of ones": {"y": [11, 21, 32, 13]},
     "padding at the end": {"y": [21, 32, 3, 0]},

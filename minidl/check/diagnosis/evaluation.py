@@ -34,7 +34,7 @@ def by_evaluation(found: list[Item], training: bool = False) -> Found | None:
             told.setdefault(name, set()).add(item.at)
     least = max(LEAST, SHARE * len(looked_at))
     best = [name for name, hits in told.items() if len(hits) >= least and everywhere(looked_at, hits)]
-    best.sort(key=lambda name: (len(name), -len(told[name])))
+    best.sort(key=lambda name: (-len(told[name]), len(name)))
     where = "training" if training else "evaluation"
     return (f"of {where}: {best[0]}", told[best[0]]) if best and best[0] != "nothing" else None
 

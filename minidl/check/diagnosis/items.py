@@ -168,6 +168,8 @@ def agreed(found: list[Item], names: Callable[[Item], set[str] | None]) -> tuple
         if counted >= 5 and not any(len(hits) >= SHARE * counted - 1 for hits in told.values()):
             return None
     whole = [name for name, hits in told.items() if len(hits) >= SHARE * counted and everywhere(asked, hits)]
+    most = max((len(told[name]) for name in whole), default=0)
+    whole = [name for name in whole if len(told[name]) == most]
     return (whole, told[whole[0]]) if counted >= LEAST and whole else None
 
 

@@ -16,6 +16,7 @@ from minidl.check.diagnosis.norms import pieces
 from minidl.check.expected import exactly
 
 Found = tuple[str, set[Tensor]]
+LARGEST = 20000  # values of x, up to which a backward pass is made anew
 STEPS = 10  # that a backward of another dy is tried in
 REDUCED: dict[str, Callable[[Array, int], Array]] = {
     "": lambda v, a: v.sum(axis=a, keepdims=True),
@@ -123,6 +124,9 @@ def statistics(item: Item) -> Iterator[tuple[str, Array]]:
         yield f"{word} of the variance with eps", (flat.var(1) + float(item.options["eps"])) * factor
         yield f"the square of {word}", (flat.var(1) * factor) ** 2
     yield "the sum of squares about the mean", flat.var(1) * n
+    for word, count in (("pixels", per_sample.shape[2]), ("batch", len(item.x)), ("channels", len(mean))):
+        yield f"the variance with a factor n/(n − 1), n being the {word}", flat.var(1) * count / max(count - 1, 1)
+        yield f"the sum of squares about the mean, over the {word}", flat.var(1) * n / count
     if {"weight", "bias"} <= item.params.keys():
         y = (flat - mean[:, None]) / np.sqrt(flat.var(1) + float(item.options["eps"]))[:, None]
         for what, of in (("xhat", y), ("y", y * item.params["weight"][:, None] + item.params["bias"][:, None])):
@@ -218,7 +222,7 @@ def by_dy(bench: Bench, found: list[Item]) -> Found | None:
     def names(item: Item) -> set[str] | None:
         i, name = item.at
         asked = bench.results[i].asked
-        if asked is None or item.dy is None or min(item.dy.shape) < 2 or item.x.size > 2000:
+        if asked is None or item.dy is None or min(item.dy.shape) < 2 or item.x.size > LARGEST:
             return None
         t = name.rpartition(".")[2]
         said = set()
@@ -238,4 +242,8 @@ def by_dy(bench: Bench, found: list[Item]) -> Found | None:
     if told is None or len(told[0]) > 2 or len(told[1]) < SHARE * len(chosen) - 2:
         return None
     hits = told[1] | {item.at for item in wrong if item.at not in {c.at for c in chosen}}
-    return " or ".join(told[0]), hits
+    rest = [item for item in single if item.at not in {c.at for c in chosen}]
+    others = sorted(rest, key=lambda item: -item.x.size)[:STEPS]  # the largest tell most from a part of them
+    said_of = [said for item in others if (said := names(item)) is not None]
+    kept = [word for word in told[0] if sum(word in said for said in said_of) >= SHARE * len(said_of)]
+    return (" or ".join(kept), hits) if kept else None

@@ -22,7 +22,7 @@ from minidl.check.diagnosis.partial import by_dy
 from minidl.check.diagnosis.places import by_place
 from minidl.check.diagnosis.replay import FORMULA
 from minidl.check.diagnosis.scaled import told_of
-from minidl.check.diagnosis.terms import by_terms
+from minidl.check.diagnosis.terms import by_sigma, by_terms
 from minidl.check.diagnosis.weighing import Cause
 from minidl.check.expected import exactly
 from minidl.check.variants import Variant
@@ -53,6 +53,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             told = by_dy(bench, found)
         if told is None and quantity == "dx":
             told = by_terms(found)
+        if told is None and quantity == "dweight":
+            told = by_sigma(found)
         told = told or by_place(found)
         if told is None:
             continue

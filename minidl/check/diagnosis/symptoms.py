@@ -18,6 +18,7 @@ from minidl.check.diagnosis.replay import FORMULA, computed_in, key_of, predicte
 from minidl.check.runner import CaseResult
 from minidl.check.variants import Variant, known_wrong
 
+SPREAD = 10  # between small and large errors of a rounded factor, as parts of their values
 ALIKE = 0.6  # of the failing cases that two layers share, whose wrong digits are noise
 FORMATS = {"bfloat16": 8, "float16 or TF32": 11, "float32": 24}
 DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
@@ -201,15 +202,17 @@ def representable(tensors: Sequence[tuple[CaseResult, TensorResult]], digits: in
 
 
 def all_noise(tensors: Sequence[tuple[CaseResult, TensorResult]]) -> bool:
-    """Whether errors do not depend on the values they are errors of; or as often one way as the other, as the error of
-    one rounded factor does.
+    """Whether errors do not depend on the values they are errors of; or as often one way as the other, and of one size
+    by the values, as the error of one rounded factor does.
     """
-    found, signs, lopsided = [], [], []
+    found, signs, lopsided, parts = [], [], [], []
     for result, tensor in tensors:
         want, got = np.asarray(result.wanted[tensor.name], np.float64), np.asarray(result.outputs[tensor.name])
         if want.size >= 20 and got.shape == want.shape and np.isfinite(got).all() and np.isfinite(want).all():
             error = (got.astype(np.float64) - want).reshape(-1)
             table = error.reshape(want.shape)
+            large = np.abs(want) > np.abs(want).max() / 10
+            parts.append(float(np.abs(table[large] / want[large]).max(initial=0.0)))
             channel = want.ndim - 1 if result.case.layer in LAST_AXIS else min(1, want.ndim - 1)
             others = tuple(k for k in range(want.ndim) if k != channel)
             lopsided.append(np.abs(table.mean(axis=others)).mean() / (np.abs(error).mean() or 1) if others else 0.0)
@@ -222,7 +225,8 @@ def all_noise(tensors: Sequence[tuple[CaseResult, TensorResult]]) -> bool:
                 signs += [a > 0 for a in aligned[:1]]
     if len(found) < 3 or np.median(lopsided) > 0.8:  # of one sign in each channel: not rounding
         return False
-    mixed = len(signs) >= 6 and 0.25 <= np.mean(signs) <= 0.75
+    low, high = np.percentile(parts, [10, 90])
+    mixed = len(signs) >= 6 and 0.25 <= np.mean(signs) <= 0.75 and high <= SPREAD * low
     return bool(np.median(found) < 0.45 or mixed)
 
 

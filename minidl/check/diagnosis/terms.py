@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.check.case import LAST_AXIS, Array
 from minidl.check.diagnosis.evidence import Tensor
-from minidl.check.diagnosis.items import LEAST, SHARE, Item, everywhere, sizes
+from minidl.check.diagnosis.items import LEAST, SHARE, Item, agreed, everywhere, sizes
 from minidl.check.diagnosis.norms import Pieces, pieces
 
 POWERS = {
@@ -33,6 +33,7 @@ POWERS = {
 }
 FACTORS = {" is missing": 0.0, " has the wrong sign": -1.0, " is doubled": 2.0, " is halved": 0.5}
 SLOTS = ("the direct term", "the term of the mean", "the term of the variance")
+LARGE = 3  # steps of the largest x that are looked at besides
 MOST = 24  # steps that are looked at
 
 
@@ -191,6 +192,27 @@ def other_statistics(item: Item, p: Pieces) -> set[str]:
     return found
 
 
+def of_weight(item: Item) -> set[str] | None:
+    """Of which other 1/sigma a dweight is the right one."""
+    p = pieces(item)
+    if p is None or item.want.ndim != 1 or p.x.size / p.mean(p.x).size < 3:
+        return None
+    found = set()
+    for word, other in sigmas(item, p):
+        with np.errstate(all="ignore"):
+            value = p.back(np.asarray(p.dy * (p.x - p.mu) * other))
+        column = value if item.layer in LAST_AXIS else np.moveaxis(value, 1, -1)
+        if column.shape[-1] == item.want.size and item.equals(column.reshape(-1, item.want.size).sum(0)):
+            found.add(f"takes {word}")
+    return {name for name in found if "with eps 1e" not in name} if "takes 1/sigma without eps" in found else found
+
+
+def by_sigma(found: list[Item]) -> tuple[str, set[Tensor]] | None:
+    """The other 1/sigma that nearly all wrong dweight take."""
+    told = agreed(found, of_weight)
+    return (" or ".join(sorted(told[0])), told[1]) if told is not None and len(told[0]) <= 2 else None
+
+
 def joined(changed: tuple[int, ...], one: str, other: str) -> str:
     """Two slips in words; the same slip in both terms is one."""
     if one == other:
@@ -203,7 +225,8 @@ def by_terms(found: list[Item]) -> tuple[str, set[Tensor]] | None:
     wrong = [item for item in found if item.wrong]
     told: dict[str, set[Tensor]] = {}
     counted, asked = 0, []
-    for item in wrong[:MOST]:
+    large = sorted(wrong[MOST:], key=lambda item: -item.x.size)[:LARGE]  # which tell most from a part of them
+    for item in [*wrong[:MOST], *large]:
         said = explained(item)
         if said is None:
             continue

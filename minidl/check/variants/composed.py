@@ -24,6 +24,7 @@ from minidl.check.variants.parts import (
     COUNTS,
     FOLDED,
     FORMS,
+    INSIDE,
     PARTS_OF,
     PICKED,
     ROOTS,
@@ -138,6 +139,9 @@ def normalised(x: Any, weight: Any, bias: Any, parts: Parts, layer: str, eps: fl
         mu, centre = MIDDLES[centre](detach(x), mean_axes), "mean"
     if parts.form == FOLDED:
         return x * rstd * weight + bias - mu * rstd, mu, var
+    if parts.form == INSIDE:
+        times = 1.0 if subtract else 0.0
+        return ((x - times * mu) * weight + bias) * rstd, mu, var
     h = centred_by(centre, x, mu, rstd, eps)
     return form(h, weight, bias), mu, counted if parts.tracked else var
 
@@ -178,6 +182,8 @@ class Layer(Plain):
             h = centred_by(CENTRES[parts.centre], view, mu, rstd, self.options["eps"])
             if parts.form == FOLDED:
                 h = h + mu * rstd * (weight - 1) / weight
+            if parts.form == INSIDE:
+                h = h + bias * (rstd - 1) / weight
             given: Array = (form(h, weight, bias) + 0 * view).reshape(x.shape)
             return given
         y, mu, var = normalised(view, weight, bias, parts, self.layer, self.options["eps"])

@@ -137,6 +137,11 @@ def more_conv2d(table: Collection) -> None:
         mirror,
         (image, 'image = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="symmetric")'),
     )
+    table.wrong(
+        "padding reflects without the edge",
+        "the padding mirrors the image without repeating its edge, where zeros belong",
+        (image, 'image = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="reflect")'),
+    )
     bias = "y = y + self.params"
     table.wrong("bias subtracted", "bias is subtracted from y", (bias, "y = y - self.params"))
     table.wrong(

@@ -88,6 +88,12 @@ def softmax_cross_entropy() -> list[Variant]:
         "dx takes the logarithm of the softmax for the softmax",
         ("(exp(logp) - chosen)", "(logp - chosen)"),
     )
+    table.wrong(
+        "dx with the logits",
+        "dx takes the logits for their softmax",
+        ("logp = log_softmax(x, 1)", "self.x = x\n        logp = log_softmax(x, 1)"),
+        ("(exp(logp) - chosen)", "(self.x - chosen)"),
+    )
     table.wrong("sign of the loss", "the loss has the wrong sign", ("whole(-np.where", "whole(np.where"))
     table.wrong(
         "backward of the first forward",

@@ -208,6 +208,7 @@ PICKED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     for name, pick in PICKS.items()
 }
 BEFORE = "the affine map is before the normalisation"
+INSIDE = "weight and bias are applied before the division by sigma"
 FOLDED = "weight is missing in the folded shift, bias − mean/sigma"
 SCALED = "weight multiplies x before the normalisation"
 
@@ -320,7 +321,7 @@ SINGLES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mean_count", COUNTS),
     ("root", ROOTS),
     ("centre", CENTRES),
-    ("form", {**FORMS, BEFORE: None, SCALED: None, FOLDED: None}),
+    ("form", {**FORMS, BEFORE: None, SCALED: None, FOLDED: None, INSIDE: None}),
     ("picked", PICKED),
     ("seen", SEEN),
     ("chunk", CHUNKS),

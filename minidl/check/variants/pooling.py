@@ -116,6 +116,12 @@ def odd_winners(table: Collection) -> None:
         ),
         ("largest, ties = self.layer", "self.high, self.across = kernel\n        largest, ties = self.layer"),
     )
+    table.wrong(
+        "index in the window split column by column",
+        "the flat index of the winner counts row by row, and is split as if it counted column by column",
+        (wins, "wins = winner == (index % self.across) * self.high + index // self.across"),
+        ("largest, ties = self.layer", "self.high, self.across = kernel\n        largest, ties = self.layer"),
+    )
 
 
 def avg_pool2d() -> list[Variant]:
