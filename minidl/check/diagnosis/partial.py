@@ -115,7 +115,7 @@ def statistics(item: Item) -> Iterator[tuple[str, Array]]:
         for word, about in (("", item.running_mean), (", just updated", (1 - lam) * item.running_mean + lam * mean)):
             square = ((flat - about[:, None]) ** 2).mean(1)
             yield f"the mean of squares about the running mean{word}", square
-            yield f"the same about the running mean{word}, with n − 1", square * n / max(n - 1, 1)
+            yield f"the squares about the running mean{word} over n − 1", square * n / max(n - 1, 1)
     yield "the square of the mean", mean**2
     for word, factor in (("the biased variance", 1.0), ("the unbiased variance", n / max(n - 1, 1))):
         yield word, flat.var(1) * factor

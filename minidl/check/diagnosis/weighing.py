@@ -9,7 +9,9 @@ from minidl.check.diagnosis.evidence import Hypothesis, Tensor, is_backward, kin
 
 TRUE = 0.85  # the share of its predictions that a named variant gets right
 SURE = 0.95  # the same where it says much
+STATEFUL = ("batch_norm", "mode_norm")
 LEAST = 12  # outputs and gradients that a cause explains, where it says wrong things of the running statistics
+ENDED = 0.5  # of the gradients that a cause explains where all that is seen of it is not finite
 FEW = 5  # wrong predictions, beyond which it must be SURE
 
 
@@ -29,10 +31,15 @@ class Cause:
 def credible(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
     """Whether what a hypothesis says is nearly always true, at least of the forward pass, or of a part of the layer.
 
-    That both raise is no evidence by itself, unless it is said of just the cases that raise.
+    That both raise is no evidence by itself, unless it is said of just the cases that raise; nor is that both end in
+    NaN or infinity, unless they do in the gradients too.
     """
     if all(name == "raised" for _, name in hypothesis.hits):
         return not hypothesis.misses and {at for at in wrong if at[1] == "raised"} <= hypothesis.hits
+    if {i for i, _ in hypothesis.hits} <= hypothesis.ended:
+        gradients = {at for at in wrong if at[0] in hypothesis.ended and is_backward(at[1])}
+        if len(gradients & hypothesis.hits) < ENDED * len(gradients):
+            return False
     if hypothesis.precision >= (TRUE if len(hypothesis.misses) <= FEW else SURE):
         return True
     forward = sum(not is_backward(name) for _, name in hypothesis.hits)
@@ -49,12 +56,16 @@ def of_a_part(hypothesis: Hypothesis, wrong: set[Tensor]) -> bool:
         Counter(kind_of(name) for _, name in of) for of in (hypothesis.hits, hypothesis.misses, wrong)
     )
     whole = {k for k in hits if hits[k] >= TRUE * (hits[k] + misses[k]) and hits[k] >= 0.9 * all_wrong[k]}
+    told, missed, asked = (sum(of[k] for k in of if k.startswith("out.")) for of in (hits, misses, all_wrong))
+    if (
+        hypothesis.variant.layer in STATEFUL
+        and hits["out.y"]
+        and told >= max(LEAST, SURE * (told + missed), SURE * asked)
+    ):
+        return True  # y of training and its gradients are explained: what becomes of it is another matter
     if sum(hits[k] for k in whole) < 4 or whole != set(hits):
         return False
     parts = {kind.partition(".")[0] for kind in whole}
-    of_step = {kind for kind in all_wrong if not kind.startswith("state.")}
-    if of_step <= whole and sum(hits[k] for k in of_step) >= LEAST and any(".y" in kind for kind in of_step):
-        return True  # y and all gradients are explained: how the running statistics are made of it is another matter
     for kind in misses:
         if kind in whole:
             continue
