@@ -2,17 +2,27 @@
 cause.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tolerance import assert_close, terms
 
-from minidl.check.diagnosis.evidence import Hypothesis
-from minidl.check.diagnosis.items import Item, everywhere
-from minidl.check.diagnosis.weighing import credible
-from minidl.check.variants import known_wrong
-from minidl.check.variants.composed import composed
-from minidl.check.variants.parts import FOLDED, INSIDE, Parts
-from minidl.check.variants.wrapped import OF_A_KERNEL
+HERE = Path(__file__).parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+from heldout.third import nbase  # noqa: E402
+
+from minidl.check import run  # noqa: E402
+from minidl.check.diagnosis.evidence import Hypothesis  # noqa: E402
+from minidl.check.diagnosis.items import Item, everywhere  # noqa: E402
+from minidl.check.diagnosis.weighing import credible  # noqa: E402
+from minidl.check.variants import known_wrong  # noqa: E402
+from minidl.check.variants.composed import composed  # noqa: E402
+from minidl.check.variants.parts import FOLDED, INSIDE, Parts  # noqa: E402
+from minidl.check.variants.wrapped import OF_A_KERNEL  # noqa: E402
 
 TENS = 10.0 ** np.arange(6)
 
@@ -57,6 +67,11 @@ def test_dweight_in_another_order_pairs_other_channels(name):
     layer.forward(np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1, 1), True)
     grads = layer.backward(np.ones((1, 4, 1, 1)))
     np.testing.assert_array_equal(grads["dweight"][:, :, 0, 0], [[1, 3], [1, 3], [2, 4], [2, 4]])
+    layer = variant("conv2d", f"dx with the channels of dy {name}", stride=1, padding=0, groups=2)
+    layer.load({"weight": np.ones((4, 1, 1, 1))}, {})
+    layer.forward(np.ones((1, 2, 1, 1)), True)
+    grads = layer.backward(np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1, 1))
+    np.testing.assert_array_equal(grads["dx"].ravel(), [1 + 3, 2 + 4])
 
 
 @pytest.mark.parametrize(
@@ -176,3 +191,34 @@ def test_that_both_raise_is_no_evidence_unless_it_is_said_of_just_those_cases():
     assert credible(Hypothesis(known, "formula", hits=set(raised)), raised | values)
     assert not credible(Hypothesis(known, "formula", hits={(0, "raised")}), raised | values)
     assert not credible(Hypothesis(known, "formula", hits=set(raised), misses={(4, "out.dx.0")}), raised | values)
+
+
+class FlippedWithGroups(nbase.Conv):
+    """A convolution whose dweight is flipped where there are groups."""
+
+    def dweight(self, dyg):
+        dweight = super().dweight(dyg)
+        return dweight[:, :, ::-1, ::-1] if self.groups > 1 else dweight
+
+
+class LastChannelLeft(nbase.Linear):
+    """An affine map that is off in its last output."""
+
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        y[:, -1] += self.x[:, 0] ** 2
+        return y
+
+
+@pytest.mark.parametrize(
+    ("make", "layer", "name"),
+    [
+        (FlippedWithGroups, "conv2d", "dweight flipped, with groups alone"),
+        (LastChannelLeft, "linear", "y is wrong for the last of the channels alone"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_cause_under_a_condition_or_at_one_end_of_an_axis_is_named_alone(make, layer, name):
+    report = run(make, layer)
+    lines = [line.partition(":")[0] for line in report.diagnosis if not line.startswith(("unknown", "perhaps", "note"))]
+    assert lines == [name]

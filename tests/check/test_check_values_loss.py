@@ -4,7 +4,7 @@ Of the loss, the exponentials of the logits are (1, 2, 1) and (6, 1, 1), so that
 (3/4, 1/8, 1/8); the labels are 1 and 2, their losses ln 2 and ln 8.
 """
 
-from math import log
+from math import exp, log, tanh
 
 import numpy as np
 import pytest
@@ -19,6 +19,11 @@ P = np.array([[1 / 4, 1 / 2, 1 / 4], [3 / 4, 1 / 8, 1 / 8]])
 CHOSEN = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 RIGHT = 3 * (P - CHOSEN) / 2  # dx of dy = 3
 SMOOTH = (LN2 * (2 + 1 + 2) / 3 + (log(4 / 3) + 6 * LN2) / 3) / 2  # of uniform labels
+BENT = {  # of the two rows (0, ln 2, 0) and (ln 6, 0, 0)
+    bound: (log(2 + exp(a)) - a + log(exp(b) + 2)) / 2
+    for bound in (30, 50)
+    for a, b in [(bound * tanh(LN2 / bound), bound * tanh(log(6) / bound))]
+}
 
 LOSS = {
     "sum for mean": 4 * LN2,
@@ -35,6 +40,13 @@ LOSS = {
     "labels smoothed by 0.05": 0.95 * 2 * LN2 + 0.05 * SMOOTH,
     "labels smoothed by 0.1": 0.9 * 2 * LN2 + 0.1 * SMOOTH,
     "labels smoothed by 0.2": 0.8 * 2 * LN2 + 0.2 * SMOOTH,
+    "labels smoothed by 0.1 over the other classes": (
+        0.9 * LN2 + 0.1 * 2 * LN2 + 0.9 * 3 * LN2 + 0.1 * (log(4 / 3) + 3 * LN2) / 2
+    )
+    / 2,
+    "square of the log-sum-exp added": 2 * LN2 + 1e-4 * (4 * LN2**2 + 9 * LN2**2) / 2,
+    "logits bent by 30 tanh(x/30)": BENT[30],
+    "logits bent by 50 tanh(x/50)": BENT[50],
     "label 0 for all": (log(4) + log(4 / 3)) / 2,
     "label of the next sample": (log(4) + log(8)) / 2,
     "labels count backwards": (LN2 + log(4 / 3)) / 2,

@@ -19,7 +19,7 @@ def off(item: Item) -> Array:
 
 
 def ends(item: Item, name_of: dict[int, str]) -> set[str] | None:
-    """The ends of axes outside of which all is right, in words; None of an output whose axes are all short."""
+    """The ends of axes outside of which all is right, in words; None where a short axis may hide one."""
     wrong = off(item)
     long = [axis for axis in range(wrong.ndim) if wrong.shape[axis] >= LONG]
     if not long or not wrong.any():
@@ -30,7 +30,7 @@ def ends(item: Item, name_of: dict[int, str]) -> set[str] | None:
         for word, inner, end in (("first", along[1:], along[0]), ("last", along[:-1], along[-1])):
             if not inner.any() and end.mean() >= MOST:
                 found.add(f"is wrong for the {word} of {name_of.get(axis, f'axis {axis}')} alone")
-    return found
+    return found if found or len(long) == wrong.ndim else None
 
 
 def by_place(found: list[Item]) -> tuple[str, set[Tensor]] | None:

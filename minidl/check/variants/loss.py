@@ -137,6 +137,32 @@ def softmax_cross_entropy() -> list[Variant]:
             ("-np.where(chosen, logp, 0 * x).sum()", f"-(({part} / x.shape[1] + (1 - {part}) * chosen) * logp).sum()"),
             ("(exp(logp) - chosen)", f"(exp(logp) - {part} / logp.shape[1] - (1 - {part}) * chosen)"),
         )
+    table.wrong(
+        "labels smoothed by 0.1 over the other classes",
+        "labels are smoothed by 0.1, which is shared by the other classes alone",
+        (
+            "-np.where(chosen, logp, 0 * x).sum()",
+            "-((0.1 * (1 - chosen) / (x.shape[1] - 1) + 0.9 * chosen) * logp).sum()",
+        ),
+        ("(exp(logp) - chosen)", "(exp(logp) - 0.1 * (1 - chosen) / (logp.shape[1] - 1) - 0.9 * chosen)"),
+    )
+    table.wrong(
+        "square of the log-sum-exp added",
+        "the loss has 1e-4 times the mean square of log sum exp added, as the z-loss of language models",
+        (
+            "y: Array = whole(-np.where(chosen, logp, 0 * x).sum() / count)",
+            "self.z = mean(x - logp, 1)\n        "
+            "y: Array = whole((1e-4 * (self.z * self.z).sum() - np.where(chosen, logp, 0 * x).sum()) / count)",
+        ),
+        ("dx = dy * (exp(logp) - chosen)", "dx = dy * (exp(logp) * (1 + 2e-4 * self.z) - chosen)"),
+    )
+    for bound in ("30", "50"):
+        table.wrong(
+            f"logits bent by {bound} tanh(x/{bound})",
+            f"the logits are bent by {bound} tanh(x/{bound}) before the softmax, as language models do",
+            (logp, f"self.bent = np.tanh(x / {bound})\n        logp = log_softmax({bound} * self.bent, 1)"),
+            ("dx = dy * (exp(logp) - chosen)", "dx = dy * (1 - self.bent * self.bent) * (exp(logp) - chosen)"),
+        )
     for size in ("32", "64", "100", "128"):
         table.wrong(
             f"divided by a batch of {size}",

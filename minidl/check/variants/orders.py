@@ -40,6 +40,16 @@ def of_conv2d(table: Collection) -> None:
             (image, f"self.turn = {turn}\n        image = padded(x[:, self.turn], padding, 0)"),
             (crop, "cropped(dimage[:, np.argsort(self.turn)], padding)"),
         )
+        turn = order.format(n="dy.shape[1]", g=many)
+        table.wrong(
+            f"dx with the channels of dy {name}",
+            f"y and dweight are right; in dx the channels of dy are {name}, where those of a group are neighbours",
+            (kept, f"{kept}\n        turn = {turn}"),
+            (
+                "dimage[here] + total(dy[:, :, None] * weight[None",
+                "dimage[here] + total(dy[:, turn][:, :, None] * weight[None",
+            ),
+        )
         for what, number in (("dy", "dy.shape[1]"), ("x", "image.shape[1]")):
             turn = order.format(n=number, g=many)
             taken = {"dy": ("dy[:, turn]", "image[here]"), "x": ("dy", "image[here][:, turn]")}[what]
