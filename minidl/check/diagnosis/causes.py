@@ -59,9 +59,9 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
             break
     doubtful = {at for c in causes if c.rivals[0].misses for at in c.hits}  # until nothing says the same with fewer
     if any(is_output(name) for _, name in left | doubtful) and bench.dtype != "float16":  # whose few cases overflow
-        more, rest = of_families(bench, left | doubtful, wrong, layer)
+        more, open_still = of_families(bench, left | doubtful, wrong, layer)
         if better(more, causes) or any(m.hits & left for m in more):
-            causes, left = without(causes, more), left & rest
+            causes, left = without(causes, more), left & open_still
     if not causes or len(left) > REST * len(wrong):
         causes, left = unlisted(bench, known, causes, near, left, wrong, layer)
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]

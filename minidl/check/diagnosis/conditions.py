@@ -54,7 +54,7 @@ CONDITIONS: dict[str, Callable[[Case], bool]] = {
 def kernel_of(case: Case) -> tuple[int, ...]:
     """The size of a kernel."""
     if "param.weight" in case.inputs and case.inputs["param.weight"].ndim == 4:
-        return case.inputs["param.weight"].shape[2:]
+        return tuple(int(n) for n in case.inputs["param.weight"].shape[2:])
     return tuple(numbers(case, "kernel_size", 1))
 
 
