@@ -87,6 +87,9 @@ def unlisted(
     if left:
         more, left = structured(bench, left, wrong, layer)
         causes = causes + more
+    if left == wrong and all(is_backward(name) for _, name in wrong):
+        more, left = of_backward(bench, known, left, wrong, alone=True)
+        causes = causes + more
     if left and bench.dtype != "float16":
         more, left = by_single_changes(bench, left, wrong, layer)
         causes = without(causes, more)
@@ -119,12 +122,12 @@ def is_output(name: str) -> bool:
 
 
 def of_backward(
-    bench: Bench, known: Sequence[Variant], left: set[Tensor], wrong: set[Tensor]
+    bench: Bench, known: Sequence[Variant], left: set[Tensor], wrong: set[Tensor], alone: bool = False
 ) -> tuple[list[Cause], set[Tensor]]:
     """A right forward pass whose gradients are those of a wrong one; or one of them alone, where no other is wrong."""
     weighed = []
     quantities = {quantity_of(kind_of(name)) for _, name in wrong}
-    ways = [(BACKWARD, "gradients")] + [(ONLY + q, q) for q in quantities if len(quantities) == 1]
+    ways = [(ONLY + q, q) for q in quantities if len(quantities) == 1] if alone else [(BACKWARD, "gradients")]
     for variant, (form, what) in product(known, ways):
         if not only_backward(variant) and not variant.derived:
             named = replace(variant, name=f"{what} as of: {variant.name}", says=f"y is right; {variant.says}")
@@ -132,8 +135,6 @@ def of_backward(
             if held.hits and len(held.misses) <= len(held.hits):
                 weighed.append(bench.tried(held, [*bench.failing, *bench.others], left))
     sound = [h for h in weighed if h.precision >= SURE and len(h.hits) >= SURE * len(left)]
-    whole = {h.variant.says for h in sound if h.form == BACKWARD}
-    sound = [h for h in sound if h.form == BACKWARD or h.variant.says not in whole]
     chosen, _ = choose(sound, left, wrong)
     if chosen is None or len(chosen.rivals) > 2:
         return [], left
