@@ -338,7 +338,7 @@ def test_bugs_of_the_fourth_set_that_an_earlier_set_had_are_of_the_same_layer():
     assert "| 47 | **31 (66.0 %)** | **3 (6.4 %)** | 12 (25.5 %) | 1 |" in page
 
 
-@pytest.mark.parametrize("which", ["second", "third"])
+@pytest.mark.parametrize("which", ["second", "third", "fourth"])
 def test_names_that_came_later_are_of_bugs_of_the_set(which):
     answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
     assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text())) <= set(answers)
