@@ -18,7 +18,7 @@ from minidl.check.diagnosis.replay import FORMULA, computed_in, key_of, predicte
 from minidl.check.runner import CaseResult
 from minidl.check.variants import Variant, known_wrong
 
-SPREAD = 10  # between small and large errors of a rounded factor, as parts of their values
+SPREAD = 30  # between small and large errors of a rounded factor, as parts of their values
 ALIKE = 0.6  # of the failing cases that two layers share, whose wrong digits are noise
 FORMATS = {"bfloat16": 8, "float16 or TF32": 11, "float32": 24}
 DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
