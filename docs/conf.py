@@ -113,9 +113,18 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
         pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
         text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
     elif docname.startswith("results/"):
+        text[0] = introduced(text[0])
         own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
         pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
         text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
+
+
+def introduced(text: str) -> str:
+    """Return a page of results that begins with what it is and the command that makes it again."""
+    title, rest = text.split("\n", 1)
+    command = re.search(r"^- command: (`.*`)$", text, re.M)
+    again = f" To make it again, type {command[1]}." if command else ""
+    return f"{title}\n\nOne of the [measured results](README.md), where you read what it shows.{again}\n{rest}"
 
 
 LONG = 30  # characters of TeX, above which a formula in a sentence may be wider than a phone
