@@ -75,8 +75,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
         "[`minidl.check`](check-your-layer.md) names it.",
         "`python -m minidl.check.mutants docs/check-mutants.md` measures and writes it.",
         "",
-        "Each known-wrong variant is a plain layer with one text replaced (`minidl/check/variants`). It is run like any "
-        "other layer, and the diagnosis",
+        "Each known-wrong variant is a plain layer with one text replaced (`minidl/check/variants`). It is run like "
+        "any other layer, and the diagnosis",
         "sees only its outputs. The diagnosis replays the same variants (in float64), so its score here is an upper "
         "bound. What it says of code",
         "written apart is in [how often the diagnosis is right](check-measured.md), in "
