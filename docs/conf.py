@@ -104,8 +104,14 @@ def write(path: Path, text: str) -> None:
 
 
 def complete(app: Any, docname: str, text: list[str]) -> None:
-    """Leave out what an index has with a question mark and is not there yet; add pages and pictures to the results."""
+    """Lead links to lessons to their pages; leave out what an index has with a question mark and is not there yet.
+
+    The pages of results get what they are, and their pictures.
+    """
     folder = (DOCS / docname).parent
+    up = "../" * docname.count("/")
+    text[0] = re.sub(rf"\]\({up}\.\./lessons/README\.md", f"]({up}tutorials/index.md", text[0])
+    text[0] = re.sub(rf"\]\({up}\.\./lessons/(\d\d_\w+\.ipynb)", rf"]({up}tutorials/\1", text[0])
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
     )
@@ -116,7 +122,8 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
         text[0] = introduced(text[0])
         own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
         pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
-        text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
+        shown = [f"\n[![{path.stem}]({path.name})]({path.name})\n" for path in pictures]
+        text[0] += "\n## Pictures\n\nA click shows a picture in its full size.\n" * bool(pictures) + "".join(shown)
 
 
 def introduced(text: str) -> str:
