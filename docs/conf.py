@@ -72,6 +72,9 @@ def lessons_as_pages() -> None:
             there = json.loads(ran.read_text("utf-8"))
             if there["metadata"].get("minidl") == made["metadata"]["minidl"]:
                 made = there
+        for cell in made["cells"]:  # what a notebook folds is folded here, too
+            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
         text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
