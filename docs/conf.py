@@ -72,6 +72,9 @@ def lessons_as_pages() -> None:
             there = json.loads(ran.read_text("utf-8"))
             if there["metadata"].get("minidl") == made["metadata"]["minidl"]:
                 made = there
+        for cell in made["cells"]:  # what a notebook folds is folded here, too
+            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
         text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
@@ -104,8 +107,14 @@ def write(path: Path, text: str) -> None:
 
 
 def complete(app: Any, docname: str, text: list[str]) -> None:
-    """Leave out what an index has with a question mark and is not there yet; add pages and pictures to the results."""
+    """Lead links to lessons to their pages; leave out what an index has with a question mark and is not there yet.
+
+    The pages of results get what they are, and their pictures.
+    """
     folder = (DOCS / docname).parent
+    up = "../" * docname.count("/")
+    text[0] = re.sub(rf"\]\({up}\.\./lessons/README\.md", f"]({up}tutorials/index.md", text[0])
+    text[0] = re.sub(rf"\]\({up}\.\./lessons/(\d\d_\w+\.ipynb)", rf"]({up}tutorials/\1", text[0])
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
     )
@@ -113,9 +122,19 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
         pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
         text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
     elif docname.startswith("results/"):
+        text[0] = introduced(text[0])
         own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
         pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
-        text[0] += "\n## Pictures\n" * bool(pictures) + "".join(f"\n![{p.stem}]({p.name})\n" for p in pictures)
+        shown = [f"\n[![{path.stem}]({path.name})]({path.name})\n" for path in pictures]
+        text[0] += "\n## Pictures\n\nA click shows a picture in its full size.\n" * bool(pictures) + "".join(shown)
+
+
+def introduced(text: str) -> str:
+    """Return a page of results that begins with what it is and the command that makes it again."""
+    title, rest = text.split("\n", 1)
+    command = re.search(r"^- command: (`.*`)$", text, re.M)
+    again = f" To make it again, type {command[1]}." if command else ""
+    return f"{title}\n\nOne of the [measured results](README.md), where you read what it shows.{again}\n{rest}"
 
 
 LONG = 30  # characters of TeX, above which a formula in a sentence may be wider than a phone

@@ -13,8 +13,9 @@ import numpy as np
 
 from minidl.arguments import arithmetic, shown
 from minidl.backend import on_gpu, resolve, to_device, use_backend
-from minidl.classifier import BATCH, Classifier, Images, Prediction, softmax
+from minidl.classifier import BATCH, Classifier, Prediction, softmax
 from minidl.extras import require
+from minidl.image_arguments import Images
 from minidl.layers.base import Layer
 from minidl.layers.show import expect
 

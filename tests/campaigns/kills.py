@@ -27,7 +27,7 @@ from tiny_run import make_tiny, result, tiny_config, tiny_task
 from minidl import Conv2d, Dropout, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, Residual, Sequential
 from minidl.backend import why_no_numba
 from minidl.models import MODELS
-from minidl.train import Trainer, plots
+from minidl.train import Config, Trainer, plots
 
 UPDATES = 80
 
@@ -64,8 +64,10 @@ def train(settings, folder):
     """Train to the end, in a new folder or where it stopped."""
     MODELS.update(NETWORKS)
     plots.draw_run = lambda *args: None
-    modes = {"groups": 1, "modes": 3}  # one group divides every number of channels
-    config = tiny_config(**settings, **modes, length=f"{UPDATES}u", eval_every=7, checkpoint_every=3, lr_drops=("1/2",))
+    own = {"modes": 3 if settings["norm"] in ("mn", "mgn") else Config().modes}
+    if settings["norm"] == "gn":
+        own["groups"] = 1  # divides every number of channels
+    config = tiny_config(**settings, **own, length=f"{UPDATES}u", eval_every=7, checkpoint_every=3, lr_drops=("1/2",))
     resume = (folder / "config.json").exists()
     Trainer(config, folder, resume=resume, quiet=True, task=tiny_task()).run()
 

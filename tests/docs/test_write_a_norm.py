@@ -23,8 +23,9 @@ def followed(tmp_path_factory):
 
 def test_the_page_has_its_files_and_commands():
     page = PAGE.read_text("utf-8")
-    assert list(files_of(page)) == ["my_norm.py", "check_my_norm.py", "my_l1.py", "my_net.py", "train_mine.py"]
-    assert len(commands_of(page)) == 6
+    files = ["my_norm.py", "check_my_norm.py", "compare.py", "my_l1.py", "my_net.py", "train_mine.py"]
+    assert list(files_of(page)) == files
+    assert len(commands_of(page)) == 7
 
 
 def test_the_layer_conforms_and_its_gradients_are_right(followed):
@@ -53,6 +54,18 @@ def test_lenet_learns_with_it(followed):
     code = json.loads((folder / "runs" / "renorm" / "config.json").read_text())["code"]
     assert code["norm"]["name"] == "my_norm:BatchRenorm"
     assert len(code["norm"]["sha256"]) == 64
+
+
+def test_it_is_compared_with_batch_norm_over_the_seeds(followed):
+    folder, printed = followed
+    lines = printed["python compare.py"].splitlines()
+    assert len(lines) == 3
+    means = [float(re.fullmatch(r".+: (\d+\.\d\d) ± \d+\.\d\d", line)[1]) for line in lines[:2]]
+    found = re.fullmatch(r"minus bn: ([+-]\d+\.\d\d) \[([+-].+), ([+-].+)\]", lines[2])
+    mean, low, high = map(float, found.groups())
+    assert low <= mean <= high
+    assert abs(means[1] - means[0] - mean) <= 0.02  # three numbers rounded to two decimals
+    assert run(folder, "python compare.py") == printed["python compare.py"]  # finished runs are not trained again
 
 
 def test_the_norm_that_is_no_function_of_the_moments_is_right(followed):
