@@ -168,6 +168,11 @@ def _checks(source: Source) -> None:
     for cell in source.cells:
         if cell.kind != "code" or cell.tag in ("start", "wrong"):
             continue
+        if (cell.tag == "check" or BEGIN in cell.text) and _draws_from_elsewhere(_parse(source, cell)):
+            raise source.fault(
+                cell.line,
+                "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
+            )
         calls = _calls(_parse(source, cell), "check")
         if cell.tag != "check" and calls:
             raise source.fault(cell.line + calls[0].lineno - 1, 'lesson.check belongs in a cell with tags=["check"]')
@@ -177,13 +182,10 @@ def _checks(source: Source) -> None:
             raise source.fault(cell.line, f"a check cell holds one lesson.check(...), got {len(calls)}")
         name = check_name(calls[0])
         line = cell.line + calls[0].lineno - 1
+        if not _calls(_parse(source, cell).body[-1], "check"):
+            raise source.fault(line, "lesson.check ends its cell: what comes after it would fail before the answer is right")
         if not name:
             raise source.fault(line, "lesson.check's first argument is the check's name, a string")
-        if _draws_from_elsewhere(_parse(source, cell)):
-            raise source.fault(
-                cell.line,
-                "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
-            )
         if name in names:
             raise source.fault(line, f'the check "{name}" is in line {names[name]} already; give it another name')
         names[name] = line

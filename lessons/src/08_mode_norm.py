@@ -109,8 +109,8 @@ print(f"after BN: deviation of MNIST {mnist.std() / both.std():.2f}, of SVHN {sv
 # | shape | $(N, C)$ | $(K, C)$ | $(K,)$ | $(N, K)$ |
 #
 # The paper defines $\Psi:\mathcal X\to\mathbb R^K$, an affine map of the whole $x$, followed by a softmax. That $\Psi$ looks at the
-# channel means, and not at all $C\cdot P$ values, is a choice of minidl: $\Psi$ is then only $K(C+1)$ numbers, and the image's
-# size does not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
+# $C$ channel means, and not at the $C\cdot P$ values themselves, is a choice of minidl: $\Psi$ is then only $K(C+1)$ numbers, and
+# the image's size does not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
 #
 # A softmax sees *differences* of logits only: adding $a$ to all logits of a sample multiplies numerator and denominator
 # by $e^a$. So subtract the largest logit first, and no exponential can overflow.

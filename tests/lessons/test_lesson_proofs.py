@@ -87,10 +87,9 @@ def test_a_solved_cell_that_fails_ends_the_play(tmp_path):
 
 def test_a_wrong_answer_leaves_no_trace(tmp_path):
     seen = (
-        "    return 2 * self.x * dy\n        ### END SOLUTION\n",
-        '    return 2 * self.x * dy\n        ### END SOLUTION\n\n\nassert list(lesson.passed) == ["double"]\n'
-        "assert not lesson.failed\nassert double(x)[0] == 3.0\n"
-        "assert rng.random() == np.random.default_rng(0).random()\n",
+        "print(lesson.yours(",
+        'assert list(lesson.passed) == ["double"]\nassert not lesson.failed\nassert double(x)[0] == 3.0\n'
+        "assert rng.random() == np.random.default_rng(0).random()\nprint(lesson.yours(",
     )
     drawn = ("def double(x):\n    return x**2", "rng.random()\n\n\ndef double(x):\n    return x**2")
     assert wrong(tmp_path, seen, drawn) == []
@@ -185,6 +184,17 @@ def test_a_bare_object_below_a_cell_is_found(tmp_path, last):
     _, faults, _ = execute(tmp_path, ("rng = np", f"{last}\n\n\n# %%\nrng = np"))
     assert len(faults) == 1
     assert faults[0].startswith("shows a bare object, ")
+
+
+def test_a_check_that_a_later_cell_spoils_is_found(tmp_path):
+    uses = ("rng = np", "factor = 2\nrng = np"), ("    two = 2\n    return two * x\n", "    return factor * x\n")
+    end = "# %%\nlesson.done()"
+    passed, faults, cells = execute(tmp_path, *uses, (end, f"# %%\nfactor = 3\n\n{end}"))
+    assert passed == ["double", "square"]
+    assert faults == ['run once more at the end, the check "double" does not pass']
+    assert cells == 18
+    _, faults, _ = execute(tmp_path, (end, f"# %%\nx = 0 * x\n\n{end}"))
+    assert "the check 'double' would accept zeros" in "".join(faults)
 
 
 def test_an_error_in_a_lesson_is_found(tmp_path):
