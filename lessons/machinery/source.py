@@ -168,7 +168,8 @@ def _checks(source: Source) -> None:
     for cell in source.cells:
         if cell.kind != "code" or cell.tag in ("start", "wrong"):
             continue
-        if (cell.tag == "check" or BEGIN in cell.text) and _draws_from_elsewhere(_parse(source, cell)):
+        check = cell.tag == "check"
+        if (check or BEGIN in cell.text) and _draws_from_elsewhere(_parse(source, cell), check):
             raise source.fault(
                 cell.line,
                 "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
@@ -193,8 +194,10 @@ def _checks(source: Source) -> None:
         raise source.fault(7, f"the header declares {source.checks} checks, the lesson has {len(names)}")
 
 
-def _draws_from_elsewhere(tree: ast.Module) -> bool:
-    """Whether a cell uses the lesson's ``rng``, whose state depends on which cells ran."""
+def _draws_from_elsewhere(tree: ast.Module, check: bool) -> bool:
+    """Whether a check's cell, or an exercise's when it runs, uses the lesson's ``rng``, whose state others change."""
+    run = [node for node in tree.body if not isinstance(node, Functions | ast.ClassDef)]  # at once, when the cell runs
+    tree = tree if check else ast.Module(run, [])
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "rng"]
     own = any(isinstance(node.ctx, ast.Store) for node in names)
     own |= any(isinstance(node, ast.arg) and node.arg == "rng" for node in ast.walk(tree))

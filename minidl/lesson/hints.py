@@ -7,12 +7,14 @@ a lost factor it says the factor, of a missing term how the term varies.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from minidl.lesson.patterns import Array, function, same, scaled, shown, subsets
+from minidl.lesson.patterns import function, scaled, shown
+from minidl.lesson.places import Array, same, subsets
 
 DIGITS = "It is right to about"
 GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
@@ -142,10 +144,25 @@ def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
                     f"Each of your values is the right one {'plus' if shift[0] > 0 else 'minus'} {abs(shift[0]):.6g}."
                 )
             return ""
+        close = max(1e-9, tol / abs(b[0]))
         for words, factor in PLAIN_FACTORS.items():
-            if abs(a[0] / b[0] / factor - 1) < max(1e-9, tol / abs(b[0])) < 1e-6:
+            if abs(a[0] / b[0] / factor - 1) < close < 1e-6:
                 return f"Your number is {words} the right one."
+        for words, value in _of_a_number(b[0]).items() if b[0] != np.round(b[0]) else ():
+            if abs(a[0] / value - 1) < close < 1e-6:
+                return f"Your number is {words}"
     return ""
+
+
+def _of_a_number(right: float) -> dict[str, float]:
+    """Return what a slip makes of a number; of a whole one it may be chance."""
+    roots = {"the root of the right one: is a root too many?": math.sqrt(right)} if right > 0 else {}
+    return roots | {
+        "the right one with the sign turned.": -right,
+        "the square of the right one: is a root missing?": right**2,
+        "one over the right one: is it divided where it should be multiplied?": 1 / right,
+        "1 minus the right one.": 1 - right,
+    }
 
 
 PLAIN_FACTORS = {f"{n} times": float(n) for n in (2, 3, 4, 8, 10, 100, 1000, 1024, 10**6, 10**9)}

@@ -218,3 +218,10 @@ def test_what_is_never_done_is_said():
     keys = {"answer.x": ["mean", "var"]}
     assert "never reads `var` of `x`" in unused(cell(reading, x={"mean": 1.0, "var": 2.0})["got"], keys=keys)
     assert unused(cell(reading.replace("y = ", "y = sum(x.values()) + "), x={"mean": 1.0})["got"], keys=keys) == ""
+
+
+def test_where_the_first_result_shows_nothing_another_one_may():
+    names = cell("def answer(x):\n    return {'a': np.tanh(x) + np.cos(3 * x), 'b': 2.7 * x + 0.3 * x}\n", x=X)
+    said = " ".join(told(names, {"a": X, "b": X}, TOL))
+    assert said.endswith("In `b`: each of your values is 3 times the right one.")
+    assert "In `" not in " ".join(told(names, {"a": 2 * names["got"]()["a"], "b": X}, TOL))
