@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lessons.machinery.notebook import build, dumps, solved
-from lessons.machinery.source import Source, blocks
+from lessons.machinery.notebook import build, dumps
+from lessons.machinery.source import Source
 
 SECONDS = 120  # of the processor, which other work on the machine does not lengthen
 GIVE_UP = 600  # on the clock
@@ -33,7 +33,6 @@ import json as _json, time as _time
 print(_json.dumps({"passed": list(lesson.passed), "replaced": lesson.replaced, "connections": _connections,
                    "seconds": _time.process_time()}))
 """
-AT_LAST = "print(_json.dumps([*lesson.passed]))"
 
 
 @dataclass
@@ -61,9 +60,6 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP, *, w
     A warning of any kind goes to stderr, and a cell that writes there is a fault.  A connection that the lesson tries
     to open is refused, and is a fault even if the lesson lives with the refusal. So is a cell that shows an object
     by its address, such as what a call of Matplotlib returns.
-
-    A learner goes on where a check has not passed, and comes back to it. So behind the last cell each exercise and each
-    check is run once more, and one that does not pass there is a fault: a name that it needs is another's by then.
     """
     import nbformat
     from jupyter_client import AsyncKernelManager
@@ -73,8 +69,7 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP, *, w
     notebook = nbformat.reads(dumps(build(source, with_solutions)), as_version=4)
     nbformat.validate(notebook)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(BEFORE))
-    count = len(notebook.cells)
-    notebook.cells += map(nbformat.v4.new_code_cell, [AFTER, *_again(source), AT_LAST] if with_solutions else [AFTER])
+    notebook.cells.append(nbformat.v4.new_code_cell(AFTER))
     begin = time.perf_counter()
     result = Run(notebook, 0.0)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,8 +88,8 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP, *, w
         except (DeadKernelError, RuntimeError) as error:
             late = time.perf_counter() - begin >= give_up
             result.faults.append(f"stopped after {give_up:g} s" if late else f"the kernel did not live: {error}")
-    last, end = notebook.cells[count].outputs, notebook.cells[-1].outputs
-    del notebook.cells[count:], notebook.cells[0]
+    last = notebook.cells.pop().outputs
+    del notebook.cells[0]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
@@ -114,16 +109,7 @@ def run(source: Source, seconds: float = SECONDS, give_up: float = GIVE_UP, *, w
             result.faults.append(f"took {result.seconds:.0f} s of processor time, more than {seconds:g}")
         result.faults += [f"opened a connection: {event}" for event in told["connections"]]
         result.faults += [f'yours: the check "{name}" had not passed' for name in told["replaced"]]
-        if with_solutions and end:
-            lost = [name for name in result.passed if name not in json.loads(end[0].text)]
-            result.faults += [f'run once more at the end, the check "{name}" does not pass' for name in lost]
     return result
-
-
-def _again(source: Source) -> list[str]:
-    """Return the exercises and checks of a lesson, solved, as somebody runs them who comes back to them."""
-    code = [cell for cell in source.cells if cell.kind == "code" and cell.tag in ("", "check")]
-    return [solved(cell) for cell in code if cell.tag or blocks(source, cell)]
 
 
 def page(notebook: Any, title: str) -> str:

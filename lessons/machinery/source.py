@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lessons.machinery.names import names_of
+
 HEADER = re.compile(
     r"# ---\n# jupyter:\n#   minidl:\n"
     r'#     title: (?P<quote>"?)(?P<title>.+)(?P=quote)\n#     minutes: (?P<minutes>\d+)\n'
@@ -92,7 +94,7 @@ def read(path: Path) -> Source:
     needs = tuple(re.findall(r"\d\d", head["needs"]))
     cells = tuple(_cells(path, text, head.end()))
     source = Source(path, path.stem[:2], head["title"], int(head["minutes"]), needs, int(head["checks"]), cells)
-    for rule in (_title, _start, _checks, _wrong, _code, _size, _done):
+    for rule in (_title, _start, _checks, _wrong, _code, _kept, _size, _done):
         rule(source)
     return source
 
@@ -230,6 +232,23 @@ def _code(source: Source) -> None:
         for block in blocks(source, cell):
             if cell.tag:
                 raise source.fault(cell.line + block.begin, f"no solution belongs in a {cell.tag} cell")
+
+
+def _kept(source: Source) -> None:
+    """No cell gives another value to a name that an exercise or a check above takes: somebody may come back to it."""
+    cells = [cell for cell in source.cells if cell.kind == "code" and cell.tag != "wrong"]
+    names = [names_of(cell.text) for cell in cells]
+    for i, cell in enumerate(cells):
+        if cell.tag != "check" and BEGIN not in cell.text:
+            continue
+        taken = names[i][1] & set().union(*(bound for bound, _ in names[:i]))
+        for later, (bound, _) in zip(cells[i + 1 :], names[i + 1 :], strict=True):
+            if spoiled := sorted(taken & bound):
+                raise source.fault(
+                    later.line,
+                    f"gives another value to {', '.join(spoiled)}, which the cell in line {cell.line} takes, and to which "
+                    "somebody may come back; call it otherwise",
+                )
 
 
 def _size(source: Source) -> None:

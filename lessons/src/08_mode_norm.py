@@ -568,12 +568,10 @@ for name, curve in curves.items():
 single = forward(x[:1], weight, bias, *psi, eps)
 print("one image: differs from instance norm by", abs(single - reference.instance_norm(x[:1], weight, bias, eps)).max())
 
-g = reference.gates(x, gate_weight, gate_bias + np.array([0, 0, -1000]))
+empty = reference.gates(x, gate_weight, gate_bias + np.array([0, 0, -1000]))[:, 2]
 with np.errstate(invalid="ignore"):
-    w = g / g.sum(axis=0)
-print(
-    "the empty mode's N_k:", g[:, 2].sum(), " its g/N_k:", w[:3, 2], " what it adds to y: 0 times that =", 0 * w[0, 2]
-)
+    w = empty / empty.sum()
+print("the empty mode's N_k:", empty.sum(), " its g/N_k:", w[:3], " what it adds to y: 0 times that =", 0 * w[0])
 lesson.done()
 
 # %% [markdown]

@@ -186,17 +186,6 @@ def test_a_bare_object_below_a_cell_is_found(tmp_path, last):
     assert faults[0].startswith("shows a bare object, ")
 
 
-def test_a_check_that_a_later_cell_spoils_is_found(tmp_path):
-    uses = ("rng = np", "factor = 2\nrng = np"), ("    two = 2\n    return two * x\n", "    return factor * x\n")
-    end = "# %%\nlesson.done()"
-    passed, faults, cells = execute(tmp_path, *uses, (end, f"# %%\nfactor = 3\n\n{end}"))
-    assert passed == ["double", "square"]
-    assert faults == ['run once more at the end, the check "double" does not pass']
-    assert cells == 18
-    _, faults, _ = execute(tmp_path, (end, f"# %%\nx = 0 * x\n\n{end}"))
-    assert "the check 'double' would accept zeros" in "".join(faults)
-
-
 def test_an_error_in_a_lesson_is_found(tmp_path):
     _, faults, _ = execute(tmp_path, ("rng = np", "raise ValueError('off')\nrng = np"))
     assert faults == ["ValueError: off"]

@@ -70,6 +70,7 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
     ("# %% [markdown]\n# One.\n\n# %% [markdown]\n# Two.\n", "", "# ---", "got 14"),
     ("rng = np", "y = 1\n" * 260 + "rng = np", "# ---", "at most 250 lines of code that stand open, got 2"),
     ("# %%\nlesson.done()", "# %%\nprint()", "print()", "the last code cell calls lesson.done()"),
+    ("# %%\nlesson.done()", "# %%\nx = 1\nlesson.done()", "x = 1", "gives another value to x, which the cell in line"),
 ]
 
 
