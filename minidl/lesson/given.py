@@ -7,7 +7,7 @@ GIVEN: dict[str, frozenset[str]] = {
     for number, names in {
         "01": "LedgerArray ledger_function milliseconds naive_statistics named on_both values_and_strides",
         "02": "ReLU errors flattened named own_network package_network play_loss three_steps two_halves",
-        "03": "constant_statistics error_at pattern planted verdict verdicts",
+        "03": "constant_statistics error_at largest pattern planted verdict verdicts",
         "04": "Conv Pool columns overwritten package_backward package_pool",
         "05": "dx_at mean mistake per_channel training_formula",
         "06": (

@@ -17,6 +17,8 @@ from minidl.lesson.patterns import function, scaled, shown
 from minidl.lesson.places import Array, same, subsets
 
 DIGITS = "It is right to about"
+WHERE = ("What is wrong", "There is a wrong factor", "Each index of", "Only index", "Every second index", "Only the")
+# the beginnings of sentences that say where to look, and may be followed by one that says more
 GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing
 
@@ -67,7 +69,7 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
-    if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape):
+    if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape) or _cut(got, want, tol):
         return said
     lost = [over for over in subsets(want.ndim) if np.delete(want.shape, over).tolist() == [*got.shape]]
     if len(lost) == 1 and got.ndim:
@@ -83,6 +85,26 @@ def _shape(got: Array, want: Array, tol: float) -> str:
     if got.size < want.size:
         return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
     return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
+
+
+def _cut(got: Array, want: Array, tol: float) -> str:
+    """Say that what is right is a part of an answer, or an answer a part of what is right."""
+    if got.ndim != want.ndim or not 0 < got.ndim < 6 or min(got.size, want.size) < 4:
+        return ""
+    large, small, words = (got, want, "has too much: cut") if got.size > want.size else (want, got, "lacks")
+    rest = [a - b for a, b in zip(large.shape, small.shape, strict=True)]
+    if min(rest) < 0 or np.ptp(small) == 0:
+        return ""
+    for begins in itertools.product(*({0: None, n // 2: None, n: None} for n in rest)):
+        part = tuple(slice(begin, begin + n) for begin, n in zip(begins, small.shape, strict=True))
+        if same(large[part], small, tol):
+            off = [
+                f"{begin} at the beginning and {n - begin} at the end of axis {axis}"
+                for axis, (begin, n) in enumerate(zip(begins, rest, strict=True))
+                if n
+            ]
+            return f"The values are right, and it {words} {', '.join(off)}."
+    return ""
 
 
 def _reduced(got: Array, want: Array, tol: float) -> str:

@@ -125,6 +125,8 @@ def _moved(got: Array, want: Array, tol: float) -> str:
     """Say the shift, or the line, if it is one for all."""
     if want.size < 3:
         return ""
+    if same(got, 1 - want, tol):
+        return "Each of your values is 1 minus the right one: is a comparison, or a share, turned round?"
     shift = float(np.median(got - want))
     scale = np.abs(want).max()
     if abs(shift) > 1e-9 * scale and np.abs(got - want - shift).max() <= max(1e-3 * abs(shift), 1e-14 * scale):
@@ -151,7 +153,6 @@ def function(got: Array, want: Array, tol: float) -> str:
         (np.log(want), "Your values are the logarithms of the right ones: is an exp missing?"),
         (np.maximum(want, 0), "Your values are the right ones with the negative ones set to zero."),
         (want + 1, "Each of your values is the right one plus 1."),
-        (1 - want, "Each of your values is 1 minus the right one: is a comparison, or a share, turned round?"),
         (np.sign(want), "Your values are the signs of the right ones: the size is lost."),
         (-np.log(want), "Your values are the logarithms of the right ones, with the sign turned."),
         (np.round(want), "Your values are the right ones, rounded to whole numbers: was an array of integers filled?"),

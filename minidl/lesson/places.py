@@ -13,6 +13,7 @@ Array = np.ndarray[Any, Any]
 
 SHOWN = 8  # indices of an axis whose order is told
 MOST = 64  # indices of an axis that are compared with each other
+MANY = 7  # indices of which every second one is no accident
 
 
 def same(a: Array, b: Any, tol: float) -> bool:
@@ -110,9 +111,8 @@ def single(right: Array) -> str:
             )
         if count > 2 and wrong.sum() == 1 and 0 < np.argmax(wrong) < count - 1:
             return f"Only index {int(np.argmax(wrong))} of {where} is wrong."
-        if count > 3:
-            for first in (0, 1):
-                every = np.arange(count) % 2 == first
-                if np.array_equal(wrong, every) and (right.ndim == 1 or bad[every].all()):
-                    return f"Every second index of {where} is wrong, from {first} on."
+        for first in (0, 1) if count >= MANY else ():
+            every = np.arange(count) % 2 == first
+            if np.array_equal(wrong, every) and bad[every].all():
+                return f"Every second index of {where} is wrong, from {first} on."
     return ""

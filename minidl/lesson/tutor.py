@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minidl.check.compare import TensorResult
-from minidl.lesson.hints import DIGITS, GENERAL, alone, hint
+from minidl.lesson.hints import DIGITS, GENERAL, WHERE, alone, hint
 from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, size, sums
@@ -28,7 +28,8 @@ def tutor(
 ) -> list[str]:
     """Return what the values say, else what change would mend the answer, else what it leaves out."""
     said = _hints(name, given, want, tol, bad)
-    if said and not said[0].startswith(GENERAL):
+    vague = not said or said[0].startswith(GENERAL)
+    if not vague and not said[0].startswith(WHERE):
         return said
     arrays, made = handed_over(got), dict(watch.made)
     eps = getattr(got, "__globals__", {}).get("eps")
@@ -39,10 +40,13 @@ def tutor(
         return [follows]
     sure = {key for key, value in named(name, want).items() if telling(value)}
     change = repair(got, judge(name, want, tol), trusted, sure)
-    change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
-    change = change or _of_another(name, given, want, tol, bad)
     if not change and said and said[0].startswith(DIGITS):
         change = small_constants(got, trusted)
+    elif not change:
+        change = _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
+    if not vague:
+        return [*said, change] if change else said
+    change = change or _of_another(name, given, want, tol, bad)
     change = change or unused(got, trusted, watch.keys) or _first(name, given, want, tol, bad, sums)
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: size(a, b, {**made, **arrays}))
     return [*said, change] if change else said
