@@ -186,7 +186,9 @@ def _checks(source: Source) -> None:
         name = check_name(calls[0])
         line = cell.line + calls[0].lineno - 1
         if not _calls(_parse(source, cell).body[-1], "check"):
-            raise source.fault(line, "lesson.check ends its cell: what comes after it would fail before the answer is right")
+            raise source.fault(
+                line, "lesson.check ends its cell: what comes after it would fail before the answer is right"
+            )
         if not name:
             raise source.fault(line, "lesson.check's first argument is the check's name, a string")
         if name in names:
@@ -246,8 +248,8 @@ def _kept(source: Source) -> None:
             if spoiled := sorted(taken & bound):
                 raise source.fault(
                     later.line,
-                    f"gives another value to {', '.join(spoiled)}, which the cell in line {cell.line} takes, and to which "
-                    "somebody may come back; call it otherwise",
+                    f"gives another value to {', '.join(spoiled)}, which the cell in line {cell.line} takes; "
+                    "somebody may come back to that: call it otherwise",
                 )
 
 

@@ -193,6 +193,9 @@ lesson.check(
         "x.transpose(1, 2, 3, 0) moves the axes.": lambda: values_and_strides(
             x.reshape(3, 5, 7, 4).transpose(3, 0, 1, 2)
         ),
+        "Here the channels lie innermost; it is the batch that moves to the last place.": lambda: values_and_strides(
+            x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+        ),
         "A view alone moves nothing: the copy between the two transposes is missing.": lambda: values_and_strides(x),
     },
 )

@@ -123,6 +123,10 @@ def never_cleared(model, criterion, optimiser, x, labels):
     return loss
 
 
+def never_stepped(model, criterion, optimiser, x, labels):
+    return criterion.forward(model.forward(x), labels)
+
+
 def right():
     (x, labels, _), run = next(iter(batches(0))), trainer("mn", 0)
     loss = reference.softmax_cross_entropy(run.model.forward(x), labels)
@@ -136,7 +140,10 @@ lesson.check(
     lambda: five_updates(train_step),
     right,
     tol=1e-6,
-    wrong={"the gradients of the batches before are still in it: zero_grad": lambda: five_updates(never_cleared)},
+    wrong={
+        "the gradients of the batches before are still in it: zero_grad": lambda: five_updates(never_cleared),
+        "the weights are as they were drawn: the optimiser has not taken a step": lambda: five_updates(never_stepped),
+    },
 )
 
 # %% [markdown]

@@ -51,7 +51,7 @@ def hint(got: Any, want: Any, tol: float) -> str:
 def _shape(got: Array, want: Array, tol: float) -> str:
     """Say what an answer of another shape is: a sum that is missing, or one too many."""
     if got.size == want.size and same(got.ravel(), want.ravel(), tol):
-        if sorted(n for n in got.shape if n > 1) == sorted(n for n in want.shape if n > 1):
+        if [n for n in got.shape if n > 1] == [n for n in want.shape if n > 1]:
             return "The values are right; the shape differs by axes of length 1: look at keepdims, reshape or None."
         return f"The values are right, in another shape: reshape them to {want.shape}."
     if got.ndim == want.ndim and got.shape[::-1] == want.shape and same(got.T, want, tol):

@@ -22,12 +22,15 @@ def shown(got: Array, want: Array, tol: float) -> str:
     """Return the sentence of the first pattern that two arrays of one shape show, or ""."""
     dtype, got = got.dtype, got.astype(float)
     with np.errstate(all="ignore"):
-        uneven = np.abs(want).max(initial=0) > 1e4 * np.median(np.abs(want)) if want.size else False
+        some = np.abs(want[want != 0])
+        uneven = some.max() > 1e4 * np.median(some) if some.size else False
         hidden = np.abs(got).max(initial=0) > 1e6 * np.abs(want).max(initial=0)  # what is right would not show
         if said := _single(got, want, tol, dtype):
             return said
         for pattern in PATTERNS:
-            if (hidden and pattern in (_moved, _by_slice, moved, _flat)) or (uneven and pattern in (scaled, _moved, _digits)):
+            if (hidden and pattern in (_moved, _by_slice, moved, _flat)) or (
+                uneven and pattern in (scaled, _moved, _digits)
+            ):
                 continue
             if said := pattern(got, want, tol):
                 return said
@@ -177,21 +180,25 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
         middle = error.mean(axis=others, keepdims=True)
         if same(error, middle, tol):
             return (
-                f"What is wrong is one number for each index of axis {axis}{axis_name(axis, want.ndim)}: a term that is "
+                f"What is wrong is one number for each index of {axis_name(axis, want.ndim)}: a term that is "
                 "constant over the other axes (a mean, a bias) is missing, doubled, or taken over other axes."
             )
         square = (want * want).sum(axis=others, keepdims=True)
         factor = (got * want).sum(axis=others, keepdims=True) / square
         if (square > 0).all() and same(got, factor * want, tol):
             return (
-                f"Each index of axis {axis}{axis_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
+                f"Each index of {axis_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
                 "constant over the other axes (a weight, a standard deviation) is missing, doubled, or another's."
             )
     for kept in [two for two in subsets(want.ndim) if len(two) == 2 < want.ndim]:
         others = tuple(i for i in range(want.ndim) if i not in kept)
         if np.prod([want.shape[i] for i in others]) < 3 or not np.ptp(want, axis=others).any():
             continue
-        each = "each sample and channel" if want.ndim == 4 and kept == (0, 1) else f"each index of axes {kept[0]} and {kept[1]}"
+        each = (
+            "each sample and channel"
+            if want.ndim == 4 and kept == (0, 1)
+            else f"each index of axes {kept[0]} and {kept[1]}"
+        )
         if same(error, error.mean(axis=others, keepdims=True), tol):
             return f"What is wrong is one number for {each}: a term that is constant over the rest."
         square = (want * want).sum(axis=others, keepdims=True)
@@ -202,7 +209,7 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
         varies = want.shape[axis] > 1 and want.ndim < 5 and np.ptp(want, axis=axis).any()
         if varies and same(error, error.mean(axis=axis, keepdims=True), tol):
             return (
-                f"What is wrong does not vary along axis {axis}{axis_name(axis, want.ndim)}: look at what is computed once "
+                f"What is wrong does not vary along {axis_name(axis, want.ndim)}: look at what is computed once "
                 "for all of that axis, such as a sum or a mean over it."
             )
     return ""

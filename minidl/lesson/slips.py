@@ -129,7 +129,8 @@ def _filled(node: ast.AST) -> str:
 def _begins(node: ast.AST, filled: set[str]) -> bool:
     """Whether a statement gives a name a number or an empty list, or makes an array that is filled later."""
     value = node.value if isinstance(node, ast.Assign) else None
-    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in node.targets):
+    targets = [one for target in getattr(node, "targets", ()) for one in ast.walk(target)]
+    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in targets):
         return True
     parts = value.elts if isinstance(value, ast.Tuple) else [value]
     return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)

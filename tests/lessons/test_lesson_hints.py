@@ -11,6 +11,7 @@ Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
 ROW = RNG.normal(1.0, 2.0, 7)
 OTHER = RNG.normal(size=Y.shape)
 SQUARE = RNG.normal(size=(4, 4))
+SPARSE = np.where(np.arange(7) % 4 == 0, Y, 0)
 TOL = 1e-10
 
 CASES = [
@@ -21,6 +22,12 @@ CASES = [
         ROW,
         ROW * 7 / 6,
         "Each of your values is 7/6 of the right one: look at what is divided by 7, or by 6.",
+    ),
+    (
+        "a factor of what is mostly zero",
+        SPARSE,
+        0.4 * SPARSE,
+        "Each of your values is 0.4 times the right one",
     ),
     ("a mean for a sum", ROW, ROW / 7, "1/7 of the right one"),
     ("the sign", Y, -Y, "The sign is turned."),
@@ -66,12 +73,48 @@ CASES = [
     ("running totals", ROW, ROW.cumsum(), "Your values are running totals of the right ones along axis 0"),
     ("no running totals", ROW.cumsum(), ROW, "The right values are running totals of yours along axis 0"),
     ("one late", ROW, np.append(9, ROW[:-1]), "what belongs to the one before it: an index is one too small."),
-    ("one early", Y, np.append(Y[:, 1:], 0 * Y[:, :1], 1), "Along axis 1 (channels) each index has what belongs to the next"),
-    ("one alone", Y, np.where(np.arange(4).reshape(4, 1, 1) == 1, Y, OTHER), "Only index 1 of axis 1 (channels) is right"),
-    ("a margin", Y, np.pad(Y, ((0, 0), (0, 0), (1, 1), (2, 0))), "cut 1 at the beginning and 1 at the end of axis 2, 2"),
-    ("a part", Y, Y[:, :, 1:4, 2:5], "and it lacks 1 at the beginning and 1 at the end of axis 2, 2 at the beginning and 2"),
-    ("one channel", Y, np.where(np.arange(4).reshape(4, 1, 1) == 2, OTHER, Y), "Only index 2 of axis 1 (channels) is wrong."),
-    ("every second", ROW, np.where(np.arange(7) % 2 == 1, -3 - ROW, ROW), "Every second index of axis 0 is wrong, from 1 on."),
+    (
+        "one early",
+        Y,
+        np.append(Y[:, 1:], 0 * Y[:, :1], 1),
+        "Along axis 1 (channels) each index has what belongs to the next",
+    ),
+    (
+        "one alone",
+        Y,
+        np.where(np.arange(4).reshape(4, 1, 1) == 1, Y, OTHER),
+        "Only index 1 of axis 1 (channels) is right",
+    ),
+    (
+        "a shape turned round",
+        Y,
+        Y.reshape(7, 5, 4, 3),
+        "The values are right, in another shape: reshape them to (3, 4, 5, 7).",
+    ),
+    (
+        "a margin",
+        Y,
+        np.pad(Y, ((0, 0), (0, 0), (1, 1), (2, 0))),
+        "cut 1 at the beginning and 1 at the end of axis 2, 2",
+    ),
+    (
+        "a part",
+        Y,
+        Y[:, :, 1:4, 2:5],
+        "and it lacks 1 at the beginning and 1 at the end of axis 2, 2 at the beginning and 2",
+    ),
+    (
+        "one channel",
+        Y,
+        np.where(np.arange(4).reshape(4, 1, 1) == 2, OTHER, Y),
+        "Only index 2 of axis 1 (channels) is wrong.",
+    ),
+    (
+        "every second",
+        ROW,
+        np.where(np.arange(7) % 2 == 1, -3 - ROW, ROW),
+        "Every second index of axis 0 is wrong, from 1 on.",
+    ),
     ("a term per map", Y, Y + OTHER[:, :, :1, :1], "What is wrong is one number for each sample and channel"),
     ("a factor per map", Y, Y * (2 + OTHER[:, :, :1, :1]), "There is a wrong factor for each sample and channel"),
     ("one minus", ROW, 1 - ROW, "1 minus the right one"),
@@ -83,6 +126,10 @@ CASES = [
 @pytest.mark.parametrize(("want", "got", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_a_pattern_is_said(want, got, words):
     assert words in hint(got, want, TOL)
+
+
+def test_verdicts_that_are_all_the_same_are_no_index_for_all():
+    assert "index" not in hint(np.ones(40, bool), np.arange(40) % 3 == 0, 0.5)
 
 
 @pytest.mark.parametrize("tol", [1e-12, 1e-6])
