@@ -186,6 +186,15 @@ def test_a_listed_mistake_is_recognised_in_one_of_the_results():
     )
 
 
+def test_a_listed_mistake_that_calls_the_learners_function_is_not_recognised_by_what_that_function_gives(lesson):
+    names = cell("def answer(x):\n    return x**3\n", x=X)
+    exec(compile("def got():\n    return {'y': answer(x), 'b': x.sum()}\n", "<check>", "exec"), names)
+    exec(compile("def wrong():\n    return {'y': answer(x), 'b': x.mean()}\n", "<check>", "exec"), names)
+    with pytest.raises(CheckFailed) as error:
+        lesson.check("y", names["got"], {"y": X, "b": X.sum()}, TOL, {"b is a mean.": names["wrong"]})
+    assert "b is a mean." not in str(error.value)
+
+
 def told(names, want, tol, watch=None):
     given = names["got"]()
     bad = [one for one in compare_all("y", given, want, tol) if not one.passed]
