@@ -105,7 +105,7 @@ def single(right: Array) -> str:
         count = right.shape[axis]
         others = tuple(i for i in range(right.ndim) if i != axis)
         where = axis_name(axis, right.ndim)
-        good, bad = right.all(axis=others), ~right.any(axis=others)
+        good, bad = np.asarray(right.all(axis=others)), ~np.asarray(right.any(axis=others))
         wrong = ~good
         if count > 2 and good.sum() == 1 and right.ndim > 1:
             return (
