@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import symtable
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lessons.machinery.names import names_of
 from lessons.machinery.notebook import solved
 from lessons.machinery.play import Player
 from lessons.machinery.source import Cell, Source, blocks, diagnoses, name_of, read
@@ -104,7 +104,7 @@ def play(source: Source, given: list[Answer]) -> Iterator[Played]:
 
 def _needed(cells: list[Cell]) -> set[int]:
     """Return the cells that checks and solutions need, so that no figure is drawn and nothing trained for nothing."""
-    uses = {id(cell): _names(cell) for cell in cells}
+    uses = {id(cell): names_of(cell.text) for cell in cells}
     always = [cell for cell in cells if cell.tag in ("start", "check") or "### BEGIN" in cell.text]
     wanted = {id(cell) for cell in always}
     grown = True
@@ -113,20 +113,6 @@ def _needed(cells: list[Cell]) -> set[int]:
         more = {one for one, (bound, _) in uses.items() if one not in wanted and bound & free}
         wanted, grown = wanted | more, bool(more)
     return wanted
-
-
-def _names(cell: Cell) -> tuple[set[str], set[str]]:
-    """Return the global names that a cell binds, and those that it takes from other cells."""
-    top = symtable.symtable(cell.text, "cell", "exec")
-    bound = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
-    bound |= {one.get_name() for one in top.get_children()}
-    free = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
-    waiting = top.get_children()
-    while waiting:
-        table = waiting.pop()
-        free |= {one.get_name() for one in table.get_symbols() if one.is_global()}
-        waiting += table.get_children()
-    return bound, free - bound
 
 
 def _try(player: Player, answer: Answer, check: Cell, source: Source, before: list[Cell]) -> Played:

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lessons.machinery.names import names_of
+
 HEADER = re.compile(
     r"# ---\n# jupyter:\n#   minidl:\n"
     r'#     title: (?P<quote>"?)(?P<title>.+)(?P=quote)\n#     minutes: (?P<minutes>\d+)\n'
@@ -92,7 +94,7 @@ def read(path: Path) -> Source:
     needs = tuple(re.findall(r"\d\d", head["needs"]))
     cells = tuple(_cells(path, text, head.end()))
     source = Source(path, path.stem[:2], head["title"], int(head["minutes"]), needs, int(head["checks"]), cells)
-    for rule in (_title, _start, _checks, _wrong, _code, _size, _done):
+    for rule in (_title, _start, _checks, _wrong, _code, _kept, _size, _done):
         rule(source)
     return source
 
@@ -168,6 +170,12 @@ def _checks(source: Source) -> None:
     for cell in source.cells:
         if cell.kind != "code" or cell.tag in ("start", "wrong"):
             continue
+        check = cell.tag == "check"
+        if (check or BEGIN in cell.text) and _draws_from_elsewhere(_parse(source, cell), check):
+            raise source.fault(
+                cell.line,
+                "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
+            )
         calls = _calls(_parse(source, cell), "check")
         if cell.tag != "check" and calls:
             raise source.fault(cell.line + calls[0].lineno - 1, 'lesson.check belongs in a cell with tags=["check"]')
@@ -177,13 +185,12 @@ def _checks(source: Source) -> None:
             raise source.fault(cell.line, f"a check cell holds one lesson.check(...), got {len(calls)}")
         name = check_name(calls[0])
         line = cell.line + calls[0].lineno - 1
+        if not _calls(_parse(source, cell).body[-1], "check"):
+            raise source.fault(
+                line, "lesson.check ends its cell: what comes after it would fail before the answer is right"
+            )
         if not name:
             raise source.fault(line, "lesson.check's first argument is the check's name, a string")
-        if _draws_from_elsewhere(_parse(source, cell)):
-            raise source.fault(
-                cell.line,
-                "a check draws from a generator of its own, made in its cell, so that no skipped cell decides",
-            )
         if name in names:
             raise source.fault(line, f'the check "{name}" is in line {names[name]} already; give it another name')
         names[name] = line
@@ -191,8 +198,10 @@ def _checks(source: Source) -> None:
         raise source.fault(7, f"the header declares {source.checks} checks, the lesson has {len(names)}")
 
 
-def _draws_from_elsewhere(tree: ast.Module) -> bool:
-    """Whether a cell uses the lesson's ``rng``, whose state depends on which cells ran."""
+def _draws_from_elsewhere(tree: ast.Module, check: bool) -> bool:
+    """Whether a check's cell, or an exercise's when it runs, uses the lesson's ``rng``, whose state others change."""
+    run = [node for node in tree.body if not isinstance(node, Functions | ast.ClassDef)]  # at once, when the cell runs
+    tree = tree if check else ast.Module(run, [])
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "rng"]
     own = any(isinstance(node.ctx, ast.Store) for node in names)
     own |= any(isinstance(node, ast.arg) and node.arg == "rng" for node in ast.walk(tree))
@@ -225,6 +234,23 @@ def _code(source: Source) -> None:
         for block in blocks(source, cell):
             if cell.tag:
                 raise source.fault(cell.line + block.begin, f"no solution belongs in a {cell.tag} cell")
+
+
+def _kept(source: Source) -> None:
+    """No cell gives another value to a name that an exercise or a check above takes: somebody may come back to it."""
+    cells = [cell for cell in source.cells if cell.kind == "code" and cell.tag != "wrong"]
+    names = [names_of(cell.text) for cell in cells]
+    for i, cell in enumerate(cells):
+        if cell.tag != "check" and BEGIN not in cell.text:
+            continue
+        taken = names[i][1] & set().union(*(bound for bound, _ in names[:i]))
+        for later, (bound, _) in zip(cells[i + 1 :], names[i + 1 :], strict=True):
+            if spoiled := sorted(taken & bound):
+                raise source.fault(
+                    later.line,
+                    f"gives another value to {', '.join(spoiled)}, which the cell in line {cell.line} takes; "
+                    "somebody may come back to that: call it otherwise",
+                )
 
 
 def _size(source: Source) -> None:

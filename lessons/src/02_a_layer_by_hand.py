@@ -11,7 +11,7 @@
 # # 02 · A layer by hand
 #
 # **Goal.** You derive and write three layers with their backward passes, linear, ReLU and softmax cross-entropy, and
-# put them together to a network that learns. There is no autograd here: at the end you know what one does for you.
+# put them together into a network that learns. There is no autograd here: at the end you know what one does for you.
 #
 # **You need.** Lesson 01 and the chain rule. **Time.** About 75 minutes.
 #
@@ -309,7 +309,7 @@ lesson.check(
 # kept.)
 #
 # **Add.** `backward` *adds* to `grads` and never assigns. If a value is used in two places, $y_1 = f(v)$ and
-# $y_2 = g(v)$, a change of it reaches the loss on two ways: $\delta L = \langle dy_1, J_f\,\delta v\rangle + \langle
+# $y_2 = g(v)$, a change of it reaches the loss in two ways: $\delta L = \langle dy_1, J_f\,\delta v\rangle + \langle
 # dy_2, J_g\,\delta v\rangle$, so $dv = J_f^\top dy_1 + J_g^\top dy_2$. Gradients add. The same rule serves a batch too
 # large for the memory: send its halves through one after the other, and the gradients add up to those of the whole.
 # The price: somebody must set them to zero before the next step.

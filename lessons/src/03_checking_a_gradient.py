@@ -278,7 +278,7 @@ plt.show()
 # the input's name. For each input compare with your central difference, $h = 10^{-5}$, relative to the largest numeric
 # entry. Raise `AssertionError` above `tol`, `VacuousCheckError` if the largest numeric entry is below $10^{-6}$.
 #
-# The check plays eight cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
+# The check plays ten cases to your function and writes down its verdict: 0 accepted, 1 rejected, 2 found vacuous.
 
 
 # %% tags=["wrong"]
@@ -333,6 +333,10 @@ def planted(**bugs):
     return backward
 
 
+def largest(a):
+    return np.abs(a) == np.abs(a).max()
+
+
 def constant_statistics(grads, dy, x, weight, bias):
     return batch_norm_eval_backward(dy, x, weight, bias, x.mean(axis=(0, 2)), x.var(axis=(0, 2)), eps)["dx"]
 
@@ -346,14 +350,20 @@ backwards = {
     "dbias is a mean": planted(dbias=lambda _, dy, *__: dy.mean(axis=(0, 2))),
     "one dbias is too small": planted(dbias=lambda grads, *_: grads["dbias"] - np.array([0, 1, 0])),
     "dx is 9 millionths too large": planted(dx=lambda grads, *_: grads["dx"] * (1 + 9e-6)),
+    "one dx is 30 millionths too large": planted(dx=lambda grads, *_: grads["dx"] * (1 + 3e-5 * largest(grads["dx"]))),
+    "y is tiny, dx 9 millionths too large": planted(dx=lambda grads, *_: grads["dx"] * (1 + 9e-6)),
 }
 
 
-def verdict(checker, backward, x):
+def verdict(checker, backward, x, size=1.0):
     """0: accepted, 1: rejected, 2: found vacuous."""
     inputs = {"x": x, "weight": weight, "bias": bias}
+
+    def forward(x, weight, bias):
+        return size * batch_norm(x, weight, bias, eps)
+
     try:
-        checker(lambda x, weight, bias: batch_norm(x, weight, bias, eps), backward, inputs, np.random.default_rng(7))
+        checker(forward, lambda dy, **given: backward(size * dy, **given), inputs, np.random.default_rng(7))
     except VacuousCheckError:
         return 2
     except AssertionError:
@@ -363,7 +373,8 @@ def verdict(checker, backward, x):
 
 def verdicts(checker):
     one_value_a_channel = x[:1, :, :1]  # then y = bias, whatever x is
-    return {name: verdict(checker, backward, x) for name, backward in backwards.items() if name != "right"} | {
+    sizes = {name: 1e-3 if "tiny" in name else 1.0 for name in backwards if name != "right"}
+    return {name: verdict(checker, backwards[name], x, size) for name, size in sizes.items()} | {
         "right, then a vacuous one": np.array(
             [verdict(checker, planted(), x), verdict(checker, planted(), one_value_a_channel)]
         )
@@ -378,18 +389,24 @@ def pattern(*numbers):
 lesson.check(
     "check_gradient",
     got=lambda: verdicts(check_gradient),
-    want=pattern(1, 1, 1, 1, 1, 1, 1, 0, 2),
+    want=pattern(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2),
     tol=0.5,
     wrong={
-        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 1, 0, 0, 0),
-        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(2, 2, 2, 2, 2, 2, 2, 2, 2),
-        "It takes a vacuous comparison for a success: look at the size of the numeric gradient.": lambda: pattern(
-            1, 1, 1, 1, 1, 1, 1, 0, 0
+        "With dy = 1 the right dx is zero: draw dy at random.": lambda: pattern(0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0),
+        "With dy = 1 everything is vacuous: draw dy at random.": lambda: pattern(*[2] * 11),
+        "It takes a vacuous comparison for a success: look at the size of the numeric gradient.": lambda: (
+            pattern(1, 1, 1, 1, 1, 1, 1, 1, tiny, 0, 0) for tiny in (0, 1)
         ),
-        "An error of 9 millionths passes: hold the error against `tol`, as a share of the gradient.": lambda: pattern(
-            1, 1, 1, 1, 1, 1, 0, 0, 2
+        "An error of 9 millionths passes: hold the error against `tol`, as a share of the gradient.": lambda: (
+            pattern(1, 1, 1, 1, 1, 1, 0, one, 0, 0, 2) for one in (0, 1)
         ),
-        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 1, 0, 2),
+        "The mean of the errors hides one wrong entry among many: take the largest.": lambda: pattern(
+            1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 2
+        ),
+        "Where y is tiny an error passes: divide it by the largest numeric entry before you hold it against `tol`.": lambda: (
+            pattern(1, 1, 1, 1, 1, 1, 1, one, 0, 0, 2) for one in (0, 1)
+        ),
+        "It only looks at dx: go through all inputs.": lambda: pattern(1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 2),
     },
 )
 

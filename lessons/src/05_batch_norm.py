@@ -563,9 +563,9 @@ def fold(A, b, weight, bias, running_mean, running_var, eps):
     ### END SOLUTION
 
 
-A, b, features = rng.normal(size=(C, 7)), rng.normal(size=C), rng.normal(size=(4, 7))
-
 # %% tags=["check"]
+own = np.random.default_rng(525)  # the check's own numbers
+A, b, features = own.normal(size=(C, 7)), own.normal(size=C), own.normal(size=(4, 7))
 lesson.check(
     "fold",
     lambda: (lambda A2, b2: features @ A2.T + b2)(*fold(A, b, weight, bias, *memory, eps)),

@@ -543,10 +543,10 @@ def layer_norm_backward(dy, x, weight, eps):
     ### END SOLUTION
 
 
-every_weight = rng.uniform(0.5, 1.5, (C, H, W))
-
-
 # %% tags=["check"]
+every_weight = np.random.default_rng(725).uniform(0.5, 1.5, (C, H, W))  # the check's own numbers
+
+
 # On (N, F) inputs the two conventions agree, so the reference on flattened images is PyTorch's LayerNorm.
 def pytorch(weight):
     flat = reference.layer_norm_backward(dy.reshape(N, -1), x.reshape(N, -1), weight.ravel(), 0 * weight.ravel(), eps)

@@ -109,8 +109,8 @@ print(f"after BN: deviation of MNIST {mnist.std() / both.std():.2f}, of SVHN {sv
 # | shape | $(N, C)$ | $(K, C)$ | $(K,)$ | $(N, K)$ |
 #
 # The paper defines $\Psi:\mathcal X\to\mathbb R^K$, an affine map of the whole $x$, followed by a softmax. That $\Psi$ looks at the
-# channel means, and not at all $C\cdot P$ values, is a choice of minidl: $\Psi$ is then only $K(C+1)$ numbers, and the image's
-# size does not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
+# $C$ channel means, and not at the $C\cdot P$ values themselves, is a choice of minidl: $\Psi$ is then only $K(C+1)$ numbers, and
+# the image's size does not matter. They are learned like every other parameter. Nobody tells them which dataset an image is from.
 #
 # A softmax sees *differences* of logits only: adding $a$ to all logits of a sample multiplies numerator and denominator
 # by $e^a$. So subtract the largest logit first, and no exponential can overflow.
@@ -568,12 +568,10 @@ for name, curve in curves.items():
 single = forward(x[:1], weight, bias, *psi, eps)
 print("one image: differs from instance norm by", abs(single - reference.instance_norm(x[:1], weight, bias, eps)).max())
 
-g = reference.gates(x, gate_weight, gate_bias + np.array([0, 0, -1000]))
+empty = reference.gates(x, gate_weight, gate_bias + np.array([0, 0, -1000]))[:, 2]
 with np.errstate(invalid="ignore"):
-    w = g / g.sum(axis=0)
-print(
-    "the empty mode's N_k:", g[:, 2].sum(), " its g/N_k:", w[:3, 2], " what it adds to y: 0 times that =", 0 * w[0, 2]
-)
+    w = empty / empty.sum()
+print("the empty mode's N_k:", empty.sum(), " its g/N_k:", w[:3], " what it adds to y: 0 times that =", 0 * w[0])
 lesson.done()
 
 # %% [markdown]

@@ -616,8 +616,8 @@ big, counts, weight, bias = rng.normal(size=(2, 64, 16, 16, 16)), (1, 2, 4, 8, 1
 cost = {"to the letter": [], "moments": []}
 for modes in counts:
     psi = rng.normal(size=(modes, 16)), np.zeros(modes)
-    g = reference.gates(big[1], *psi)
-    cost["to the letter"].append(milliseconds(to_the_letter, weight, g, g / g.sum(axis=0)))
+    shares = reference.gates(big[1], *psi)
+    cost["to the letter"].append(milliseconds(to_the_letter, weight, shares, shares / shares.sum(axis=0)))
     cost["moments"].append(milliseconds(backward, weight, bias, *psi, eps))
 figure, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 for (name, times), style in zip(cost.items(), ("C3o-", "C0o-"), strict=True):

@@ -123,6 +123,10 @@ def never_cleared(model, criterion, optimiser, x, labels):
     return loss
 
 
+def never_stepped(model, criterion, optimiser, x, labels):
+    return criterion.forward(model.forward(x), labels)
+
+
 def right():
     (x, labels, _), run = next(iter(batches(0))), trainer("mn", 0)
     loss = reference.softmax_cross_entropy(run.model.forward(x), labels)
@@ -136,7 +140,10 @@ lesson.check(
     lambda: five_updates(train_step),
     right,
     tol=1e-6,
-    wrong={"the gradients of the batches before are still in it: zero_grad": lambda: five_updates(never_cleared)},
+    wrong={
+        "the gradients of the batches before are still in it: zero_grad": lambda: five_updates(never_cleared),
+        "the weights are as they were drawn: the optimiser has not taken a step": lambda: five_updates(never_stepped),
+    },
 )
 
 # %% [markdown]
@@ -218,7 +225,7 @@ lesson.check(
 # ## What would convince us?
 #
 # Decide that *before* looking at the numbers. Soon there will be five differences, MN less BN, one per seed:
-# $d_1, \dots, d_n$ with $n = 5$. Had we other seeds, we had other numbers. Think of each $d_i$ as drawn from a heap with
+# $d_1, \dots, d_n$ with $n = 5$. With other seeds the numbers would be others. Think of each $d_i$ as drawn from a heap with
 # some true mean $\delta$ and deviation $\sigma$, which we do not know. $\delta$ is what we ask for.
 #
 # - The mean $\bar d$ of $n$ independent draws has mean $\delta$ and variance $\sigma^2/n$: variances of independent
@@ -524,7 +531,7 @@ lesson.done()
 #
 # - It shows that the machinery works, that four datasets fit into one network, and which of them are hard. SVHN is hardly
 #   begun: a network that knows it for SVHN, and guesses the digit, is wrong in 90 %.
-# - It cannot decide between BN and MN. Two epochs on 4600 images are not 15 epochs on 200 000: after 70 updates the
+# - It cannot decide between BN and MN. Two epochs on 4600 images are not 15 epochs on 243 000: after 70 updates the
 #   gates have only begun to differ (lesson 12 watches them), and MN with equal gates *is* BN.
 # - Even the full table needs the care of this page: five seeds, an interval of the paired differences, the best *and*
 #   the last epoch. (The paper's figures are of the best epoch, chosen on the test set, which flatters all columns.)

@@ -15,7 +15,7 @@
 # see only one thing. Then you watch a mode take everything, and learn what drives it there.
 #
 # **You need.** Lessons 08 and 09, and the training loop of lesson 11. **Time.** About 75 minutes, of which the computer
-# takes a quarter of one.
+# takes less than half a minute.
 #
 # Nobody tells MN's gates which dataset an image is from. The loss alone moves them. The paper's Figure 2 shows that in a
 # VGG13 one mode of an early norm took reddish images and the other bluish ones, and that a late norm told small objects
@@ -438,7 +438,8 @@ lesson.done()
 
 # %% [markdown]
 # The weights of an ordinary run grow as well, so in a long run the gates' steps do, and the same thing happens slowly.
-# In minidl's full-length run (its README) the second norm's gates ended on one mode.
+# In minidl's run of Table 1 at full length with momentum 0.9, as here, the second norm's gates ended on one mode
+# ([docs/results](../docs/results/figure2-momentum.md)); without momentum they did not.
 #
 # **Is that bad?** A collapsed MN is a BN, and the paper *wants* MN to be able to become one. But a collapse by step size
 # was not chosen by the loss, and cannot be taken back. **What helps**: a step of $\Psi$ that does not know the size of

@@ -570,7 +570,7 @@ else:
 #
 # On the command line: `python -m minidl.check run my_package.my_adapter:Adapter --layer batch_norm`. Exit code 0
 # conforms, 1 deviates, 2 usage, **3 nothing ran**, so that an empty run never looks like success. Layers with cases:
-# the six norms, convolution, pooling, the affine map, softmax cross-entropy.
+# all norms of this course and RMS norm, convolution, pooling, the affine map, softmax cross-entropy.
 #
 # **Exercises without a check.** 1. Swap the two weights in `update_running`. Which convention makes the report green
 # again, and would you declare it or mend it? 2. Delete the running statistics from `state_dict`. Which cases notice?

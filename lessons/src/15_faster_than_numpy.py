@@ -628,7 +628,7 @@ print(f"a copy moves {bandwidth / 1e9:.1f} GB/s with the write's fetch counted")
 #
 # $$ t \leftarrow t + x_j $$
 #
-# each waits for the one before: one number every four cycles, where sixteen to a hundred would be possible. The
+# each waits for the one before: one number every four cycles, where 32 to 128 would be possible. The
 # compiler must not help: $(a+b)+c \ne a+(b+c)$ in floating point, so adding in another order is *another result*. You
 # may, if you say so: keep $L$ partial sums, **lanes**; number $j$ goes to lane $j \bmod L$. Then $L$ chains run beside
 # each other, and each is one place of a vector.

@@ -14,7 +14,7 @@
 # the right size (He), and with residual connections, whose backward pass you derive. Then ResNet20 with mode
 # normalization (MN) trains on CIFAR-10's part of the sample.
 #
-# **You need.** Lessons 02 to 05 and 08. **Time.** About 90 minutes, of which the computer takes one for the training.
+# **You need.** Lessons 02 to 05 and 08. **Time.** About 90 minutes, of which the training takes about one.
 #
 # A network is a product of many maps. Products have a habit: if each factor is a little less than 1, the product of
 # fifty is nothing; if each is a little more, it is everything. That holds for the signal on its way up, and for the
@@ -58,7 +58,7 @@ rng = np.random.default_rng(16)
 #
 # $$ \mathbb E[z^2] = n\,\sigma_w^2\,\mathbb E[x^2] . $$
 #
-# Note that it is the **mean square** of $x$ that counts, not its variance: what comes out of a ReLU has no mean 0. And a
+# Note that it is the **mean square** of $x$ that counts, not its variance: what comes out of a ReLU does not have mean 0. And a
 # ReLU takes half: $z$ is symmetric about 0, so $\mathbb E[\max(z,0)^2] = \frac12\mathbb E[z^2]$. With $q_l$ the mean
 # square of layer $l$'s output,
 #

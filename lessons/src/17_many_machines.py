@@ -168,8 +168,9 @@ lesson.check(
 # ## Means of unequal shards
 #
 # Let shard $r$ have $n_r$ samples and mean loss $L_r$. The loss of all is $L = \sum_r\frac{n_r}{n}L_r$ with $n=\sum n_r$.
-# So its gradient is the mean of the gradients **weighed by the shards' sizes**. Libraries that take the plain mean are
-# right if all shards are equal, which the last batch of an epoch is not.
+# So its gradient is the mean of the gradients **weighed by the shards' sizes**; the plain mean of question 3 is another
+# number. Libraries that take the plain mean are right if all shards are equal, which those of an epoch's last batch often
+# are not.
 
 
 # %% tags=["wrong"]

@@ -146,10 +146,8 @@ class Lesson:
         if bad:
             lines = [line for result in bad for line in result.lines()]
             diagnosis = [said for said, mistake in (wrong or {}).items() if same(name, given, mistake, tol)]
-            diagnosis = (
-                diagnosis
-                or [said for said, mistake in (wrong or {}).items() if in_part(name, given, right, mistake, tol)][:1]
-            )
+            alone = {said: m for said, m in (wrong or {}).items() if not codes(m) & codes(got) - self._blameless(got)}
+            diagnosis = diagnosis or [said for said, m in alone.items() if in_part(name, given, right, m, tol)][:1]
             lines += diagnosis or tutor(name, got, given, right, tol, bad, self._blameless(got), watch)
             return self._fail(name, "\n".join([f"{name}: not yet", *lines]))
         for said, mistake in (wrong or {}).items():

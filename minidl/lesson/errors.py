@@ -20,6 +20,14 @@ PLAIN = (  # what Python or NumPy says, and the same in the words of a lesson
         r"cannot unpack non-iterable|not enough values to unpack|too many values to unpack",
         "What is returned there is not as many values as are taken apart: compare `return` with the docstring.",
     ),
+    (
+        r"(tuple|list) indices must be integers or slices, not str",
+        "A dictionary is wanted there, and a tuple or a list came: compare `return` with the docstring.",
+    ),
+    (
+        r"zip\(\) argument",
+        "What is returned there is not as many values as are asked for: compare `return` with the docstring.",
+    ),
     (r"[Aa]xis must be specified", "The mean there runs over everything: say over which axis, `axis=0` for the first."),
     (
         r"takes .* positional arguments? but",

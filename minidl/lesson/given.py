@@ -7,7 +7,7 @@ GIVEN: dict[str, frozenset[str]] = {
     for number, names in {
         "01": "LedgerArray ledger_function milliseconds naive_statistics named on_both values_and_strides",
         "02": "ReLU errors flattened named own_network package_network play_loss three_steps two_halves",
-        "03": "constant_statistics error_at pattern planted verdict verdicts",
+        "03": "constant_statistics error_at largest pattern planted verdict verdicts",
         "04": "Conv Pool columns overwritten package_backward package_pool",
         "05": "dx_at mean mistake per_channel training_formula",
         "06": (
@@ -25,8 +25,8 @@ GIVEN: dict[str, frozenset[str]] = {
         ),
         "10": "both by_search complex_step gated log_softmax map_moments maps minidl_backward read_off",
         "11": (
-            "batches examined five_updates in_mode never_cleared normal_guess one_by_one package_interval right "
-            "trainer with_half with_the_package with_your_step"
+            "batches examined five_updates in_mode never_cleared never_stepped normal_guess one_by_one "
+            "package_interval right trainer with_half with_the_package with_your_step"
         ),
         "12": "gates_of_test_images normalised package_information plain start train",
         "13": "AllMended BatchNorm2d TwoMended agrees dx_of mended played stand_in two_mends usual_tests",

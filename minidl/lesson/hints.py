@@ -7,14 +7,18 @@ a lost factor it says the factor, of a missing term how the term varies.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from minidl.lesson.patterns import Array, function, same, scaled, shown, subsets
+from minidl.lesson.patterns import function, scaled, shown
+from minidl.lesson.places import Array, same, subsets
 
 DIGITS = "It is right to about"
+WHERE = ("What is wrong", "There is a wrong factor", "Each index of", "Only index", "Every second index", "Only the")
+# the beginnings of sentences that say where to look, and may be followed by one that says more
 GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing
 
@@ -47,7 +51,7 @@ def hint(got: Any, want: Any, tol: float) -> str:
 def _shape(got: Array, want: Array, tol: float) -> str:
     """Say what an answer of another shape is: a sum that is missing, or one too many."""
     if got.size == want.size and same(got.ravel(), want.ravel(), tol):
-        if sorted(n for n in got.shape if n > 1) == sorted(n for n in want.shape if n > 1):
+        if [n for n in got.shape if n > 1] == [n for n in want.shape if n > 1]:
             return "The values are right; the shape differs by axes of length 1: look at keepdims, reshape or None."
         return f"The values are right, in another shape: reshape them to {want.shape}."
     if got.ndim == want.ndim and got.shape[::-1] == want.shape and same(got.T, want, tol):
@@ -65,7 +69,7 @@ def _shape(got: Array, want: Array, tol: float) -> str:
                 return (
                     f"It becomes right when its {operation.__name__} is taken over axis {listed}: that step is missing."
                 )
-    if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape):
+    if said := _reduced(got, want, tol) or _lengths(got.shape, want.shape) or _cut(got, want, tol):
         return said
     lost = [over for over in subsets(want.ndim) if np.delete(want.shape, over).tolist() == [*got.shape]]
     if len(lost) == 1 and got.ndim:
@@ -81,6 +85,26 @@ def _shape(got: Array, want: Array, tol: float) -> str:
     if got.size < want.size:
         return f"It has {got.size} values, not {want.size}: was an axis summed, or lost, that should be there?"
     return f"It has {got.size} values, not {want.size}: which axis should be summed, or did two arrays broadcast?"
+
+
+def _cut(got: Array, want: Array, tol: float) -> str:
+    """Say that what is right is a part of an answer, or an answer a part of what is right."""
+    if got.ndim != want.ndim or not 0 < got.ndim < 6 or min(got.size, want.size) < 4:
+        return ""
+    large, small, words = (got, want, "has too much: cut") if got.size > want.size else (want, got, "lacks")
+    rest = [a - b for a, b in zip(large.shape, small.shape, strict=True)]
+    if min(rest) < 0 or np.ptp(small) == 0:
+        return ""
+    for begins in itertools.product(*({0: None, n // 2: None, n: None} for n in rest)):
+        part = tuple(slice(begin, begin + n) for begin, n in zip(begins, small.shape, strict=True))
+        if same(large[part], small, tol):
+            off = [
+                f"{begin} at the beginning and {n - begin} at the end of axis {axis}"
+                for axis, (begin, n) in enumerate(zip(begins, rest, strict=True))
+                if n
+            ]
+            return f"The values are right, and it {words} {', '.join(off)}."
+    return ""
 
 
 def _reduced(got: Array, want: Array, tol: float) -> str:
@@ -142,10 +166,25 @@ def alone(got: Mapping[str, Any], want: Mapping[str, Any], tol: float) -> str:
                     f"Each of your values is the right one {'plus' if shift[0] > 0 else 'minus'} {abs(shift[0]):.6g}."
                 )
             return ""
+        close = max(1e-9, tol / abs(b[0]))
         for words, factor in PLAIN_FACTORS.items():
-            if abs(a[0] / b[0] / factor - 1) < max(1e-9, tol / abs(b[0])) < 1e-6:
+            if abs(a[0] / b[0] / factor - 1) < close < 1e-6:
                 return f"Your number is {words} the right one."
+        for words, value in _of_a_number(b[0]).items() if b[0] != np.round(b[0]) else ():
+            if abs(a[0] / value - 1) < close < 1e-6:
+                return f"Your number is {words}"
     return ""
+
+
+def _of_a_number(right: float) -> dict[str, float]:
+    """Return what a slip makes of a number; of a whole one it may be chance."""
+    roots = {"the root of the right one: is a root too many?": math.sqrt(right)} if right > 0 else {}
+    return roots | {
+        "the right one with the sign turned.": -right,
+        "the square of the right one: is a root missing?": right**2,
+        "one over the right one: is it divided where it should be multiplied?": 1 / right,
+        "1 minus the right one.": 1 - right,
+    }
 
 
 PLAIN_FACTORS = {f"{n} times": float(n) for n in (2, 3, 4, 8, 10, 100, 1000, 1024, 10**6, 10**9)}

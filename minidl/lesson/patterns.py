@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl.lesson.places import Array, axis_name, moved, places, same, single, subsets
 from minidl.lesson.values import unwritten
 
-Array = np.ndarray[Any, Any]
 Pattern = Callable[[Array, Array, float], str]
 
 PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
@@ -22,22 +22,19 @@ def shown(got: Array, want: Array, tol: float) -> str:
     """Return the sentence of the first pattern that two arrays of one shape show, or ""."""
     dtype, got = got.dtype, got.astype(float)
     with np.errstate(all="ignore"):
-        uneven = np.abs(want).max(initial=0) > 1e4 * np.median(np.abs(want)) if want.size else False
+        some = np.abs(want[want != 0])
+        uneven = some.max() > 1e4 * np.median(some) if some.size else False
         hidden = np.abs(got).max(initial=0) > 1e6 * np.abs(want).max(initial=0)  # what is right would not show
         if said := _single(got, want, tol, dtype):
             return said
-        for pattern in (_not_finite, _nothing, scaled, _moved, _digits, function, _places, _by_slice, _flat, _part):
-            if (hidden and pattern in (_moved, _by_slice, _flat)) or (uneven and pattern in (scaled, _moved, _digits)):
+        for pattern in PATTERNS:
+            if (hidden and pattern in (_moved, _by_slice, moved, _flat)) or (
+                uneven and pattern in (scaled, _moved, _digits)
+            ):
                 continue
             if said := pattern(got, want, tol):
                 return said
     return ""
-
-
-def same(a: Array, b: Any, tol: float) -> bool:
-    """Whether two arrays agree to the tolerance, or to rounding in what leads there."""
-    scale = max(float(np.abs(b).max(initial=0)), float(np.abs(a).max(initial=0)))
-    return bool(np.all(np.abs(a - b) <= max(tol, 1e-9 * scale)))
 
 
 def _not_finite(got: Array, want: Array, tol: float) -> str:
@@ -127,18 +124,12 @@ def _counts(shape: tuple[int, ...]) -> list[int]:
     return sorted({int(np.prod([shape[i] for i in over])) for over in subsets(len(shape))})
 
 
-def subsets(ndim: int) -> list[tuple[int, ...]]:
-    """Return every non-empty choice of axes, the smallest first."""
-    if ndim > 5:
-        return []
-    found = [tuple(i for i in range(ndim) if bits >> i & 1) for bits in range(1, 1 << ndim)]
-    return sorted(found, key=len)
-
-
 def _moved(got: Array, want: Array, tol: float) -> str:
     """Say the shift, or the line, if it is one for all."""
     if want.size < 3:
         return ""
+    if same(got, 1 - want, tol):
+        return "Each of your values is 1 minus the right one: is a comparison, or a share, turned round?"
     shift = float(np.median(got - want))
     scale = np.abs(want).max()
     if abs(shift) > 1e-9 * scale and np.abs(got - want - shift).max() <= max(1e-3 * abs(shift), 1e-14 * scale):
@@ -165,27 +156,14 @@ def function(got: Array, want: Array, tol: float) -> str:
         (np.log(want), "Your values are the logarithms of the right ones: is an exp missing?"),
         (np.maximum(want, 0), "Your values are the right ones with the negative ones set to zero."),
         (want + 1, "Each of your values is the right one plus 1."),
+        (np.sign(want), "Your values are the signs of the right ones: the size is lost."),
+        (-np.log(want), "Your values are the logarithms of the right ones, with the sign turned."),
         (np.round(want), "Your values are the right ones, rounded to whole numbers: was an array of integers filled?"),
         (np.trunc(want), "Your values are the right ones, cut to whole numbers: was an array of integers filled?"),
     ]
     if want.size < 2:
         return ""
     return next((said for value, said in functions if np.isfinite(value).all() and same(got, value, tol)), "")
-
-
-def _places(got: Array, want: Array, tol: float) -> str:
-    """Say which axes are swapped or turned, if the values are right."""
-    if want.size < 3 or np.ptp(want) == 0:
-        return ""
-    if not same(np.sort(got, axis=None), np.sort(want, axis=None), tol):
-        return ""
-    for i in range(want.ndim):
-        if same(np.flip(got, i), want, tol):
-            return f"The values are right; they run backwards along axis {i}."
-        for j in range(i):
-            if got.shape[i] == got.shape[j] and same(np.swapaxes(got, i, j), want, tol):
-                return f"The values are right; axes {j} and {i} are swapped."
-    return "The right values stand in the wrong places: an order of axes, a reshape or an index is turned."
 
 
 def _by_slice(got: Array, want: Array, tol: float) -> str:
@@ -202,29 +180,39 @@ def _by_slice(got: Array, want: Array, tol: float) -> str:
         middle = error.mean(axis=others, keepdims=True)
         if same(error, middle, tol):
             return (
-                f"What is wrong is one number for each index of axis {axis}{_name(axis, want.ndim)}: a term that is "
+                f"What is wrong is one number for each index of {axis_name(axis, want.ndim)}: a term that is "
                 "constant over the other axes (a mean, a bias) is missing, doubled, or taken over other axes."
             )
         square = (want * want).sum(axis=others, keepdims=True)
         factor = (got * want).sum(axis=others, keepdims=True) / square
         if (square > 0).all() and same(got, factor * want, tol):
             return (
-                f"Each index of axis {axis}{_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
+                f"Each index of {axis_name(axis, want.ndim)} has a wrong factor of its own: a factor that is "
                 "constant over the other axes (a weight, a standard deviation) is missing, doubled, or another's."
             )
+    for kept in [two for two in subsets(want.ndim) if len(two) == 2 < want.ndim]:
+        others = tuple(i for i in range(want.ndim) if i not in kept)
+        if np.prod([want.shape[i] for i in others]) < 3 or not np.ptp(want, axis=others).any():
+            continue
+        each = (
+            "each sample and channel"
+            if want.ndim == 4 and kept == (0, 1)
+            else f"each index of axes {kept[0]} and {kept[1]}"
+        )
+        if same(error, error.mean(axis=others, keepdims=True), tol):
+            return f"What is wrong is one number for {each}: a term that is constant over the rest."
+        square = (want * want).sum(axis=others, keepdims=True)
+        factor = (got * want).sum(axis=others, keepdims=True) / square
+        if (square > 0).all() and same(got, factor * want, tol):
+            return f"There is a wrong factor for {each}, constant over the rest."
     for axis in range(want.ndim):
         varies = want.shape[axis] > 1 and want.ndim < 5 and np.ptp(want, axis=axis).any()
         if varies and same(error, error.mean(axis=axis, keepdims=True), tol):
             return (
-                f"What is wrong does not vary along axis {axis}{_name(axis, want.ndim)}: look at what is computed once "
+                f"What is wrong does not vary along {axis_name(axis, want.ndim)}: look at what is computed once "
                 "for all of that axis, such as a sum or a mean over it."
             )
     return ""
-
-
-def _name(axis: int, ndim: int) -> str:
-    """Return what an axis of (N, C, ...) is called."""
-    return {0: " (samples)", 1: " (channels)"}.get(axis, "") if ndim == 4 else ""
 
 
 def _flat(got: Array, want: Array, tol: float) -> str:
@@ -272,6 +260,8 @@ def _part(got: Array, want: Array, tol: float) -> str:
             if last > 1 and len(wrong) == 1 and wrong[0] in (0, last):
                 end = "first" if wrong[0] == 0 else "last"
                 return f"Only the {end} index of axis {axis} is wrong: look at where a loop, a slice or a sum ends."
+        if said := single(right):
+            return said
         return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)
     alike = float((got * want).sum() / norm) if norm > 0 else 0.0
@@ -284,3 +274,9 @@ def _part(got: Array, want: Array, tol: float) -> str:
     if want.size > 3 and alike < -0.5:
         return f"It points the other way (cosine {alike:.3f}): look for a sign, then for a missing term."
     return ""
+
+
+PATTERNS: tuple[Pattern, ...] = (
+    *(_not_finite, _nothing, scaled, _moved, _digits, function),
+    *(places, moved, _by_slice, _flat, _part),
+)

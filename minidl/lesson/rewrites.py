@@ -179,6 +179,8 @@ def _of_an_operation(node: ast.BinOp) -> Iterator[tuple[Any, str, int, ast.AST |
         if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Add | ast.Sub):
             yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right), "the brackets in", 4, None
             yield ast.BinOp(right.left, right.op, ast.BinOp(left, op, right.right)), "the brackets in", 4, None
+        if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow):  # a * b ** c
+            yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right), "the brackets in", 2, None
         if isinstance(op, ast.Div) and isinstance(left, ast.BinOp) and isinstance(left.op, ast.Pow):  # a ** b / c
             power = ast.BinOp(left.right, ast.Div(), right)
             yield ast.BinOp(left.left, ast.Pow(), power), "the brackets in", 2, None

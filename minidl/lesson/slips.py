@@ -129,7 +129,8 @@ def _filled(node: ast.AST) -> str:
 def _begins(node: ast.AST, filled: set[str]) -> bool:
     """Whether a statement gives a name a number or an empty list, or makes an array that is filled later."""
     value = node.value if isinstance(node, ast.Assign) else None
-    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in node.targets):
+    targets = [one for target in getattr(node, "targets", ()) for one in ast.walk(target)]
+    if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id in filled for one in targets):
         return True
     parts = value.elts if isinstance(value, ast.Tuple) else [value]
     return all(isinstance(one, ast.Constant) or (isinstance(one, ast.List) and not one.elts) for one in parts)
@@ -280,6 +281,10 @@ def _neighbours(node: ast.Tuple, loops: list[str]) -> Iterator[Change]:
         one = ast.Constant(1)
         yield made(ast.Add(), one, one), "two neighbours, each one too small, in", 5, None
         yield made(ast.Sub(), one, one), "two neighbours, each one too large, in", 5, None
+        if isinstance(first, ast.BinOp) and isinstance(second, ast.BinOp):  # h + i, w + j: 2 h + i, 2 w + j
+            two = [ast.BinOp(ast.BinOp(ast.Constant(2), ast.Mult(), a.left), a.op, a.right) for a in (first, second)]
+            new = ast.Tuple([*node.elts[:i], *two, *node.elts[i + 2 :]], ast.Load())
+            yield new, "two neighbours, which both move too slowly, in", 5, None
         used = {name.id for part in (first, second) for name in ast.walk(part) if isinstance(name, ast.Name)}
         for a, b in itertools.pairwise(name for name in loops if name not in used):
             new = made(ast.Add(), ast.Name(a, ast.Load()), ast.Name(b, ast.Load()))

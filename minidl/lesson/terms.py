@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.lesson.patterns import Array, same, subsets
+from minidl.lesson.places import Array, same, subsets
 
 
 def related(got: Any, want: Any, tol: float, arrays: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> str:

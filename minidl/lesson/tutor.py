@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minidl.check.compare import TensorResult
-from minidl.lesson.hints import DIGITS, GENERAL, alone, hint
+from minidl.lesson.hints import DIGITS, GENERAL, WHERE, alone, hint
 from minidl.lesson.lint import small_constants, unused
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, size, sums
@@ -28,7 +28,8 @@ def tutor(
 ) -> list[str]:
     """Return what the values say, else what change would mend the answer, else what it leaves out."""
     said = _hints(name, given, want, tol, bad)
-    if said and not said[0].startswith(GENERAL):
+    vague = not said or said[0].startswith(GENERAL)
+    if not vague and not said[0].startswith(WHERE):
         return said
     arrays, made = handed_over(got), dict(watch.made)
     eps = getattr(got, "__globals__", {}).get("eps")
@@ -39,9 +40,13 @@ def tutor(
         return [follows]
     sure = {key for key, value in named(name, want).items() if telling(value)}
     change = repair(got, judge(name, want, tol), trusted, sure)
-    change = change or _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
     if not change and said and said[0].startswith(DIGITS):
         change = small_constants(got, trusted)
+    elif not change:
+        change = _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
+    if not vague:
+        return [*said, change] if change else said
+    change = change or _of_another(name, given, want, tol, bad)
     change = change or unused(got, trusted, watch.keys) or _first(name, given, want, tol, bad, sums)
     change = change or _first(name, given, want, tol, bad, lambda a, b, t: size(a, b, {**made, **arrays}))
     return [*said, change] if change else said
@@ -56,14 +61,26 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
     if plain and (said := alone(given, wanted, float(max(np.max(of(tol, key)) for key in wanted)))):
         return [said]
     for result in bad:
-        if result.name in given and result.name in wanted and not wrong_kind(given[result.name], wanted[result.name]):
-            if np.ptp(of(tol, result.name)) > 0:
-                return _each(np.asarray(given[result.name]), np.asarray(wanted[result.name]), of(tol, result.name))
-            largest = float(np.max(of(tol, result.name)))
-            if said := hint(given[result.name], wanted[result.name], largest):
-                return [said]
-            return []
+        if (key := result.name) in given and key in wanted and not wrong_kind(given[key], wanted[key]):
+            if np.ptp(of(tol, key)) > 0:
+                return _each(np.asarray(given[key]), np.asarray(wanted[key]), of(tol, key))
+            said = hint(given[key], wanted[key], float(np.max(of(tol, key))))
+            return [said] if said else []
     return []
+
+
+def _of_another(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> str:
+    """Return what the pattern of another wrong result says, where that of the first says nothing."""
+    given, wanted = named(name, got), named(name, want)
+    for key in [result.name for result in bad if result.name in given and result.name in wanted]:
+        largest = float(np.max(of(tol, key)))
+        if wrong_kind(given[key], wanted[key]) or np.ptp(of(tol, key)) > 0:
+            continue
+        said = hint(given[key], wanted[key], largest)
+        said = said or alone({key: given[key]}, {key: wanted[key]}, largest)
+        if said and not said.startswith(GENERAL):
+            return f"In `{key}`: {said[0].lower()}{said[1:]}"
+    return ""
 
 
 def _each(got: Any, want: Any, tol: Any) -> list[str]:

@@ -87,7 +87,7 @@ WHOSE = [  # lesson, words of the place, what the same paragraph says of whose i
         "The equations are the paper's; where a choice is minidl's or the released code's",
     ),
     ("08", r"$\Psi:\mathcal X\to\mathbb R^K$", "The paper defines"),
-    ("08", "looks at the channel means, and not at all", "is a choice of minidl"),
+    ("08", "channel means, and not at the", "is a choice of minidl"),
     (
         "08",
         "keep them in float64, and clamp at 0",

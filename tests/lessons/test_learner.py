@@ -3,6 +3,7 @@
 Of each exercise five wrong answers of `learner` are played and one of `anew`, the first of each file. Those in `anew`
 are functions written from scratch with a mistake in each, before anybody knew what they would be told; that set stays
 as it was written. `python -m lessons.machinery.learner tests/lessons/anew` plays all and prints each with its sentence.
+`afresh` is a third set, written later in the same way and measured once; docs/teachers.md has what came of it.
 What a search for a change may take is counted in calls of functions, so that every machine finds the same.
 """
 

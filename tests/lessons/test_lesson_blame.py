@@ -128,6 +128,12 @@ SLIPS = [
         lambda x: x,
         "what is set before the loop",
     ),
+    (
+        "    y = np.zeros(8)\n    a, b = x.copy(), x.copy()\n    for i in range(8):\n        a[i] += 1\n"
+        "        b[i] -= 1\n        y[i] = (a**2).sum() - (b**3).sum()\n    return y\n",
+        lambda x: np.array([(x**2).sum() + 2 * a + 1 - (x**3).sum() + a**3 - (a - 1) ** 3 for a in x]),
+        "what is set before the loop",
+    ),
 ]
 
 

@@ -26,6 +26,8 @@ def both(a):
         (lambda: None + X, "Something there is None: does a function end without `return`?"),
         (lambda: X[3], "runs past the end"),
         (lambda: {"dx": X}["dw"], "no such key"),
+        (lambda: both((X, X))["dx"], "A dictionary is wanted there"),
+        (lambda: dict(zip(("a", "b"), (X, X, X), strict=True)), "not as many values as are asked for"),
         (lambda: range(3 / 1), "`//` gives one"),
         (lambda: np.arange(3).__iadd__(0.5), "keep the dtype of the array on the left"),
         (lambda: np.broadcast_to(X, (2, 3)).__setitem__(0, 1), "may not be written into"),

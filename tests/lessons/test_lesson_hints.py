@@ -11,6 +11,7 @@ Y = RNG.normal(1.0, 2.0, (3, 4, 5, 7))
 ROW = RNG.normal(1.0, 2.0, 7)
 OTHER = RNG.normal(size=Y.shape)
 SQUARE = RNG.normal(size=(4, 4))
+SPARSE = np.where(np.arange(7) % 4 == 0, Y, 0)
 TOL = 1e-10
 
 CASES = [
@@ -21,6 +22,12 @@ CASES = [
         ROW,
         ROW * 7 / 6,
         "Each of your values is 7/6 of the right one: look at what is divided by 7, or by 6.",
+    ),
+    (
+        "a factor of what is mostly zero",
+        SPARSE,
+        0.4 * SPARSE,
+        "Each of your values is 0.4 times the right one",
     ),
     ("a mean for a sum", ROW, ROW / 7, "1/7 of the right one"),
     ("the sign", Y, -Y, "The sign is turned."),
@@ -58,6 +65,60 @@ CASES = [
     ("a clipped half", Y, np.maximum(Y, 0), "negative ones set to zero"),
     ("half of it", Y, np.where(Y < 0, 0.1 * Y, Y), "Only the values that should be negative are wrong."),
     ("a border", Y, np.where(np.arange(7) % 6 == 0, Y + RNG.normal(size=Y.shape), Y), "Only the border of axis 3"),
+    ("channels in another order", Y, Y[:, [2, 0, 3, 1]], "the indices of axis 1 stand in another order, 2, 0, 3, 1."),
+    ("a turn", ROW, np.roll(ROW, 2), "along axis 0 they are turned round by 2."),
+    ("a turn the other way", Y, np.roll(Y, -1, 2), "along axis 2 they are turned round by 1."),
+    ("one channel for all", Y, Y[:, [1, 1, 1, 1]], "Every index of axis 1 (channels) has what belongs to index 1"),
+    ("one value for all", ROW, np.full(7, ROW[4]), "Every index of axis 0 has what belongs to index 4"),
+    ("running totals", ROW, ROW.cumsum(), "Your values are running totals of the right ones along axis 0"),
+    ("no running totals", ROW.cumsum(), ROW, "The right values are running totals of yours along axis 0"),
+    ("one late", ROW, np.append(9, ROW[:-1]), "what belongs to the one before it: an index is one too small."),
+    (
+        "one early",
+        Y,
+        np.append(Y[:, 1:], 0 * Y[:, :1], 1),
+        "Along axis 1 (channels) each index has what belongs to the next",
+    ),
+    (
+        "one alone",
+        Y,
+        np.where(np.arange(4).reshape(4, 1, 1) == 1, Y, OTHER),
+        "Only index 1 of axis 1 (channels) is right",
+    ),
+    (
+        "a shape turned round",
+        Y,
+        Y.reshape(7, 5, 4, 3),
+        "The values are right, in another shape: reshape them to (3, 4, 5, 7).",
+    ),
+    (
+        "a margin",
+        Y,
+        np.pad(Y, ((0, 0), (0, 0), (1, 1), (2, 0))),
+        "cut 1 at the beginning and 1 at the end of axis 2, 2",
+    ),
+    (
+        "a part",
+        Y,
+        Y[:, :, 1:4, 2:5],
+        "and it lacks 1 at the beginning and 1 at the end of axis 2, 2 at the beginning and 2",
+    ),
+    (
+        "one channel",
+        Y,
+        np.where(np.arange(4).reshape(4, 1, 1) == 2, OTHER, Y),
+        "Only index 2 of axis 1 (channels) is wrong.",
+    ),
+    (
+        "every second",
+        ROW,
+        np.where(np.arange(7) % 2 == 1, -3 - ROW, ROW),
+        "Every second index of axis 0 is wrong, from 1 on.",
+    ),
+    ("a term per map", Y, Y + OTHER[:, :, :1, :1], "What is wrong is one number for each sample and channel"),
+    ("a factor per map", Y, Y * (2 + OTHER[:, :, :1, :1]), "There is a wrong factor for each sample and channel"),
+    ("one minus", ROW, 1 - ROW, "1 minus the right one"),
+    ("signs", Y, np.sign(Y), "the signs of the right ones"),
     ("a missing term", Y, Y + 0.3 * RNG.normal(size=Y.shape), "Most of it is there (cosine 0.9"),
 ]
 
@@ -65,6 +126,10 @@ CASES = [
 @pytest.mark.parametrize(("want", "got", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_a_pattern_is_said(want, got, words):
     assert words in hint(got, want, TOL)
+
+
+def test_verdicts_that_are_all_the_same_are_no_index_for_all():
+    assert "index" not in hint(np.ones(40, bool), np.arange(40) % 3 == 0, 0.5)
 
 
 @pytest.mark.parametrize("tol", [1e-12, 1e-6])
@@ -112,6 +177,10 @@ def test_what_an_infinite_shift_hides_is_not_said():
             "Your values are the cubes of the right ones: is a cube root missing?",
         ),
         ({"a": 8.0, "b": 27.0}, {"a": 2.0, "b": 3.5}, ""),
+        ({"a": 2.25}, {"a": 1.5}, "Your number is the square of the right one: is a root missing?"),
+        ({"a": -1.5}, {"a": 1.5}, "Your number is the right one with the sign turned."),
+        ({"a": 0.4}, {"a": 2.5}, "Your number is one over the right one: is it divided where it should be multiplied?"),
+        ({"a": 25.0}, {"a": 5.0}, ""),  # of a whole number it may be chance
         ({"a": 2.0}, {"a": 4.0, "b": 6.0}, ""),
         ({"a": np.ones(2)}, {"a": 2 * np.ones(2)}, ""),
     ],

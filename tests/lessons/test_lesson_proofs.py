@@ -87,10 +87,9 @@ def test_a_solved_cell_that_fails_ends_the_play(tmp_path):
 
 def test_a_wrong_answer_leaves_no_trace(tmp_path):
     seen = (
-        "    return 2 * self.x * dy\n        ### END SOLUTION\n",
-        '    return 2 * self.x * dy\n        ### END SOLUTION\n\n\nassert list(lesson.passed) == ["double"]\n'
-        "assert not lesson.failed\nassert double(x)[0] == 3.0\n"
-        "assert rng.random() == np.random.default_rng(0).random()\n",
+        "print(lesson.yours(",
+        'assert list(lesson.passed) == ["double"]\nassert not lesson.failed\nassert double(x)[0] == 3.0\n'
+        "assert rng.random() == np.random.default_rng(0).random()\nprint(lesson.yours(",
     )
     drawn = ("def double(x):\n    return x**2", "rng.random()\n\n\ndef double(x):\n    return x**2")
     assert wrong(tmp_path, seen, drawn) == []

@@ -45,6 +45,13 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
     ),
     ('lesson.check("double",', 'print("double",', 'print("double",', "a check cell holds one lesson.check(...), got 0"),
     ("own = np.random.default_rng(2)", "own = rng", "own = rng", "a check draws from a generator of its own"),
+    ("class Square:", "z = rng.random()\n\n\nclass Square:", "z = rng", "a check draws from a generator of its own"),
+    (
+        'wrong={"You squared it.": lambda: x**2})',
+        'wrong={"You squared it.": lambda: x**2})\ndouble(x)',
+        'lesson.check("double"',
+        "lesson.check ends its cell",
+    ),
     ("rng = np", 'lesson.check("z", lambda: x, x, 1)\nrng = np', 'lesson.check("z"', "belongs in a cell with tags"),
     ("# check: double", "# check: dx", "# check: dx", 'no check is called "dx"; there are double, square'),
     ("# says: You squared it.\n", "", "# check: double", "a wrong answer begins with"),
@@ -63,6 +70,7 @@ BROKEN = [  # what is replaced, by what, the first words of the line that is bla
     ("# %% [markdown]\n# One.\n\n# %% [markdown]\n# Two.\n", "", "# ---", "got 14"),
     ("rng = np", "y = 1\n" * 260 + "rng = np", "# ---", "at most 250 lines of code that stand open, got 2"),
     ("# %%\nlesson.done()", "# %%\nprint()", "print()", "the last code cell calls lesson.done()"),
+    ("# %%\nlesson.done()", "# %%\nx = 1\nlesson.done()", "x = 1", "gives another value to x, which the cell in line"),
 ]
 
 

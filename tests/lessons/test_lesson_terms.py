@@ -186,6 +186,15 @@ def test_a_listed_mistake_is_recognised_in_one_of_the_results():
     )
 
 
+def test_a_listed_mistake_that_calls_the_learners_function_is_not_recognised_by_what_that_function_gives(lesson):
+    names = cell("def answer(x):\n    return x**3\n", x=X)
+    exec(compile("def got():\n    return {'y': answer(x), 'b': x.sum()}\n", "<check>", "exec"), names)
+    exec(compile("def wrong():\n    return {'y': answer(x), 'b': x.mean()}\n", "<check>", "exec"), names)
+    with pytest.raises(CheckFailed) as error:
+        lesson.check("y", names["got"], {"y": X, "b": X.sum()}, TOL, {"b is a mean.": names["wrong"]})
+    assert "b is a mean." not in str(error.value)
+
+
 def told(names, want, tol, watch=None):
     given = names["got"]()
     bad = [one for one in compare_all("y", given, want, tol) if not one.passed]
@@ -218,3 +227,10 @@ def test_what_is_never_done_is_said():
     keys = {"answer.x": ["mean", "var"]}
     assert "never reads `var` of `x`" in unused(cell(reading, x={"mean": 1.0, "var": 2.0})["got"], keys=keys)
     assert unused(cell(reading.replace("y = ", "y = sum(x.values()) + "), x={"mean": 1.0})["got"], keys=keys) == ""
+
+
+def test_where_the_first_result_shows_nothing_another_one_may():
+    names = cell("def answer(x):\n    return {'a': np.tanh(x) + np.cos(3 * x), 'b': 2.7 * x + 0.3 * x}\n", x=X)
+    said = " ".join(told(names, {"a": X, "b": X}, TOL))
+    assert said.endswith("In `b`: each of your values is 3 times the right one.")
+    assert "In `" not in " ".join(told(names, {"a": 2 * names["got"]()["a"], "b": X}, TOL))
