@@ -67,7 +67,7 @@ _at_work: _AtWork | None = None
 
 
 def overdue() -> int | None:
-    """Return the signal whose exception was lost, if one was: whoever asks acts on it."""
+    """Return the signal whose exception was lost, if one was; the caller acts on it."""
     return None if _at_work is None else _at_work.take()
 
 

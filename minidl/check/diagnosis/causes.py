@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -49,7 +50,7 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
             break
         first = chosen.rivals[0]
         only_ended = first.misses and {i for i, _ in chosen.hits} <= first.ended  # all that is seen of it is NaN
-        if causes and (only_ended or len(chosen.hits) < SECOND or first.precision < SURE):
+        if causes and (only_ended or len(chosen.hits) < SECOND or not clear(first, bench, wrong)):
             near.insert(0, chosen)  # a cause beside another must be clearer than one alone
             weighed = [h for h in weighed if h not in chosen.rivals]
             continue
@@ -66,6 +67,22 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
         causes, left = unlisted(bench, known, causes, near, left, wrong, layer)
     near += [Cause([h], h.hits) for h in sorted(weighed, key=lambda h: -len(h.hits) * h.precision)[:2]]
     return causes, near, left
+
+
+def clear(hypothesis: Hypothesis, bench: Bench, wrong: set[Tensor]) -> bool:
+    """Whether what a hypothesis says is nearly always true. It may be off where an output is wrong anyway, in a kind of
+    step of which another output is wrong in nearly every case: there another cause is at work too.
+    """
+    every = Counter(kind_of(name) for result in bench.results for name in result.wanted)
+    failed = Counter(kind_of(name) for _, name in wrong)
+    others = {step_of(kind) for kind in failed if failed[kind] >= SURE * every[kind]}
+    misses = sum(at not in wrong or step_of(at[1]) not in others for at in hypothesis.misses)
+    return len(hypothesis.hits) >= SURE * (len(hypothesis.hits) + misses)
+
+
+def step_of(name: str) -> str:
+    """The kind of step that an output is of: "out" of training, "eval", or "state"."""
+    return name.partition(".")[0]
 
 
 def unlisted(
