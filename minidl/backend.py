@@ -286,6 +286,11 @@ def is_on_host(array: Array) -> bool:
     return isinstance(array, np.ndarray)
 
 
+def is_plain(array: Any) -> bool:
+    """Return whether this is an array of NumPy itself: the usual one, whose library need not be looked for."""
+    return type(array) is np.ndarray
+
+
 def on_device(thing: Any) -> bool:
     """Return whether this is an array of a device, not one of NumPy's or a number."""
     return hasattr(thing, "get")

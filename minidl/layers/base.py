@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from minidl.arguments import arithmetic
-from minidl.backend import Array, array_module, is_on_host, to_device, to_host
+from minidl.backend import Array, array_module, is_on_host, is_plain, to_device, to_host
 from minidl.engine import WRITTEN, Engine, engine
 from minidl.layers.unchanged import Unchanged
 
@@ -33,7 +33,7 @@ FLOATING = frozenset(np.dtype(name) for name in ("float16", "float32", "float64"
 def check_arrays(**named: Array) -> None:
     """Raise TypeError unless each is an array of a library that is known."""
     for name, array in named.items():
-        if type(array) is np.ndarray:
+        if is_plain(array):
             continue
         if array is None:
             raise TypeError(f"{name} must be a numpy or cupy array, got None; pass one")
@@ -123,7 +123,7 @@ class Layer:
 
     def engine(self, x: Array) -> Engine:
         """Return the engine for x, a floating array of the parameters' library."""
-        if type(x) is not np.ndarray:
+        if not is_plain(x):
             check_arrays(x=x)
         weight = self.params.get("weight")
         on = engine(x) if weight is None or type(weight) is type(x) else engine(x=x, weight=weight)
@@ -150,7 +150,7 @@ class Layer:
         if self._kept is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
-        if type(dy) is not np.ndarray:
+        if not is_plain(dy):
             check_arrays(dy=dy)
         if dy.dtype not in FLOATING:
             check_floating(f"{type(self).__name__}.backward", dy=dy)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minidl.arguments import arithmetic, whole
-from minidl.backend import Array, array_module
+from minidl.backend import Array, array_module, is_plain
 from minidl.engine import Engine
 from minidl.layers.base import Layer
 from minidl.norm.moments import Mean, moments, scale_shift, scale_shift_backward, scale_shift_sums
@@ -108,7 +108,8 @@ class Norm(Layer):
         if type(returned) is tuple and len(returned) == len(names):
             one, two = returned[:2]
             if (
-                type(one) is type(two) is np.ndarray
+                is_plain(one)
+                and is_plain(two)
                 and one.shape == two.shape == shape
                 and (one.dtype == two.dtype == np.float64)
             ):  # nearly always
