@@ -1,7 +1,7 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--set first | second | third | fourth] [--output FILE.md] [--only PART]
-    python tests/check/heldout/measure.py --set fourth --detect
+    python tests/check/heldout/measure.py [--set first | second | third | fourth | fifth] [--output FILE.md]
+    python tests/check/heldout/measure.py --set fourth --detect --only PART
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
 (of the other sets: their ``answers.json``) accepts for the true cause.  A bug counts as named rightly only if every
@@ -28,6 +28,7 @@ if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
 from heldout import collected  # noqa: E402
+from heldout.fifth import collected as fifth  # noqa: E402
 from heldout.fourth import collected as fourth  # noqa: E402
 from heldout.registry import Bug, Correct  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
@@ -227,6 +228,7 @@ SETS: dict[str, tuple[Sequence[AnyBug], Sequence[Correct | ThirdCorrect]]] = {
     "second": (second.RUNNABLE, second.CORRECT),
     "third": (third.BUGS, third.CORRECT),
     "fourth": (fourth.BUGS, fourth.CORRECT),
+    "fifth": (fifth.BUGS, fifth.CORRECT),
 }
 
 
