@@ -31,7 +31,7 @@ class ReLU(Layer):
         """Return max(x, 0)."""
         on = self.engine(x)
         y = read_only(on(relu)(x))
-        self.keep(on, y)
+        self.keep(on, y, shape=y.shape)
         return y
 
     @arithmetic()
@@ -67,7 +67,7 @@ class Tanh(Layer):
         """Return tanh(x)."""
         on = self.engine(x)
         y = read_only(on(tanh)(x))
-        self.keep(on, y)
+        self.keep(on, y, shape=y.shape)
         return y
 
     @arithmetic()

@@ -133,7 +133,7 @@ class Layer:
             check_floating(f"{type(self).__name__}.forward", x=x)
         return on
 
-    def keep(self, *values: Any, of: Array = None) -> None:
+    def keep(self, *values: Any, of: Array = None, shape: tuple[int, ...] | None = None) -> None:
         """Keep the values for backward, with the mode this forward ran in.
 
         Parameters
@@ -142,11 +142,16 @@ class Layer:
             What backward needs.
         of : array, optional
             An array of somebody else's that they depend on: backward is an error once it was written to.
+        shape : tuple of int, optional
+            The shape of y: `kept` then refuses a dy of another.
         """
-        self._kept = (self.training, values, None if of is None else Unchanged(of))
+        self._kept = (self.training, values, None if of is None else Unchanged(of), shape)
 
     def kept(self, dy: Array) -> tuple[bool, Any]:
-        """Return ``(training, values)`` of the forward that comes before, and forget them; dy must be floating."""
+        """Return ``(training, values)`` of the forward that comes before, and forget them.
+
+        dy must be floating, and of the shape of y where `keep` was given one.
+        """
         if self._kept is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward: forward must come first, and each forward allows one backward")
@@ -154,7 +159,17 @@ class Layer:
             check_arrays(dy=dy)
         if dy.dtype not in FLOATING:
             check_floating(f"{type(self).__name__}.backward", dy=dy)
-        (training, values, of), self._kept = self._kept, None
+        shape = self._kept[3]
+        if shape is not None and dy.shape != shape:
+            raise ValueError(
+                f"{type(self).__name__}.backward: dy must have the shape of y, {shape}, got {dy.shape}; "
+                f"pass dL/dy for the y that forward returned"
+            )
+        return self.take_kept()
+
+    def take_kept(self) -> tuple[bool, Any]:
+        """Return what `kept` does, for a dy that is looked at already."""
+        (training, values, of, _), self._kept = self._kept, None
         if of is not None and not of.holds():
             raise RuntimeError(
                 f"{type(self).__name__}.backward: x must be as forward saw it, got one that was written to since; "

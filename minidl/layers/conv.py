@@ -172,10 +172,11 @@ class Conv2d(Layer):
         weight, bias = self.params["weight"], self.params.get("bias")
         on = self.engine(x)
         self._check(x.shape, weight.shape)
-        self.keep(on, x, of=x)
         dtype = compute_dtype(x, weight)
         wide = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
-        return on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
+        y = on(conv2d)(*wide, bias, self.stride, self.padding).astype(x.dtype, copy=False)
+        self.keep(on, x, of=x, shape=y.shape)
+        return y
 
     @arithmetic()
     def backward(self, dy: Array) -> Array:

@@ -43,11 +43,11 @@ class Dropout(Layer):
         """Return x·mask/(1 − p) in training, x in inference."""
         self.engine(x)
         if not self.training or self.p == 0:
-            self.keep(None)
+            self.keep(None, shape=x.shape)
             return read_only(x[...])  # else who writes to y would write to x
         mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p)
         mask = to_device(mask.astype(x.dtype), like=x)
-        self.keep(mask)
+        self.keep(mask, shape=x.shape)
         return x * mask
 
     @arithmetic()

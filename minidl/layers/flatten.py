@@ -21,9 +21,10 @@ class Flatten(Layer):
     def forward(self, x: Array) -> Array:
         """Return x as (N, features)."""
         self.engine(x)
-        self.keep(x.shape)
+        features = math.prod(x.shape[1:])
+        self.keep(x.shape, shape=(len(x), features))
         # (C, H, W, N) -> (C·H·W, N) -> its transpose: a view in the fast memory format
-        return x.transpose(*range(1, x.ndim), 0).reshape(math.prod(x.shape[1:]), len(x)).T
+        return x.transpose(*range(1, x.ndim), 0).reshape(features, len(x)).T
 
     def backward(self, dy: Array) -> Array:
         """Return dy in the shape of x."""

@@ -87,7 +87,7 @@ class Linear(Layer):
             cure = f"build it with in_features={x.shape[1]}" if x.ndim == 2 else "put a Flatten before it"
             cure = "give it a batch, x[None]" if x.ndim < 2 else cure
             raise ValueError(f"Linear.forward: x must be (N, {weight.shape[1]}), got {x.shape}; {cure}")
-        self.keep(on, x, of=x)
+        self.keep(on, x, of=x, shape=(len(x), len(weight)))
         dtype = compute_dtype(x, weight)
         y = on(linear)(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), bias)
         return y.astype(x.dtype, copy=False)

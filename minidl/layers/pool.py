@@ -127,7 +127,7 @@ class MaxPool2d(_Pool2d):
         """Return the maximum of each window."""
         on = self._check(x)
         y, won = on(max_pool)(x, *self._window)
-        self.keep(on, array_module(x).empty(0), x.shape, won)
+        self.keep(on, array_module(x).empty(0), x.shape, won, shape=y.shape)
         return y
 
     @arithmetic()
@@ -169,8 +169,9 @@ class AvgPool2d(_Pool2d):
     def forward(self, x: Array) -> Array:
         """Return the mean of each window."""
         on = self._check(x)
-        self.keep(on, array_module(x).empty(0), x.shape)
-        return on(avg_pool)(x, *self._window)
+        y = on(avg_pool)(x, *self._window)
+        self.keep(on, array_module(x).empty(0), x.shape, shape=y.shape)
+        return y
 
     @arithmetic()
     def backward(self, dy: Array) -> Array:
@@ -200,7 +201,7 @@ class GlobalAvgPool2d(Layer):
         self.engine(x)
         if x.ndim != 4:
             raise ValueError(f"GlobalAvgPool2d.forward: x must be (N, C, H, W), got {x.shape}; {images_cure(x.shape)}")
-        self.keep(x.shape)
+        self.keep(x.shape, shape=x.shape[:2])
         xp = array_module(x)
         total = memory.batch_last(xp, x).sum(axis=(1, 2), dtype=xp.promote_types(x.dtype, xp.float32))  # (C, N)
         return (total / total.dtype.type(x.shape[2] * x.shape[3])).astype(x.dtype, copy=False).T

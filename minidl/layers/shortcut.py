@@ -55,9 +55,9 @@ class ZeroPaddedShortcut(Layer):
                 f"ZeroPaddedShortcut.forward: x must be (N, C, H, W) with C <= {self.out_channels}, got {x.shape}; "
                 f"build it with more out_channels"
             )
-        self.keep(x.shape)
         kept = x[:, :, :: self.stride, :: self.stride]
         y = memory.images(array_module(x=x), (len(x), self.out_channels, *kept.shape[2:]), x.dtype)
+        self.keep(x.shape, shape=y.shape)
         y[...] = 0
         y[:, self._real(x.shape[1])] = kept
         return y

@@ -47,10 +47,10 @@ class Norm(Layer):
         """Return the normalised x, for x (N, C), (N, C, L) or (N, C, H, W)."""
         on = self._check(x)
         if len(x) == 0:
-            self.keep(None, x, None, None)
+            self.keep(None, x, None, None, shape=x.shape)
             return x.copy()
         centred, s, u, kept = self.scale_and_shift(on, x)
-        self.keep(on, centred, s, kept, of=x)
+        self.keep(on, centred, s, kept, of=x, shape=x.shape)
         return on(scale_shift)(centred, s, u, x.dtype)
 
     @arithmetic()

@@ -85,6 +85,23 @@ def test_layers_that_went_forward_together_go_backward_alone():
     np.testing.assert_array_equal(dx, want)
 
 
+@pytest.mark.parametrize("behind", ["ReLU", "pool, ReLU"])
+def test_a_dy_of_another_shape_is_refused_by_the_last_of_layers_that_went_together(behind):
+    net = network("bn", behind)
+    dy = draw(2, *net.forward(draw(1, 5, 4, 6, 8)).shape)
+    assert went_together(net)
+    for bad in (dy[..., :-1], dy[:1], dy[:, :1]):
+        with pytest.raises(ValueError, match=r"^ReLU\.backward: dy must have the shape of y, \(5, 4, "):
+            net.backward(bad)
+    assert not net.layers[0].grads["weight"].any()
+    net.layers[-1].backward(dy)  # then each alone
+    if behind != "ReLU":
+        with pytest.raises(ValueError, match=r"^MaxPool2d\.backward: dy must have the shape of y, \(5, 4, 3, 4\)"):
+            net.layers[1].backward(dy[:1])
+    with pytest.raises(ValueError, match=r"^BatchNorm\.backward: dy must have the shape of y, \(5, 4, 6, 8\)"):
+        net.layers[0].backward(dy[:1])
+
+
 def test_a_layer_that_went_forward_once_more_goes_backward_alone():
     net, x = network("bn", "ReLU"), draw(1, 5, 4, 6, 8)
     y = net.forward(x)

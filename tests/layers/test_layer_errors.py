@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import strict
-from layer_cases import CASES, EACH_LIBRARY
+from layer_cases import CASES, EACH_ENGINE, EACH_LIBRARY
 from tolerance import assert_close, terms
 
 from minidl import (
@@ -29,6 +29,7 @@ from minidl import (
     to_host,
     use_backend,
 )
+from minidl.norm import NORMS
 
 
 def f32(*shape):
@@ -214,7 +215,7 @@ ERRORS = {
     ),
     "norm_factory": (
         lambda: norm_factory("batch"),
-        "norm_factory: name must be one of bn, in, ln, gn, mn, mgn, none, got 'batch'; choose one of them",
+        f"norm_factory: name must be one of {', '.join(NORMS)}, got 'batch'; choose one of them",
     ),
 }
 
@@ -245,6 +246,40 @@ def test_every_layer_refuses_what_is_not_floating_with_the_cure(name, dtype):
     ):
         layer.backward(dy.astype(dtype))
     layer.backward(dy)  # a refused dy uses nothing up
+
+
+def wrong_shapes(dy):
+    """Return what is not of the shape of dy: narrower, wider, of one sample or one number, which broadcast, ..."""
+    one = dy[:1] if len(dy) > 1 else dy[0]
+    return dy[..., :-1], np.concatenate([dy, dy], axis=-1), one, dy.sum(keepdims=True), dy[None], dy.reshape(-1)
+
+
+@EACH_ENGINE
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_refuses_a_dy_of_another_shape_than_y(name):
+    with strict.as_cupy():
+        layer, (x, dy) = CASES[name].layer("float32"), CASES[name].arrays("float32")
+        y = layer.forward(to_device(x))
+        alone = not list(layer.children())  # others have layers before the one that refuses
+        for bad in wrong_shapes(dy):
+            with pytest.raises(ValueError, match=r"^\w+\.backward: dy must have the shape of y, \(") as caught:
+                layer.backward(to_device(bad))
+            assert str(caught.value).endswith("; pass dL/dy for the y that forward returned")
+            assert not alone or f"the shape of y, {y.shape}, got {bad.shape};" in str(caught.value)
+            assert all(not to_host(grad).any() for grad in layer.grads.values())
+            if not alone:
+                layer.forward(to_device(x))
+        layer.backward(to_device(dy))  # a refused dy uses nothing up
+
+
+def test_the_mode_of_a_layer_or_a_batch_without_samples_changes_nothing_about_the_shape_of_dy():
+    norm, drop = BatchNorm(4), Dropout(0.5).eval()
+    norm.forward(f32(0, 4, 3, 5))
+    with pytest.raises(ValueError, match=r"^BatchNorm\.backward: dy must have the shape of y, \(0, 4, 3, 5\), got"):
+        norm.backward(f32(0, 4, 3, 4))
+    drop.forward(f32(3, 5))
+    with pytest.raises(ValueError, match=r"^Dropout\.backward: dy must have the shape of y, \(3, 5\), got \(1, 5\)"):
+        drop.backward(f32(1, 5))
 
 
 @pytest.mark.parametrize(

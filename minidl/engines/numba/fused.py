@@ -108,7 +108,7 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
         on = norm._check(x)
         centred, s, u, kept = norm.scale_and_shift(on, x)
         if not isinstance(centred, Centred):
-            norm.keep(on, centred, s, kept, of=x)
+            norm.keep(on, centred, s, kept, of=x, shape=x.shape)
             return base.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
         flat, m0, delta, shape, layout, _ = centred
         small = m0, delta, rows(s), rows(u)
@@ -122,11 +122,12 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
             won = memory.empty(np, made.shape, np.uint8)
             arrays = made.reshape(-1), won.reshape(-1), winners.reshape(-1)
             share(c, x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
-            behind[0].keep(on, _NOTHING, x.shape, won)
+            behind[0].keep(on, _NOTHING, x.shape, won, shape=(n, c, h // 2, w // 2))
             winners = arrays[2]
     y = read_only(memory.batch_first(made))
-    behind[-1].keep(on, y)
-    norm.keep(on, Centred(flat, m0, delta, shape, layout, Behind(y, won, winners)), s, kept, of=x)
+    behind[-1].keep(on, y, shape=y.shape)
+    centred = Centred(flat, m0, delta, shape, layout, Behind(y, won, winners))
+    norm.keep(on, centred, s, kept, of=x, shape=x.shape)
     return y
 
 
@@ -144,9 +145,9 @@ def _went_together(layers: Sequence[Layer], dy: Array) -> bool:
 
 
 def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
-    for layer in behind:
-        layer.kept(dy)
-    training, (on, centred, s, kept) = norm.kept(dy)
+    for layer in behind:  # `_went_together` looked at dy
+        layer.take_kept()
+    training, (on, centred, s, kept) = norm.take_kept()
     x, m0, delta, shape, (_, pixels), (y, won, winners) = centred
     dyt, yt = memory.batch_last(np, dy).reshape(-1), memory.batch_last(np, y).reshape(-1)
     sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
