@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.arguments import arithmetic, whole
+from minidl.arguments import arithmetic, shown, whole
 from minidl.backend import on_gpu, to_host, use_backend
 from minidl.image_arguments import Images, as_picture, refuse_ambiguous, refuse_kind
 from minidl.layers.base import Layer
@@ -47,9 +47,15 @@ class Prediction:
         Raises
         ------
         ValueError
-            If k is no whole number from 1 up.
+            If k is no whole number from 1 up, or the names are not those of all classes.
         """
         k = whole(k, "top: k", cure="pass how many classes, from 1 up")
+        if isinstance(class_names, str) or len(class_names) != self.probabilities.shape[1]:
+            given = shown(class_names) if isinstance(class_names, str) else f"{len(class_names)}"
+            raise ValueError(
+                f"top: class_names must be the names of all {self.probabilities.shape[1]} classes, got {given}; "
+                "pass class_names of what minidl.load gave"
+            )
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
         return [
             [(class_names[i], float(row[i])) for i in best] for best, row in zip(order, self.probabilities, strict=True)

@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minidl.current_folder import GONE, is_gone
 from minidl.extras import missing
 from minidl.files import NoHomeError, expanded
 from minidl.leaving import LeftError, leaving
@@ -264,11 +265,13 @@ def exit_status(
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is not None:
-            return complain(status, error)
+            return complain(status, f"{error} ({GONE})" if is_gone() else error)
         if isinstance(error, MemoryError):
             return complain(1, f"the memory does not suffice; {memory}")
         if (line := missing(error)) is not None:
             return complain(1, line)
+        if isinstance(error, FileNotFoundError) and is_gone():
+            return complain(1, GONE)
         if isinstance(error, OSError):
             return complain(1, file_error(error, files, when_free()))
         raise

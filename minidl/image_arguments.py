@@ -45,13 +45,24 @@ def refuse_kind(images: Any, one: bool) -> None:
     raise TypeError(f"predict: {rule}, got {kind}; {cure}")
 
 
+def _cure_of_integers(pixels: NDArray[Any]) -> str:
+    """Return what to give in place of integers of another dtype, of which astype keeps the lowest 8 bits alone."""
+    low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+    inside = low >= 0 and high <= 255
+    if pixels.dtype == np.uint16:
+        also = ", or x.astype(np.uint8) if white is 255" if inside else ""
+        return f"(x >> 8).astype(np.uint8) for 16 bits{also}"
+    if inside:
+        return "x.astype(np.uint8)"
+    return f"pixels from 0, black, to 255, white, and then x.astype(np.uint8): these go from {low} to {high}"
+
+
 def as_picture(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return an array as Pillow takes it: (H, W) or (H, W, 3)."""
     if pixels.dtype != np.uint8:
         cure = "np.round(255 * x).astype(np.uint8) for x in [0, 1]"
         if pixels.dtype.kind in "iu":
-            inside = not pixels.size or (pixels.min() >= 0 and pixels.max() <= 255)
-            cure = "x.astype(np.uint8)" if inside else "(x >> 8).astype(np.uint8) for 16 bits"
+            cure = _cure_of_integers(pixels)
         elif pixels.dtype.kind not in "fb":
             cure = "a path, a Pillow image or an array of pixels"
         raise ValueError(f"predict: an array must be uint8, got {pixels.dtype}; give {cure}")

@@ -31,6 +31,8 @@ def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) ->
     """
     if number := re.search(r"invalid float value: '(-?\d*),(\d+)'", message):
         return f"; write it with a point, {number[1]}.{number[2]}"
+    if percent := re.search(r"invalid float value: '(\d+(?:\.\d+)?)%'", message):
+        return f"; write it as a share of 1, {float(percent[1]) / 100:g}"
     if not (unknown_from := _UNKNOWN.match(message)):
         return ""
     unknown = _of(message[unknown_from.end() :], given)

@@ -89,6 +89,8 @@ def load(
         ) from error
     config = replace(config, backend=resolve(backend), device=None)
     about = record["input"]
+    if model is not None and ":" not in config.model:
+        raise RunError(f"{path} was trained with minidl's own network {config.model}; leave out model=")
     maker = model if model is not None else _own_network(found.where, record, config)
     if check_code:
         _check_code(found.where, record, config, model)

@@ -1,5 +1,6 @@
 """The command `minidl` hands over to the package's commands, and says what there is."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,28 @@ def test_a_shell_that_is_unknown_or_a_library_that_is_missing_is_one_line(
 def test_what_would_command_a_terminal_is_printed_as_an_escape(capsys):
     say("cat\x1b[2J\x07 größe\tdog")
     assert capsys.readouterr().out == "cat\\x1b[2J\\x07 größe\tdog\n"
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_a_current_folder_that_was_deleted_is_one_line_or_no_matter(command: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    arguments = {
+        "train": ["lenet", "multitask", "--sample", "--norm", "my_norm:Mine", "--out", "a"],
+        "predict": ["run", "a.png"],
+    }
+
+    def minidl_in(folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in a folder that is deleted before it begins."""
+        folder.mkdir()
+        code = "import os, sys; os.rmdir(os.getcwd()); from minidl.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        path = str(Path(minidl.__file__).parents[1])
+        return subprocess.run(
+            [sys.executable, "-c", code, *given], cwd=folder, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+
+    done = minidl_in(gone, command, *arguments[command])
+    assert done.returncode in (1, 2), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "the current folder is gone; cd to one that exists" in done.stderr
+    assert minidl_in(gone, command, "--help").returncode == 0

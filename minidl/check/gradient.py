@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +51,10 @@ def gradient(
 
     Raises
     ------
+    TypeError
+        If forward or backward cannot be called with the inputs, or these have no names.
+    ValueError
+        If the method is none of these, or an input is of too low a precision for the derivative.
     VacuousCheckError
         If an input's numeric gradient is about zero: with dy = 1, for instance, any backward of a norm would pass.
     AssertionError
@@ -68,10 +73,21 @@ def gradient(
     if method not in METHODS:
         raise ValueError(f"gradient: method must be one of {', '.join(METHODS)}, got {method!r}")
     bound = BOUND[method] if tol is None else tol
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"gradient: inputs must be a mapping of names to arrays, got {type(inputs).__name__}; give {{'x': x}}"
+        )
     held = {name: np.array(value) for name, value in inputs.items()}
+    _check_called("forward", forward, (), held)
+    _check_called("backward", backward, ("dy",), held)
     y = np.asarray(forward(**held))
     if y.dtype.kind not in "fc":
         raise AssertionError(f"gradient: forward must return an array of floating numbers, got {_what(y)}; return y")
+    if not np.isfinite(y).all():
+        raise AssertionError(
+            f"gradient: forward must give finite numbers, got {y[~np.isfinite(y)].flat[0]}; look at forward, or use "
+            "other inputs"
+        )
     dy = away_from_zero(f"cotangent {seed}", *y.shape)
     grads: Any = backward(dy.copy(), **{name: value.copy() for name, value in held.items()})
     if not hasattr(grads, "keys"):
@@ -86,6 +102,11 @@ def gradient(
     for name in held:
         if f"d{name}" not in grads:
             continue
+        if _too_narrow(held[name].dtype, method, tol):
+            raise ValueError(
+                f"gradient: inputs must be float64, which a derivative to {bound:g} needs, got {held[name].dtype} for "
+                f"{name}; use {name}.astype('float64')"
+            )
         got = np.asarray(grads[f"d{name}"])
         if got.dtype.kind not in "fiuc":
             raise AssertionError(
@@ -105,6 +126,31 @@ def gradient(
     if not errors:
         raise VacuousCheckError("gradient: backward must give the gradient of an input, got none; name them d + input")
     return errors
+
+
+def _check_called(what: str, function: Any, first: tuple[str, ...], held: Mapping[str, Array]) -> None:
+    """Raise TypeError unless a function can be called as `gradient` calls it."""
+    call = f"{what}({', '.join((*first, *held))})"
+    if not callable(function):
+        raise TypeError(f"gradient: {what} must be a function, got {type(function).__name__}; give {call}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function that was compiled
+        return
+    try:
+        signature.bind(*first, **held)
+    except TypeError as error:
+        swapped = "; forward comes first, then backward" if "dy" in str(error) and what == "forward" else ""
+        raise TypeError(
+            f"gradient: {what} must take the inputs by their names, {call}, got {error}{swapped or '; define it so'}"
+        ) from error
+
+
+def _too_narrow(dtype: np.dtype[Any], method: str, tol: float | None) -> bool:
+    """Whether rounding in a dtype, or a step that it cannot hold, would be taken for a wrong gradient."""
+    if method == "complex":  # the derivative is of complex128: the gradient alone is rounded
+        return dtype.kind == "f" and dtype.itemsize < 8 and tol is None
+    return dtype.kind not in "fc" or dtype.itemsize < 8
 
 
 def _what(array: Array) -> str:

@@ -35,7 +35,7 @@ def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Ma
     Raises
     ------
     ValueError
-        When it decorates, if there is no such layer.
+        If there is no such layer, or no case of it in the dtype.
 
     Examples
     --------
@@ -46,15 +46,18 @@ def conformance(layer: str, dtype: str = "float32") -> Callable[[Callable[[], Ma
     >>> test_my_batch_norm.pytestmark[0].name
     'parametrize'
     """
+    suite = open_suite()
+    if layer not in suite.layers:
+        raise ValueError(f"conformance: layer must be one of {', '.join(suite.layers)}, got {layer!r}; choose one")
+    held = {entry.id: held_in(suite.case(entry), dtype) for entry in suite.entries if entry.layer == layer}
+    entries = [entry for entry in suite.entries if held.get(entry.id)]
+    if not entries:
+        raise ValueError(
+            f"conformance: dtype must be one that {layer} has cases in, got {dtype!r}; give 'float32' or 'float64'"
+        )
 
     def decorate(give_adapter: Callable[[], Make | str]) -> Test:
         import pytest
-
-        suite = open_suite()
-        held = {entry.id: held_in(suite.case(entry), dtype) for entry in suite.entries if entry.layer == layer}
-        entries = [entry for entry in suite.entries if held.get(entry.id)]
-        if not entries:
-            raise ValueError(f"conformance: layer must be one of {', '.join(suite.layers)}, got {layer!r}")
 
         def test(entry: Any) -> None:
             adapter = give_adapter()

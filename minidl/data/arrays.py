@@ -7,6 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -223,9 +224,23 @@ def _check_members(file: Path, there: Any, names: list[str], packed: int) -> Non
                 raise ValueError(f"{name} must be as long as its header says, {shape} of {dtype}")
 
 
+def _array(given: Any, what: str, where: str, cure: str) -> NDArray[Any]:
+    """Return what is given as an array; DataError where it is nothing, or its parts are of several shapes."""
+    if given is None:
+        raise DataError(f"{where}: {what} must be an array, got None; give both images and labels")
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        shapes: list[Any] = ["several"]
+        with suppress(ValueError):  # where these again hold parts of several
+            shapes = list(dict.fromkeys(np.shape(each) for each in given))
+        got = ", ".join(map(str, shapes))
+        raise DataError(f"{where}: {what} must all be of one shape, got {got:.200}; {cure}") from error
+
+
 def _images(given: Any, what: str, where: str) -> NDArray[np.uint8]:
     """Return images as (M, H, W) or (M, 3, H, W)."""
-    images = np.asarray(given)
+    images = _array(given, what, where, "make them one size, or keep them as files in folders of classes")
     if images.dtype != np.uint8:
         raise DataError(f"{where}: {what} must be uint8, got {images.dtype}; {_CURE}")
     if images.ndim == 4 and images.shape[1] in (1, 3):
@@ -242,7 +257,7 @@ def _images(given: Any, what: str, where: str) -> NDArray[np.uint8]:
 
 
 def _labels(given: Any, what: str, where: str) -> NDArray[Any]:
-    labels = np.asarray(given)
+    labels = _array(given, what, where, "give one label an image")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":

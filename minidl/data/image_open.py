@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from minidl.files import open_file
+from minidl.files import NoFileError, open_file
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """No others: PostScript, for one, is a program, which Pillow would let Ghostscript run."""
@@ -61,6 +61,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Any]:
             raise ValueError(f"a broken link, to {os.readlink(path)}") from error
         if os.path.islink(path) and os.path.isdir(path):
             raise ValueError(f"a link to a folder that it lies in, {os.readlink(path)}") from error
+        if isinstance(error, NoFileError):
+            raise ValueError(f"{UNREADABLE}, as it is a pipe, a device or a folder and no file") from error
         raise ValueError(f"{UNREADABLE}: {error.strerror or error}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         text = " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl.arguments import shown
 from minidl.backend import to_device
+from minidl.classifier import Classifier
 from minidl.files import write_atomic
 from minidl.interchange.errors import StateError
 from minidl.interchange.onnx_graph import Graph, Value
@@ -44,10 +47,11 @@ def export_onnx(
     Raises
     ------
     StateError
-        If a layer is none of minidl's own and has no method ``to_onnx(graph, x)``, or one that gives other values than
-        the layer; if the network does not take the shape, or the package onnx is missing.
+        If `net` is no layer, or `path` no path; if a layer is none of minidl's own and has no method
+        ``to_onnx(graph, x)``, or one that gives other values than the layer; if the network does not take the shape, or
+        the package onnx is missing.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, as where its folder does not exist.
 
     Examples
     --------
@@ -56,11 +60,16 @@ def export_onnx(
     >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
     ...     export_onnx(LeNet(10, norm=norm_factory("mn")), f"{folder}/lenet.onnx", (3, 32, 32))
     """
+    if not isinstance(path, str | os.PathLike):
+        raise StateError(f"export_onnx: path must be a path, got {shown(path)}; give the file, such as 'net.onnx'")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}; make its folder first", os.fspath(path))
     write_atomic(Path(path), onnx_bytes(net, input_shape, notes))
 
 
 def onnx_bytes(net: Layer, input_shape: Sequence[int], notes: Mapping[str, str] | None = None) -> bytes:
     """Return the file that `export_onnx` writes; equal networks give equal bytes."""
+    _check_given(net, input_shape)
     try:
         from onnx import helper
     except ImportError as error:
@@ -77,6 +86,21 @@ def onnx_bytes(net: Layer, input_shape: Sequence[int], notes: Mapping[str, str] 
         raise StateError(str(error)) from error
     helper.set_model_props(model, dict(notes or {}))
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _check_given(net: Any, input_shape: Any) -> None:
+    """Raise StateError unless it is a layer, and a shape."""
+    if isinstance(net, Classifier):
+        raise StateError("export_onnx: net must be a minidl.Layer, got a Classifier; give its network, net.network")
+    if not isinstance(net, Layer):
+        raise StateError(f"export_onnx: net must be a minidl.Layer, got {shown(net)}; give a network or a layer")
+    try:
+        tuple(int(size) for size in input_shape)
+    except (TypeError, ValueError) as error:
+        raise StateError(
+            f"export_onnx: input_shape must be the shape of one sample, got {shown(input_shape)}; give it, such as "
+            "(3, 32, 32)"
+        ) from error
 
 
 def _output_shape(net: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -100,8 +100,8 @@ def _is_begun(out: Path | None) -> bool:
 
 def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) -> int:
     require("training")
-    from .late import kept
-    from .named import came_from, where
+    from .late import kept, when
+    from .named import came_from, own_settings, where
     from .trainer import Trainer
 
     config, out = Config(), Path()
@@ -118,8 +118,10 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
     except Exception as error:
         if isinstance(error, MemoryError) or hasattr(error, "exit_status") or not came_from(error, config):
             raise
+        at = when(error)
+        what = f"{' and '.join(own_settings(config))}: in {at}: " if at and own_settings(config) else ""
         return _complain(
-            1, f"{where(error)}, in code of your own; mend it and start anew with another --out{kept(out)}"
+            1, f"{what}{where(error)}, in code of your own; mend it and start anew with another --out{kept(out)}"
         )
     if across.rank == 0:
         _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
@@ -216,8 +218,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--auto-by", metavar="WAY", help=f"one of: {', '.join(WAYS)} (prune)")
     add("--auto-threshold", type=float, metavar="P", help="remove a mode whose mean gate is below P (0.05)")
     add("--auto-strength", type=float, metavar="L", help="strength of the entropy penalty, in nats (0.01)")
-    add("--auto-window", type=_warmup, metavar="SPAN", help="time between two decisions (1/60)")
-    add("--auto-until", type=_warmup, metavar="SPAN", help="time of the last decision (2/3)")
+    add(
+        "--auto-window",
+        type=_warmup,
+        metavar="SPAN",
+        help="time between two decisions; a plain number is in updates (1/60)",
+    )
+    add("--auto-until", type=_warmup, metavar="SPAN", help="time of the last decision, likewise (2/3)")
 
     group = parser.add_argument_group("training")
     add = group.add_argument
@@ -235,7 +242,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--warmup",
         type=_warmup,
         metavar="SPAN",
-        help="raise the rate linearly over so many updates, 1e or 1/20 (0)",
+        help="raise the rate linearly over a span; a plain number is in updates (0)",
     )
     add(
         "--lr-drops",
@@ -306,7 +313,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _length(suffix: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        if suffix and text[-1:].isalpha():
+        if comma := re.fullmatch(r"(\d+),(\d+)([kM]?)", text):
+            cure = f"write it with a point, {comma[1]}.{comma[2]}{comma[3]}"
+            raise argparse.ArgumentTypeError(f"must be a number, got {text!r}; {cure}")
+        if suffix and not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE]\+?\d+)?", text.strip()):
             raise argparse.ArgumentTypeError(f"must be a plain number, got {text!r}")
         return text + suffix
 

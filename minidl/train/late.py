@@ -60,11 +60,10 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
     if found is None or _raised_in_own_code(error):
         return
     doing, x, labels = found
-    when = f"{doing} {step + 1}" if doing == "update" else f"the evaluation after update {step}"
     said = (_again(model, x, labels, doing == "update") if alone else None) or _of_suspect(error)
     if said is not None:
         raise LateError(
-            f"{' and '.join(own)}: in {when}: {said}; mend it and start anew with another --out{kept}"
+            f"{' and '.join(own)}: in {_when(doing, step)}: {said}; mend it and start anew with another --out{kept}"
         ) from error
 
 
@@ -136,6 +135,21 @@ def kept(out: str | os.PathLike[str] | None) -> str:
     if folder is None or not any((folder / "checkpoints").glob("*")):
         return "; nothing was saved yet"
     return f"; what was saved is whole, and --from {folder} starts with its weights"
+
+
+def when(error: BaseException) -> str:
+    """Return in which update or evaluation of a run an exception came; "" where it came of neither."""
+    found = _batch(error)
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if found is not None and Path(frame.f_code.co_filename) == _HERE / "trainer.py":
+            step = getattr(frame.f_locals.get("self"), "step", None)
+            if step is not None:
+                return _when(found[0], step)
+    return ""
+
+
+def _when(doing: str, step: int) -> str:
+    return f"{doing} {step + 1}" if doing == "update" else f"the evaluation after update {step}"
 
 
 def _batch(error: BaseException) -> tuple[str, Array, Array] | None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..arguments import shown
 from ..files import write_atomic
-from .record import read_metrics
+from .record import RunError, read_metrics
 
 NAMED = 24  # lines up to which each mode of each layer is named under the panel
 
@@ -96,7 +97,28 @@ def draw_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.P
         Folders of runs, as `python -m minidl.train --out` made them.
     path : path
         The file to write.
+
+    Raises
+    ------
+    TypeError
+        If `runs` is no mapping, or a folder no path.
+    RunError
+        If there are no runs, or one has no evaluation yet.
     """
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"draw_comparison: runs must be labels with folders, got {shown(runs)}; give {{label: folder}}")
+    if not runs:
+        raise RunError("draw_comparison: there must be a run to draw, got none; give {label: folder}")
+    for label, folder in runs.items():
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(
+                f"draw_comparison: the run of {label} must be a folder, got {shown(folder)}; give that of its --out"
+            )
+        if not read_metrics(Path(folder) / "metrics.jsonl"):
+            raise RunError(
+                f"draw_comparison: {folder} has no metrics.jsonl with an evaluation; give the folder of a run, as "
+                "--out named it"
+            )
     with own_settings():
         _draw_comparison(runs, Path(path))
 

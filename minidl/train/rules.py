@@ -215,9 +215,11 @@ def make_optimiser(config: Config, model: Layer, optimiser: Any = None) -> Any:
     else:
         try:
             made = optimiser(model)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
+            from .named import where
+
             raise ConfigError(
-                f"optimiser: it cannot be made for the network: {type(error).__name__}: {error}; give a function of "
+                f"optimiser: it cannot be made for the network: {where(error, last=False)}; give a function of "
                 "the network alone, such as lambda model: minidl.SGD(model, lr=0.1)"
             ) from error
     if missing := [name for name in ("lr", "step", "zero_grad", "state", "load_state") if not hasattr(made, name)]:

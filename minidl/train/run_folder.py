@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown
 from ..files import NoHomeError, expanded, make_folder, no_folder, write_atomic
 from . import checkpoint
 from .lock import BusyError, FolderLock
@@ -177,6 +178,8 @@ class RunFolder:
 
 def own_path(path: str | os.PathLike[str]) -> Path:
     """Return the path of a run's folder, its ``~`` replaced; RunError where no folder can have that name."""
+    if not isinstance(path, str | os.PathLike):
+        raise RunError(f"Trainer: out must be a path, got {shown(path)}; give the folder of the run")
     if "\0" in os.fspath(path):
         raise RunError("the name of a run's folder must have no null character; give another --out")
     try:

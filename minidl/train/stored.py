@@ -101,7 +101,13 @@ def _find(where: Path) -> Stored:
             f"{where} is no checkpoint of minidl but an exported network; give the run's folder or a file in its "
             "checkpoints"
         )
-    tensors, meta = checkpoint.load(where, lambda line: log.warn("minidl", line))
+    try:
+        tensors, meta = checkpoint.load(where, lambda line: log.warn("minidl", line))
+    except checkpoint.CheckpointError as error:
+        cure = "give a run's folder or a file in its checkpoints"
+        if where.suffix != ".safetensors":
+            raise checkpoint.CheckpointError(f"{where} is no checkpoint of minidl; {cure}") from error
+        raise checkpoint.CheckpointError(f"{error}; {cure}") from error
     run = where.absolute().parent.parent
     beside = where.parent.name == "checkpoints" and (run / "config.json").exists()
     record = read_config(run) if beside else meta.get("run")

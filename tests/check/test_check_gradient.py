@@ -45,6 +45,58 @@ def test_a_backward_without_gradients_is_refused():
         check.gradient(forward, lambda dy, **kept: {}, {"x": X, "weight": W, "bias": B})
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (
+            (forward, backward, [X, W, B]),
+            TypeError,
+            r"inputs must be a mapping of names to arrays, got list; give \{'x'",
+        ),
+        (
+            (backward, forward, {"x": X, "weight": W, "bias": B}),
+            TypeError,
+            r"forward must take the inputs by their names, forward\(x, weight, bias\), got missing a required "
+            r"argument: 'dy'; forward comes first, then backward$",
+        ),
+        (
+            (lambda x: x, lambda dy: {"dx": dy}, {"x": X}),
+            TypeError,
+            r"backward must take the inputs by their names, backward\(dy, x\), got got an unexpected keyword",
+        ),
+        ((X, backward, {"x": X}), TypeError, r"forward must be a function, got ndarray; give forward\(x\)$"),
+        ((lambda x: x, None, {"x": X}), TypeError, "backward must be a function, got NoneType"),
+        (
+            (lambda x: x + np.nan, lambda dy, x: {"dx": dy}, {"x": X}),
+            AssertionError,
+            "forward must give finite numbers, got nan; look at forward, or use other inputs",
+        ),
+        (
+            (lambda x: x / 0 * np.inf, lambda dy, x: {"dx": dy}, {"x": abs(X)}),
+            AssertionError,
+            "forward must give finite numbers, got inf",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_what_cannot_be_called_or_gives_no_numbers_is_named(given, error, message):
+    with pytest.raises(error, match=f"^gradient: {message}"):
+        check.gradient(*given)
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [("complex", "float32"), ("central", "float32"), ("direction", "float32"), ("central", "int64")],
+)
+def test_inputs_that_a_derivative_would_be_wrong_of_are_named_and_not_the_gradient(method, dtype):
+    def right(dy, x):
+        return {"dx": 3 * x**2 * dy.astype(x.dtype)}
+
+    with pytest.raises(ValueError, match=rf"inputs must be float64, .* got {dtype} for x; use x.astype\('float64'\)$"):
+        check.gradient(lambda x: x**3 * 1.0, right, {"x": (10 * X).astype(dtype)}, method)
+    assert check.gradient(lambda x: x**3, right, {"x": X.astype("float32")}, "complex", tol=1e-5)["x"] < 1e-5
+
+
 def test_unknown_methods_are_named():
     with pytest.raises(ValueError, match="method must be one of complex, central, direction, got 'exact'"):
         check.gradient(forward, backward, {"x": X}, "exact")

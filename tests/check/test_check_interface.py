@@ -35,7 +35,9 @@ def test_the_decorator_fails_a_wrong_layer_with_a_diagnosis():
 
 def test_the_decorator_refuses_an_unknown_layer():
     with pytest.raises(ValueError, match="layer must be one of batch_norm"):
-        check.conformance("dropout")(lambda: None)
+        check.conformance("dropout", "float32")
+    with pytest.raises(ValueError, match="dtype must be one that layer_norm has cases in, got 'float12'; give"):
+        check.conformance("layer_norm", "float12")
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_labels_may_be_names_or_a_column_of_numbers():
     ("arguments", "options", "message"),
     [
         ((X / 255, Y), {}, r"training images must be uint8, got float64; give uint8, such as np.round\(255 \* x\)"),
+        (([X[0, 0], X[0, 0, :2]], [0, 1]), {}, r"must all be of one shape, got \(7, 3\), \(2, 3\); make them one size"),
+        (([X[0], [[1], [1, 2]]], [0, 1]), {}, "must all be of one shape, got several; make them one size"),
+        ((X, [[0], [1, 2]]), {}, r"labels must all be of one shape, got \(1,\), \(2,\); give one label an image"),
+        ((None, None), {}, "training images must be an array, got None; give both images and labels"),
+        ((X, None), {}, "training labels must be an array, got None; give both images and labels"),
         ((X[0, 0], Y), {}, r"training images must be \(M, H, W\), .* got \(7, 3\); reshape them"),
         ((X[:0], Y[:0]), {}, r"there must be training images, got \(0, 3, 5, 7\); give at least one"),
         ((X, Y[:5]), {}, "11 training images have 5 labels; give one label an image"),

@@ -8,6 +8,7 @@ from onnx_runs import moved, run
 from tolerance import assert_close, terms
 
 from minidl import Dropout, LeNet, Linear, ModeNorm, ReLU, Sequential, norm_factory, use_backend
+from minidl.classifier import Classifier
 from minidl.interchange import StateError, export_onnx
 from minidl.layers.shortcut import ZeroPaddedShortcut
 from minidl.models import MODELS
@@ -36,6 +37,20 @@ def test_a_layer_gives_the_same_in_onnxruntime(name):
     want, allowed = layer(x), moved(layer, x, trials=4)
     assert_close(run(raw, x), want, allowed)
     assert_close(run(raw, x[:1]), want[:1], allowed)  # another number of samples
+
+
+def test_what_is_no_network_no_file_or_no_shape_gets_one_line_with_the_cure(tmp_path):
+    classifier = Classifier.__new__(Classifier)
+    for net, path, shape, message in (
+        (3, "a.onnx", (3,), "net must be a minidl.Layer, got 3; give a network or a layer"),
+        (classifier, "a.onnx", (3,), r"net must be a minidl.Layer, got a Classifier; give its network, net.network"),
+        (ReLU(), 3, (3,), "path must be a path, got 3; give the file, such as 'net.onnx'"),
+        (ReLU(), "a.onnx", 3, r"input_shape must be the shape of one sample, got 3; give it, such as \(3, 32, 32\)"),
+    ):
+        with pytest.raises(StateError, match=f"^export_onnx: {message}$"):
+            export_onnx(net, path if path == 3 else tmp_path / path, shape)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory; make its folder first: '.*gone.a.onnx'"):
+        export_onnx(ReLU(), tmp_path / "gone" / "a.onnx", (3,))
 
 
 @pytest.mark.parametrize("options", [{"gate_input": "normalised"}, {"gate_temperature": 0.5}])

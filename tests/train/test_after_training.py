@@ -90,9 +90,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run, capsys):
     assert "is damaged" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="is damaged"):
         minidl.load(newest)
+    named = out / "of_mine.py"
+    named.write_text("import numpy\n")
+    (out / "config.json").rename(out / "config.old")  # beside which any file is one of the run
+    with pytest.raises(
+        CheckpointError, match=r"of_mine.py is no checkpoint of minidl; give a run's folder or a file in"
+    ):
+        minidl.load(named)
+    (out / "config.old").rename(out / "config.json")
     older.write_bytes(b"")
     with pytest.raises(CheckpointError, match="is damaged"):
         minidl.load(out)
+
+
+def test_a_model_is_not_needed_where_minidl_has_the_network(run):
+    with pytest.raises(RunError, match=r" was trained with minidl's own network \w+; leave out model=$"):
+        minidl.load(run[0], model=make_tiny)
 
 
 def test_predictions_are_the_softmax_of_the_logits_of_what_training_made_of_the_image(run, folder):

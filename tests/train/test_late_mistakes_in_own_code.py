@@ -98,6 +98,7 @@ def test_an_output_that_is_wrong_later_names_the_class_and_the_line(folder, caps
     "wrong",
     [
         *("None if late() else dx", "dx[:-1] if late() else dx", "dx[:, :-1] if late() else dx"),
+        *("dx[..., :-1] if late() else dx", "dx[:1] if late() else dx"),
         "dx * 1j if late() else dx",
     ],
 )
@@ -113,6 +114,18 @@ def test_an_output_that_is_wrong_in_an_evaluation_is_named(folder, capsys):
     write(folder, forward="y if self.training or not late() else y[:-1]")
     assert main([*RUN, "--out", "R", "--updates", "9"]) == 1
     assert "in the evaluation after update 9: layer 2 (Tired).forward: a norm must give an output" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("mode", "when"), [("not self.training", "the evaluation after update 9"), ("True", "update 8")]
+)
+def test_an_error_in_a_norm_names_it_and_the_update_or_the_evaluation(folder, capsys, mode, when):
+    write(folder, forward=f"[][1] if late() and {mode} else y")
+    assert main([*RUN, "--out", "R", "--updates", "9"]) == 1
+    err = said(capsys)
+    assert err.startswith(
+        f"minidl.train: --norm my_tired:Tired: in {when}: IndexError: list index out of range (my_tired.py, line 10), "
+    ), err
 
 
 def test_an_output_that_was_wrong_once_names_the_layer_before_the_exception(folder, capsys):

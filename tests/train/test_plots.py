@@ -4,7 +4,7 @@ import pytest
 from tiny_run import train
 
 from minidl.train.plots import draw_comparison, draw_run
-from minidl.train.record import read_losses
+from minidl.train.record import RunError, read_losses
 
 
 def size(path):
@@ -46,5 +46,14 @@ def test_the_curves_of_a_network_with_many_gates_are_drawn_whole(tmp_path, layer
 def test_runs_are_drawn_beside_each_other(tmp_path):
     train(tmp_path / "bn", norm="bn")
     train(tmp_path / "mn")
+    for runs, error, message in (
+        ({}, RunError, r"there must be a run to draw, got none; give \{label: folder\}"),
+        ([tmp_path / "bn"], TypeError, r"runs must be labels with folders, got \[.*; give \{label: folder\}"),
+        ({"BN": 3}, TypeError, r"the run of BN must be a folder, got 3; give that of its --out"),
+        ({"BN": tmp_path / "no"}, RunError, r"no has no metrics.jsonl with an evaluation; give the folder of a run"),
+    ):
+        with pytest.raises(error, match=f"^draw_comparison: .*{message}"):
+            draw_comparison(runs, tmp_path / "both.png")
+    assert not (tmp_path / "both.png").exists()
     draw_comparison({"BN": tmp_path / "bn", "MN": tmp_path / "mn"}, tmp_path / "both.png")
     assert size(tmp_path / "both.png")[0] == pytest.approx(2 * 4.8 * 110, abs=1)

@@ -105,7 +105,8 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
     (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text() + LATE)
     assert train("--updates", "40", "--checkpoint-every", "2") == 1
     assert (
-        "minidl.train: KeyError: 'x' (my_scale.py, line 26), in code of your own; mend it and start anew with another "
+        "minidl.train: --norm my_scale:Scale: in update 8: KeyError: 'x' (my_scale.py, line 26), in code of your own; "
+        "mend it and start anew with another "
         in (err := said(capsys))
     )
     assert err.endswith("--out; what was saved is whole, and --from R starts with its weights\n")

@@ -364,7 +364,18 @@ ASKED = [
     ([Tensor()], TypeError, TENSOR),
     (IMAGE, ValueError, "an array must be uint8, got int64; give x.astype(np.uint8)"),
     (np.stack([IMAGE] * 2), ValueError, "an array must be uint8, got int64; give x.astype(np.uint8)"),
-    (IMAGE + 256, ValueError, "an array must be uint8, got int64; give (x >> 8).astype(np.uint8) for 16 bits"),
+    (
+        IMAGE + 256,
+        ValueError,
+        "got int64; give pixels from 0, black, to 255, white, and then x.astype(np.uint8): these go from 256 to 256",
+    ),
+    (IMAGE - 1, ValueError, "got int64; give pixels from 0, black, to 255, white, and then x.astype(np.uint8): these"),
+    (IMAGE.astype(np.uint16) + 65535, ValueError, "got uint16; give (x >> 8).astype(np.uint8) for 16 bits"),
+    (
+        IMAGE.astype(np.uint16),
+        ValueError,
+        "got uint16; give (x >> 8).astype(np.uint8) for 16 bits, or x.astype(np.uint8) if white is 255",
+    ),
     (IMAGE / 2, ValueError, "got float64; give np.round(255 * x).astype(np.uint8) for x in [0, 1]"),
     (IMAGE > 0, ValueError, "got bool; give np.round(255 * x).astype(np.uint8) for x in [0, 1]"),
     ([["a", "b"]], ValueError, "got <U1; give a path, a Pillow image or an array of pixels"),
@@ -379,6 +390,18 @@ def test_what_is_no_image_gets_one_line_with_the_cure(net):
             net.predict(images)
         assert "\n" not in str(found.value)
         assert str(found.value).startswith(("predict: ", "photos"))
+
+
+def test_the_likeliest_classes_need_the_names_of_all(net):
+    found = net.predict(np.zeros((32, 32, 3), np.uint8))
+    assert [name for name, _ in found.top(2, net.class_names)[0]] == found.names + [
+        name for name in net.class_names if name != found.names[0]
+    ]
+    for names, given in ((["x"], "1"), (["x"] * 3, "3"), ("ab", "'ab'")):
+        with pytest.raises(
+            ValueError, match=rf"^top: class_names must be the names of all 2 classes, got {given}; pass"
+        ):
+            found.top(2, names)
 
 
 def other_task(names, size=32, labels=None):

@@ -83,6 +83,10 @@ def test_an_optimiser_of_another_network_is_refused_and_one_of_a_part_is_not():
             "optimiser: it cannot be made for the network: TypeError: .*'lr'; give a function of the ",
         ),
         (
+            {"optimiser": lambda model: 1 / 0},
+            r"cannot be made for the network: ZeroDivisionError: .* \(test_trainer_from_python.py, line \d+\); give",
+        ),
+        (
             {"model": 3},
             "model must be a minidl.Layer, or a function or class that makes one, got 3; give that, or leave",
         ),
@@ -103,6 +107,18 @@ def test_what_is_given_and_is_of_no_use_gets_one_line_with_the_cure(tmp_path, gi
         Trainer(given.pop("config"), tmp_path / "run", quiet=True, **given)
     assert "\n" not in str(found.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_where_a_run_is_kept_must_be_a_folder(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("mine")
+    for out, message in (
+        (file, "a.py is a file, not a folder; give another --out"),
+        (3, "^Trainer: out must be a path, got 3; give the folder of the run$"),
+    ):
+        with pytest.raises(RunError, match=message):
+            Trainer(tiny_config(norm="none"), out, quiet=True, task=tiny_task())
+    assert file.read_text() == "mine"
 
 
 def test_a_network_of_pytorch_is_refused():
