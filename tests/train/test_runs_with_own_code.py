@@ -106,8 +106,7 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
     assert train("--updates", "40", "--checkpoint-every", "2") == 1
     assert (
         "minidl.train: --norm my_scale:Scale: in update 8: KeyError: 'x' (my_scale.py, line 26), in code of your own; "
-        "mend it and start anew with another "
-        in (err := said(capsys))
+        "mend it and start anew with another " in (err := said(capsys))
     )
     assert err.endswith("--out; what was saved is whole, and --from R starts with its weights\n")
     assert list((folder / "R" / "checkpoints").iterdir())
