@@ -150,7 +150,24 @@ class Layer:
     def kept(self, dy: Array) -> tuple[bool, Any]:
         """Return ``(training, values)`` of the forward that comes before, and forget them.
 
-        dy must be floating, and of the shape of y where `keep` was given one.
+        Parameters
+        ----------
+        dy : array
+            That backward got: it must be floating, and of the shape of y where `keep` was given one.
+
+        Returns
+        -------
+        training : bool
+            The mode that the forward ran in.
+        values : tuple
+            What `keep` was given.
+
+        Raises
+        ------
+        RuntimeError
+            If no forward came before, or x was written to since.
+        ValueError
+            If dy is of another dtype or shape; nothing is forgotten then.
         """
         if self._kept is None:
             name = type(self).__name__
