@@ -7,6 +7,7 @@ What forward keeps is who won along the width and who along the height.
 
 from __future__ import annotations
 
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def max_pool(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
         wide = parallel.scratch("wide", t[some, :, :wo].shape, t.dtype)
         max_along(t[some], 2, sw, wide, won_w[:, some], padding[1])
         max_along(wide, 1, sh, y[some], won_h[:, some], padding[0])
-        if y[some].size and np.isnan(y[some].min()):  # rare: who won is found anew
+        if y[some].size and isnan(y[some].min()):  # rare: who won is found anew
             max_along(t[some], 2, sw, wide, won_w[:, some], padding[1], nans=True)
             max_along(wide, 1, sh, y[some], won_h[:, some], padding[0], nans=True)
 
@@ -50,7 +51,7 @@ def max_pool_backward(dy: Array, won: Any, shape: Shape, kernel: Pair, stride: P
 
     def share(some: slice) -> None:
         dwide = parallel.scratch("wide", dx[some, :, : dyt.shape[2]].shape, dy.dtype)
-        finite = bool(np.isfinite([dyt[some].min(), dyt[some].max()]).all())  # else 0 · dy is not 0
+        finite = isfinite(dyt[some].min()) and isfinite(dyt[some].max())  # else 0 · dy is not 0
         max_along_backward(dyt[some], won_h[:, some], 1, sh, dwide, finite)
         max_along_backward(dwide, won_w[:, some], 2, sw, dx[some], finite)
 
