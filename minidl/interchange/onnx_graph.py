@@ -55,7 +55,7 @@ class Graph:
         self._used: set[str] = {"x", "y"}
 
     def op(self, kind: str, inputs: list[str], shape: tuple[int, ...], **attributes: Any) -> Value:
-        """Add a node of one output, and return its output.
+        """Add a node of one output, and return its output; `ops` adds one of several.
 
         Parameters
         ----------
@@ -73,11 +73,15 @@ class Graph:
         Value
             What the next operator takes.
         """
+        return self.ops(kind, inputs, [shape], **attributes)[0]
+
+    def ops(self, kind: str, inputs: list[str], shapes: list[tuple[int, ...]], **attributes: Any) -> list[Value]:
+        """Add a node of several outputs, such as "TopK" with values and places, and return one per shape."""
         from onnx import helper
 
-        name = self._free(kind.lower())
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=f"{name}:{kind}", **attributes))
-        return Value(name, shape)
+        names = [self._free(kind.lower()) for _ in shapes]
+        self.nodes.append(helper.make_node(kind, inputs, names, name=f"{names[0]}:{kind}", **attributes))
+        return [Value(name, shape) for name, shape in zip(names, shapes, strict=True)]
 
     def floats(self, name: str, value: Array) -> str:
         """Add a constant of float32, and return its name, which `op` takes as an input.
