@@ -187,10 +187,12 @@ def make_model(
     return model
 
 
-def check_model(model: Layer, config: Config, task: Task, test_batch: int) -> None:
+def check_model(
+    model: Layer, config: Config, task: Task, test_batch: int, given: Layer | Callable[..., Layer] | None = None
+) -> None:
     """Refuse a network that does not fit the data, or whose parts of one's own fail, before anything is written.
 
-    The test set comes in batches of `test_batch` images.
+    The test set comes in batches of `test_batch` images; `given` is that of `make_model`.
 
     Raises
     ------
@@ -202,7 +204,13 @@ def check_model(model: Layer, config: Config, task: Task, test_batch: int) -> No
         is_named(config.norm) or is_named(config.model)
     ):
         _check_size(model, config, task)
-    try_out(model, config, shape, task.num_classes, len(task.test) % test_batch or test_batch)
+
+    def again() -> Layer:
+        rng = np.random.default_rng(0)  # as `minidl.load` makes it
+        return make_model(config, task, rng, rng, given)
+
+    last = len(task.test) % test_batch or test_batch
+    try_out(model, config, shape, task.num_classes, last, None if isinstance(given, Layer) else again)
 
 
 def make_together(config: Config, across: Communicator, model: Layer, optimiser: Any) -> Together:

@@ -30,12 +30,15 @@ class Rules:
         The last exception that came out of a layer, the innermost such layer, and what to say of it.
     shaper : str
         The last layer of one's own, with its place, that gave an output of a shape which nothing else tells: no norm.
+    told : set
+        Classes and the names of their arrays of which it was said that they are not saved.
     """
 
     def __init__(self, warn: bool = True) -> None:
         self._warn = warn
         self.noticed: tuple[BaseException, Layer, str] | None = None
         self.shaper = ""
+        self.told: set[tuple[type, str]] = set()
         self._input: Array = None  # of the network
         self._wider: set[tuple[type, str]] = set()  # classes and methods whose wider dtype was said
         self._inputs: dict[int, list[Array]] = {}  # of each layer, by its id: what backward has to give gradients of
@@ -52,6 +55,7 @@ class Rules:
             known = {id(array) for arrays in (layer.params, layer.grads, layer.buffers) for array in arrays.values()}
             for name, value in vars(layer).items():
                 if is_array(value) and value.dtype in FLOATING and id(value) not in known:
+                    self.told.add((type(layer), name))
                     log.warn(
                         "minidl",
                         f"{layer_name(path, layer)}: the array {name} is neither trained nor saved{place}; "

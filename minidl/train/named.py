@@ -22,7 +22,7 @@ from .config import Config
 from .places import is_library, place_of, place_of_method
 from .span import ConfigError
 
-_MADE = vars(Layer()).keys() - {"_kept", "_output_shape"}  # attributes that each layer has
+MADE = vars(Layer()).keys() - {"_kept", "_output_shape"}  # attributes that each layer has
 _NOT_MADE = "lacks what each layer has: its __init__ must begin with super().__init__()"
 
 
@@ -223,7 +223,7 @@ def check_made(what: str, made: Layer) -> None:
     known = {id(layer) for _, layer in made.named_layers()}
     for path, layer in made.named_layers():
         name = f"layer {path} ({type(layer).__name__})" if path else type(layer).__name__
-        if _MADE - vars(layer).keys():
+        if MADE - vars(layer).keys():
             place = place_of_method(layer, "__init__") or place_of(type(layer))
             raise ConfigError(f"{what}: {name} {_NOT_MADE}{place}; mend it")
         for key, value in vars(layer).items():
@@ -252,7 +252,7 @@ def where(error: BaseException, made: Any = None, last: bool = True) -> str:
 def _hint(error: BaseException) -> str:
     """Return what explains an error that is known to come of a forgotten call."""
     layer = getattr(error, "obj", None)
-    if isinstance(error, AttributeError) and isinstance(layer, Layer) and error.name in _MADE - vars(layer).keys():
+    if isinstance(error, AttributeError) and isinstance(layer, Layer) and error.name in MADE - vars(layer).keys():
         return f": {type(layer).__name__} {_NOT_MADE}"
     return ""
 

@@ -30,6 +30,7 @@ from .recipes import recipe
 from .record import RunError, check_log
 from .run_folder import RunFolder, check_same_run, own_path
 from .running import Running
+from .saved import kinds
 from .span import ConfigError
 from .state import State
 from .tensorboard import TensorBoard, events_folder
@@ -89,10 +90,11 @@ class PreparedRun:
         with self._backend():
             self._loader, self._test_loader = build.make_loaders(config, self.task, data, across.rank)
             self.model = build.make_model(config, self.task, init, self._dropout, model)
-            build.check_model(self.model, config, self.task, self._test_loader.batch_size)
+            build.check_model(self.model, config, self.task, self._test_loader.batch_size, model)
             expect(self.model, self.task.train.images.shape[1:])
             self.optimiser = rules.make_optimiser(config, self.model, optimiser)
             self._together = build.make_together(config, across, self.model, self.optimiser)
+        self._made = kinds(self.model)
         self._plan = build.make_plan(config, len(self._loader))
         build.warn_of_late_drops(self._plan)
         self._auto = rules.make_auto(config, self.model, self.optimiser, self._plan, self._dropout)

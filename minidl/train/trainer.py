@@ -20,6 +20,7 @@ from .finite import DivergedError, gradient_sum
 from .prepare import PreparedRun
 from .record import RunError, describe_evaluation
 from .running import NotFiniteError
+from .saved import check_as_made
 from .signals import StoppedError, StopSignal
 from .span import LONGEST, ConfigError
 
@@ -268,11 +269,14 @@ class Trainer(PreparedRun):
         ------
         DivergedError
             If the loss or an array of the model is not finite: nothing is written then.
+        LateError
+            If an array of a layer of one's own came, went or changed its shape or dtype: likewise.
         """
         self._read()
         self._losses.write(lasting=True)
         if self.folder is None or self._saved == (self.step, self.state.evaluated):
             return
+        check_as_made(self.model, self._made, self._own, self.step, self._kept())
         tensors = self.state.tensors()
         diverged.check_state(tensors, self.step, self._own)
         meta = {"identity_sha256": digest(self._identity), "run": self._about, **self.state.meta()}

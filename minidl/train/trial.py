@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,25 @@ from .finite import watching
 from .layer_rules import LayerError, Rules, following
 from .named import own_places, own_settings, where
 from .places import place_of, place_of_method
+from .saved import warn_of_unsaved
 from .span import ConfigError
 
+_FEW = 2  # images that a loaded network is tried on: as `minidl.load` does
 
-def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: int, last: int) -> None:
+
+def try_out(
+    model: Layer,
+    config: Config,
+    shape: tuple[int, ...],
+    num_classes: int,
+    last: int,
+    again: Callable[[], Layer] | None = None,
+) -> None:
     """Take a copy of the network through training and evaluation, a batch each, where a part is one's own.
 
     It goes forward and back on a batch of training, and in evaluation forward on one of as many images and on one of
-    another number: that of the last batch of the test set, or where it is the same, one fewer.
+    another number: that of the last batch of the test set, or where it is the same, one fewer. Then its state is put
+    into the network as it is made, and where that gives other outputs in evaluation, there is a warning.
 
     Parameters
     ----------
@@ -35,6 +47,8 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
     num_classes : int
     last : int
         The images of the last batch of the test set.
+    again : callable, optional
+        Makes the network anew, as loading does; a copy of `model` takes its place.
 
     Raises
     ------
@@ -87,6 +101,12 @@ def try_out(model: Layer, config: Config, shape: tuple[int, ...], num_classes: i
             on = f"images {few.shape} of another batch size"
             check(twin.forward(few), other)
             refuse(bad)
+            told = rules.told
+        on = f"images {(_FEW, *shape)}"
+        doing = "its forward pass in evaluation, saved and loaded,"
+        images = to_device(rng.standard_normal((_FEW, *shape)).astype(config.dtype))
+        with np.errstate(all="ignore"):
+            warn_of_unsaved(twin, again or (lambda: model), images, told)
     except ConfigError:
         raise
     except LayerError as error:

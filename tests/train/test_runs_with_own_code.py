@@ -93,7 +93,7 @@ LATE = """
 
     def late(self):
         Scale.calls += 1
-        if Scale.calls > 12:
+        if Scale.calls > 15:
             raise KeyError("x")
 """
 
