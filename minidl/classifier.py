@@ -265,7 +265,7 @@ class Classifier:
         with use_backend(str(self.config.backend)), use_device(self.config.device):
             try:
                 yield
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 from minidl.train.late import explain_use
                 from minidl.train.named import own_settings
 

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
@@ -236,7 +237,8 @@ def exit_status(
     A library of an extra that is not installed is named, whatever imports it.
     Errors of minidl say their line and their status themselves, as `exit_status`: 1 something cannot be used, 2 wrong
     arguments, 3 a number is not finite, 4 the data or a checkpoint cannot be used, 128 + n stopped by signal n.
-    What a signal ends in here is `minidl.leaving`.
+    What a signal ends in here is `minidl.leaving`. A SystemExit of code of one's own is an error, as the command is
+    not done; that of a wrong argument passes.
 
     Parameters
     ----------
@@ -262,6 +264,12 @@ def exit_status(
         return complain(130, interrupted)
     except LeftError as left:
         return complain(128 + left.signum, interrupted)
+    except SystemExit as error:
+        if not _of_own_code(error):
+            raise
+        from minidl.train.named import where
+
+        return complain(1, f"{where(error)}, in code of your own; mend it")
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is not None:
@@ -275,6 +283,13 @@ def exit_status(
         if isinstance(error, OSError):
             return complain(1, file_error(error, files, when_free()))
         raise
+
+
+def _of_own_code(error: BaseException) -> bool:
+    """Whether an exception passed through a file that is neither minidl's nor a library's."""
+    from minidl.train.places import is_library
+
+    return any(not is_library(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def write_own(graph: Graph, layer: Any, x: Value, what: str) -> Value:
     alone = Graph()
     try:
         y, made = layer.to_onnx(alone, Value("x", x.shape)), layer.to_onnx(graph, x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{what}: to_onnx failed: {where(error)}; mend it") from error
     if not (isinstance(y, Value) and isinstance(made, Value)):
         raise ValueError(f"{what}: to_onnx must return what graph.op returns, got {type(made).__name__}; mend it")

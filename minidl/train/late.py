@@ -67,7 +67,20 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
         ) from error
 
 
-def explain_use(error: Exception, model: Layer, own: Sequence[str]) -> None:
+def explain_exit(error: SystemExit, own: Sequence[str], step: int, kept: str) -> None:
+    """Raise LateError where code of one's own leaves Python within an update or an evaluation: the run is not done.
+
+    Its parameters are those of `explain`.
+    """
+    found = _batch(error)
+    if found is not None:
+        raise LateError(
+            f"{' and '.join(own) or 'training'}: in {_when(found[0], step)}: {where(error)}, in code of your own; "
+            f"mend it and start anew with another --out{kept}"
+        ) from error
+
+
+def explain_use(error: Exception | SystemExit, model: Layer, own: Sequence[str]) -> None:
     """Raise LateError where a trained network's own code is at fault for an exception; do nothing where it is not.
 
     Parameters
@@ -189,7 +202,7 @@ def _again(model: Layer, x: Array, labels: Array, training: bool) -> str | None:
                 twin.backward(loss.backward())
     except LayerError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         noticed = rules.noticed if rules is not None else None
         if noticed is not None and noticed[0] is error:
             return f"{noticed[2].removeprefix(', ')}: {where(error, last=False)}"

@@ -147,6 +147,9 @@ class Trainer(PreparedRun):
                 if self._own and self.folder is not None and self._saved[0] and self.step > self._began:
                     error.args = (f"{error}; --from {self.folder.path} starts it with the weights that were saved",)
                 raise
+            except SystemExit as error:
+                late.explain_exit(error, self._own, self.step, self._kept())
+                raise
             except Exception as error:
                 late.explain(error, self.model, self._own, self.step, self._across.size == 1, self._kept())
                 raise
