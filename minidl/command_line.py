@@ -64,12 +64,12 @@ def has_null(arguments: Iterable[str]) -> bool:
     return any("\0" in argument for argument in arguments)
 
 
-def changed_code(parser: argparse.ArgumentParser) -> None:
-    """Add the flag --changed-code of the commands that use a trained network."""
+def changed_code(parser: Any, when: str = "") -> None:
+    """Add the flag --changed-code, which acts `when`, of the commands that use a trained network or train it on."""
     parser.add_argument(
         "--changed-code",
         action="store_true",
-        help="take a norm or a network of your own although its file has changed since training",
+        help=f"{when}take a norm or a network of your own although its file has changed since training",
     )
 
 

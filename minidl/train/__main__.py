@@ -14,7 +14,7 @@ from .. import log
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
 from ..backend import of_commands, resolve
-from ..command_line import Parser, as_path, complain, exit_status, quietly, show
+from ..command_line import Parser, as_path, changed_code, complain, exit_status, quietly, show
 from ..data import TASKS
 from ..distributed import ALONE, Communicator, LaunchError, communicator
 from ..distributed.launch import PATIENCE, last_words, leave
@@ -106,6 +106,8 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
 
     config, out = Config(), Path()
     try:
+        if args.changed_code and not args.resume:
+            raise ConfigError("--changed-code goes with --resume: a new run takes the code as it is; leave it out")
         config, out = across.of_first(lambda: _configuration(args, across))
         args.out = out
         done = None if args.resume else across.of_first(lambda: _done_already(config, out))
@@ -114,7 +116,9 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
                 cure = "to train it anew give another --out, or remove that folder"
                 _say_result(done, f"done already, in {out}; {cure}")
             return 0
-        summary = Trainer(config, out, resume=args.resume, quiet=args.quiet, across=across).run()
+        summary = Trainer(
+            config, out, resume=args.resume, quiet=args.quiet, across=across, changed_code=args.changed_code
+        ).run()
     except Exception as error:
         if isinstance(error, MemoryError) or hasattr(error, "exit_status") or not came_from(error, config):
             raise
@@ -148,7 +152,7 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     with quietly():  # the run says it
         backend = resolve(config.backend)
     asked = {"config": build.recorded(config, backend), "code": build.describe_code(config, {})}
-    if there.get("stages"):  # it was extended: not the run that such a command makes
+    if there.get("stages") or there.get("code_changes"):  # not the run that such a command makes
         return None
     same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
     if not same or any(there["config"].get(name) != asked["config"][name] for name in ("data_dir", "sample")):
@@ -291,6 +295,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--out", type=as_path, metavar="DIR", help="the run's folder (runs/NAME)")
     add("--resume", action="store_true", help="continue the run in --out, with more --epochs extend it")
+    changed_code(group, "with --resume: ")
     add(
         "--from",
         type=as_path,

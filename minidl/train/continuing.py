@@ -37,8 +37,43 @@ def describe_code(config: Config, given: dict[str, Any], out: str | os.PathLike[
         raise
 
 
+def with_code(there: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's config.json with the sha256 of code of one's own as it is now, and a note of each that changed.
+
+    Each note of ``code_changes`` has "part", "from" and "to"; "after_update" is None until that is known.
+
+    Parameters
+    ----------
+    there : dict
+        The run's config.json.
+    code : dict
+        What identifies the parts that are not minidl's own now.
+    """
+    now = {part: facts for part, facts in there.get("code", {}).items() if _has_changed(facts, code.get(part, {}))}
+    if not now:
+        return there
+    notes = [
+        {"after_update": None, "part": part, "from": facts["sha256"], "to": code[part]["sha256"]}
+        for part, facts in now.items()
+    ]
+    return {
+        **there,
+        "code": there["code"] | {part: {**facts, "sha256": code[part]["sha256"]} for part, facts in now.items()},
+        "code_changes": [*there.get("code_changes", []), *notes],
+    }
+
+
+def _has_changed(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    return bool(now.get("name") == then["name"] and now.get("sha256") != then["sha256"])
+
+
 def check_settings(
-    folder: RunFolder, config: Config, code: dict[str, Any], given: dict[str, Any], task_given: bool
+    folder: RunFolder,
+    config: Config,
+    code: dict[str, Any],
+    given: dict[str, Any],
+    task_given: bool,
+    changed_code: bool = False,
 ) -> None:
     """Refuse to go on with other settings, or without what the run was given from Python: before any data is read.
 
@@ -54,6 +89,8 @@ def check_settings(
         Those of "model" and "optimiser" that `Trainer` was given.
     task_given : bool
         Whether it was given data.
+    changed_code : bool
+        Whether code of one's own may have changed since.
 
     Raises
     ------
@@ -67,12 +104,14 @@ def check_settings(
                 f"{folder.path} was trained from Python with {part} {facts['name']}; "
                 f"resume it there, with Trainer(config, out, resume=True, {part}=...)"
             )
-        now = code.get(part, {})
-        if now.get("name") == facts["name"] and now.get("sha256") != facts["sha256"]:
+        if _has_changed(facts, code.get(part, {})) and not changed_code:
             raise RunError(
                 f"{folder.path}: the file of {facts['name']} has changed since the run was started; put the old file "
-                f"back, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"
+                "back, or go on with the new one by --changed-code (from Python: changed_code=True), or start a new "
+                f"run with another --out (--from {folder.path} starts it with this one's weights)"
             )
+    if changed_code:
+        there = with_code(there, code)
     if there.get("task_given") and not task_given:
         raise RunError(
             f"{folder.path} was trained from Python with data of its own; "

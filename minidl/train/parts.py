@@ -39,6 +39,12 @@ def check_parts(content: Any, needed: tuple[str, ...] = _NEEDED) -> None:
             raise ValueError(f"stages must have length, plan and until, got {stage!r:.60}")
         _check_plan(stage["plan"])
         _count(stage["until"], "until")
+    for change in _objects(content, "code_changes"):
+        if change.keys() != {"after_update", "part", "from", "to"} or change["part"] not in content.get("code", {}):
+            raise ValueError(f"code_changes must have after_update, part, from and to, got {change!r:.60}")
+        if not _is_text(change["from"]) or not _is_text(change["to"]):
+            raise ValueError(f"from and to of code_changes must be a sha256, got {change!r:.60}")
+        _count(change["after_update"], "after_update")
     for change in _objects(content, "went_on"):
         if not {"after_update"} < change.keys() <= {"after_update", "backend", "ranks"}:
             raise ValueError(f"went_on must have after_update and backend or ranks, got {change!r:.60}")

@@ -21,7 +21,7 @@ from ..losses import SoftmaxCrossEntropy
 from . import build, checkpoint, restore, rules, stages, transfer
 from .checkpoint import CheckpointError
 from .config import Config
-from .continuing import check_data, check_input, check_settings, describe_code
+from .continuing import check_data, check_input, check_settings, describe_code, with_code
 from .loss_log import LossLog, usual_interval
 from .named import name_of, own_settings
 from .outside import check_outside
@@ -53,6 +53,7 @@ class PreparedRun:
         model: Layer | Callable[..., Layer] | None = None,
         optimiser: Any = None,
         across: Communicator = ALONE,
+        changed_code: bool = False,
     ) -> None:
         self._across = across
         rules.check_given(config, task, model, optimiser)
@@ -60,6 +61,9 @@ class PreparedRun:
             raise ConfigError(
                 "Trainer: resume=True must go with the folder of a run, got out=None; give out, or leave it"
             )
+        if changed_code and not resume:
+            raise ConfigError("--changed-code goes with --resume: a new run takes the code as it is; leave it out")
+        self._changed_code = changed_code
         if out is not None:
             out = own_path(out)
             require("a run that is kept", "safetensors")
@@ -81,7 +85,7 @@ class PreparedRun:
         self._task_given = task is not None and (task.name in OWN or task.name != config.task)
         if folder is not None and resume:  # before the data is read, which may take a while
             asked = self._asked, self._code, self._given, self._task_given
-            across.of_first(lambda: check_settings(folder, *asked))
+            across.of_first(lambda: check_settings(folder, *asked, changed_code))
         self.progress = Progress(quiet, speaks=across.rank == 0)
         with across.first_on_each_machine():
             self.task = task or build.find_task(config, self.progress.bars)
@@ -205,14 +209,18 @@ class PreparedRun:
     def _resume(self, folder: RunFolder, content: dict[str, Any]) -> dict[str, Any]:
         """Take over the state of the newest checkpoint; return the run's config.json, which may have a new stage."""
         folder.refuse_a_link()
-        there = folder.read_config()
+        there = recorded = folder.read_config()
+        if self._changed_code:
+            there = with_code(there, self._code)
         if "dataset" not in there:  # a run of an earlier version
             del content["dataset"]
         for means in ("backend", "ranks"):  # the run may go on with others: RunFolder.go_on
             content["config"][means] = there["config"].get(means, getattr(Config, means))
         length, content["config"]["length"] = content["config"]["length"], there["config"]["length"]
         extended = length != content["config"]["length"]
-        content |= {part: there[part] for part in (*["plan"] * extended, "stages", "from") if part in there}
+        content |= {
+            part: there[part] for part in (*["plan"] * extended, "stages", "from", "code_changes") if part in there
+        }
         check_data(folder, there, content, self.task)
         check_input(folder, there, content)
         check_same_run(build.identity(there), build.identity(content), folder.path)
@@ -232,6 +240,9 @@ class PreparedRun:
             return True
 
         found = checkpoint.use_latest(folder.checkpoints, self.progress.warn, use)
+        new_code = [change for change in there.get("code_changes", []) if change["after_update"] is None]
+        for change in new_code:
+            change["after_update"] = self.step
         longer = stages.begin(there, length, self._plan, self.step, folder.path) if extended else content
         if not found:
             self._refuse_without_checkpoints(folder, known, there["config"].get("checkpoint_every"))
@@ -243,6 +254,11 @@ class PreparedRun:
             self._take_over(folder)
             if known.losses is None and self.step >= self._losses.every:
                 self.progress.warn(f"{folder.losses_file} is gone, with the losses to update {self.step}: begun anew")
+        if new_code:
+            names = " and ".join(there["code"][change["part"]]["name"] for change in new_code)
+            self.progress.say(f"{folder.path} goes on with the changed code of {names} after update {self.step}")
+        if there is not recorded and not extended:
+            folder.write_config(there)
         if extended:
             content = longer
             folder.extend(content)

@@ -101,9 +101,14 @@ def as_of(content: dict[str, Any], stage: int) -> dict[str, Any]:
 
 
 def digests(content: dict[str, Any]) -> set[str]:
-    """Return what the checkpoints of a run may carry as its identity: that of each of its stages."""
-    every = [as_of(content, stage) for stage in range(len(content.get("stages", [])))]
-    return {digest(build.identity(each)) for each in (*every, content)}
+    """Return what the checkpoints of a run may carry as its identity: that of each of its stages and of its codes."""
+    codes = [content]
+    for change in reversed(content.get("code_changes", [])):
+        code = codes[-1].get("code", {})
+        before = {**code.get(change["part"], {}), "sha256": change["from"]}
+        codes.append({**content, "code": {**code, change["part"]: before}})
+    every = [as_of(each, stage) for each in codes for stage in range(len(content.get("stages", [])))]
+    return {digest(build.identity(each)) for each in (*every, *codes)}
 
 
 def lacking(there: dict[str, Any], meta: dict[str, Any]) -> str:

@@ -51,6 +51,9 @@ class Trainer(PreparedRun):
         Its rate follows the schedule of `config`, and must be `config.lr` at first.
     across : Communicator, optional
         The processes that share each batch, each with a Trainer that is given the same; rank 0 alone writes and speaks.
+    changed_code : bool
+        With `resume`: go on although the file of code of one's own has changed; config.json notes both sha256 and the
+        update.
 
     Attributes
     ----------
