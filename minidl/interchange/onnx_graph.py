@@ -76,7 +76,36 @@ class Graph:
         return self.ops(kind, inputs, [shape], **attributes)[0]
 
     def ops(self, kind: str, inputs: list[str], shapes: list[tuple[int, ...]], **attributes: Any) -> list[Value]:
-        """Add a node of several outputs, such as "TopK" with values and places, and return one per shape."""
+        """Add a node of several outputs, and return one per shape.
+
+        Parameters
+        ----------
+        kind : str
+            An operator of ONNX's opset 17, such as "TopK", whose outputs are the largest values and their places.
+        inputs : list of str
+            As `op` takes them.
+        shapes : list of tuples of int
+            Of each output, in the operator's order, without the batch; also of one that nothing takes.
+        **attributes
+            As `op` takes them.
+
+        Returns
+        -------
+        list of Value
+            One per shape.
+
+        Examples
+        --------
+        The median of 7 values is the last of the 4 largest.
+
+        >>> from minidl.interchange.onnx_graph import Graph, Value
+        >>> graph, x = Graph(), Value("x", (3, 7))
+        >>> four = graph.integers("four", 4)  # doctest: +SKIP
+        >>> top, places = graph.ops("TopK", [x.name, four], [(3, 4), (3, 4)], axis=2)  # doctest: +SKIP
+        >>> last = graph.integers("last", 3)  # doctest: +SKIP
+        >>> graph.op("Gather", [top.name, last], (3, 1), axis=2)  # doctest: +SKIP
+        Value(name='gather', shape=(3, 1))
+        """
         from onnx import helper
 
         names = [self._free(kind.lower()) for _ in shapes]
@@ -120,6 +149,7 @@ class Graph:
 
         if y.name == "x":  # a network of dropout alone
             y = self.op("Identity", ["x"], shape)
+        self._check_outputs(name)
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = ["y" if name == y.name else name for name in names]
@@ -141,6 +171,23 @@ class Graph:
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ValueError(f"{name}: no valid ONNX ({' '.join(str(error).split())}); mend to_onnx") from error
         return made
+
+    def _check_outputs(self, name: str) -> None:
+        """Raise ValueError where a node has fewer outputs than its operator, or more."""
+        from onnx import defs
+
+        for node in self.nodes:
+            if not defs.has(node.op_type, OPSET, ""):
+                continue
+            operator, got = defs.get_schema(node.op_type, OPSET, ""), len(node.output)
+            least, most = operator.min_output, operator.max_output
+            if not least <= got <= most:
+                known = ", ".join(output.name for output in operator.outputs)
+                wanted = least if got < least else most
+                raise ValueError(
+                    f"{name}: {node.op_type} must have {wanted} output{'s' * (wanted != 1)} ({known}), got {got}; "
+                    f"write it as graph.ops({node.op_type!r}, inputs, shapes), with one shape per output"
+                )
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         from onnx import numpy_helper
