@@ -49,17 +49,20 @@ def no_synchronisation() -> Iterator[None]:
 
 @contextmanager
 def as_cupy() -> Iterator[None]:
-    """Let `import cupy` give this library inside the ``with`` block, and so every ``--backend cupy``."""
-    cupy = sys.modules.get("cupy")
+    """Let `import cupy` give this library inside the ``with`` block, and so every ``--backend cupy``.
+
+    The modules of CuPy itself are set aside: it loads cupyx at the first look at it, and that would find this library.
+    """
+    aside = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("cupy", "cupyx")}
+    for name in aside:
+        del sys.modules[name]
     sys.modules["cupy"] = sys.modules["strict"]
     backend._of_environment.cache_clear()
     try:
         yield
     finally:
-        if cupy is None:
-            del sys.modules["cupy"]
-        else:
-            sys.modules["cupy"] = cupy
+        del sys.modules["cupy"]
+        sys.modules.update(aside)
         backend._of_environment.cache_clear()
 
 

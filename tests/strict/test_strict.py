@@ -236,6 +236,18 @@ def test_inside_the_block_import_cupy_is_the_stand_in_and_outside_what_it_was(mo
     assert sys.modules["cupy"] is other
 
 
+def test_inside_the_block_no_module_of_cupys_own_is_seen_so_that_none_loads_late_and_finds_the_stand_in(monkeypatch):
+    own = {name: object() for name in ("cupy", "cupyx", "cupyx.scipy", "cupy.testing", "cupycat")}
+    for name, module in own.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with strict.as_cupy():
+        assert [name for name in own if name in sys.modules] == ["cupy", "cupycat"]
+        with strict.as_cupy():
+            assert sys.modules["cupy"] is strict
+        assert sys.modules["cupy"] is strict
+    assert {name: sys.modules[name] for name in own} == own
+
+
 def test_the_variable_finds_it_too(monkeypatch):
     monkeypatch.setenv("MINIDL_BACKEND", "cupy")
     backend._of_environment.cache_clear()
