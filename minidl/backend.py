@@ -194,7 +194,7 @@ def engine_name(library: ModuleType) -> str:
     """Return the name of the backend that computes with arrays of this library."""
     if library is not np:
         return "cupy" if library is sys.modules.get("cupy") else library.__name__
-    return "numba" if compiles() else "numpy"
+    return "numba" if default_name() == "numba" else "numpy"
 
 
 def default_name() -> str:

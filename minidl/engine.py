@@ -19,6 +19,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from minidl import backend
 from minidl.backend import Array, array_module
 
@@ -81,6 +83,12 @@ def engine(*arrays: Array, **named: Array) -> Engine:
     <minidl engine numpy>
     """
     name = backend.engine_name(array_module(*arrays, **named))
+    return _ready.get(name) or _prepared(name)
+
+
+def host_engine() -> Engine:
+    """Return the engine for NumPy's arrays, as `engine` does: nearly every call asks for it."""
+    name = backend.engine_name(np)
     return _ready.get(name) or _prepared(name)
 
 

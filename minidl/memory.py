@@ -31,6 +31,7 @@ _requests = 0
 _held = 0  # bytes of all memory in the pool, in use or not
 _peak = 0  # bytes in use at once, of late
 _FLOOR = 1 << 26
+_LONG = 512  # bytes, see `pixels`
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -139,14 +140,16 @@ def batch_first(t: Array) -> Array:
 
 
 def pixels(t: np.ndarray) -> np.ndarray:
-    """View (..., N) as (..., 1), each item the N values that lie side by side.
+    """View (..., N) as (..., 1), each item the N values that lie side by side; where N is large, return t itself.
 
-    NumPy copies such items in one long loop, where copying the values takes a short loop for each N of them.
+    NumPy copies such items in one long loop, where copying the values takes a short loop for each N of them. Where
+    those loops are long, it copies values as fast, and lets other threads run meanwhile.
 
     >>> pixels(np.zeros((2, 3, 4), np.float32)).shape
     (2, 3, 1)
     """
-    return t.view(f"V{t.shape[-1] * t.itemsize}")
+    nbytes = t.shape[-1] * t.itemsize
+    return t.view(f"V{nbytes}") if nbytes < _LONG else t
 
 
 def batch_last(xp: ModuleType, x: Array, dtype: Any = None) -> Array:

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -130,7 +131,8 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     job = _Job(task, blocks)
     for _ in range(helpers):
         _jobs.put(job)
-    _board[_GIVEN] = next(_changes)
+    if awake is not None:
+        _board[_GIVEN] = next(_changes)
     _here.busy = True
     try:
         job.work()
@@ -152,8 +154,7 @@ class _Job:
         self.todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
         self.done: SimpleQueue[BaseException | None] = SimpleQueue()
         self.processor = _processor() if _processor else None  # of the thread that gives it out
-        self.helping: list[None] = []
-        self.helped: SimpleQueue[None] = SimpleQueue()
+        self.helping: list[None] = []  # one for each thread that helps now
 
     def work(self) -> None:
         for i in self.todo:
@@ -169,15 +170,16 @@ class _Job:
             _go_elsewhere(self.processor)
         self.helping.append(None)
         self.work()
-        self.helped.put(None)
-        _board[_DONE] = next(_changes)
+        self.helping.pop()
+        if awake is not None:
+            _board[_DONE] = next(_changes)
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""
         for _ in self.todo:
             pass
-        for _ in range(len(self.helping)):
-            self.helped.get()
+        while self.helping:  # rare: after Ctrl-C
+            time.sleep(1e-4)
 
 
 def _loop() -> None:

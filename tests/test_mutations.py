@@ -55,7 +55,7 @@ GUARDED = {
     ),
     group.group_norm_backward: (slopes("GroupNorm (N, C)", "GroupNorm (N, C, L)", "InstanceNorm (N, C, L)"), 34, 4),
     mode.mode_norm_backward: (MODE_NORM, 39, 2),
-    mode.mode_moments_backward: (MODE_NORM, 19, 0),
+    mode.mode_moments_backward: (MODE_NORM, 16, 0),
     mode.mode_weights_backward: (MODE_NORM, 7, 0),
     mode.gates_backward: (MODE_NORM, 8, 0),
     mode.ModeNorm.small_backward: (MODE_NORM, 16, 2),

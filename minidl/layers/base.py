@@ -9,7 +9,7 @@ import numpy as np
 
 from minidl.arguments import arithmetic
 from minidl.backend import Array, array_module, is_on_host, is_plain, to_device, to_host
-from minidl.engine import WRITTEN, Engine, engine
+from minidl.engine import WRITTEN, Engine, engine, host_engine
 from minidl.layers.unchanged import Unchanged
 
 
@@ -123,10 +123,12 @@ class Layer:
 
     def engine(self, x: Array) -> Engine:
         """Return the engine for x, a floating array of the parameters' library."""
-        if not is_plain(x):
-            check_arrays(x=x)
         weight = self.params.get("weight")
-        on = engine(x) if weight is None or type(weight) is type(x) else engine(x=x, weight=weight)
+        if is_plain(x) and (weight is None or is_plain(weight)):
+            on = host_engine()
+        else:
+            check_arrays(x=x)
+            on = engine(x=x, weight=weight)
         if x.size == 0:
             on = WRITTEN  # so that no twin need think of batches without samples
         if x.dtype not in FLOATING:

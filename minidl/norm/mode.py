@@ -59,15 +59,14 @@ def mode_weights_backward(dw: PerGate, w: PerGate, mean_dw: Array = None) -> Per
 
 
 def mode_moments(m: PerChannel, v: PerChannel, w: PerGate) -> tuple[PerMode, PerMode, Array]:
-    """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also (m − mu_k)² (K, N, C)."""
+    """mu_kc = sum_n w_nk m_nc (eq. 3), var_kc = sum_n w_nk [v_nc + (m_nc − mu_kc)²]; also that bracket, (K, N, C)."""
     mu = w.T @ m
-    spread = (m - mu[:, None]) ** 2
-    var = w.T @ v + products(w.T[:, None], spread)[:, 0]
-    return mu, var, spread
+    square = v + (m - mu[:, None]) ** 2  # the mean over a sample's pixels of (x − mu_k)²
+    return mu, products(w.T[:, None], square)[:, 0], square
 
 
 def mode_moments_backward(
-    dmu: PerMode, dvar: PerMode, m: PerChannel, v: PerChannel, w: PerGate, mu: PerMode, spread: Array
+    dmu: PerMode, dvar: PerMode, m: PerChannel, w: PerGate, mu: PerMode, square: Array
 ) -> tuple[PerChannel, PerChannel, PerChannel, PerGate]:
     """Return dm in two terms, then dv and dw; var does not move with mu, as d var/d mu = −2 sum_n w (m − mu) = 0.
 
@@ -76,7 +75,7 @@ def mode_moments_backward(
     dv = w @ dvar
     through_mu = w @ (dmu - 2 * dvar * mu)
     through_m = 2 * dv * m
-    dw = m @ dmu.T + v @ dvar.T + products(spread, dvar[:, :, None])[:, :, 0].T
+    dw = m @ dmu.T + products(square, dvar[:, :, None])[:, :, 0].T
     return through_mu, through_m, dv, dw
 
 
@@ -155,15 +154,14 @@ def running_moments(mean: PerMode, mean_square: PerMode) -> tuple[PerMode, PerMo
 
 
 class Kept(NamedTuple):
-    """What `ModeNorm.small` keeps for its backward; w and spread are None in inference."""
+    """What `ModeNorm.small` keeps for its backward; w and square are None in inference."""
 
     g: PerGate
     m: PerChannel  # counted from an origin near by, as mu is
-    v: PerChannel
     w: PerGate
     mu: PerMode
     rstd: PerMode
-    spread: Array
+    square: Array
     weight: PerModeOrShared
     bias: PerModeOrShared
     gate_input: PerChannel
@@ -268,16 +266,16 @@ class ModeNorm(Gated):
         weight, bias = (a.reshape(-1, self.num_features) for a in self._affine())
         value = m.value()
         g, log_g = gates(value, gate_weight, gate_bias)
-        w = spread = None
+        w = square = None
         if self.training:
             origin = value.sum(axis=0) / len(value)  # means are counted from here
             near = m.since(origin)
             w = mode_weights(log_g)
-            mu, var, spread = mode_moments(near, v, w)
+            mu, var, square = mode_moments(near, v, w)
             if self.across is not None:
                 share, origin, mu, var = join_modes(self.across, log_g, mu + origin, var)
                 near, w = m.since(origin), w * share
-                spread = (near - mu[:, None]) ** 2
+                square = v + (near - mu[:, None]) ** 2
             mean = mu + origin
             self._update("running_mean", mean)
             self._update("running_mean_square", var + mean**2)
@@ -289,7 +287,7 @@ class ModeNorm(Gated):
         rstd = 1 / array_module(var).sqrt(var + self.eps)
         s, u = mode_norm(g, near, mu, rstd, weight, bias)
         joined = var if self.training and self.across is not None else None
-        return s, u, Kept(g, near, v, w, mu, rstd, spread, weight, bias, value, gate_weight, joined)
+        return s, u, Kept(g, near, w, mu, rstd, square, weight, bias, value, gate_weight, joined)
 
     def small_backward(
         self, ds: PerChannel, du: PerChannel, training: bool, kept: Kept
@@ -303,7 +301,7 @@ class ModeNorm(Gated):
             if self.across is not None:
                 dmu, dvar = self.across.total(dmu, dvar)
                 mean_dw = joined_mean_dw(dmu, dvar, k.mu, k.var)
-            through_mu, through_m, dv, dw = mode_moments_backward(dmu, dvar, k.m, k.v, k.w, k.mu, k.spread)
+            through_mu, through_m, dv, dw = mode_moments_backward(dmu, dvar, k.m, k.w, k.mu, k.square)
             dm = dm + through_mu + through_m
             dlog_g += mode_weights_backward(dw, k.w, mean_dw)
         else:  # mu and var are constants
