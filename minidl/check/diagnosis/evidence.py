@@ -1,6 +1,4 @@
-"""What speaks for and against a known variant: the outputs of a layer that it predicts, and those that it gets "
-"wrong.
-"""
+"""What speaks for and against a known variant: the outputs of a layer that it predicts, and those it gets wrong."""
 
 from __future__ import annotations
 
