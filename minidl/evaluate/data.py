@@ -14,7 +14,7 @@ from minidl.data.class_folder import load_all
 from minidl.data.find_images import find_images
 from minidl.data.image_files import ImageFiles
 from minidl.data.split import count_by_class
-from minidl.train import build, changes
+from minidl.train import build, changes, describe
 from minidl.train.config import Config
 from minidl.train.record import DataChangedError, RunError
 from minidl.trained import Classifier
@@ -89,7 +89,7 @@ def is_own(task: Task, record: Mapping[str, Any]) -> bool:
     there = record.get("dataset", {})
     if "test_sha256" in there and not isinstance(task.test.images, ImageFiles):
         return bool(data_sha256(task.test) == there["test_sha256"])
-    return bool(build.describe_data(task) == record.get("data"))
+    return bool(describe.describe_data(task) == record.get("data"))
 
 
 def _refuse_changed(where: object, net: Classifier, config: Config, task: Task, own: bool) -> None:
@@ -97,10 +97,10 @@ def _refuse_changed(where: object, net: Classifier, config: Config, task: Task, 
 
     The training set counts as well: what training and test set were drawn from is one folder.
     """
-    then = build.data_identity(net.record)
+    then = describe.data_identity(net.record)
     if not then:
         return
-    now = build.describe_data(task) | build.describe_dataset(task)
+    now = describe.describe_data(task) | describe.describe_dataset(task)
     which = task.noted.differing(net.record.get("digests")) if task.noted else ""
     gone = [name for name in net.class_names if name not in task.class_names]
     what = f"the class {gone[0]} is gone" if gone else changes.changed(then, now, which)
@@ -141,7 +141,7 @@ def _folder(net: Classifier, config: Config) -> Task:
 
 def _may_be_own(net: Classifier, config: Config) -> bool:
     """Whether a folder has as many images of each class as the run had, or more where unreadable ones are skipped."""
-    there = build.data_identity(net.record)
+    there = describe.data_identity(net.record)
     assert config.data_dir is not None
     try:
         found = find_images(config.data_dir, config.seed, config.test_share)

@@ -24,7 +24,7 @@ from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import refuse_others, table_files, write_table
 from minidl.reproduce.runs import jobs_of, run_jobs
 from minidl.reproduce.store import Data, ReproduceError, Store
-from minidl.train.build import describe_data
+from minidl.train.describe import describe_data
 
 JOBS_ON_A_GPU = 3
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from minidl.files import read_file
 from minidl.reproduce.plan import Run
-from minidl.train.build import settings
 from minidl.train.config import Config, digest
+from minidl.train.describe import settings
 from minidl.train.record import read_metrics
 from minidl.train.span import ConfigError
 

@@ -143,7 +143,7 @@ def _say_result(summary: dict[str, Any], last_line: str) -> None:
 
 def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     """Return the summary of the run in `out`, if it is finished and is the very one that is asked for."""
-    from . import build
+    from . import describe
     from .record import RunError, read_config, read_summary
 
     if not (out / "config.json").exists():
@@ -151,10 +151,10 @@ def _done_already(config: Config, out: Path) -> dict[str, Any] | None:
     there = read_config(out)
     with quietly():  # the run says it
         backend = resolve(config.backend)
-    asked = {"config": build.recorded(config, backend), "code": build.describe_code(config, {})}
+    asked = {"config": describe.recorded(config, backend), "code": describe.describe_code(config, {})}
     if there.get("stages") or there.get("code_changes"):  # not the run that such a command makes
         return None
-    same = all(part(there) == part(asked) for part in (build.settings, build.code_identity))
+    same = all(part(there) == part(asked) for part in (describe.settings, describe.code_identity))
     if not same or any(there["config"].get(name) != asked["config"][name] for name in ("data_dir", "sample")):
         return None
     summary = read_summary(out)

@@ -1,7 +1,5 @@
-"""From a configuration to the things a run needs: loaders, model, the plan in updates, and what identifies the run."""
+"""From a configuration to the things a run needs: the data, its loaders, the model, and the plan in updates."""
 
-import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import device, log
+from .. import log
 from ..backend import device_count, on_gpu, resolve, to_device, use_backend
 from ..data import (
     Compose,
     DataError,
-    Dataset,
     DeviceLoader,
     Loader,
     PadCrop,
     RandomFlip,
     Task,
     channel_statistics,
-    data_sha256,
     load_task,
     rarer,
 )
@@ -35,19 +31,15 @@ from ..models import ANY_SIZE, MODELS, ONE_SIZE
 from ..models.parts import first_alone
 from ..norm import NormFactory, norm_factory
 from ..parallel import available_threads
-from .config import FREE_FIELDS, NEWER_FIELDS, Config
+from .config import Config
 from .config_checks import parse_rarer
-from .named import check_made, is_named, is_own_norm, load_named, name_of, norm_takes, own_model, own_norm, source_hash
-from .rules import MODAL, describe_schedule
+from .named import check_made, is_named, is_own_norm, load_named, norm_takes, own_model, own_norm
+from .rules import MODAL
 from .span import ConfigError, Span
 from .trial import try_out
 
 EVAL_BATCH = 128  # at least; a small training batch would make the evaluation slow for nothing
 EVAL_BATCH_GPU = 512  # likewise: launching kernels takes a GPU longer than computing them for a small batch
-NOTE = (
-    "Drops given as shares scale with the run: "
-    "the paper's, after 2.5 M and 3.0 M of its 3.5 M touches, are 5/7 and 6/7 of it."
-)
 
 
 def for_this_machine(config: Config, across: Communicator) -> Config:
@@ -228,26 +220,6 @@ def draw_dropout_from(model: Layer, rng: np.random.Generator) -> None:
             layer.rng = rng
 
 
-def describe_code(config: Config, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the name and the source's sha256 of each part that is not minidl's own.
-
-    Parameters
-    ----------
-    config : Config
-        Its model and norm may be `module:Name`.
-    given : dict
-        What `Trainer` was given from Python in place of what the configuration names: "model", "optimiser".
-    """
-    code = {
-        part: {"name": text, "sha256": source_hash(load_named("--norm" if part == "norm" else "model", text))}
-        for part, text in (("model", config.model), ("norm", config.norm))
-        if is_named(text) and part not in given
-    }
-    return code | {
-        part: {"name": name_of(thing), "sha256": source_hash(thing), "given": True} for part, thing in given.items()
-    }
-
-
 def _check_size(model: Layer, config: Config, task: Task) -> None:
     """Refuse images of a size that the network does not take, and a network that does not tell all classes apart."""
     shape = task.train.images.shape[1:]
@@ -304,119 +276,3 @@ def warn_of_late_drops(plan: dict[str, Any]) -> None:
             f"--lr-drops: the drop after update {late[0]} lies beyond the end of the run, {plan['updates']} updates, "
             "and does nothing; shorten it, or give shares of the run, such as 5/7",
         )
-
-
-def describe_data(task: Task) -> dict[str, Any]:
-    """Return the number of images of each source, and a sha256 over all labels and a few hundred images of each set."""
-    sha = hashlib.sha256()
-    for dataset in (task.train, task.test):
-        sha.update(dataset.labels.astype("<i8").tobytes())
-        sha.update(np.ascontiguousarray(dataset.images[:: max(1, len(dataset) // 256)]).tobytes())
-    return {"train_images": _count(task.train), "test_images": _count(task.test), "data_sha256": sha.hexdigest()}
-
-
-def describe_dataset(task: Task) -> dict[str, Any]:
-    """Return what tells the very data: a sha256 of each set as a whole, how it was split, images by class.
-
-    Image files that stay on the disk have no such hash: reading all of them would take as long as an epoch.
-    """
-    sums = {
-        f"{name}_sha256": data_sha256(dataset)
-        for name, dataset in (("train", task.train), ("test", task.test))
-        if not isinstance(dataset.images, ImageFiles)
-    }
-    return {**sums, **task.facts}
-
-
-def describe_input(task: Task, loader: Loader) -> dict[str, Any]:
-    """Return what `minidl.load` needs: what an image becomes before the network sees it, the names of the classes."""
-    return {
-        "fit": task.fit,
-        "shape": list(task.train.images.shape[1:]),
-        "mean": loader.mean.tolist(),
-        "std": loader.std.tolist(),
-        "class_names": list(task.class_names),
-    }
-
-
-def describe_run(config: Config, plan: dict[str, Any], model: Layer) -> str:
-    """Return the line that says what is about to be trained."""
-    epochs = f"{plan['epochs']:.4g} epoch{'s' * (plan['epochs'] != 1)}"
-    return (
-        f"{config.name()}: {model.num_params()} parameters, {plan['updates']} updates of {config.batch_size} images "
-        f"({epochs}, {plan['touches']} touches), {describe_schedule(config, plan)}; "
-        f"{device.describe()}"
-        + (f", threads: {config.threads}" if not on_gpu(config.backend) else "")
-        + (f", {config.ranks} processes" if config.ranks > 1 else "")
-    )
-
-
-def describe_machine(config: Config) -> dict[str, Any]:
-    """Return what the run's time depends on."""
-    gpu = {"device": device.name()} if on_gpu(config.backend) else {}
-    return {
-        **device.machine(),
-        "backend": config.backend,
-        "threads": config.threads,
-        **({"ranks": config.ranks} if config.ranks > 1 else {}),
-        **gpu,
-        **device.versions(),
-    }
-
-
-def recorded(config: Config, backend: str | None) -> dict[str, Any]:
-    """Return a configuration as config.json holds it: its paths are found again from any other folder."""
-    paths = {name: getattr(config, name) for name in ("data_dir", "start_from", "tensorboard")}
-    found = {name: path and os.path.abspath(path) for name, path in paths.items()}
-    return config.to_json() | {"backend": backend, **found}
-
-
-def settings(content: dict[str, Any]) -> dict[str, Any]:
-    """Return those settings of a config.json that decide the numbers and the log."""
-    return {
-        name: value
-        for name, value in content["config"].items()
-        if name not in FREE_FIELDS and not (name in NEWER_FIELDS and _plain(value) == _plain(getattr(Config, name)))
-    }
-
-
-def identity(content: dict[str, Any]) -> dict[str, Any]:
-    """Return all parts of a config.json that decide the numbers and the log."""
-    return {
-        **settings(content),
-        **code_identity(content),
-        **data_identity(content),
-        **content["plan"],
-        **({"stages": content["stages"]} if content.get("stages") else {}),
-        **({"started_from_sha256": content["from"]["checkpoint_sha256"]} if "from" in content else {}),
-    }
-
-
-def data_identity(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a config.json says of the data; nothing in a checkpoint that is alone."""
-    return {**content.get("data", {}), **content.get("dataset", {})}
-
-
-def about(content: dict[str, Any]) -> dict[str, Any]:
-    """Return those parts of a config.json that are needed to use the network, for a checkpoint that stands alone."""
-    return {"config": settings(content), **{part: content[part] for part in ("code", "input") if part in content}}
-
-
-def code_identity(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what identifies the parts that are not minidl's own; nothing where there are none."""
-    return {
-        f"{part}_{key}": value
-        for part, facts in content.get("code", {}).items()
-        for key, value in facts.items()
-        if key in ("name", "sha256")
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _count(dataset: Dataset) -> dict[str, int]:
-    counts = np.bincount(dataset.source, minlength=len(dataset.sources))
-    return {name: int(count) for name, count in zip(dataset.sources, counts, strict=True)}

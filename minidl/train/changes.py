@@ -15,8 +15,8 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any], which: str = "") ->
     Parameters
     ----------
     then, now : dict
-        What `build.describe_data` and `build.describe_dataset` return, in one. What only one of them knows is left
-        out, for earlier versions recorded less.
+        What `describe.describe_data` and `describe.describe_dataset` return, in one. What only one of them knows is
+        left out, for earlier versions recorded less.
     which : str
         Which images they are, where that is known.
 

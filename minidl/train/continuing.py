@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Task
-from . import build, changes
+from . import changes, describe
 from .config import Config
 from .named import why_not_found
 from .record import DataChangedError, RunError, read_config
@@ -15,7 +15,7 @@ from .span import ConfigError
 
 
 def describe_code(config: Config, given: dict[str, Any], out: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Return `build.describe_code`, where `out` is the folder of a run to go on with.
+    """Return `describe.describe_code`, where `out` is the folder of a run to go on with.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def describe_code(config: Config, given: dict[str, Any], out: str | os.PathLike[
         The same, of those that the run was trained with.
     """
     try:
-        return build.describe_code(config, given)
+        return describe.describe_code(config, given)
     except ConfigError as error:
         record = {} if out is None or not (Path(out) / "config.json").exists() else read_config(out)
         there = record.get("config")
@@ -118,11 +118,11 @@ def check_settings(
             "resume it there, with Trainer(config, out, resume=True, task=...)"
         )
     config = replace(config, ranks=there["config"].get("ranks", 1))  # may change: RunFolder.go_on
-    asked = {"config": build.recorded(config, there["config"]["backend"]), "code": code}
+    asked = {"config": describe.recorded(config, there["config"]["backend"]), "code": code}
     length = {"length": there["config"].get("length")}
     check_same_run(
-        build.settings(there) | build.code_identity(there) | length,
-        build.settings(asked) | build.code_identity(asked) | length,
+        describe.settings(there) | describe.code_identity(there) | length,
+        describe.settings(asked) | describe.code_identity(asked) | length,
         folder.path,
     )
 
@@ -145,7 +145,7 @@ def check_data(folder: RunFolder, there: dict[str, Any], now: dict[str, Any], ta
         With what changed.
     """
     which = task.noted.differing(there.get("digests")) if task.noted else ""
-    if what := changes.changed(build.data_identity(there), build.data_identity(now), which):
+    if what := changes.changed(describe.data_identity(there), describe.data_identity(now), which):
         raise DataChangedError(
             f"{folder.path} was trained on other data: {what}{changes.skipped(there['config'])}; put the data back as "
             f"it was, or start a new run with another --out (--from {folder.path} starts it with this one's weights)"

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..extras import missing
 from ..layers.base import Layer
-from . import build
+from . import describe
 from .config import Config
 from .record import read_losses
 from .run_folder import RunFolder
@@ -20,7 +20,7 @@ def summarise(
         "best": best,
         "parameters": model.num_params(),
         "seconds": round(seconds, 1),
-        "machine": build.describe_machine(config),
+        "machine": describe.describe_machine(config),
     }
 
 

@@ -18,7 +18,7 @@ from ..extras import require
 from ..layers.base import Layer
 from ..layers.show import expect
 from ..losses import SoftmaxCrossEntropy
-from . import build, checkpoint, restore, rules, stages, transfer
+from . import build, checkpoint, describe, restore, rules, stages, transfer
 from .checkpoint import CheckpointError
 from .config import Config
 from .continuing import check_data, check_input, check_settings, describe_code, with_code
@@ -146,12 +146,12 @@ class PreparedRun:
         """Start or continue the run's folder, and say what is about to happen."""
         content: dict[str, Any] = {
             "minidl": __version__,
-            "config": build.recorded(self._asked, self.config.backend),
-            "data": build.describe_data(self.task),
-            "dataset": build.describe_dataset(self.task),
-            "input": build.describe_input(self.task, self._loader),
+            "config": describe.recorded(self._asked, self.config.backend),
+            "data": describe.describe_data(self.task),
+            "dataset": describe.describe_dataset(self.task),
+            "input": describe.describe_input(self.task, self._loader),
             "plan": self._plan,
-            "note": build.NOTE,
+            "note": describe.NOTE,
         }
         if self._code:
             content["code"] = self._code
@@ -174,11 +174,11 @@ class PreparedRun:
                     held.enter_context(self.folder)
                     self.folder.start(content)
             self._take_part(content["data"] | content["dataset"] if "dataset" in content else content["data"])
-            self._identity, self._about = build.identity(content), build.about(content)
+            self._identity, self._about = describe.identity(content), describe.about(content)
             log.settled()
             for line in rules.ignored(self.config, Config(), recipe(self.config.model, self.config.task)):
                 self.progress.warn(line)
-            self.progress.say(build.describe_run(self.config, self._plan, self.model))
+            self.progress.say(describe.describe_run(self.config, self._plan, self.model))
             if self.folder is not None:
                 self.folder.keep()  # until `run` ends: no other process may come between
 
@@ -223,7 +223,7 @@ class PreparedRun:
         }
         check_data(folder, there, content, self.task)
         check_input(folder, there, content)
-        check_same_run(build.identity(there), build.identity(content), folder.path)
+        check_same_run(describe.identity(there), describe.identity(content), folder.path)
         digests = stages.digests(content)
         known = self._known(folder, content)
 
@@ -247,7 +247,7 @@ class PreparedRun:
         if not found:
             self._refuse_without_checkpoints(folder, known, there["config"].get("checkpoint_every"))
             self._start_from(content)
-            check_same_run(build.identity(there), build.identity(content), folder.path)
+            check_same_run(describe.identity(there), describe.identity(content), folder.path)
             folder.forget_after(0, 0)
             self.progress.say(f"{folder.path} has no checkpoint yet: starting from the beginning")
         else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..schedule import Schedule
-from . import build, rules
+from . import describe, rules
 from .config import Config, digest
 from .record import RunError
 
@@ -108,7 +108,7 @@ def digests(content: dict[str, Any]) -> set[str]:
         before = {**code.get(change["part"], {}), "sha256": change["from"]}
         codes.append({**content, "code": {**code, change["part"]: before}})
     every = [as_of(each, stage) for each in codes for stage in range(len(content.get("stages", [])))]
-    return {digest(build.identity(each)) for each in (*every, *codes)}
+    return {digest(describe.identity(each)) for each in (*every, *codes)}
 
 
 def lacking(there: dict[str, Any], meta: dict[str, Any]) -> str:

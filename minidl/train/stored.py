@@ -146,14 +146,14 @@ def _stored(
 def _input_of_older_run(where: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return what an earlier version did not record of a run's inputs, from its data."""
     from ..data import DataError
-    from . import build
+    from . import build, describe
     from .config import Config
     from .span import ConfigError
 
     try:
         config = Config.from_json(record["config"])
         task = build.find_task(config)
-        return build.describe_input(task, build.make_loaders(config, task, np.random.default_rng(0))[0])
+        return describe.describe_input(task, build.make_loaders(config, task, np.random.default_rng(0))[0])
     except (DataError, ConfigError) as error:
         raise RunError(f"{where}: an earlier version trained it, and its data is needed once more ({error})") from error
 
@@ -168,7 +168,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _is_input(about: Any) -> bool:
-    """Whether this is what `build.describe_input` returns."""
+    """Whether this is what `describe.describe_input` returns."""
     try:
         numbers = [number for name in ("mean", "std") for number in about[name]]
         return bool(

@@ -18,7 +18,7 @@ from minidl.reproduce.plan import TABLES, runs
 from minidl.reproduce.report import write_table
 from minidl.reproduce.store import Store
 from minidl.train import Trainer, recipe
-from minidl.train.build import describe_data
+from minidl.train.describe import describe_data
 
 TABLE3 = pytest.mark.parametrize(("name", "task"), [("table3", "cifar10"), ("table3-cifar100", "cifar100")])
 

@@ -8,7 +8,7 @@ import pytest
 from minidl.reproduce import store
 from minidl.reproduce.plan import Run
 from minidl.reproduce.store import ReproduceError, Store, folder_name, run_hash
-from minidl.train import build, recipe
+from minidl.train import describe, recipe
 from minidl.train.config import FREE_FIELDS, NEWER_FIELDS, Config
 
 DATA = {"train_images": {"mnist": 60}, "test_images": {"mnist": 20}, "data_sha256": "ab"}
@@ -75,7 +75,7 @@ def test_any_other_setting_is_another_run(name, monkeypatch):
 
 def test_runs_recorded_before_a_field_came_stay_the_same_runs():
     before = {name: value for name, value in BASE.to_json().items() if name not in NEWER_FIELDS}
-    assert build.settings({"config": before}) == build.settings({"config": BASE.to_json()})
+    assert describe.settings({"config": before}) == describe.settings({"config": BASE.to_json()})
     assert (
         run_hash(replace(BASE, momentum=0.9, backend="numpy"), {})
         == "4868e552d4dca711b51bdb70318b06387243c8625d1ef3752e77ce2460960336"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minidl.data import TASKS, load_task
 from minidl.norm import ModeNorm
-from minidl.train import Config, ConfigError, build, recipe
+from minidl.train import Config, ConfigError, build, describe, recipe
 from minidl.train.config import digest
 from minidl.train.recipes import recipes
 from minidl.train.span import Span
@@ -114,7 +114,7 @@ def test_the_first_norm_alone_is_asked_for_by_name():
     assert config.name() == "resnet20-cifar10-mn2first-n128-seed0"
     with pytest.raises(ConfigError, match="both factories must make norms, got None"):
         build.make_model(replace(config, norm="none"), task, rng, rng)
-    assert build.settings({"config": Config().to_json()}).keys() & {"norm_at"} == set()  # older runs stay the same
+    assert describe.settings({"config": Config().to_json()}).keys() & {"norm_at"} == set()  # older runs stay the same
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_configuration_survives_json():
 
 def test_only_settings_that_decide_the_numbers_identify_a_run():
     def identity(**changes):
-        return digest(build.settings({"config": Config(**changes).to_json()}))
+        return digest(describe.settings({"config": Config(**changes).to_json()}))
 
     assert identity() == identity(threads=5, data_dir="x", checkpoint_every=3)
     different = [{"lr": 0.2}, {"seed": 1}, {"eval_every": 3}, {"dtype": "float64"}, {"length": "14e"}, {"modes": 3}]
