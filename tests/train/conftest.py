@@ -14,3 +14,11 @@ def _numpy_by_default() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIDL_BACKEND", "numpy")
         yield
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A new working folder, with a cache of decoded data of its own."""
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
