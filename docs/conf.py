@@ -125,8 +125,19 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
         text[0] = introduced(text[0])
         own = re.compile(re.escape(Path(docname).name) + r"(-mn\d.*)?")
         pictures = [path for path in sorted(folder.glob("*.png")) if own.fullmatch(path.stem)]
-        shown = [f"\n[![{path.stem}]({path.name})]({path.name})\n" for path in pictures]
+        shown = [f"\n[![{in_words(path.stem, text[0])}]({path.name})]({path.name})\n" for path in pictures]
         text[0] += "\n## Pictures\n\nA click shows a picture in its full size.\n" * bool(pictures) + "".join(shown)
+
+
+def in_words(stem: str, page: str) -> str:
+    """Return what a picture of a page of results shows, for those who do not see it."""
+    found = re.search(r"-mn(\d+)-(datasets|images)$", stem)
+    if not found:
+        title = page.split("\n", 1)[0].removeprefix("# ")
+        return f"{title}: the best test error of each seed by norm, and the mean error after each epoch"
+    if found[2] == "images":
+        return f"MN with K = {found[1]}: the images of the largest gate of each mode, by layer"
+    return f"MN with K = {found[1]}: the mean gate of each mode over each dataset, by layer, and its course in training"
 
 
 def introduced(text: str) -> str:
