@@ -40,6 +40,8 @@ def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) ->
     for word in unknown:
         if word.startswith("-"):
             name, _, value = word.partition("=")
+            if name in flags:
+                return f"; only some of its commands take {name}, behind their name"
             near = difflib.get_close_matches("--" + name.lstrip("-"), flags, n=1)
             return f"; did you mean {near[0]}{'=' * bool(value)}{value}?" if near else ""
     for word in unknown:

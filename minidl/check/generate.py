@@ -25,6 +25,7 @@ from minidl.check.flags import FLAGS
 from minidl.check.program import play
 from minidl.check.suite import VECTORS
 from minidl.check.values import away_from_zero
+from minidl.command_line import Parser, as_path
 
 DIGITS = 50
 AGREEMENT = 1e-15
@@ -161,7 +162,9 @@ def generate(folder: Path, cases: list[Case]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Generate into the folder given, or into the package."""
-    folder = Path(arguments[0]) if arguments else VECTORS
+    parser = Parser(prog="python -m minidl.check.generate", description="Compute the vectors anew and write them.")
+    parser.add_argument("folder", nargs="?", type=as_path, default=VECTORS, metavar="DIR", help="where (the package)")
+    folder = parser.parse_args(arguments).folder
     try:
         size = generate(folder, all_cases())
     except DisagreementError as error:

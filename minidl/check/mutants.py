@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from minidl.check.api import run
 from minidl.check.conventions import declared
@@ -18,6 +17,7 @@ from minidl.check.runner import CaseResult, run_case
 from minidl.check.seeds import seeded
 from minidl.check.suite import Suite, open_suite
 from minidl.check.variants import Variant, variants_of
+from minidl.command_line import Parser, as_path
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
         "",
         "This page shows for each known-wrong layer how many test cases find it, and whether the diagnosis of "
         "[`minidl.check`](check-your-layer.md) names it.",
-        "`python -m minidl.check.mutants docs/check-mutants.md` measures and writes it.",
+        "`python -m minidl.check.mutants docs/check-mutants.md` measures and writes it, in some minutes;",
+        "`python -m minidl.check.mutants --layer batch_norm` prints the table of one layer.",
         "",
         "Each known-wrong variant is a plain layer with one text replaced (`minidl/check/variants`). It is run like "
         "any other layer, and the diagnosis",
@@ -101,11 +102,16 @@ def table(verdicts: Sequence[Verdict]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write the table to a file, or print it; exit 1 if a variant survives."""
     suite = open_suite()
-    variants = [variant for layer in suite.layers for variant in variants_of(layer)]
+    parser = Parser(prog="python -m minidl.check.mutants", description="Measure what the checks find and name.")
+    parser.add_argument("file", nargs="?", type=as_path, metavar="FILE", help="where to write the table (printed)")
+    parser.add_argument("--layer", choices=suite.layers, help="measure this layer alone (all, which takes minutes)")
+    args = parser.parse_args(arguments)
+    layers = [args.layer] if args.layer else suite.layers
+    variants = [variant for layer in layers for variant in variants_of(layer)]
     verdicts = [kill(variant, suite) if variant.correct else name(variant) for variant in variants]
     text = table(verdicts)
-    if arguments:
-        Path(arguments[0]).write_text(text)
+    if args.file:
+        args.file.write_text(text)
         print(text.split("**")[1])
     else:
         print(text)

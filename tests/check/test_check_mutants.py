@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from minidl.check.mutants import kill, name
+from minidl.check import generate
+from minidl.check.mutants import kill, main, name
 from minidl.check.suite import open_suite
 from minidl.check.variants import variants_of
 
@@ -40,3 +41,23 @@ def test_the_page_of_mutants_is_up_to_date_and_nine_of_ten_are_named():
     wrong, killed, named = map(int, re.findall(r"(\d+) known-wrong variants: (\d+) killed .*?, (\d+) named", text)[0])
     assert wrong == killed == len(WRONG) >= 40
     assert named >= 0.9 * wrong
+
+
+def test_one_layer_is_measured_by_itself_and_written(tmp_path, monkeypatch, capsys):
+    few = [v for v in VARIANTS if v.layer == "linear"]
+    monkeypatch.setattr(
+        "minidl.check.mutants.variants_of", lambda layer: [*few[:2], *[v for v in few if v.correct][:1]]
+    )
+    assert main([str(tmp_path / "page.md"), "--layer", "linear"]) == 0
+    assert "2 known-wrong variants: 2 killed by two cases or more" in capsys.readouterr().out
+    assert (tmp_path / "page.md").read_text().count("\n## ") == 1
+
+
+@pytest.mark.parametrize("command", [main, generate.main])
+def test_help_measures_nothing_and_writes_nothing(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        command(["--help"])
+    assert stopped.value.code == 0
+    assert "usage: python -m minidl.check." in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

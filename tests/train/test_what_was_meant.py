@@ -13,6 +13,7 @@ from minidl.evaluate.__main__ import main as evaluate
 from minidl.export.__main__ import main as export
 from minidl.models import ANY_SIZE, MODELS, ONE_SIZE
 from minidl.predict.__main__ import main as predict
+from minidl.reproduce.__main__ import main as reproduce
 from minidl.train import RunError
 from minidl.train.__main__ import main
 
@@ -169,3 +170,11 @@ def test_numbers_and_files_of_another_form_get_the_cure(folder, capsys):
     ):
         assert said(capsys, main, *arguments)[0] == status
         assert cure in said(capsys, main, *arguments)[1]
+
+
+def test_an_option_that_only_some_commands_of_a_command_take_is_said_to_be_theirs(folder, capsys):
+    for given in (["overhead", "--data-dir", "photos"], ["--sample", "overhead"]):
+        option = next(word for word in given if word.startswith("--"))
+        status, line = said(capsys, reproduce, *given)
+        assert status == 2
+        assert f"; only some of its commands take {option}, behind their name (--help lists the arguments)" in line
