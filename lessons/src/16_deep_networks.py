@@ -570,7 +570,7 @@ lesson.check(
 #
 # - `minidl/models/resnet.py`: ResNet20, 56 and 18; `minidl/layers/base.py`: `Residual`;
 #   `minidl/layers/shortcut.py`: your shortcut; `minidl/init.py`: `he_normal`.
-# - `minidl train --model resnet20 --norm mn --dataset cifar10` trains it on the whole dataset.
+# - `minidl train resnet20 cifar10 --norm mn` trains it on the whole dataset.
 # - PyTorch: `torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")` is He's rule by fan-in (`mode="fan_out"` by
 #   fan-out). torchvision's ResNets are those for ImageNet, with a convolution in the shortcut where shapes change.
 
