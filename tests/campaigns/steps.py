@@ -134,6 +134,9 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30000)
     parser.add_argument("--only", choices=SETTINGS, help="this setting alone, in this process")
     args = parser.parse_args()
+    least = MARKS * (1 if args.only else max(SHARE.values()))
+    if args.updates < least:
+        parser.error(f"--updates must be at least {least}, for {MARKS} marks in each setting, got {args.updates}")
     if args.only:
         kept = args.state.resolve() / f"{args.only}-{args.updates}.json"
         with tempfile.TemporaryDirectory() as folder:
