@@ -19,6 +19,7 @@ from minidl.extras import missing
 from minidl.files import NoHomeError, expanded
 from minidl.leaving import LeftError, leaving
 from minidl.misspelt import hint
+from minidl.printable import harmless
 
 NULL = "an argument has a null character, which no name of a file has; leave it out"
 
@@ -138,13 +139,11 @@ def safe_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
-
 def say(line: str, stream: Any = None) -> None:
     """Print a line; where nobody reads any more, it and all that follows are dropped.
 
-    Characters that would command a terminal are written as escapes: a name out of a file may hold them.
+    Characters that would command a terminal are written as escapes (`minidl.printable.harmless`): a name out of a file
+    may hold them.
 
     Raises
     ------
@@ -153,7 +152,7 @@ def say(line: str, stream: Any = None) -> None:
     """
     stream = stream or sys.stdout
     try:
-        print(line.translate(_CONTROL), file=stream, flush=True)
+        print(harmless(line), file=stream, flush=True)
     except BrokenPipeError:
         drop(stream)
     except OSError as error:

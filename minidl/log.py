@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from minidl.printable import one_line
+
 
 def inform(name: str, line: str) -> None:
     """Say a line under a logger's name."""
@@ -108,6 +110,7 @@ def _send(name: str, level: int, line: str, **about: Any) -> None:
 def _print(line: str, stream: Any) -> None:
     if stream is None:
         return
+    line = one_line(line)
     try:
         print(line, file=stream, flush=True)
     except UnicodeEncodeError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import minidl
+from minidl import log
 from minidl.__main__ import COMMANDS, main
 from minidl.command_line import say
 
@@ -76,6 +77,16 @@ def test_a_shell_that_is_unknown_or_a_library_that_is_missing_is_one_line(
 def test_what_would_command_a_terminal_is_printed_as_an_escape(capsys):
     say("cat\x1b[2J\x07 größe\tdog")
     assert capsys.readouterr().out == "cat\\x1b[2J\\x07 größe\tdog\n"
+    say("cat\u202egod\u2028\x85\nnext")
+    assert capsys.readouterr().out == "cat\\u202egod\\u2028\\x85\nnext\n"
+
+
+def test_what_is_said_is_one_line_that_commands_no_terminal(capsys):
+    log.warn("minidl.train", "a\n/b.png\x1b]0;t\x07\u202egnp.c: skipped")
+    log.inform("minidl", "größe\rof \x9b2J")
+    shown = capsys.readouterr()
+    assert shown.err == "minidl.train: a\\n/b.png\\x1b]0;t\\x07\\u202egnp.c: skipped\n"
+    assert shown.out == "größe\\x0dof \\x9b2J\n"
 
 
 @pytest.mark.parametrize("command", ["train", "predict"])

@@ -18,6 +18,7 @@ from ..data import TASKS
 from ..extras import missing
 from ..files import make_folder, make_own, write_atomic
 from ..outputs import check_folder
+from ..printable import one_line
 from .confusion import Confusion
 
 FILES = ("evaluation.json", "classes.csv", "confusion.csv", "confusion.png")
@@ -60,7 +61,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         check_folder("--out", args.out, FILES, _is_evaluation)
     data = find_data(net, args.run, asked, args.corrupt)
     for line in data.task.describe() if not args.quiet else ():
-        say(line)
+        say(one_line(line))
     confusion = Confusion(net.class_names)
     with threads(args.threads or available_threads()):
         result = net.evaluate(data.task, confusion.add)
@@ -73,10 +74,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     title = f"{net.config.name()}, update {net.step}: {data.task.name}"
     names = _write(out, confusion, {**facts, **result}, title)  # first: what cannot be printed is kept
     say(f"{net.config.name()} after update {net.step}, on {data.what}")
-    for line in _lines(confusion, result):
-        say(line)
-    for name in names:
-        say(str(out / name))
+    for line in (*_lines(confusion, result), *(str(out / name) for name in names)):
+        say(one_line(line))
 
 
 def _is_evaluation(content: bytes) -> bool:

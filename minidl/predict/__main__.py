@@ -14,6 +14,7 @@ import numpy as np
 from .. import log
 from ..backend import NAMES as BACKENDS
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say
+from ..printable import one_line
 
 BATCH = 64
 EPILOG = """\
@@ -61,7 +62,7 @@ def _predict(args: argparse.Namespace) -> int:
             for name, best in zip(names, prediction.top(args.top, net.class_names), strict=True):
                 (first, probability), *others = best
                 more = ", ".join(f"{other} {p:.3f}" for other, p in others)
-                say(f"{name}: {first} {probability:.3f}" + (f" ({more})" if more else ""))
+                say(one_line(f"{name}: {first} {probability:.3f}" + (f" ({more})" if more else "")))
         waiting.clear()
         names.clear()
 

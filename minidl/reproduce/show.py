@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from minidl.command_line import say
+from minidl.printable import harmless
 from minidl.reproduce.provenance import duration
 
 
@@ -42,7 +43,7 @@ class Show:
             with suppress(OSError):  # what cannot be printed costs no run
                 say(line)
         else:
-            self._bar.write(line)
+            self._bar.write(harmless(line))
 
     def time_left(self) -> str:
         """Return the time that is left at the speed so far, "" while nothing is known of it."""

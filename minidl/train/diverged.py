@@ -12,6 +12,7 @@ from ..losses import SoftmaxCrossEntropy
 from . import checkpoint
 from .config import Config
 from .finite import BATCH, DivergedError, first_bad
+from .record import RunError
 from .run_folder import RunFolder
 from .running import NotFiniteError
 
@@ -132,7 +133,8 @@ def _dump(folder: RunFolder | None, model: Layer, random: dict[str, Any], x: Arr
     tensors = {f"model.{name}": array for name, array in model.state().items()}
     tensors |= {"batch.x": to_host(x), "batch.labels": to_host(labels)}
     try:
+        folder.check()
         path = checkpoint.save(folder.path / "crash", update, tensors, {"random": random})
-    except OSError:
+    except (OSError, RunError):
         return ""
     return f" ({path} has the batch and the network)"

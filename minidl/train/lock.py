@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from ..files import NoFileError, naming, open_own
@@ -88,6 +89,23 @@ class FolderLock:
             raise
         assert self._descriptor is not None
         return self._descriptor
+
+    def check(self) -> None:
+        """Raise BusyError where what is held is no longer the lock of the folder of this name.
+
+        It was moved or removed meanwhile, and another process may train in what has its name now.
+        """
+        if self._descriptor is None:
+            return
+        held = os.fstat(self._descriptor)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            there = os.stat(self.folder / ".lock")
+            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+                return
+        raise BusyError(
+            f"{self.folder} was moved or replaced, or its .lock removed, while this process trained in it; nothing "
+            "more is written there; --resume goes on with the run where it lies now"
+        )
 
     def release(self) -> None:
         """Let go of the lock; a child that inherited it still holds it."""

@@ -69,6 +69,13 @@ class RunFolder:
         """Hold the folder on after this ``with`` block, until the end of the next."""
         self._lock.keep()
 
+    def check(self) -> None:
+        """Raise RunError where the folder that this object holds no longer has its name."""
+        try:
+            self._lock.check()
+        except BusyError as error:
+            raise RunError(str(error)) from error
+
     def make(self) -> None:
         """Make the folder, if it is not there; RunError if a run was started in it meanwhile."""
         self._refuse_a_run()
@@ -103,6 +110,7 @@ class RunFolder:
         """Write a checkpoint, as `minidl.train.checkpoint.save` does."""
         self.refuse_a_link()
         with self:
+            self.check()
             checkpoint.save(self.checkpoints, step, tensors, meta)
 
     def read_config(self) -> dict[str, Any]:
@@ -111,10 +119,12 @@ class RunFolder:
 
     def write_config(self, content: dict[str, Any]) -> None:
         """Write config.json."""
+        self.check()
         write_atomic(self.config_file, pretty(content))
 
     def extend(self, content: dict[str, Any]) -> None:
         """Write the config.json of a run that is longer now; the summary of the shorter one goes."""
+        self.check()
         self.summary_file.unlink(missing_ok=True)
         self.write_config(content)
 
@@ -142,14 +152,17 @@ class RunFolder:
 
     def write_summary(self, content: dict[str, Any]) -> None:
         """Write summary.json."""
+        self.check()
         write_atomic(self.summary_file, pretty(content))
 
     def append(self, evaluation: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl; it is on the disk when this returns, and not there at all if it raises."""
+        self.check()
         append_lines(self.metrics_file, [evaluation], lasting=True)
 
     def append_losses(self, lines: list[dict[str, Any]], lasting: bool) -> None:
         """Add lines to losses.jsonl, none of them if it raises; `lasting` ones are on the disk when this returns."""
+        self.check()
         append_lines(self.losses_file, lines, lasting)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -168,6 +181,7 @@ class RunFolder:
         evaluated, step : int
             The update of the checkpoint's last evaluation, and that of the checkpoint.
         """
+        self.check()
         kept = [line for line in self.read_metrics() if line["step"] <= evaluated]
         write_atomic(self.metrics_file, as_lines(kept))
         if self.losses_file.exists():

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,3 +273,44 @@ def test_a_lock_that_is_kept_gives_way_to_the_same_process_alone_and_goes_with_i
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=300, check=True)
     assert done.stdout == b"held\n"
+
+
+def replaced(run):
+    run.rename(run.with_name("moved"))
+    train(run, seed=1)
+
+
+def moved(run):
+    run.rename(run.with_name("moved"))
+
+
+def unlocked(run):
+    (run / ".lock").unlink()
+    train(run, resume=True)
+    shutil.copytree(run, run.with_name("moved"))
+
+
+@pytest.mark.parametrize("mischief", [replaced, moved, unlocked])
+def test_a_folder_that_was_moved_or_unlocked_while_its_run_trained_is_written_to_no_more(
+    tmp_path, monkeypatch, uninterrupted, mischief
+):
+    monkeypatch.setattr("minidl.train.plots.draw_run", lambda *args: None)
+    append, after = RunFolder.append, {}
+
+    def append_then_move(folder, evaluation):
+        append(folder, evaluation)
+        if not after:
+            after["begun"] = True
+            mischief(tmp_path / "run")
+            after["there"] = contents(tmp_path / "run")
+
+    monkeypatch.setattr(RunFolder, "append", append_then_move)
+    with pytest.raises(RunError, match=r"run was moved or replaced, or its \.lock removed, .*; --resume goes on with"):
+        train(tmp_path / "run")
+    assert contents(tmp_path / "run") == after["there"]
+    train(tmp_path / "moved", resume=True)
+    assert result(tmp_path / "moved") == uninterrupted
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

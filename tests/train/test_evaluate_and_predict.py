@@ -162,3 +162,22 @@ def test_a_run_of_the_sample_is_measured_and_used_without_any_file(tmp_path, cap
     net = minidl.load("digits")
     Image.fromarray(np.asarray(digit[0, 2:30, 2:30])).save("digit.png")
     np.testing.assert_array_equal(net.inputs("digit.png")[0], digit)
+
+
+def test_a_class_or_a_file_of_any_name_takes_one_line_and_turns_no_text_around(folder, monkeypatch, capsys):
+    (folder / CLASSES[0]).rename(folder / "a\ngood.png: cat 1.000")
+    (folder / CLASSES[1]).rename(folder / "\u202egnp")
+    monkeypatch.setattr("minidl.train.plots.draw_run", lambda *args: None)
+    config = tiny_config(task="folder", image_size=32, data_dir="photos", norm="mn", lr_drops=())
+    Trainer(config, "odd", quiet=True).run()
+    paths = sorted(map(str, folder.rglob("*.png")))
+    assert predict(["odd", *paths]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(paths)
+    shown = [path.translate({10: "\\n", 0x202E: "\\u202e"}) for path in paths]
+    assert all(line.startswith(f"{path}: ") for line, path in zip(printed, shown, strict=True))
+    assert evaluate(["odd"]) == 0
+    printed = capsys.readouterr().out
+    assert "\ngood" not in printed
+    assert "\u202e" not in printed
+    assert "a\\ngood.png: cat 1.000" in printed
