@@ -105,9 +105,12 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
         raise
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a regular file; errors as of `open_file`."""
+def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """Return the content of a regular file; errors as of `open_file`, and EFBIG if it has more bytes than `most`."""
     with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"has {size} bytes, more than the {most} that minidl reads", str(path))
         return file.read()
 
 
@@ -196,11 +199,13 @@ def no_folder(path: str | os.PathLike[str]) -> str | None:
     >>> no_folder("/dev/null"), no_folder("/"), no_folder("/no such name")
     ('is no folder', None, None)
     """
-    if os.path.isdir(path):
+    try:
+        mode = os.stat(path).st_mode  # asked once: another process may make the folder between two questions
+    except (OSError, ValueError):
+        return f"is a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else None
+    if stat.S_ISDIR(mode):
         return None
-    if os.path.exists(path):
-        return "is a file, not a folder" if os.path.isfile(path) else "is no folder"
-    return f"is a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else None
+    return "is a file, not a folder" if stat.S_ISREG(mode) else "is no folder"
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:

@@ -76,11 +76,12 @@ def _is_folder(path: Path) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Put a folder aside that has the name of a checkpoint."""
-    if _is_folder(path):
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
-        path.rename(aside)
-        log.warn("minidl", f"{path} was a folder, which is now {aside}")
+    """Put aside what has the name of a checkpoint and is neither a file nor a link: a folder, a pipe, a device."""
+    if path.is_symlink() or not path.exists() or path.is_file():
+        return
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
+    path.rename(aside)
+    log.warn("minidl", f"{path} was {'a folder' if aside.is_dir() else 'no file'}, which is now {aside}")
 
 
 def load(path: Path, warn: Callable[[str], None] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

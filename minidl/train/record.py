@@ -1,5 +1,6 @@
 """The files of a run: its config.json, its summary and its logs, whatever they hold."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,8 @@ from ..files import NoFileError, naming, open_own, read_file, sync_folder
 from .config import Config
 from .evaluation import check_evaluation, check_line
 from .parts import check_parts
+
+_MOST = 1 << 28  # bytes of a file of a run: two million lines of a log
 
 
 class RunError(RuntimeError):
@@ -100,15 +103,14 @@ def _read(path: str | os.PathLike[str], check: Callable[[Any], dict[str, Any]]) 
 
 
 def _read_file(path: Path) -> bytes:
-    """Return the content of a file of a run; RunError if it cannot be read."""
+    """Return the content of a file of a run; RunError if it cannot be read, or is larger than any that a run writes."""
     try:
-        return read_file(path)
+        return read_file(path, _MOST)
     except NoFileError as error:
         raise RunError(f"{path} is no file; put the run's own back, or give another --out") from error
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be read ({error.strerror or error}); make it readable, or give another --out"
-        ) from error
+        cure = "put the run's own back" if error.errno == errno.EFBIG else "make it readable"
+        raise RunError(f"{path} cannot be read ({error.strerror or error}); {cure}, or give another --out") from error
 
 
 def describe_evaluation(evaluation: dict[str, Any]) -> str:

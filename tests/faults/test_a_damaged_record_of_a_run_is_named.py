@@ -1,6 +1,7 @@
 """Promise 12: a damaged config.json or log of a run is named in one line, by its field or line, with the cure."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -170,4 +171,13 @@ def test_a_damaged_log_is_named_by_line(tmp_path):
     path = tmp_path / "run" / "metrics.jsonl"
     path.write_text(path.read_text().replace('{"step": 10', '"step": 10'))
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 2; mend or remove that line"):
+        train(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "losses.jsonl"])
+def test_a_file_larger_than_any_that_a_run_writes_is_not_read(tmp_path, stopped, name):
+    shutil.copytree(stopped, tmp_path / "run")
+    os.truncate(tmp_path / "run" / name, 1 << 32)  # a hole: it takes no room
+    cure = "put the run's own back, or give another --out"
+    with pytest.raises(RunError, match=rf"{name} cannot be read \(has 4294967296 bytes, more than .*\); {cure}"):
         train(tmp_path / "run", resume=True)

@@ -342,6 +342,19 @@ def test_a_folder_in_the_way_of_a_checkpoint_is_put_aside(tmp_path, stopped, uni
     assert result_of_files(run)[0] == uninterrupted[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_way_of_a_checkpoint_is_put_aside(tmp_path, stopped, uninterrupted, capsys):
+    run, (_, newest) = copied(stopped, tmp_path)
+    newest.unlink()
+    os.mkfifo(newest)
+    train(run, resume=True, checkpoint_every=2)
+    assert f"{newest} was no file, which is now {newest}." in capsys.readouterr().err
+    (aside,) = (run / "checkpoints").glob("*.aside")
+    assert aside.is_fifo()
+    aside.unlink()
+    assert result(run)[0] == uninterrupted[0]
+
+
 def result_of_files(run):
     """Return the result of a run, with folders put aside left out."""
     for path in (run / "checkpoints").glob("*.aside"):
