@@ -72,6 +72,11 @@ class Graph:
         -------
         Value
             What the next operator takes.
+
+        Raises
+        ------
+        TypeError
+            If `inputs` is no list of names.
         """
         return self.ops(kind, inputs, [shape], **attributes)[0]
 
@@ -94,6 +99,11 @@ class Graph:
         list of Value
             One per shape.
 
+        Raises
+        ------
+        TypeError
+            If `inputs` is no list of names.
+
         Examples
         --------
         The median of 7 values is the last of the 4 largest.
@@ -108,6 +118,9 @@ class Graph:
         """
         from onnx import helper
 
+        if isinstance(inputs, str | Value) or not all(isinstance(each, str) for each in inputs):
+            got = type(inputs).__name__ if isinstance(inputs, str | Value) else _kinds(inputs)
+            raise TypeError(f"graph.op: inputs must be a list of names, got {got}; give {kind} such as [x.name]")
         names = [self._free(kind.lower()) for _ in shapes]
         self.nodes.append(helper.make_node(kind, inputs, names, name=f"{names[0]}:{kind}", **attributes))
         return [Value(name, shape) for name, shape in zip(names, shapes, strict=True)]
@@ -131,7 +144,31 @@ class Graph:
         return self._constant(name, np.array(to_host(value), np.float32, order="C"))
 
     def integers(self, name: str, *values: int) -> str:
-        """Add a constant list of integers, such as a shape or axes that are an input, and return its name."""
+        """Add a constant list of integers, such as a shape or axes that are an input, and return its name.
+
+        Parameters
+        ----------
+        name : str
+            What it is called in the file, after the layer's path.
+        *values : int
+            One by one: ``graph.integers("shape", 0, 6, 28, 28)``.
+
+        Returns
+        -------
+        str
+            The constant's name.
+
+        Raises
+        ------
+        TypeError
+            If a value is no whole number.
+        """
+        for value in values:
+            if not isinstance(value, int | np.integer):
+                raise TypeError(
+                    f"graph.integers: values must be whole numbers, one by one, got {value!r}; "
+                    f"give graph.integers({name!r}, 1, 2) for [1, 2]"
+                )
         return self._constant(name, np.array(values, np.int64))
 
     def model(self, name: str, shape: tuple[int, ...], y: Value) -> Any:
@@ -204,3 +241,7 @@ class Graph:
             name, number = f"{base}_{number}", number + 1
         self._used.add(name)
         return name
+
+
+def _kinds(inputs: list[Any]) -> str:
+    return f"a list of {', '.join(type(each).__name__ for each in inputs)}"

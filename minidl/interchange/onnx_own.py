@@ -31,7 +31,7 @@ def write_own(graph: Graph, layer: Any, x: Value, what: str) -> Value:
     try:
         y, made = layer.to_onnx(alone, Value("x", x.shape)), layer.to_onnx(graph, x)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{what}: to_onnx failed: {where(error)}; mend it") from error
+        raise ValueError(f"{what}: to_onnx failed: {where(error, layer.to_onnx)}; {_cure(error)}") from error
     if not (isinstance(y, Value) and isinstance(made, Value)):
         raise ValueError(f"{what}: to_onnx must return what graph.op returns, got {type(made).__name__}; mend it")
     inputs = np.random.default_rng(0).standard_normal((_SAMPLES, *x.shape)).astype(np.float32)
@@ -48,6 +48,18 @@ def write_own(graph: Graph, layer: Any, x: Value, what: str) -> Value:
             "mend it"
         )
     return made
+
+
+def _cure(error: BaseException) -> str:
+    """Return how to mend what to_onnx raised."""
+    called = error.__traceback__
+    if isinstance(error, TypeError) and called is not None and called.tb_next is None:  # no line of it has run
+        return "define it as to_onnx(self, graph, x)"
+    if isinstance(error, AttributeError) and isinstance(error.obj, Graph):
+        return "graph has op, ops, floats and integers"
+    if isinstance(error, AttributeError) and isinstance(error.obj, str) and error.name == "name":
+        return "graph.op returns one output, and a constant is its name already; several outputs are graph.ops"
+    return "mend it"
 
 
 def _forward(layer: Layer, x: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
     said = (_again(model, x, labels, doing == "update") if alone else None) or _of_suspect(error)
     if said is not None:
         raise LateError(
-            f"{' and '.join(own)}: in {_when(doing, step)}: {said}; mend it and start anew with another --out{kept}"
+            f"{' and '.join(own)}: in {_when(doing, step)}: {said}; mend it and {kept}"
         ) from error
 
 
@@ -76,7 +76,7 @@ def explain_exit(error: SystemExit, own: Sequence[str], step: int, kept: str) ->
     if found is not None:
         raise LateError(
             f"{' and '.join(own) or 'training'}: in {_when(found[0], step)}: {where(error)}, in code of your own; "
-            f"mend it and start anew with another --out{kept}"
+            f"mend it and {kept}"
         ) from error
 
 
@@ -143,11 +143,11 @@ def try_loaded(network: Layer, x: Array, num_classes: int, own: Sequence[str]) -
 
 
 def kept(out: str | os.PathLike[str] | None) -> str:
-    """Return how a run in a new folder starts with what is saved in another; its code may have changed since."""
+    """Return how training goes on once the code of one's own is mended: from what is saved, if anything is."""
     folder = None if out is None else Path(out)
     if folder is None or not any((folder / "checkpoints").glob("*")):
-        return "; nothing was saved yet"
-    return f"; what was saved is whole, and --from {folder} starts with its weights"
+        return "start anew with another --out; nothing was saved yet"
+    return f"go on by --out {folder} --resume --changed-code; what was saved is whole"
 
 
 def when(error: BaseException) -> str:

@@ -74,7 +74,7 @@ def check_as_made(model: Layer, made: Kinds, own: Sequence[str], step: int, kept
             what = "parameter" if name in layer.params else "buffer" if name in layer.buffers else "array"
             raise LateError(
                 f"{' and '.join(own) or 'model'}: after update {step}: {layer_name(path, layer)}: the {what} {rule}"
-                f"{place_of(type(layer))}; start anew with another --out{kept}"
+                f"{place_of(type(layer))}; mend it and {kept}"
             )
 
 

@@ -191,6 +191,35 @@ def _no_value(graph, x):
     return graph.op("Relu", [x.name], x.shape).name
 
 
+def _value(graph, x):
+    return graph.op("Relu", [x], x.shape)
+
+
+def _no_list(graph, x):
+    return graph.op("Relu", x.name, x.shape)
+
+
+def _listed(graph, x):
+    return graph.op("Reshape", [x.name, graph.integers("shape", [0, 4, 3])], x.shape)
+
+
+def _halved(graph, x):
+    return graph.op("Reshape", [x.name, graph.integers("shape", 0, 4, 6 / 2)], x.shape)
+
+
+def _other_names(graph):
+    return graph
+
+
+def _no_method(graph, x):
+    return graph.ints("shape", 0)
+
+
+def _unpacked(graph, x):
+    top, _ = graph.op("TopK", [x.name, graph.integers("k", 1)], (4, 1))
+    return graph.op("Relu", [top.name], x.shape)
+
+
 def _unfit(graph, x):
     return graph.op("Add", [x.name, graph.floats("a", np.ones(7))], x.shape)
 
@@ -203,6 +232,13 @@ def _unfit(graph, x):
         (_unknown, r"no valid ONNX \(.*Doubled.*\); mend to_onnx"),
         (_misspelt, r"to_onnx failed: NameError: name 'y' is not defined.* \(test_onnx\.py, line \d+\); mend it"),
         (_no_value, r"to_onnx must return what graph\.op returns, got str; mend it"),
+        (_value, r"failed: TypeError: graph\.op: inputs must be a list of names, got a list of Value; give .*\[x\.name\]"),
+        (_no_list, r"failed: TypeError: graph\.op: inputs must be a list of names, got str; give .*\[x\.name\]"),
+        (_listed, r"one by one, got \[0, 4, 3\]; give graph\.integers\('shape', 1, 2\) for \[1, 2\] \(test_onnx\.py"),
+        (_halved, r"whole numbers, one by one, got 3\.0; "),
+        (_other_names, r"failed: TypeError: .*\(test_onnx\.py, line \d+\); define it as to_onnx\(self, graph, x\)$"),
+        (_no_method, r"no attribute 'ints' \(test_onnx\.py, line \d+\); graph has op, ops, floats and integers$"),
+        (_unpacked, r"'name' \(test_onnx\.py, line \d+\); .* several outputs are graph\.ops$"),
         (_unfit, r"no valid ONNX|cannot be run"),
     ],
 )

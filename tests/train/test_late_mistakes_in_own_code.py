@@ -90,7 +90,7 @@ def test_an_output_that_is_wrong_later_names_the_class_and_the_line(folder, caps
     err = said(capsys)
     assert err.startswith("minidl.train: --norm my_tired:Tired: in update 8: layer 2 (Tired).forward: "), err
     assert "(Tired.forward, my_tired.py, line 7)" in err
-    assert err.endswith("; what was saved is whole, and --from R starts with its weights\n")
+    assert err.endswith("; mend it and go on by --out R --resume --changed-code; what was saved is whole\n")
     assert list((folder / "R" / "checkpoints").iterdir())
 
 

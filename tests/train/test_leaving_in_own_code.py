@@ -58,8 +58,7 @@ def test_a_run_that_ones_own_code_leaves_is_not_done(monkeypatch, capsys, name, 
     assert train("--updates", "9", "--checkpoint-every", "2") == 1
     assert said(capsys) == (
         f"minidl.train: --norm my_scale:Scale: in {when}: SystemExit: 0 (my_scale.py, line {line}), in code of your "
-        "own; mend it and start anew with another --out; what was saved is whole, and --from R starts "
-        "with its weights\n"
+        "own; mend it and go on by --out R --resume --changed-code; what was saved is whole\n"
     )
 
 

@@ -69,9 +69,12 @@ def test_an_array_that_comes_or_changes_later_ends_the_run_before_a_checkpoint_h
     assert train("--updates", "9", "--checkpoint-every", "3") == 1
     err = said(capsys)
     assert f"minidl.train: --norm my_scale:Scale: after update 6: layer 2 (Scale): {told}" in err
-    assert "(class Scale, my_scale.py, line 6); start anew with another --out; what was saved is whole" in err
+    assert "(class Scale, my_scale.py, line 6); mend it and go on by --out R --resume --changed-code; what was" in err
     assert minidl.load("R").step == 3
     assert train("--updates", "1", "--from", "R", out="S") == 0
+    write(folder, "pass")
+    assert main(["--out", "R", "--resume", "--changed-code", "--quiet"]) == 0
+    assert minidl.load("R").step == 9
 
 
 def test_from_python_an_array_that_comes_later_is_an_error_at_the_end_of_a_run_with_a_folder(folder):

@@ -106,10 +106,20 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
     assert train("--updates", "40", "--checkpoint-every", "2") == 1
     assert (
         "minidl.train: --norm my_scale:Scale: in update 8: KeyError: 'x' (my_scale.py, line 26), in code of your own; "
-        "mend it and start anew with another " in (err := said(capsys))
+        "mend it and go on by --out R --resume --changed-code; what was saved is whole\n" in said(capsys)
     )
-    assert err.endswith("--out; what was saved is whole, and --from R starts with its weights\n")
     assert list((folder / "R" / "checkpoints").iterdir())
+
+
+def test_a_run_that_an_error_ended_goes_on_with_the_mended_file_as_the_line_says(folder, capsys):
+    first = "        weight, bias = self._affine()"
+    rewrite(folder, first, f"{first}\n        self.late()")
+    (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text() + LATE)
+    assert train("--updates", "12", "--checkpoint-every", "2") == 1
+    cure = said(capsys).split("mend it and go on by ")[1].split(";")[0]
+    rewrite(folder, "Scale.calls > 15", "Scale.calls < 0")
+    assert main([*cure.split(), "--quiet"]) == 0
+    assert minidl.load("R").step == 12
 
 
 def test_a_run_whose_norm_has_changed_says_so_and_is_used_where_that_is_asked_for(folder, capsys):
