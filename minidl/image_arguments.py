@@ -20,6 +20,11 @@ def refuse_ambiguous(images: NDArray[Any]) -> None:
             f"predict: an array {images.shape} may be one image in colour or three grey ones; give images[None], "
             "(1, 3, H, W), for the one, or list(images) for the three"
         )
+    if images.shape[2] == 4:
+        raise ValueError(
+            f"predict: an array of three axes must be one image (H, W, 3), got {images.shape}; if it has transparency, "
+            "give PIL.Image.fromarray(images), or list(images) for grey ones"
+        )
     raise ValueError(
         f"predict: an array of three axes must be one image (H, W, 3), got {images.shape}; reshape it, or give "
         "list(images) for grey ones"

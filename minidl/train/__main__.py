@@ -124,9 +124,7 @@ def _train(args: argparse.Namespace, across: Communicator, _complain: Complain) 
             raise
         at = when(error)
         what = f"{' and '.join(own_settings(config))}: in {at}: " if at and own_settings(config) else ""
-        return _complain(
-            1, f"{what}{where(error)}, in code of your own; mend it and {kept(out)}"
-        )
+        return _complain(1, f"{what}{where(error)}, in code of your own; mend it and {kept(out)}")
     if across.rank == 0:
         _say_result(summary, f"{summary['seconds']:.1f} s, {out}")
     return 0

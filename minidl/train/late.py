@@ -62,9 +62,7 @@ def explain(error: Exception, model: Layer, own: Sequence[str], step: int, alone
     doing, x, labels = found
     said = (_again(model, x, labels, doing == "update") if alone else None) or _of_suspect(error)
     if said is not None:
-        raise LateError(
-            f"{' and '.join(own)}: in {_when(doing, step)}: {said}; mend it and {kept}"
-        ) from error
+        raise LateError(f"{' and '.join(own)}: in {_when(doing, step)}: {said}; mend it and {kept}") from error
 
 
 def explain_exit(error: SystemExit, own: Sequence[str], step: int, kept: str) -> None:

@@ -15,7 +15,7 @@ from ..norm.mode import ModeNorm
 from ..norm.select import by_mode
 from .finite import layer_name
 from .late import LateError
-from .layer_rules import describe, is_array
+from .layer_rules import LayerError, describe, is_array
 from .named import MADE
 from .places import place_of, place_of_method
 
@@ -105,6 +105,7 @@ def warn_of_unsaved(twin: Layer, fresh: Callable[[], Layer], x: Array, told: set
         )
         return
     loaded = copy.deepcopy(fresh())  # what makes it may give the same object twice
+    _refuse_other_arrays(twin, loaded)
     loaded.load_state(twin.state())
     loaded.eval()
     after = _outputs(copy.deepcopy(loaded), x)
@@ -125,6 +126,20 @@ def warn_of_unsaved(twin: Layer, fresh: Callable[[], Layer], x: Array, told: set
             f"{'is' if len(names) < 2 else 'are'} not saved{place_of(kind)}; keep such state in self.buffers, as "
             "arrays that __init__ makes",
         )
+
+
+def _refuse_other_arrays(twin: Layer, loaded: Layer) -> None:
+    """Raise LayerError where a layer of one's own has other arrays than its constructor makes."""
+    made = kinds(loaded)
+    for path, layer in twin.named_layers():
+        if not _is_own(layer) or path not in made:
+            continue
+        now = _kinds(layer)
+        if other := [name for name in {**made[path], **now} if made[path].get(name) != now.get(name)]:
+            raise LayerError(
+                f"{layer_name(path, layer)}: its arrays must stay as __init__ makes them, where a checkpoint finds "
+                f"them, got another {', '.join(other)}{place_of(type(layer))}"
+            )
 
 
 def _is_own(layer: Layer) -> bool:

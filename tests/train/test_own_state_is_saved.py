@@ -1,10 +1,11 @@
 """What a layer of one's own keeps is in its checkpoint: an array that comes later is refused, other state warned of."""
 
 import pytest
-from own_norm import folder_of_a_norm, said, train
+from own_norm import folder_of_a_norm, forget, said, train
 
 import minidl
 from minidl.train import Config, Trainer
+from minidl.train.__main__ import main
 from minidl.train.late import LateError
 
 __all__ = ["folder_of_a_norm"]  # a fixture
@@ -73,6 +74,7 @@ def test_an_array_that_comes_or_changes_later_ends_the_run_before_a_checkpoint_h
     assert minidl.load("R").step == 3
     assert train("--updates", "1", "--from", "R", out="S") == 0
     write(folder, "pass")
+    forget()
     assert main(["--out", "R", "--resume", "--changed-code", "--quiet"]) == 0
     assert minidl.load("R").step == 9
 
@@ -165,3 +167,12 @@ def test_there_is_no_warning_of_a_norm_that_is_derived_from_minidls(folder, caps
     (folder / "my_scale.py").write_text(f"import minidl\n\n\nclass Scale(minidl.{name}):\n    pass\n")
     assert train("--updates", "1") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_parameter_that_comes_after_the_trials_own_passes_is_sent_to_init(folder, capsys):
+    late = "self.m = getattr(self, 'm', 0) + 1\n        if self.m == 5: self.add_param('extra', np.ones(2, 'float32'))"
+    write(folder, late)
+    assert train("--updates", "1") == 2
+    err = said(capsys)
+    assert "its arrays must stay as __init__ makes them, where a checkpoint finds them, got another extra" in err
+    assert "(class Scale, my_scale.py, line 6); mend it" in err

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from photo_run import put_noise, train_on
+from PIL import Image
 from tolerance import assert_close, terms
 
 import minidl
@@ -44,6 +45,16 @@ def test_a_stack_of_grey_images_is_never_taken_for_one_image(here, count):
     colour = rng.integers(0, 256, (3, 32, 32), np.uint8)
     for one in (colour[None], [colour], np.moveaxis(colour, 0, 2)):
         np.testing.assert_array_equal(net.inputs(one), colour[None])
+
+
+def test_an_array_with_transparency_is_sent_to_pillow_which_takes_it(here):
+    put_noise(here / "data", {"ant": 10, "bee": 10})
+    train_on("folder", "data")
+    net = minidl.load("run")
+    clear = np.zeros((40, 32, 4), np.uint8)
+    with pytest.raises(ValueError, match=r"transparency, give PIL\.Image\.fromarray\(images\), or list"):
+        net.predict(clear)
+    assert np.all(net.inputs(Image.fromarray(clear)) == 255)  # white shows
 
 
 class Tensor:
