@@ -118,8 +118,10 @@ class Graph:
         """
         from onnx import helper
 
-        if isinstance(inputs, str | Value) or not all(isinstance(each, str) for each in inputs):
-            got = type(inputs).__name__ if isinstance(inputs, str | Value) else _kinds(inputs)
+        given: Any = inputs
+        alone = isinstance(given, str | Value)
+        if alone or not all(isinstance(each, str) for each in given):
+            got = type(given).__name__ if alone else f"a list of {', '.join(type(each).__name__ for each in given)}"
             raise TypeError(f"graph.op: inputs must be a list of names, got {got}; give {kind} such as [x.name]")
         names = [self._free(kind.lower()) for _ in shapes]
         self.nodes.append(helper.make_node(kind, inputs, names, name=f"{names[0]}:{kind}", **attributes))
@@ -241,7 +243,3 @@ class Graph:
             name, number = f"{base}_{number}", number + 1
         self._used.add(name)
         return name
-
-
-def _kinds(inputs: list[Any]) -> str:
-    return f"a list of {', '.join(type(each).__name__ for each in inputs)}"
