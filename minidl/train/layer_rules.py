@@ -41,6 +41,8 @@ class Rules:
         self.told: set[tuple[type, str]] = set()
         self._input: Array = None  # of the network
         self._wider: set[tuple[type, str]] = set()  # classes and methods whose wider dtype was said
+        self._written: list[Array] = []  # arrays that a layer was given and wrote to
+        self._writing: set[tuple[type, str]] = set()  # classes and methods of which that was said
         self._inputs: dict[int, list[Array]] = {}  # of each layer, by its id: what backward has to give gradients of
         self._shapes: dict[int, dict[str, tuple[int, ...]]] = {}  # of each layer's parameters and buffers, by name
         self._givers: dict[
@@ -67,7 +69,9 @@ class Rules:
         alone = len(args) == 1 and not named
         if path == "" and self._input is None and alone:
             self._input = args[0]
+        before = self._copy(layer, "forward", args)
         y = self._called(path, layer, "forward", method, *args, **named)
+        self._look_written(path, layer, "forward", args, before)
         self._arrays(path, layer, "forward")
         if not alone:
             return y
@@ -85,7 +89,9 @@ class Rules:
 
     def backward(self, path: str, layer: Layer, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Return what a backward gives, which must be the gradient of what its forward was given."""
+        before = self._copy(layer, "backward", args)
         dx = self._called(path, layer, "backward", method, *args, **named)
+        self._look_written(path, layer, "backward", args, before)
         self._arrays(path, layer, "backward")
         if not self._inputs.get(id(layer)):
             return dx
@@ -173,6 +179,29 @@ class Rules:
                 f"layer {'after' if name == 'forward' else 'before'} it then computes, several times slower{place}; "
                 f"return {y}.astype({x}.dtype)",
             )
+
+    def _copy(self, layer: Layer, name: str, args: tuple[Any, ...]) -> Array:
+        """Return a copy of what a method of one's own is given, else None."""
+        own = self._warn and args and is_array(args[0]) and place_of_method(layer, name)
+        return args[0].copy() if own else None
+
+    def _look_written(self, path: str, layer: Layer, name: str, args: tuple[Any, ...], before: Array) -> None:
+        """Warn, once for a class, where a method wrote into what it was given; of two the inner one comes first."""
+        if before is None or any(args[0] is each for each in self._written):
+            return
+        given = args[0]
+        if given.shape == before.shape and bool(((given == before) | (before != before)).all()):
+            return
+        self._written.append(given)
+        if (type(layer), name) in self._writing:
+            return
+        self._writing.add((type(layer), name))
+        x, other = ("x", "before") if name == "forward" else ("dy", "after")
+        log.warn(
+            "minidl",
+            f"{layer_name(path, layer)}.{name}: it writes into {x}, which is also the array of the layer {other} it, "
+            f"so that gradients may be wrong{place_of_method(layer, name)}; compute a new one, as {x} = {x} * 2 does",
+        )
 
     def warn_of_untrained(self, model: Layer) -> None:
         """Warn of each parameter of a layer of one's own whose gradient is 0 everywhere after a backward pass."""
