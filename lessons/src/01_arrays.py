@@ -78,7 +78,7 @@ def c_strides(shape, itemsize):
 
 # %%
 def c_strides(shape, itemsize):
-    """Return the strides, in bytes, of a C-ordered array: a list with one number an axis."""
+    """Return the strides, in bytes, of a C-ordered array: a list with one number per axis."""
     ### BEGIN SOLUTION
     return [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     ### END SOLUTION

@@ -265,7 +265,8 @@ def _part(got: Array, want: Array, tol: float) -> str:
         return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)
     alike = float((got * want).sum() / norm) if norm > 0 else 0.0
-    if want.size > 3 and alike > 0.5:
+    one_sign = (want >= 0).all() or (want <= 0).all()  # then any values of that sign are alike
+    if want.size > 3 and alike > (0.9 if one_sign else 0.5):
         off = float(np.linalg.norm(got - want) / np.linalg.norm(want))
         return (
             f"Most of it is there (cosine {alike:.3f}; the difference is {100 * off:.3g} % of the whole): look for a "

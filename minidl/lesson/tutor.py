@@ -10,6 +10,7 @@ import numpy as np
 from minidl.check.compare import TensorResult
 from minidl.lesson.hints import DIGITS, GENERAL, WHERE, alone, hint
 from minidl.lesson.lint import small_constants, unused
+from minidl.lesson.missing import missing
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, size, sums
 from minidl.lesson.values import Tolerance, judge, named, of, outside, telling, wrong_kind
@@ -44,6 +45,7 @@ def tutor(
         change = small_constants(got, trusted)
     elif not change:
         change = _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
+        change = change or _first(name, given, want, tol, bad, lambda a, b, t: missing(a, b, t, {**made, **arrays}))
     if not vague:
         return [*said, change] if change else said
     change = change or _of_another(name, given, want, tol, bad)

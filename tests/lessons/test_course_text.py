@@ -33,6 +33,13 @@ def test_check_cells_and_long_figure_cells_are_folded(path):
     assert [lines[0] for lines in drawing if sum(bool(words.search(line)) for line in lines) > DRAWN] == []
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_the_last_cell_lists_what_passed_and_does_nothing_else(path):
+    last = notebook(path)["cells"][-1]
+    assert last["source"] == ["lesson.done()"]
+    assert "source_hidden" not in last["metadata"].get("jupyter", {})
+
+
 def formulas(text):
     """Return the expressions of a code with two operations on three names, a product or a power among them."""
     found = set()
