@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidl.lesson import CheckFailed, Lesson
 from minidl.lesson.hints import hint
 from minidl.lesson.missing import missing
 from minidl.lesson.terms import size, sums
@@ -59,3 +60,25 @@ def test_of_values_without_sense_no_total_is_told():
 
 def test_values_of_one_sign_are_not_called_almost_right_for_having_it():
     assert not hint(np.array([32, 96, 8, 40]), np.array([840, 280, 40, 8]), TOL).startswith("Most of it is there")
+
+
+def test_a_factor_that_is_nearly_one_for_all_is_told_as_such():
+    want = RNG.normal(size=(5, 7))
+    assert "nearly 0.5 times" in hint(want / 2 + 0.004 * RNG.normal(size=want.shape), want, TOL)
+    assert "nearly" not in hint(want / 2 + 0.2 * RNG.normal(size=want.shape), want, TOL)
+    assert "nearly" not in hint(want + 0.01 * RNG.normal(size=want.shape), want, TOL)
+
+
+@pytest.mark.parametrize(("lengths", "told"), [((4, 8), True), ((4, 4), False)])
+def test_an_axis_is_one_too_long_only_where_every_wrong_length_is(lengths, told):
+    def said():
+        Lesson("05", checks=1).check(
+            "y",
+            lambda: {"a": RNG.normal(size=lengths[0]), "b": RNG.normal(size=lengths[1])},
+            {"a": np.array([1.0, 4.0, 2.0]), "b": np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0])},
+            1e-9,
+        )
+
+    with pytest.raises(CheckFailed) as told_of:
+        said()
+    assert ("one too long" in str(told_of.value)) is told
