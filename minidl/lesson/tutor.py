@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
     return []
 
 
-def _all_one_off(given: dict[str, Any], wanted: dict[str, Any], tol: Tolerance, bad: list[TensorResult]) -> bool:
+def _all_one_off(given: Mapping[str, Any], wanted: Mapping[str, Any], tol: Tolerance, bad: list[TensorResult]) -> bool:
     """Whether each wrong result of a wrong shape is one too short or too long."""
     both = [r.name for r in bad if r.name in given and r.name in wanted]
     off = [key for key in both if np.shape(given[key]) != np.shape(wanted[key]) and not wrong_kind(given[key])]
