@@ -1,7 +1,6 @@
 """What the lessons' cells give away, and whose a choice is: the paper's, minidl's, the released code's."""
 
 import ast
-import importlib
 import json
 import re
 from pathlib import Path
@@ -39,22 +38,6 @@ def test_the_last_cell_lists_what_passed_and_does_nothing_else(path):
     last = notebook(path)["cells"][-1]
     assert last["source"] == ["lesson.done()"]
     assert "source_hidden" not in last["metadata"].get("jupyter", {})
-
-
-COMMAND = re.compile(r"`(?:python -m )?minidl[ .](train|check|reproduce) ([^`]+)`")
-
-
-def commands(path):
-    """Return the package's commands that a lesson tells its reader, each as a module's name and its arguments."""
-    text = "\n".join("".join(cell["source"]) for cell in notebook(path)["cells"] if cell["cell_type"] == "markdown")
-    return [(name, arguments.split()) for name, arguments in COMMAND.findall(" ".join(text.split()))]
-
-
-def test_a_command_that_a_lesson_tells_is_one_that_minidl_takes():
-    told = [one for path in SOURCES for one in commands(path)]
-    assert len(told) >= 5
-    for name, arguments in told:
-        importlib.import_module(f"minidl.{name}.__main__").make_parser().parse_args(arguments)
 
 
 def test_a_file_of_minidl_that_a_lesson_names_is_there():
