@@ -28,7 +28,7 @@ except ImportError:
 lesson = Lesson("{number}", checks={checks})"""
 FOLDED = ("check", "figure")  # a check's cell holds its answer, a figure's is long: a click opens either
 TAGS = ("start", "wrong", *FOLDED)
-CELLS, LINES = range(15, 26), 250
+CELLS, LINES = range(15, 27), 250  # the last cell lists what passed, and nothing else
 IMPORTS = {"numpy", "matplotlib", "minidl", *sys.stdlib_module_names}
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 

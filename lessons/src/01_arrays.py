@@ -78,7 +78,7 @@ def c_strides(shape, itemsize):
 
 # %%
 def c_strides(shape, itemsize):
-    """Return the strides, in bytes, of a C-ordered array: a list with one number an axis."""
+    """Return the strides, in bytes, of a C-ordered array: a list with one number per axis."""
     ### BEGIN SOLUTION
     return [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     ### END SOLUTION
@@ -237,7 +237,7 @@ for row, order in enumerate(memory_order):
     for place, w in enumerate(column.transpose(order).ravel()[:32]):
         strips.text(place, row, w, ha="center", va="center")
 strips.set(yticks=[0, 1], yticklabels=["C order", "batch innermost"], xlabel="place in memory (number of values)")
-strips.set_title("The first values of x (4, 3, 5, 7) in memory: one colour a sample, the figure is the column w")
+strips.set_title("The first values of x (4, 3, 5, 7) in memory: one colour per sample, the figure is the column w")
 
 sides, channels = (4, 8, 16, 32), (512, 128, 32, 8)
 for shift, layout in ((-0.2, "C order"), (0.2, "batch innermost")):

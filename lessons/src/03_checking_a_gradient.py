@@ -568,4 +568,6 @@ try:
     gradient(lambda **given: batch_norm(**given, eps=eps), backwards["dx lacks the weight"], inputs)
 except AssertionError as error:
     print("planted:", error)
+
+# %%
 lesson.done()

@@ -529,7 +529,7 @@ print("    dx:", right(np.ones_like(one) * 7.0, one, weight, bias, eps)["dx"].ra
 flat = x.copy()
 flat[:, 1] = 3 + 1e-6 * rng.normal(size=(N, H, W))
 size = np.abs(right(dy, flat, weight, bias, eps)["dx"]).max(axis=(0, 2, 3))
-print(f"(c) largest dx a channel: {size.round(2)}; 1/sqrt(eps) = {1 / np.sqrt(eps):.0f}")
+print(f"(c) largest dx per channel: {size.round(2)}; 1/sqrt(eps) = {1 / np.sqrt(eps):.0f}")
 
 # %% [markdown]
 # **(a)** With $dy = 1$, $\mathrm{mean}(dy)=1$ and $\mathrm{mean}(dy\,\hat x)=0$, so $dx = dy-1-0 = 0$: a backward that

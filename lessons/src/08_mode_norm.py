@@ -21,7 +21,7 @@
 # network on handwritten digits *and* on photographs of house numbers, and its channels have two. MN gives a channel $K$
 # means and variances, the **modes**, and lets every sample say how much of each it wants.
 #
-# Throughout, $x$ is $(N, C, H, W)$ with $P = HW$ values a channel of a sample. The letters $n, c, k, p$ count samples,
+# Throughout, $x$ is $(N, C, H, W)$ with $P = HW$ values per channel of a sample. The letters $n, c, k, p$ count samples,
 # channels, modes and pixels. $\alpha$ and $\beta$ are BN's affine pair, `weight` and `bias`.
 
 # %% tags=["start"]
@@ -572,7 +572,6 @@ empty = reference.gates(x, gate_weight, gate_bias + np.array([0, 0, -1000]))[:, 
 with np.errstate(invalid="ignore"):
     w = empty / empty.sum()
 print("the empty mode's N_k:", empty.sum(), " its g/N_k:", w[:3], " what it adds to y: 0 times that =", 0 * w[0])
-lesson.done()
 
 # %% [markdown]
 # **One: no.** The factor $\frac{4096}{4095}$ is made for 4096 independent values. An image's pixels are anything but: a
@@ -598,3 +597,6 @@ lesson.done()
 # PyTorch has no MN. A usual implementation there stacks $K$ copies of $x$, so its cost grows with $K$; forgets to
 # register the running moments as buffers, so that a saved model has none; and leaves the variance unclamped. Check any
 # of them with `python -m minidl.check` (lesson 13).
+
+# %%
+lesson.done()

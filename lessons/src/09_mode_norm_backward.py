@@ -627,7 +627,6 @@ ax.set(xlabel="number of modes K", ylabel="forward + backward (ms)", xticks=coun
 ax.set_title("A pass over the pixels for every mode, or modes on the moments", fontsize="medium")
 ax.legend(frameon=False)
 plt.show()
-lesson.done()
 
 # %% [markdown]
 # ## In the package, in PyTorch
@@ -640,3 +639,6 @@ lesson.done()
 # In PyTorch, autograd finds all four ways by itself; what people lose there are the other things: a `detach()` around
 # the gates, 0/0 in an empty mode, and a cost that grows with $K$, because the formulas are followed to the letter.
 # Autograd cannot know that the modes do not need the pixels. You can, by hand.
+
+# %%
+lesson.done()

@@ -519,7 +519,6 @@ errors_of = lesson.yours(standard_errors, lambda a, b: (np.nan, np.nan), check="
 same, different = errors_of(wrong["bn"][0], wrong["mn"][0])
 print(f"seed 0, MN − BN {difference[0]:+.2f} points; standard error over test images: {same:.2f} on the same images,")
 print(f"{different:.2f} on different ones; deviation over seeds, for comparison: {difference.std(ddof=1):.2f}")
-lesson.done()
 
 # %% [markdown]
 # The same images give the smaller one: most are easy or hard for both networks, and cancel. But it is no smaller than
@@ -547,3 +546,6 @@ lesson.done()
 # In PyTorch the five lines read the same, `loss.backward()` for `model.backward(criterion.backward())`. That it, too,
 # adds to gradients and keeps a mode for training is no accident: state dictionaries of minidl and PyTorch are
 # interchangeable.
+
+# %%
+lesson.done()

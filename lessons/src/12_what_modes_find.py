@@ -434,7 +434,6 @@ ax.legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1
 plt.show()
 lengths = (float(np.linalg.norm(w)) for w in (first_weight, net.layers[4].params["weight"]))
 print("length of the second convolution's weights before and after the six epochs: {:.2f}, {:.2f}".format(*lengths))
-lesson.done()
 
 # %% [markdown]
 # The weights of an ordinary run grow as well, so in a long run the gates' steps do, and the same thing happens slowly.
@@ -456,3 +455,6 @@ lesson.done()
 #
 # In PyTorch: keep the gates of the last forward on the module, as `layer.gates` here, or use a forward hook, and log
 # the two entropies. A loss curve does not show a collapse.
+
+# %%
+lesson.done()

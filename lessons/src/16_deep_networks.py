@@ -418,7 +418,7 @@ plt.show()
 # %% [markdown]
 # **Read it.** The dotted lines are the recursion, an expectation; the signal follows it but for the luck of the draw, which
 # a width of 100 still shows. The gradient has the same slopes from the
-# other end. A factor of 1.25 a layer already makes $10^5$ of fifty layers. Residual blocks with He weights *grow*: each
+# other end. A factor of 1.25 per layer already makes $10^5$ of fifty layers. Residual blocks with He weights *grow*: each
 # adds as much as it passes. That is why something must hold the branch down: a small last weight, or a **norm** at the
 # end of the branch, which sets its size whatever the weights are. With the norm, the blocks' sizes add, $q_l\approx
 # q_{l-1}+1$: linear growth in place of exponential.
@@ -505,7 +505,7 @@ for depth_ in (8, 20, 56):
     print(f"{depth_:3} layers: largest logit {bare:10.3g} without norms, {np.abs(model.forward(x)).max():6.3g} with BN")
 
 # %% [markdown]
-# Each block at least doubles the mean square, so the logits grow by more than $\sqrt2$ a block: exponentially in depth,
+# Each block at least doubles the mean square, so the logits grow by more than $\sqrt2$ per block: exponentially in depth,
 # to numbers at which softmax is certain and wrong. With a norm at the branch's end they stay of one size.
 #
 # ## Exercise: how many parameters?

@@ -75,7 +75,7 @@ class Lesson:
             raise LessonError(f"lesson {number} cannot start: {problem}")
         self.number, self.checks = number, checks
         self.passed: dict[str, int] = {}
-        self.failed: set[str] = set()
+        self.failed: dict[str, None] = {}  # in the order of their first failure, as they stand in the lesson
         self.replaced: list[str] = []
         self.trusted: set[Any] = set()  # the code of functions that passed a check
         self.given = GIVEN.get(number, frozenset())
@@ -153,7 +153,7 @@ class Lesson:
         for said, mistake in (wrong or {}).items():
             if any(all(r.passed for r in compare_all(name, one, right, tol)) for one in alternatives(mistake())):
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept the mistake {said!r}")
-        self.failed.discard(name)
+        self.failed.pop(name, None)
         self.trusted |= codes(got)
         count = self.passed.setdefault(name, len(self.passed) + 1)
         worst = max(result.worst for result in results)
@@ -170,7 +170,7 @@ class Lesson:
     def _fail(self, name: str, text: str) -> None:
         """Note that a check has not passed and say it: in a notebook without stopping the cells below."""
         self.passed.pop(name, None)
-        self.failed.add(name)
+        self.failed[name] = None
         if _notebook() is None:
             raise CheckFailed(text) from None
         print(text)
@@ -201,7 +201,7 @@ class Lesson:
         print(f"lesson {self.number}: {len(self.passed)} of {self.checks} checks passed.")
         for name in self.passed:
             print(f"  ok       {name}")
-        for name in sorted(self.failed):
+        for name in self.failed:
             print(f"  not yet  {name}")
         if unseen := self.checks - len(self.passed) - len(self.failed):
             print(f"  not run  {unseen} check{'s' * (unseen > 1)}")

@@ -17,7 +17,10 @@ from minidl.lesson.patterns import function, scaled, shown
 from minidl.lesson.places import Array, same, subsets
 
 DIGITS = "It is right to about"
-WHERE = ("What is wrong", "There is a wrong factor", "Each index of", "Only index", "Every second index", "Only the")
+WHERE = (
+    *("What is wrong", "There is a wrong factor", "Your values are nearly"),
+    *("Each index of", "Only index", "Every second index", "Only the"),
+)
 # the beginnings of sentences that say where to look, and may be followed by one that says more
 GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing

@@ -15,6 +15,7 @@ from minidl.lesson.values import unwritten
 
 Pattern = Callable[[Array, Array, float], str]
 
+NEARLY = 0.04  # of all values: what may be off beside a factor
 PRECISE = 1e-3  # of the largest value: nearer than that, it is digits that are missing, not a term
 
 
@@ -242,6 +243,21 @@ def _along(got: Array, right: Array) -> str:
     )
 
 
+def _nearly_scaled(got: Array, want: Array) -> str:
+    """Say the factor where it is one for nearly all that is wrong, and something small is off besides."""
+    square = float((want * want).sum())
+    if want.size < 4 or not square or not np.isfinite(got).all() or np.ptp(want) <= NEARLY * np.abs(want).max():
+        return ""
+    factor = float((got * want).sum()) / square
+    rest = float(np.linalg.norm(got - factor * want))
+    if abs(factor - 1) < 5 * NEARLY or not rest < NEARLY * abs(factor) * square**0.5:
+        return ""
+    return (
+        f"Your values are nearly {factor:.2g} times the right ones: a factor is lost or doubled, and something small "
+        "is off besides, such as a step, an approximation or a small constant."
+    )
+
+
 def _part(got: Array, want: Array, tol: float) -> str:
     """Say which elements are right, or how large the missing part is."""
     right = np.abs(got - want) <= tol
@@ -265,7 +281,10 @@ def _part(got: Array, want: Array, tol: float) -> str:
         return f"Of the {want.size} values, {int(right.sum())} are right: what sets the others apart?"
     norm = np.linalg.norm(got) * np.linalg.norm(want)
     alike = float((got * want).sum() / norm) if norm > 0 else 0.0
-    if want.size > 3 and alike > 0.5:
+    if said := _nearly_scaled(got, want):
+        return said
+    one_sign = (want >= 0).all() or (want <= 0).all()  # then any values of that sign are alike
+    if want.size > 3 and alike > (0.9 if one_sign else 0.5):
         off = float(np.linalg.norm(got - want) / np.linalg.norm(want))
         return (
             f"Most of it is there (cosine {alike:.3f}; the difference is {100 * off:.3g} % of the whole): look for a "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import numpy as np
 from minidl.check.compare import TensorResult
 from minidl.lesson.hints import DIGITS, GENERAL, WHERE, alone, hint
 from minidl.lesson.lint import small_constants, unused
+from minidl.lesson.missing import missing
 from minidl.lesson.repair import handed_over, repair
 from minidl.lesson.terms import parts, related, size, sums
 from minidl.lesson.values import Tolerance, judge, named, of, outside, telling, wrong_kind
 from minidl.lesson.watch import Watch
+
+ONE_OFF = re.compile(r"one too (short|long): ")
 
 
 def tutor(
@@ -44,6 +48,7 @@ def tutor(
         change = small_constants(got, trusted)
     elif not change:
         change = _first(name, given, want, tol, bad, lambda a, b, t: parts(a, b, t, {**arrays, **made}))
+        change = change or _first(name, given, want, tol, bad, lambda a, b, t: missing(a, b, t, {**made, **arrays}))
     if not vague:
         return [*said, change] if change else said
     change = change or _of_another(name, given, want, tol, bad)
@@ -65,8 +70,17 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
             if np.ptp(of(tol, key)) > 0:
                 return _each(np.asarray(given[key]), np.asarray(wanted[key]), of(tol, key))
             said = hint(given[key], wanted[key], float(np.max(of(tol, key))))
+            if ONE_OFF.search(said) and not _all_one_off(given, wanted, tol, bad):
+                return []  # a length of another array is off by something else
             return [said] if said else []
     return []
+
+
+def _all_one_off(given: Mapping[str, Any], wanted: Mapping[str, Any], tol: Tolerance, bad: list[TensorResult]) -> bool:
+    """Whether each wrong result of a wrong shape is one too short or too long."""
+    both = [r.name for r in bad if r.name in given and r.name in wanted]
+    off = [key for key in both if np.shape(given[key]) != np.shape(wanted[key]) and not wrong_kind(given[key])]
+    return all(ONE_OFF.search(hint(given[key], wanted[key], float(np.max(of(tol, key))))) for key in off)
 
 
 def _of_another(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResult]) -> str:
@@ -78,6 +92,8 @@ def _of_another(name: str, got: Any, want: Any, tol: Tolerance, bad: list[Tensor
             continue
         said = hint(given[key], wanted[key], largest)
         said = said or alone({key: given[key]}, {key: wanted[key]}, largest)
+        if ONE_OFF.search(said) and not _all_one_off(given, wanted, tol, bad):
+            continue
         if said and not said.startswith(GENERAL):
             return f"In `{key}`: {said[0].lower()}{said[1:]}"
     return ""

@@ -33,6 +33,19 @@ def test_check_cells_and_long_figure_cells_are_folded(path):
     assert [lines[0] for lines in drawing if sum(bool(words.search(line)) for line in lines) > DRAWN] == []
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_the_last_cell_lists_what_passed_and_does_nothing_else(path):
+    last = notebook(path)["cells"][-1]
+    assert last["source"] == ["lesson.done()"]
+    assert "source_hidden" not in last["metadata"].get("jupyter", {})
+
+
+def test_a_file_of_minidl_that_a_lesson_names_is_there():
+    for path in SOURCES:
+        named = re.findall(r"`((?:minidl|tests|docs|lessons)/[\w/]+\.\w+)", path.read_text(encoding="utf-8"))
+        assert [name for name in named if not (ROOT / name).exists()] == [], path.name
+
+
 def formulas(text):
     """Return the expressions of a code with two operations on three names, a product or a power among them."""
     found = set()

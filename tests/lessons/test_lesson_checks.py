@@ -182,6 +182,14 @@ def test_yours_is_the_learners_once_its_check_passed(lesson, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_done_names_checks_in_the_order_of_the_lesson(lesson, capsys):
+    for name in ("y", "dx"):
+        with pytest.raises(CheckFailed):
+            lesson.check(name, lambda: 2 * X, X, 1e-9)
+    lesson.done()
+    assert capsys.readouterr().out.endswith("  not yet  y\n  not yet  dx\n")
+
+
 def test_done_counts_and_names_what_is_missing(lesson, capsys):
     lesson.done()
     assert capsys.readouterr().out == "lesson 05: 0 of 2 checks passed.\n  not run  2 checks\n"
@@ -237,7 +245,7 @@ def test_in_a_notebook_a_check_that_fails_says_so_and_stops_nothing(monkeypatch,
     lesson = Lesson("05", checks=2)
     lesson.check("y", lambda: 2 * X, X, 1e-9)
     assert capsys.readouterr().out.startswith("y: not yet\nWRONG y[1, 1]: got -10, want -5")
-    assert lesson.failed == {"y"}
+    assert [*lesson.failed] == ["y"]
 
 
 @pytest.mark.parametrize("number", ["18", "00", "5", 5, "five"])
