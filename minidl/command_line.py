@@ -188,7 +188,7 @@ def drop(stream: Any) -> None:
 
 
 def file_error(error: OSError, cure: str, when_free: str = "") -> str:
-    """Return one line that says what could not be written, why, and what to do.
+    """Return one line that says what could not be written, why, and what to do, unless the error says that itself.
 
     Parameters
     ----------
@@ -204,6 +204,8 @@ def file_error(error: OSError, cure: str, when_free: str = "") -> str:
     'out.json: Permission denied; choose another file'
     >>> file_error(OSError(28, "No space left on device"), "choose another file", ", then run it again")
     'cannot write: No space left on device; free some space, then run it again'
+    >>> file_error(FileNotFoundError(2, "No such file; make its folder first", "a/b"), "choose another file")
+    'a/b: No such file; make its folder first'
     """
     if getattr(error, "exit_status", None) is not None:  # it names its own cure
         return str(error)
@@ -211,7 +213,8 @@ def file_error(error: OSError, cure: str, when_free: str = "") -> str:
         cure = f"free some space{when_free}"
     elif error.errno == errno.EFBIG:
         cure = f"raise the limit on a file's size (ulimit -f){when_free}"
-    return f"{error.filename or 'cannot write'}: {error.strerror or ' '.join(map(str, error.args))}; {cure}"
+    why = error.strerror or " ".join(map(str, error.args))
+    return f"{error.filename or 'cannot write'}: {why}" + ("" if "; " in why else f"; {cure}")
 
 
 def complain(command: str, status: int, what: object) -> int:

@@ -118,6 +118,8 @@ class Layer:
 
     def add_param(self, name: str, value: np.ndarray) -> None:
         """Make a parameter and its gradient from a host array."""
+        if not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}.add_param: name must be text, before the array, got {type(name)}")
         self.params[name] = to_device(value)
         self.grads[name] = to_device(np.zeros_like(value))
 

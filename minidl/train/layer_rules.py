@@ -156,6 +156,8 @@ class Rules:
         if not is_array(array) or (shape is not None and array.shape != shape):
             none = name == "backward" and array is None
             more = "; return it, or set needs_dx = False where nobody needs it" if none else ""
+            if type(array).__module__.partition(".")[0] == "torch":
+                more = "; minidl takes NumPy's arrays: return that of .detach().numpy()"
             raise _wrong(path, layer, name, wanted, array, more)
         if array.dtype not in FLOATING:
             raise _wrong(path, layer, name, f"{what} must be of a real floating dtype", array)

@@ -51,9 +51,9 @@ def load_named(flag: str, text: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module_name and not module_name.startswith(f"{error.name}."):  # something that it imports
             raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
-        raise ConfigError(
-            f"{flag} {text}: {error}; start in the folder of {module_name.split('.')[0]}.py, or install it"
-        ) from error
+        near = difflib.get_close_matches(module_name, [path.stem for path in Path().glob("*.py")], n=1)
+        cure = f"start in the folder of {module_name.partition('.')[0]}.py, or install it"
+        raise ConfigError(f"{flag} {text}: {error}; {f'did you mean {near[0]}:{name}?' if near else cure}") from error
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{flag} {text}: importing {module_name} failed: {where(error)}; mend it") from error
     found = getattr(module, name, None)

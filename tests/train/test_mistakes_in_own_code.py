@@ -73,6 +73,12 @@ pytestmark = pytest.mark.usefixtures("no_curves")
         ),
         ("small_backward", "small_backwards", "small_backward(ds, du, training, kept) (class Scale, my_scale.py"),
         ("0 * v", "(0 if self.training else 1 / 'a') * v", "its forward pass in evaluation failed on images"),
+        ("1e-5, dtype)", "1e-5, dtype); self.add_param(np.ones(3), 'shift')", "add_param: name must be text, before "),
+        (
+            "    def small(",
+            "    def forward(self, x):\n        return type('Tensor', (), {'__module__': 'torch'})()\n\n    def small(",
+            "got a Tensor (Scale.forward, my_scale.py, line 10); minidl takes NumPy's arrays: return that of .detach()",
+        ),
     ],
 )
 def test_an_error_in_the_norms_file_is_one_line_and_leaves_nothing_behind(folder, capsys, old, new, message):
@@ -204,7 +210,8 @@ def test_a_norm_that_gives_no_numbers_is_refused_before_anything_is_written(fold
         ("my_scale:NotThere", "my_scale has no NotThere; it defines Scale"),
         ("my_scale.py:Scale", "must name a module as `import` does; in the folder of the file write my_scale:Scale"),
         ("./my_scale.py:Scale", "must name a module as `import` does; in the folder of the file write my_scale:Scale"),
-        ("my_scales:Scale", "No module named 'my_scales'; start in the folder of my_scales.py, or install it"),
+        ("my-scale:Scale", "No module named 'my-scale'; did you mean my_scale:Scale?"),
+        ("median:Scale", "No module named 'median'; start in the folder of median.py, or install it"),
         ("Scale", "unknown norm 'Scale'; choose from bn, in, ln, gn, mn, mgn, none; one of your own is my_mo"),
     ],
 )
