@@ -149,6 +149,12 @@ def _load(
     return _cached(name, found, kept / "decoded", progress)
 
 
+def names_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the names of the classes of data sets, those of several behind the name of each."""
+    several = len(sources) > 1
+    return tuple(f"{source.name} {cls}" if several else cls for source in sources for cls in source.class_names)
+
+
 def _find(name: str, folder: Path) -> list[Found]:
     found = []
     for source in TASKS[name]:
@@ -188,9 +194,7 @@ def _in_memory(found: Sequence[Found], progress: bool) -> tuple[Arrays, dict[str
 
 def _task(name: str, found: Sequence[Found], arrays: Arrays, known: Mapping[str, Any], *notes: str) -> Task:
     sources = tuple(f.source.name for f in found)
-    class_names = tuple(
-        cls if len(found) == 1 else f"{f.source.name} {cls}" for f in found for cls in f.source.class_names
-    )
+    class_names = names_of([f.source for f in found])
     statistics = (np.array(known["mean"]), np.array(known["std"]))
 
     def dataset(split: str) -> Dataset:

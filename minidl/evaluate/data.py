@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl.data import DataError, Dataset, Task, data_sha256
+from minidl.data import TASKS, DataError, Dataset, Task, data_sha256
 from minidl.data.class_folder import load_all
 from minidl.data.find_images import find_images
 from minidl.data.image_files import ImageFiles
+from minidl.data.multitask import names_of
 from minidl.data.split import count_by_class
 from minidl.train import build, changes, describe
 from minidl.train.config import Config
@@ -73,6 +74,8 @@ def find_data(net: Classifier, where: object, asked: Mapping[str, Any], corrupt:
     size = net.shape[-1] if task_name in ("folder", "arrays", "imagenet") else config.image_size
     augment = "none"  # which goes with every task
     config = replace(config, **{**asked, "image_size": size, "augment": augment, "rarer": None})
+    if sources := TASKS.get(task_name, ()):  # before anything is downloaded
+        _places(task_name, names_of(sources), sources[0].name if len(sources) == 1 else "", net.class_names)
     task = _folder(net, config) if task_name == "folder" and asked else build.find_task(config)
     own = is_own(task, net.record)
     if not asked:
@@ -188,17 +191,22 @@ def relabelled(task: Task, class_names: Sequence[str]) -> Task:
     """
     if tuple(task.class_names) == tuple(class_names):
         return task
-    place = {name: k for k, name in enumerate(class_names)}
     source = task.test.sources[0] if len(task.test.sources) == 1 else ""
-    found = [place.get(name, place.get(f"{source} {name}")) for name in task.class_names]
-    if None in found:
-        unknown = task.class_names[found.index(None)]
-        bare = task.name == "arrays" and unknown.isdecimal()
-        known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-        raise DataError(
-            f"{task.name}: the network does not know the class {unknown}, it knows {known}; give data of these classes"
-            + ("; labels that are numbers get names by arrays_task(..., class_names=net.class_names)" if bare else "")
-        )
-    labels = np.array(found, np.int64)[task.test.labels]
+    labels = np.array(_places(task.name, task.class_names, source, class_names), np.int64)[task.test.labels]
     test: Dataset = replace(task.test, labels=labels, num_classes=len(class_names), kept_sha256=None)
     return replace(task, test=test, num_classes=len(class_names), class_names=tuple(class_names))
+
+
+def _places(task_name: str, names: Sequence[str], source: str, class_names: Sequence[str]) -> list[int]:
+    """Return the label that a network of these classes has for each name, alone or behind that of its data set."""
+    place = {name: k for k, name in enumerate(class_names)}
+    found = [place.get(name, place.get(f"{source} {name}")) for name in names]
+    if None in found:
+        unknown = names[found.index(None)]
+        bare = task_name == "arrays" and unknown.isdecimal()
+        known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+        raise DataError(
+            f"{task_name}: the network does not know the class {unknown}, it knows {known}; give data of these classes"
+            + ("; labels that are numbers get names by arrays_task(..., class_names=net.class_names)" if bare else "")
+        )
+    return [label for label in found if label is not None]

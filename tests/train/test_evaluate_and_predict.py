@@ -11,7 +11,7 @@ from tiny_run import tiny_config, tiny_task, train
 from tolerance import assert_close, terms
 
 import minidl
-from minidl.data import DataError, load_task
+from minidl.data import DataError, download, load_task
 from minidl.evaluate.__main__ import main as evaluate
 from minidl.evaluate.confusion import Confusion
 from minidl.evaluate.data import relabelled
@@ -109,6 +109,15 @@ def test_evaluate_and_predict_make_a_mistake_one_line_with_a_cure_and_a_status(r
         err = capsys.readouterr().err
         assert message in err
         assert err.count("\n") == 1
+
+
+def test_classes_that_the_network_does_not_know_are_told_before_anything_is_downloaded(run, monkeypatch, capsys):
+    def fetch(*args):
+        raise AssertionError("nothing is to be downloaded")
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    assert evaluate(["run", "--task", "svhn"]) == 4
+    assert "svhn: the network does not know the class 0, it knows ant, bee, cat; " in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_drawn_costs_nothing_else(run, monkeypatch, capsys):
