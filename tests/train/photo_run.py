@@ -1,6 +1,7 @@
 """Runs on a folder of images, and the images, for the tests of what is done with a trained network."""
 
 import numpy as np
+import pytest
 from PIL import Image
 from tiny_run import tiny_config
 
@@ -26,6 +27,17 @@ def train_on_photos():
     trainer = Trainer(config, "run", quiet=True)
     trainer.run()
     return trainer
+
+
+@pytest.fixture(name="folder", autouse=True)
+def folder_of_photos(here):
+    return put(here / "photos", dict.fromkeys(CLASSES, 12))
+
+
+@pytest.fixture(name="run")
+def run_on_photos(tmp_path, folder):
+    """A finished run on the photos, and its trainer."""
+    return tmp_path / "run", train_on_photos()
 
 
 _noise = np.random.default_rng(3)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from photo_run import CLASSES, put, train_on_photos
+from photo_run import CLASSES, folder_of_photos, put, run_on_photos
 from PIL import Image
 from tiny_run import tiny_config, tiny_task, train
 from tolerance import assert_close, terms
@@ -19,18 +19,8 @@ from minidl.evaluate.picture import draw
 from minidl.predict.__main__ import main as predict
 from minidl.train import Trainer
 
+__all__ = ["folder_of_photos", "run_on_photos"]  # fixtures
 pytestmark = pytest.mark.usefixtures("no_curves")
-
-
-@pytest.fixture(autouse=True)
-def folder(here):
-    return put(here / "photos", dict.fromkeys(CLASSES, 12))
-
-
-@pytest.fixture
-def run(tmp_path, folder):
-    """A finished run on the photos, and its trainer."""
-    return tmp_path / "run", train_on_photos()
 
 
 def test_evaluate_gives_the_error_of_training_and_the_confusion_matrix_behind_it(run, capsys):

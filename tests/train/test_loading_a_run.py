@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from photo_run import CLASSES, put, train_on_photos
+from photo_run import CLASSES, folder_of_photos, run_on_photos
 from PIL import Image
 from tiny_run import make_tiny, tiny_config, tiny_task
 from tolerance import assert_close, rounding, terms
@@ -17,18 +17,8 @@ from minidl.data.fit import fit
 from minidl.train import RunError, Trainer, checkpoint
 from minidl.train.checkpoint import CheckpointError
 
+__all__ = ["folder_of_photos", "run_on_photos"]  # fixtures
 pytestmark = pytest.mark.usefixtures("no_curves")
-
-
-@pytest.fixture(autouse=True)
-def folder(here):
-    return put(here / "photos", dict.fromkeys(CLASSES, 12))
-
-
-@pytest.fixture
-def run(tmp_path, folder):
-    """A finished run on the photos, and its trainer."""
-    return tmp_path / "run", train_on_photos()
 
 
 def test_a_loaded_run_is_the_network_that_was_trained_in_evaluation_mode(run):
