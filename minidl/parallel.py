@@ -6,7 +6,6 @@ bit for every number of threads. NumPy releases the GIL inside its loops and ins
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import sys
@@ -20,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl import hand_over
 from minidl.arguments import whole
+from minidl.hand_over import Gain, Sign
 from minidl.scoped import Scoped
 
 Task = Callable[[int], object]
@@ -39,11 +40,7 @@ _jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
 _here = threading.local()
 
-awake: Callable[[np.ndarray, int, int, int], None] | None = None  # an engine may give it: `_next` says what it does
-_board = np.zeros(16, np.int64)
-_GIVEN, _DONE = 0, 8  # what changes on the board when a job is given out, and when a thread is done with one
-_changes = itertools.count(1)
-_RESTS = 100  # of some 30 ns: by then the thread that changed the board has let the GIL go
+_GIVEN, _DONE = Sign(0, 4000), Sign(8, 2500)  # of a job that is given out, and of a thread that is done with one
 _spare = False  # is there a processor for each thread?
 
 
@@ -116,27 +113,42 @@ def _set_threads(library: Any, n: int) -> None:
     getattr(library, "_real_set_num_threads", library.set_num_threads)(n)
 
 
-def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
+def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS, gain: Gain | None = None) -> None:
     """Call ``task(0) ... task(blocks - 1)``, in any order, on the threads; return when all are done.
 
-    `products` is the number of multiplications in all, for matrix products: few of them stay on this thread.
+    `products` is the number of multiplications in all, for matrix products: few of them stay on this thread. `gain` is
+    of all calls for the same job: where it takes longer on several threads, it stays on this one.
     The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone. Where an
     exception comes from outside, as from a signal's handler, no further block begins, and those under way end first.
     """
+    if blocks == 1:
+        task(0)
+        return
     helpers = min(get_num_threads(), blocks) - 1
     if helpers <= 0 or products < _WORTH_PRODUCTS or getattr(_here, "busy", False) or not _start(helpers):
         for i in range(blocks):
             task(i)
-        return
+    elif gain is None:
+        _share(task, blocks, helpers)
+    else:
+        shared, start = gain.pays(), time.perf_counter()
+        if shared:
+            _share(task, blocks, helpers)
+        else:
+            for i in range(blocks):
+                task(i)
+        gain.saw(shared, time.perf_counter() - start)
+
+
+def _share(task: Task, blocks: int, helpers: int) -> None:
     job = _Job(task, blocks)
     for _ in range(helpers):
         _jobs.put(job)
-    if awake is not None:
-        _board[_GIVEN] = next(_changes)
+    _GIVEN.change()
     _here.busy = True
     try:
         job.work()
-        errors = [error for error in (_next(job.done, _DONE) for _ in range(blocks)) if error is not None]
+        errors = [error for error in (_DONE.take(job.done, _spare) for _ in range(blocks)) if error is not None]
     except BaseException:
         job.leave()
         raise
@@ -153,7 +165,7 @@ class _Job:
         self.task = task
         self.todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
         self.done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.processor = _processor() if _processor else None  # of the thread that gives it out
+        self.processor = hand_over.processor() if hand_over.processor else None  # of the thread that gives it out
         self.helping: list[None] = []  # one for each thread that helps now
 
     def work(self) -> None:
@@ -166,13 +178,12 @@ class _Job:
                 self.done.put(None)
 
     def help(self) -> None:
-        if _processor and _processor() == self.processor:
-            _go_elsewhere(self.processor)
+        if hand_over.processor and hand_over.processor() == self.processor:
+            hand_over.go_elsewhere(self.processor)
         self.helping.append(None)
         self.work()
         self.helping.pop()
-        if awake is not None:
-            _board[_DONE] = next(_changes)
+        _DONE.change()
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""
@@ -186,45 +197,14 @@ def _loop() -> None:
     _here.busy = True
     with np.errstate(all="ignore"):  # as in the thread that waits: minidl.arguments.arithmetic
         while True:
-            _next(_jobs, _GIVEN).help()
-
-
-def _next(queue: SimpleQueue[Any], place: int) -> Any:
-    """Take from the queue. Who puts something there changes the board: a thread that waits awake takes it at once."""
-    if awake is not None and _spare:
-        seen = int(_board[place])
-        if queue.empty():
-            awake(_board, place, seen, _RESTS)
-    return queue.get()
-
-
-def _find_processor() -> Callable[[], int] | None:
-    """Return the function that says on which processor a thread runs (Linux), or None."""
-    try:
-        import ctypes
-
-        found: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu  # it keeps the GIL
-    except (ImportError, AttributeError, OSError, TypeError):
-        return None
-    return found if hasattr(os, "sched_setaffinity") else None
-
-
-_processor = _find_processor()
-
-
-def _go_elsewhere(processor: int) -> None:
-    """Let this thread go to another processor: systems leave two threads on one for long, another one idle."""
-    allowed = os.sched_getaffinity(0)
-    if len(allowed) > 1:
-        os.sched_setaffinity(0, allowed - {processor})
-        os.sched_setaffinity(0, allowed)
+            _GIVEN.take(_jobs, _spare).help()
 
 
 def _start(helpers: int) -> bool:
     """Have at least `helpers` worker threads; False where threads cannot start (a browser)."""
     global _started, _spare
-    if awake is not None and _started < helpers:
-        awake(_board, _GIVEN, -1, 0)  # compiled here, by one thread
+    if _started < helpers:
+        hand_over.prepare()
     try:
         while _started < helpers:
             threading.Thread(target=_loop, name=f"minidl-{_started}", daemon=True).start()

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from minidl import parallel, threads
+from minidl import hand_over, parallel, threads
 
 waiting = pytest.importorskip("minidl.engines.numba.waiting", reason="Numba is not installed")
 
@@ -45,7 +45,7 @@ def awake(monkeypatch):
         looks.append(place)
         waiting.until_changed(board, place, seen, rests)
 
-    monkeypatch.setattr(parallel, "awake", look)
+    monkeypatch.setattr(hand_over, "awake", look)
     monkeypatch.setattr(parallel, "_spare", True)
     return looks
 
@@ -60,7 +60,7 @@ def test_threads_that_wait_awake_run_each_block_once(n, awake):
                 assert sorted(done) == list(range(blocks))
         barrier = threading.Barrier(n, timeout=300)
         parallel.run(lambda i: barrier.wait(), n)  # all take part
-    assert parallel._GIVEN in awake
+    assert parallel._GIVEN.place in awake
 
 
 def test_an_exception_of_a_block_reaches_who_waits_awake(awake):
@@ -77,11 +77,11 @@ def test_a_helper_on_the_processor_of_who_gave_the_job_out_goes_elsewhere_and_ma
     sets = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7})
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, allowed: sets.append((pid, allowed)))
-    monkeypatch.setattr(parallel, "_processor", lambda: 5)
+    monkeypatch.setattr(hand_over, "processor", lambda: 5)
     job = parallel._Job(lambda i: None, 1)
     job.help()
     assert sets == [(0, {3, 7}), (0, {3, 5, 7})]
-    monkeypatch.setattr(parallel, "_processor", lambda: 7)
+    monkeypatch.setattr(hand_over, "processor", lambda: 7)
     job.help()
     assert len(sets) == 2
 

@@ -5,7 +5,7 @@ Each module of `MODULES` registers twins with ``@NUMBA.twin(written)`` when it i
 
 from importlib import import_module
 
-from minidl import parallel
+from minidl import hand_over
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba import waiting
 
@@ -15,4 +15,4 @@ import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)
 for _name in MODULES:
     import_module(f"{__name__}.{_name}")
-parallel.awake = waiting.until_changed
+hand_over.awake = waiting.until_changed

@@ -14,6 +14,8 @@ number of cache lines from row to row, without which they all would fall into th
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
 
@@ -256,24 +258,34 @@ def add_up(sums, total):
     """
     tasks, _, lanes = sums.shape
     kernels, o, channels, columns = total.shape
-    pairs, threes, parts = (o + 1) // 2, (channels * columns + 2) // 3, lanes // 8
+    threes, parts = (channels * columns + 2) // 3, lanes // 8
     wrong = sums.dtype.type(0)
+    row = np.empty(lanes, sums.dtype)
+    place = 0
     for i in range(kernels):
-        for k in range(o):
-            for c in range(channels):
-                for j in range(columns):
-                    t = c * columns + j
-                    place, lane = (i * pairs + k // 2) * threes + t // 3, (k % 2 * 3 + t % 3) * parts
-                    value = sums[0, place, lane]
-                    for task in range(1, tasks):
-                        value += sums[task, place, lane]
-                    if parts == 2:
-                        other = sums[0, place, lane + 1]
-                        for task in range(1, tasks):
-                            other += sums[task, place, lane + 1]
-                        value += other
-                    total[i, k, c, j] = value
-                    wrong += value * 0
+        for k in range(0, o, 2):
+            rows = min(2, o - k)
+            c = j = 0
+            for _ in range(threes):
+                for lane in range(lanes):
+                    row[lane] = sums[0, place, lane]
+                for task in range(1, tasks):
+                    for lane in range(lanes):
+                        row[lane] += sums[task, place, lane]
+                for t in range(3):
+                    if c == channels:  # the last three have fewer
+                        break
+                    for r in range(rows):
+                        lane = (r * 3 + t) * parts
+                        value = row[lane]
+                        if parts == 2:
+                            value += row[lane + 1]
+                        total[i, k + r, c, j] = value
+                        wrong += value * 0
+                    j += 1
+                    if j == columns:
+                        c, j = c + 1, 0
+                place += 1
     return wrong
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from minidl import parallel
 from minidl.engines.numba import correlate
+from minidl.hand_over import Gain
 from minidl.parallel import scratch
 
 Pair = tuple[int, int]
@@ -27,6 +28,7 @@ class _Plan(NamedTuple):
     buffer: int  # values of the buffer for x
     work: int
     packed: int
+    gain: Gain
 
 
 def odd_lines(size: int) -> int:
@@ -82,7 +84,7 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     padded = 6 * sixes + 4 * fours
     ldo = correlate.CHUNK + 16
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, block, sixes, fours, ldo)
-    return _Plan(np.array(offset), geometry, bands, c * plane + 64, padded * ldo, padded * c * kh * kw)
+    return _Plan(np.array(offset), geometry, bands, c * plane + 64, padded * ldo, padded * c * kh * kw, Gain())
 
 
 def correlation(
@@ -114,7 +116,7 @@ def correlation(
         a, b = plan.bands[i]
         correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, buffer, work)
 
-    parallel.run(task, len(plan.bands))
+    parallel.run(task, len(plan.bands), gain=plan.gain)
 
 
 def forward(
@@ -167,6 +169,7 @@ class _WeightPlan(NamedTuple):
     sums: Shape
     buffer: int
     rows: int
+    gain: Gain
 
 
 @lru_cache(maxsize=1024)
@@ -188,7 +191,7 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)
-    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg)
+    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, Gain())
 
 
 def weight_gradient(
@@ -204,7 +207,7 @@ def weight_gradient(
         a, b = plan.bands[i]
         correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, buffer, rows, sums[i].reshape(-1))
 
-    parallel.run(task, len(plan.bands))
+    parallel.run(task, len(plan.bands), gain=plan.gain)
     dweight = np.empty(shape, xt.dtype)
     return dweight, added_up(sums, dweight.transpose(2, 0, 1, 3))
 

@@ -30,6 +30,7 @@ from minidl.norm.moments import scale_shift
 _NOTHING = np.empty(0)
 _BEHIND = (ReLU,), (MaxPool2d, ReLU)  # a norm
 _BLOCK = 32  # rows that are summed in the precision of x
+_FEW = 8  # samples: loops over fewer are too short to be vectorised
 
 
 class Behind(NamedTuple):
@@ -103,27 +104,27 @@ def _replaced(layer: Any) -> bool:
     return "forward" in of or "backward" in of or (kind.forward, kind.backward) != kind._written
 
 
+@arithmetic()
 def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
-    with arithmetic():
-        on = norm._check(x)
-        centred, s, u, kept = norm.scale_and_shift(on, x)
-        if not isinstance(centred, Centred):
-            norm.keep(on, centred, s, kept, of=x, shape=x.shape)
-            return base.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
-        flat, m0, delta, shape, layout, _ = centred
-        small = m0, delta, rows(s), rows(u)
-        if len(behind) == 1:
-            made = memory.empty(np, shape, x.dtype)
-            share(len(m0), x.size, _scale_relu, flat, *small, made.reshape(-1), *layout)
-            won, winners = None, flat
-        else:
-            c, h, w, n = shape
-            made, winners = memory.empty(np, (2, c, h // 2, w // 2, n), x.dtype)
-            won = memory.empty(np, made.shape, np.uint8)
-            arrays = made.reshape(-1), won.reshape(-1), winners.reshape(-1)
-            share(c, x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
-            behind[0].keep(on, _NOTHING, x.shape, won, shape=(n, c, h // 2, w // 2))
-            winners = arrays[2]
+    on = norm._check(x)
+    centred, s, u, kept = norm.scale_and_shift(on, x)
+    if not isinstance(centred, Centred):
+        norm.keep(on, centred, s, kept, of=x, shape=x.shape)
+        return base.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
+    flat, m0, delta, shape, layout, _ = centred
+    small = m0, delta, rows(s), rows(u)
+    if len(behind) == 1:
+        made = memory.empty(np, shape, x.dtype)
+        share(len(m0), x.size, _scale_relu, flat, *small, made.reshape(-1), *layout)
+        won, winners = None, flat
+    else:
+        c, h, w, n = shape
+        made, winners = memory.empty(np, (2, c, h // 2, w // 2, n), x.dtype)
+        won = memory.empty(np, made.shape, np.uint8)
+        arrays = made.reshape(-1), won.reshape(-1), winners.reshape(-1)
+        share(c, x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
+        behind[0].keep(on, _NOTHING, x.shape, won, shape=(n, c, h // 2, w // 2))
+        winners = arrays[2]
     y = read_only(memory.batch_first(made))
     behind[-1].keep(on, y, shape=y.shape)
     centred = Centred(flat, m0, delta, shape, layout, Behind(y, won, winners))
@@ -144,6 +145,7 @@ def _went_together(layers: Sequence[Layer], dy: Array) -> bool:
     return isinstance(dy, np.ndarray) and dy.shape == y.shape and dy.dtype == y.dtype
 
 
+@arithmetic()
 def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     for layer in behind:  # `_went_together` looked at dy
         layer.take_kept()
@@ -153,14 +155,14 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
     share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
     ds, du = sums
-    with arithmetic():
-        dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
+    dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
     small = m0, delta, rows(s), du, rows(dm), rows(dv)
     if won is None:
         share(len(m0), 2 * x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
     else:
-        _, h, w, _ = shape
-        share(len(m0), 2 * x.size, _backward_pool_relu, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
+        _, h, w, n = shape
+        kernel = _backward_pool_relu if n >= _FEW else _backward_pool_relu_of_few
+        share(len(m0), 2 * x.size, kernel, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
     return memory.batch_first(dx)
 
 
@@ -304,3 +306,37 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
                     dx[c + i] = (g if tap == 2 else zero) + ((x[c + i] - m[i]) * slope[i] + shift[i])
                     dx[d + i] = (g if tap == 3 else zero) + ((x[d + i] - m[i]) * slope[i] + shift[i])
                 a, at = b + size, at + size
+
+
+@jit(in_order=True, apart=True)
+def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
+    """Do as `_backward_pool_relu`: all along two rows of x, and then at the windows' maxima."""
+    n = m0.shape[1]
+    lanes, half, zero, p = np.uint64(2 * w * n), np.uint64(w // 2 * n), x.dtype.type(0), h * w
+    m, scale = np.empty(lanes, x.dtype), np.empty(half, x.dtype)
+    slope, shift, g = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(half, x.dtype)
+    place = np.empty((half, 4), np.uint64)  # in the two rows, of each value of a window's row, and each tap
+    for j in range(half):
+        corner = j // np.uint64(n) * np.uint64(2 * n) + j % np.uint64(n)
+        for tap in range(4):
+            place[j, tap] = corner + np.uint64(tap % 2 * n + tap // 2 * w * n)
+    for channel in range(start, stop):
+        for i in range(n):
+            k = 2 / p * dv[channel, i]
+            m[i] = m0[channel, i]
+            scale[i] = s[channel, i]
+            slope[i] = k
+            shift[i] = (dm[channel, i] - s[channel, i] * du[channel, i]) / p - k * delta[channel, i]
+        for i in range(n, lanes):
+            m[i], slope[i], shift[i] = m[i - n], slope[i - n], shift[i - n]
+        for i in range(n, half):
+            scale[i] = scale[i - n]
+        at, a = np.uint64(channel * (h // 2)) * half, np.uint64(channel * (h // 2)) * lanes
+        for _ in range(h // 2):
+            for j in range(half):
+                g[j] = dy[at + j] * (y[at + j] > zero) * scale[j]
+            for j in range(lanes):
+                dx[a + j] = (x[a + j] - m[j]) * slope[j] + shift[j]
+            for j in range(half):
+                dx[a + place[j, won[at + j]]] += g[j]
+            a, at = a + lanes, at + half

@@ -25,7 +25,7 @@ from minidl.engines.numba.share import share
 from minidl.norm import moments as written
 from minidl.norm.moments import Mean
 
-_LANES = 256  # values in a row, at least, where the image has as many
+_LANES = 64  # values in a row, at least, where the image has as many
 _FIRST, _BLOCK = 8, 32  # rows in the first block and in the others
 
 
@@ -104,7 +104,7 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return P and the pixels of a row, for x (C, ..., N): whole vectors where the batch allows it, few left over.
 
     >>> _layout((6, 28, 28, 4)), _layout((6, 28, 28, 5)), _layout((6, 28, 28, 512)), _layout((6, 4))
-    ((784, 60), (784, 48), (784, 1), (1, 1))
+    ((784, 16), (784, 16), (784, 1), (1, 1))
     """
     p, n = math.prod(shape[1:-1]), shape[-1]
     pixels = max(1, -(-_LANES // n))

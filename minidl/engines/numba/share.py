@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from minidl import parallel
+from minidl.hand_over import Gain
 
 _WORTH = 1 << 17  # values; a compiled pass over fewer takes no longer than to hand half of it to a thread
 
@@ -20,4 +22,11 @@ def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -
         kernel(*arguments, 0, length)
     else:
         edges = [i * length // pieces for i in range(pieces + 1)]
-        parallel.run(lambda i: kernel(*arguments, edges[i], edges[i + 1]), pieces)
+        gain = _gain(kernel, length, work, pieces)
+        parallel.run(lambda i: kernel(*arguments, edges[i], edges[i + 1]), pieces, gain=gain)
+
+
+@lru_cache(1024)
+def _gain(kernel: Callable[..., Any], length: int, work: int, pieces: int) -> Gain:
+    """Return what is known of this job."""
+    return Gain()

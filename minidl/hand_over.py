@@ -1,0 +1,151 @@
+"""How one thread hands something to another: through a queue, beside which who waits stays awake for a while.
+
+To wake a thread that sleeps takes 50 to 100 µs, and a step of LeNet hands out work ten times. An engine may give the
+function `awake`, which looks at a number in memory without the GIL until it changes. Then it rests: who changed the
+number still has the GIL, and a thread that asks for it too early is put to sleep, for 25 µs. How long to rest hangs on
+the machine and on what the other thread does next, so each `Sign` finds it out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+Awake = Callable[[np.ndarray, int, int, int], None]
+
+awake: Awake | None = None  # awake(board, place, seen, rests): wait until board[place] is not `seen`, then rest
+_board = np.zeros(16, np.int64)
+_LATE = 8000  # ns after the rest; a thread that was not put to sleep goes on much sooner
+_MOST = 10_000  # ns of rest, then to be put to sleep costs little more
+
+_rest_ns = 0.0  # how long one rest takes; 0 until it was measured
+
+
+class Sign:
+    """What changes when something was put into a queue: the time of the last change, at a place of the board.
+
+    Parameters
+    ----------
+    place : int
+        Eight apart, so that no two lie in one cache line.
+    rest : int
+        How long to rest after a change, in ns, to begin with.
+    """
+
+    def __init__(self, place: int, rest: int) -> None:
+        self.place = place
+        self.rest = float(rest)
+
+    def change(self) -> None:
+        """Tell who waits awake that there is something in the queue."""
+        if awake is not None:
+            _board[self.place] = max(time.perf_counter_ns(), int(_board[self.place]) + 1)
+
+    def take(self, queue: SimpleQueue[Any], spare: bool) -> Any:
+        """Take from the queue; wait awake for a while where there is a processor to spare."""
+        if awake is not None and spare:
+            seen = int(_board[self.place])
+            if queue.empty():
+                rests = int(self.rest / (_rest_ns or _measured()))
+                awake(_board, self.place, seen, rests)
+                changed = int(_board[self.place])
+                if changed != seen:
+                    self.learn(time.perf_counter_ns() - changed)
+        return queue.get()
+
+    def learn(self, waited: int) -> None:
+        """Rest a quarter longer after having been put to sleep, else a little shorter, so that this is rare.
+
+        >>> sign = Sign(0, 1000)
+        >>> sign.learn(1100), sign.learn(30_000), round(sign.rest)
+        (None, None, 1240)
+        """
+        if waited > self.rest + _LATE:
+            self.rest = min(_MOST, self.rest * 1.25)
+        else:
+            self.rest *= 1 - 1 / 128
+
+
+def prepare() -> None:
+    """Have `awake` compiled, by one thread."""
+    if awake is not None:
+        _measured()
+
+
+def _measured() -> float:
+    """Measure how long one rest takes; return it, in ns."""
+    global _rest_ns
+    assert awake is not None
+    awake(_board, 0, -1, 0)
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter_ns()
+        awake(_board, 0, -1, 1000)
+        taken.append((time.perf_counter_ns() - start) / 1000)
+    _rest_ns = max(1.0, min(taken))
+    return _rest_ns
+
+
+class Gain:
+    """Whether a job is done sooner on several threads than on one, by how long its last ones took.
+
+    That hangs on more than its size: on processors far from each other one waits for what is in the other's cache, and
+    other programs may have them. What is slower is tried again now and then. Long jobs are shared without a look.
+
+    >>> gain = Gain()
+    >>> for _ in range(3):
+    ...     gain.saw(gain.pays(), 1e-4)
+    >>> gain.saw(True, 1.3e-4)
+    >>> gain.pays()
+    False
+    """
+
+    __slots__ = ("_asked", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = [0.0, 0.0]  # alone and shared
+        self._asked = 0
+
+    def pays(self) -> bool:
+        """Say whether to share the next one."""
+        alone, shared = self._seconds
+        if shared > _LONG:
+            return True
+        self._asked += 1
+        return (shared <= alone) is (self._asked % _AGAIN != 0)
+
+    def saw(self, shared: bool, seconds: float) -> None:
+        """Take note of how long one took; a single slow one counts for little."""
+        before = self._seconds[shared]
+        self._seconds[shared] = min(seconds, before * 1.06) if before else seconds
+
+
+_AGAIN = 64  # every so many of a job, the other way is tried
+_LONG = 3e-4  # seconds of a shared job
+
+
+def _find_processor() -> Callable[[], int] | None:
+    """Return the function that says on which processor a thread runs (Linux), or None."""
+    try:
+        import ctypes
+
+        found: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu  # it keeps the GIL
+    except (ImportError, AttributeError, OSError, TypeError):
+        return None
+    return found if hasattr(os, "sched_setaffinity") else None
+
+
+processor = _find_processor()
+
+
+def go_elsewhere(here: int) -> None:
+    """Let this thread go to another processor: systems leave two threads on one for long, another one idle."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) > 1:
+        os.sched_setaffinity(0, allowed - {here})
+        os.sched_setaffinity(0, allowed)
