@@ -10,7 +10,8 @@ starting.begin()  # before NumPy is imported, which takes a while
 from minidl.adam import Adam, AdamW
 from minidl.backend import BackendError, array_module, to_device, to_host, use_backend
 from minidl.layers.activation import ReLU, Tanh
-from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual, Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.dropout import Dropout
 from minidl.layers.flatten import Flatten

@@ -43,7 +43,7 @@ import numpy as np
 
 import minidl
 from minidl import data
-from minidl.layers.base import Residual
+from minidl.layers.compose import Residual
 from minidl.layers.shortcut import ZeroPaddedShortcut
 from minidl.models.resnet import ResNetCIFAR
 
@@ -568,7 +568,7 @@ lesson.check(
 # %% [markdown]
 # ## In the package, and in PyTorch
 #
-# - `minidl/models/resnet.py`: ResNet20, 56 and 18; `minidl/layers/base.py`: `Residual`;
+# - `minidl/models/resnet.py`: ResNet20, 56 and 18; `minidl/layers/compose.py`: `Residual`;
 #   `minidl/layers/shortcut.py`: your shortcut; `minidl/init.py`: `he_normal`.
 # - `minidl train resnet20 cifar10 --norm mn` trains it on the whole dataset.
 # - PyTorch: `torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")` is He's rule by fan-in (`mode="fan_out"` by

@@ -9,7 +9,8 @@ from minidl.interchange import onnx_norms
 from minidl.interchange.onnx_graph import Graph, Value
 from minidl.interchange.onnx_own import write_own
 from minidl.layers.activation import ReLU, Tanh
-from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual, Sequential
 from minidl.layers.conv import Conv2d, output_size
 from minidl.layers.dropout import Dropout
 from minidl.layers.flatten import Flatten

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual, Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.linear import Linear
 from minidl.models.nin import NIN

@@ -11,7 +11,8 @@ import numpy as np
 from minidl.backend import Array, to_device, to_host
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_names import layer_names
-from minidl.layers.base import Layer, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Sequential
 from minidl.layers.conv import Conv2d
 from minidl.norm.batch import BatchNorm
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import to_device
-from minidl.layers.base import Layer, Residual
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual
 
 _MACHINERY = ("self", "rng", "dtype", "needs_dx")  # of a constructor: of no interest here
 _SIZES = (  # shown even where they are the default, and all but the last without their names

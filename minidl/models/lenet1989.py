@@ -8,7 +8,8 @@ import numpy as np
 
 from minidl.arguments import generator
 from minidl.layers.activation import Tanh
-from minidl.layers.base import Layer, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.flatten import Flatten
 from minidl.layers.linear import Linear

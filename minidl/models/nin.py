@@ -8,7 +8,8 @@ import numpy as np
 
 from minidl.arguments import generator
 from minidl.layers.activation import ReLU
-from minidl.layers.base import Layer, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Sequential
 from minidl.layers.dropout import Dropout
 from minidl.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minidl.models.parts import Parts

@@ -9,7 +9,8 @@ import numpy as np
 
 from minidl.arguments import generator
 from minidl.layers.activation import ReLU
-from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual, Sequential
 from minidl.layers.linear import Linear
 from minidl.layers.pool import GlobalAvgPool2d, MaxPool2d
 from minidl.layers.shortcut import ZeroPaddedShortcut

@@ -8,7 +8,8 @@ import numpy as np
 
 from minidl.arguments import generator
 from minidl.layers.activation import ReLU
-from minidl.layers.base import Layer, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Sequential
 from minidl.layers.flatten import Flatten
 from minidl.layers.linear import Linear
 from minidl.layers.pool import MaxPool2d

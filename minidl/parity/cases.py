@@ -11,7 +11,8 @@ import numpy as np
 
 from minidl.data import Compose, PadCrop, RandomFlip
 from minidl.layers.activation import ReLU, Tanh
-from minidl.layers.base import Layer, Residual, Sequential
+from minidl.layers.base import Layer
+from minidl.layers.compose import Residual, Sequential
 from minidl.layers.conv import Conv2d
 from minidl.layers.dropout import Dropout
 from minidl.layers.flatten import Flatten

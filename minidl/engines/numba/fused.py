@@ -20,7 +20,7 @@ from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.norm import Centred, rows
 from minidl.engines.numba.share import share
-from minidl.layers import base
+from minidl.layers import compose
 from minidl.layers.activation import ReLU
 from minidl.layers.base import Layer, read_only
 from minidl.layers.pool import MaxPool2d
@@ -41,7 +41,7 @@ class Behind(NamedTuple):
     winners: Array
 
 
-@NUMBA.twin(base.forward_through)
+@NUMBA.twin(compose.forward_through)
 def forward_through(layers: Sequence[Layer], x: Array) -> Array:
     """y = f_n(... f_1(x))."""
     for start, stop, together in _parts(tuple(map(type, layers))):
@@ -53,11 +53,11 @@ def forward_through(layers: Sequence[Layer], x: Array) -> Array:
             if stop - start > 2:
                 some[0]._output_shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
         else:
-            x = base.forward_through(some, x)
+            x = compose.forward_through(some, x)
     return x
 
 
-@NUMBA.twin(base.backward_through)
+@NUMBA.twin(compose.backward_through)
 def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
     """dx = f_1'(... f_n'(dy))."""
     for start, stop, together in reversed(_parts(tuple(map(type, layers)))):
@@ -65,7 +65,7 @@ def backward_through(layers: Sequence[Layer], dy: Array) -> Array:
         if together and _went_together(some, dy):
             dy = _backward(some[0], some[1:], dy)
         else:
-            dy = base.backward_through(some, dy)
+            dy = compose.backward_through(some, dy)
     return dy
 
 
@@ -110,7 +110,7 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
     centred, s, u, kept = norm.scale_and_shift(on, x)
     if not isinstance(centred, Centred):
         norm.keep(on, centred, s, kept, of=x, shape=x.shape)
-        return base.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
+        return compose.forward_through(behind, on(scale_shift)(centred, s, u, x.dtype))
     flat, m0, delta, shape, layout, _ = centred
     small = m0, delta, rows(s), rows(u)
     if len(behind) == 1:
