@@ -41,9 +41,9 @@ def folded(source: Source, cell: Cell) -> str:
 def label(cell: Cell) -> str:
     """Return the line that stands for a folded cell: what it is, and nothing of what it holds."""
     if cell.tag == "figure":
-        return "# What makes the output below"
+        return "# What makes this output"
     names = re.findall(r'lesson\.check\(\s*"([^"]+)"', cell.text)
-    return f"# The check {' and '.join(json.dumps(name, ensure_ascii=False) for name in names)}: it holds the answer"
+    return "# The check " + " and ".join(f'"{name}"' for name in names)
 
 
 def shown(source: Source, with_solutions: bool) -> list[Shown]:
