@@ -34,6 +34,8 @@ except ImportError:
 lesson = Lesson("06", checks=5)
 
 # %%
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -205,7 +207,7 @@ lesson.check(
 # **Predict** the slopes in the left picture, and where one pass reaches an error of 1, that is, has no digit left.
 
 # %%
-best = lesson.yours(corrected, lambda x: moments(x[None])[1][0], "corrected")
+best = lesson.yours(corrected, lambda x: moments(x[None])[1][0].astype(x.dtype), "corrected")
 
 
 def welford(x):
@@ -456,7 +458,8 @@ report = check.run(FastBatchNorm, "batch_norm", "float32")
 for result in report.results:
     if result.status == "failed":
         print(f"{result.case.flag:12} {result.failed[0].lines()[0]}")
-print(*report.text().splitlines()[-2:], sep="\n")
+for line in report.text().splitlines()[-2:]:
+    print(textwrap.fill(line, 100))
 
 # %% [markdown]
 # None of the usual tests sees it. The trusted layer agrees to sixteen digits; the gradients are those of the formula,
@@ -568,7 +571,8 @@ ax.set(
 )
 ax.legend()
 for name, (make, _) in makers.items():
-    print(f"{name:17}", check.run(make, "batch_norm", "float32").text().splitlines()[-1])
+    counted, graded = check.run(make, "batch_norm", "float32").text().splitlines()[-1].split("; ", 1)
+    print(f"{name:16} {counted};\n{'':16} {graded}")
 
 # %% [markdown]
 # **Read it.** One pass climbs with slope 2 until NaN takes its points away. Two passes climb with slope 1, which is
