@@ -104,7 +104,7 @@ print("5000 ones, added one after another in float16:", np.cumsum(np.ones(5000, 
 # Put $x_i-a=(x_i-\mu)+(\mu-a)$ and square; the mixed term vanishes, because $\sum_i(x_i-\mu)=0$:
 #
 # $$\overline{(x-a)^2}=V+(\mu-a)^2\qquad\Longleftrightarrow\qquad
-# V=\overline{(x-a)^2}-\big(\overline{x-a}\big)^2\quad\text{for every }a.\tag{★}$$
+# V=\overline{(x-a)^2}-\left(\overline{x-a}\right)^2\quad\text{for every }a.\tag{★}$$
 #
 # Everything in this lesson is (★) with another $a$. Its rounding errors: the first mean has only positive terms, and
 # each goes through a subtraction, a square, $h$ additions and a division, so its relative error is at most $(h+4)u$.
@@ -266,7 +266,7 @@ print(f"float32 has no digit left from mean / std = 1/sqrt(u) = {2**12} on; floa
 # (★) for each part with $a=m$, times its count: $\sum_a(x-m)^2=S_a+n_a\delta^2n_b^2/n^2$, and the same with $a$ and
 # $b$ exchanged. Add them, and use $n_an_b^2+n_bn_a^2=n_an_bn$:
 #
-# $$S=S_a+S_b+\delta^2\,\frac{n_an_b}{n}\qquad\text{(Chan, Golub \& LeVeque)}.$$
+# $$S=S_a+S_b+\delta^2\,\frac{n_an_b}{n}\qquad\text{(Chan, Golub and LeVeque)}.$$
 #
 # Nothing cancels: three terms, none negative. Two special cases have names of their own.
 #

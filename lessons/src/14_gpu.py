@@ -57,11 +57,13 @@ print("a GPU is used in the last cells" if no_gpu is None else f"no GPU here:\n{
 # ## A kernel
 #
 # A GPU runs one function, a **kernel**, in very many **threads** at once. All threads run the same code; they differ in
-# one number, their index. In CUDA the threads come in blocks, and a thread's index is
+# one number, their index. In CUDA the threads come in blocks, and a thread's index, 0 … total − 1, is
 #
 # ```
-# t = blockIdx.x * blockDim.x + threadIdx.x;        // 0 … total − 1
-# total = gridDim.x * blockDim.x;
+# t = blockIdx.x * blockDim.x
+#     + threadIdx.x;
+# total = gridDim.x
+#     * blockDim.x;
 # ```
 #
 # A kernel cannot return anything: it writes into arrays it was given. And it may not assume an order. The threads
