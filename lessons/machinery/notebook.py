@@ -41,7 +41,7 @@ def folded(source: Source, cell: Cell) -> str:
 def label(cell: Cell) -> str:
     """Return the line that stands for a folded cell: what it is, and nothing of what it holds."""
     if cell.tag == "figure":
-        return "# What makes this output"
+        return "# Makes this output"
     names = re.findall(r'lesson\.check\(\s*"([^"]+)"', cell.text)
     return "# The check " + " and ".join(f'"{name}"' for name in names)
 

@@ -541,6 +541,14 @@ for a in (0, 3, 10):  # the threshold lies at m = 5
 # For $K = 2$, at which channel mean do both gates equal $1/2$? How steep is $g_1$ there, $\partial g_1/\partial m$?
 
 
+# %% tags=["wrong"]
+# check: threshold
+# says: The threshold's sign is turned
+def threshold(gate_weight, gate_bias):
+    a, b = gate_weight[0, 0] - gate_weight[1, 0], gate_bias[0] - gate_bias[1]
+    return b / a, a / 4
+
+
 # %%
 def threshold(gate_weight, gate_bias):
     """Return the mean m at which the two gates are equal, and the slope of the first gate there."""

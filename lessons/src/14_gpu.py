@@ -60,7 +60,8 @@ print("a GPU is used in the last cells" if no_gpu is None else f"no GPU here:\n{
 # one number, their index. In CUDA the threads come in blocks, and a thread's index, 0 … total − 1, is
 #
 # ```
-# t = blockIdx.x * blockDim.x
+# t = blockIdx.x
+#     * blockDim.x
 #     + threadIdx.x;
 # total = gridDim.x
 #     * blockDim.x;

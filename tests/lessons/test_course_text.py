@@ -41,7 +41,7 @@ def test_a_folded_cell_shows_what_it_is_and_nothing_of_what_it_holds(path):
         first = cell["source"][0].strip()
         checks = re.findall(r'lesson\.check\(\s*"([^"]+)"', "".join(cell["source"]))
         named = " and ".join(f'"{name}"' for name in checks)
-        assert first == (f"# The check {named}" if checks else "# What makes this output")
+        assert first == (f"# The check {named}" if checks else "# Makes this output")
         assert len(first) <= 50
 
 
