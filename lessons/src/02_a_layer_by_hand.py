@@ -585,6 +585,15 @@ with np.errstate(over="ignore", invalid="ignore"):
 # and over those where the small array's size is 1.
 
 
+# %% tags=["wrong"]
+# check: unbroadcast
+# says: the mean over the copies
+def unbroadcast(dy, shape):
+    added = dy.ndim - len(shape)
+    axes = [*range(added), *(added + i for i, size in enumerate(shape) if size == 1)]
+    return dy.mean(axis=tuple(axes)).reshape(shape)
+
+
 # %%
 def unbroadcast(dy, shape):
     """Return the gradient, of the given shape, of an array that was broadcast to dy's shape."""
@@ -604,6 +613,12 @@ lesson.check(
     got=lambda: {axes: unbroadcast(large, shape) for axes, shape in shapes.items()},
     want={axes: np.einsum(f"nchw->{axes}", large).reshape(shape) for axes, shape in shapes.items()},
     tol=1e-12,
+    wrong={
+        "This is the mean over the copies: each of them changes the loss, so their gradients add up.": lambda: {
+            axes: np.einsum(f"nchw->{axes}", large).reshape(shape) / (large.size / math.prod(shape))
+            for axes, shape in shapes.items()
+        },
+    },
 )
 
 # %% [markdown]

@@ -120,7 +120,7 @@ lesson.check(
 #
 # The minimum is where $E'(h) = \frac{|f'''|}{3} h - \frac{u|f|}{h^2} = 0$, that is
 #
-# $$ h_\star = \Big(\frac{3u|f|}{|f'''|}\Big)^{1/3} . $$
+# $$ h_\star = \left(\frac{3u|f|}{|f'''|}\right)^{1/3} . $$
 #
 # What is the error there? From $h_\star^3 = 3u|f|/|f'''|$ follows $u|f|/h_\star = |f'''| h_\star^2/3$, so
 # $E(h_\star) = |f'''| h_\star^2 \big(\tfrac16 + \tfrac13\big) = \tfrac12 |f'''| h_\star^2$, which grows as $u^{2/3}$.
@@ -166,7 +166,7 @@ lesson.check(
 # ## The complex step
 #
 # The rounding error came from subtracting two numbers that agree in most digits. Here is a derivative without a
-# subtraction. If $f$ is made of $+, -, \times, /$ and analytic functions such as $\exp$, $\log$, $\sqrt{\ }$, it also
+# subtraction. If $f$ is made of $+, -, \times, /$ and analytic functions such as $\exp$, $\log$, $\sqrt{x}$, it also
 # runs on complex numbers. Step in the *imaginary* direction:
 #
 # $$ f(x + ih) = f + ih f' - \tfrac{h^2}{2} f'' - \tfrac{i h^3}{6} f''' + \dots

@@ -307,13 +307,13 @@ lesson.check(
 # row's matrix begins one block later and shares all but one of its blocks:
 #
 # ```
-# L_0  C·kw lines of Wo·N values  ┐
-# L_1                             │ output row 0  ┐
-# L_2                             ┘               │ output row 1
-# L_3                                             ┘
+# L_0  ┐
+# L_1  │ row 0  ┐
+# L_2  ┘        │ row 1
+# L_3           ┘
 # ```
 #
-# One product per row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
+# (Each $L_h$ has $Ck_w$ lines of $W_oN$ values; here $k_h = 3$.) One product per row, $W'\,(O\times k_hCk_w)$ times a view, and no further copy. The order of $W'$'s columns must be
 # that of the view's lines: $(i,c,j)$.
 
 
@@ -361,6 +361,15 @@ lesson.check(
 
 
 # %% tags=["figure"]
+def seven_loops(x, weight, bias):
+    y = np.empty((len(x), len(weight), *(np.array(x.shape[2:]) - weight.shape[2:] + 1)), x.dtype)
+    for at in np.ndindex(*y.shape):
+        y[at] = bias[at[1]]
+        for c, i, j in np.ndindex(*weight.shape[1:]):
+            y[at] += weight[at[1], c, i, j] * x[at[0], c, at[2] + i, at[3] + j]
+    return y
+
+
 im2col_ours = lesson.yours(conv_im2col, lambda x, w, b: package.conv2d(x, w, b, (1, 1), (0, 0)), "im2col")
 mec_ours = lesson.yours(conv_mec, lambda x, w, b: mec.conv2d(x, w, b, (1, 1), (0, 0)), "mec")
 batch = rng.standard_normal((3, 32, 32, 64)).astype(np.float32).transpose(3, 0, 1, 2)  # the batch innermost in memory
@@ -368,7 +377,7 @@ w1, b1 = rng.standard_normal((6, 3, 5, 5)).astype(np.float32), np.zeros(6, np.fl
 
 
 ways = {
-    "seven loops": (lesson.yours(conv_loops, reference.conv2d, "loops"), batch[:1], 1),
+    "seven loops": (lesson.yours(conv_loops, seven_loops, "loops"), batch[:1], 1),
     "a dot product per window": (reference.conv2d, batch[:1], 2),
     "im2col + one product": (im2col_ours, batch, 9),
     "MEC": (mec_ours, batch, 9),
@@ -445,9 +454,16 @@ winners, spread = reference.max_pool2d(ties, 2, 2, 0).repeat(2, 2).repeat(2, 3) 
 
 answer = {"y": reference.max_pool2d(ties, 2, 2, 0), **reference.max_pool2d_backward(dpool, ties, 2, 2, 0)}
 
+
+def pooled():
+    """Return what both functions give, and their shapes by name."""
+    y, which = max_pool(ties)
+    return {"y": y, "dx": max_pool_backward(dpool, which)}
+
+
 lesson.check(
     "pool",
-    lambda: {"y": max_pool(ties)[0], "dx": max_pool_backward(dpool, max_pool(ties)[1])},
+    pooled,
     answer,
     tol=1e-300,
     wrong={

@@ -301,7 +301,6 @@ lesson.check(
 )
 
 # %% tags=["figure"]
-# See it: a channel with M = 3 values is a point in space. Seen along (1, 1, 1), what is left is this plane.
 backward = lesson.yours(batch_norm_backward, reference.batch_norm_backward, "dx")
 plane = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])  # two unit vectors, orthogonal to (1, 1, 1)
 slope = np.array([1.5, 0.2, -0.6])  # dy, the same for every x: the loss is L = sum(slope · y)
@@ -341,7 +340,8 @@ fig.suptitle("The loss (purple: large) changes with the angle alone, so dx turns
 plt.show()
 
 # %% [markdown]
-# The mean's term put $dy$ into this plane, the variance's term made it tangent to the circle. Further out the arrows
+# A channel with $M = 3$ values is a point in space; seen along $(1, 1, 1)$, what is left is this plane. The mean's term
+# put $dy$ into it, the variance's term made it tangent to the circle. Further out the arrows
 # are shorter, by rstd: **the larger the activations, the smaller the gradient.** That is one reason why training with
 # BN survives learning rates and initial weights that would blow up a plain network. And since $\sum dx = 0$ in each
 # channel, a bias added just before BN has gradient 0: convolutions that BN follows are built without one.

@@ -34,6 +34,8 @@ except ImportError:
 lesson = Lesson("06", checks=5)
 
 # %%
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -102,7 +104,7 @@ print("5000 ones, added one after another in float16:", np.cumsum(np.ones(5000, 
 # Put $x_i-a=(x_i-\mu)+(\mu-a)$ and square; the mixed term vanishes, because $\sum_i(x_i-\mu)=0$:
 #
 # $$\overline{(x-a)^2}=V+(\mu-a)^2\qquad\Longleftrightarrow\qquad
-# V=\overline{(x-a)^2}-\big(\overline{x-a}\big)^2\quad\text{for every }a.\tag{★}$$
+# V=\overline{(x-a)^2}-\left(\overline{x-a}\right)^2\quad\text{for every }a.\tag{★}$$
 #
 # Everything in this lesson is (★) with another $a$. Its rounding errors: the first mean has only positive terms, and
 # each goes through a subtraction, a square, $h$ additions and a division, so its relative error is at most $(h+4)u$.
@@ -205,7 +207,7 @@ lesson.check(
 # **Predict** the slopes in the left picture, and where one pass reaches an error of 1, that is, has no digit left.
 
 # %%
-best = lesson.yours(corrected, lambda x: moments(x[None])[1][0], "corrected")
+best = lesson.yours(corrected, lambda x: moments(x[None])[1][0].astype(x.dtype), "corrected")
 
 
 def welford(x):
@@ -264,7 +266,7 @@ print(f"float32 has no digit left from mean / std = 1/sqrt(u) = {2**12} on; floa
 # (★) for each part with $a=m$, times its count: $\sum_a(x-m)^2=S_a+n_a\delta^2n_b^2/n^2$, and the same with $a$ and
 # $b$ exchanged. Add them, and use $n_an_b^2+n_bn_a^2=n_an_bn$:
 #
-# $$S=S_a+S_b+\delta^2\,\frac{n_an_b}{n}\qquad\text{(Chan, Golub \& LeVeque)}.$$
+# $$S=S_a+S_b+\delta^2\,\frac{n_an_b}{n}\qquad\text{(Chan, Golub and LeVeque)}.$$
 #
 # Nothing cancels: three terms, none negative. Two special cases have names of their own.
 #
@@ -456,7 +458,8 @@ report = check.run(FastBatchNorm, "batch_norm", "float32")
 for result in report.results:
     if result.status == "failed":
         print(f"{result.case.flag:12} {result.failed[0].lines()[0]}")
-print(*report.text().splitlines()[-2:], sep="\n")
+for line in report.text().splitlines()[-2:]:
+    print(textwrap.fill(line, 100))
 
 # %% [markdown]
 # None of the usual tests sees it. The trusted layer agrees to sixteen digits; the gradients are those of the formula,
@@ -568,7 +571,8 @@ ax.set(
 )
 ax.legend()
 for name, (make, _) in makers.items():
-    print(f"{name:17}", check.run(make, "batch_norm", "float32").text().splitlines()[-1])
+    counted, graded = check.run(make, "batch_norm", "float32").text().splitlines()[-1].split("; ", 1)
+    print(f"{name:16} {counted};\n{'':16} {graded}")
 
 # %% [markdown]
 # **Read it.** One pass climbs with slope 2 until NaN takes its points away. Two passes climb with slope 1, which is

@@ -497,12 +497,13 @@ plt.show()
 
 # %%
 one, two = rng.normal(size=(N, C, 1, 1)), rng.normal(size=(N, C, 1, 2))
-print("        (a) one pixel: max |y − bias|   (b) two pixels: |y − bias|/weight   (c) spread of the pooled y")
+print("(a) one pixel: max |y − bias|\n(b) two pixels: |y−bias|/weight\n(c) spread of the pooled y")
+print("   (a)           (b)      (c)")
 for name, settings in NORMS.items():
     a, b, c = (normalized(z, *settings, weight, bias, eps) - channels(bias) for z in (one, two, x))
     b = np.abs(b / channels(weight))
     spread = c.mean(axis=(2, 3)).std(axis=0).mean()
-    print(f"{name}   {np.abs(a).max():20.2g}              {b.min():11.2f} to {b.max():.2f} {spread:30.1e}")
+    print(f"{name} {np.abs(a).max():3.2g}  {b.min():.2f} to {b.max():.2f}  {spread:.1e}")
 
 # %% [markdown]
 # **(a)** In IN a set is then a single value, its own mean: $y = \mathrm{bias}$, $dx = 0$, and the network below learns

@@ -280,7 +280,6 @@ lesson.check(
 
 
 # %% tags=["figure"]
-# See it: 24 feature maps (a random convolution) of one image of each data set. psi's threshold is at 0: a = (s, −s).
 train = data.load_task("multitask", sample=True).train
 picked = [int(np.flatnonzero(train.source == i)[5]) for i in range(4)]
 images = (train.images[picked] / 255).astype(np.float32)
@@ -317,7 +316,8 @@ init(features.astype(np.float32))
 print(f"gates of mode 1 as initialised: {init.gates[..., 0].min():.3f} to {init.gates[..., 0].max():.3f}")
 
 # %% [markdown]
-# That answers question 1. With $K = 2$, $g_1 = 1/(1+e^{-[(a_1-a_2)m+(b_1-b_2)]})$ is a logistic curve in $m$: *one*
+# Here are 24 feature maps, of a random convolution, of one image of each data set; $\psi$'s threshold is at 0, since
+# $a = (s, -s)$. That answers question 1. With $K = 2$, $g_1 = 1/(1+e^{-[(a_1-a_2)m+(b_1-b_2)]})$ is a logistic curve in $m$: *one*
 # threshold, the same for all channels and samples, and a steepness. The same channel may be in mode 1 for one image and
 # in mode 2 for the next. At the start of training the printed gates are nearly equal for all channels, since
 # $a_1\approx a_2\approx 1/K$: MGN starts as layer norm, and has to learn to be more.
@@ -541,6 +541,14 @@ for a in (0, 3, 10):  # the threshold lies at m = 5
 # For $K = 2$, at which channel mean do both gates equal $1/2$? How steep is $g_1$ there, $\partial g_1/\partial m$?
 
 
+# %% tags=["wrong"]
+# check: threshold
+# says: The threshold's sign is turned
+def threshold(gate_weight, gate_bias):
+    a, b = gate_weight[0, 0] - gate_weight[1, 0], gate_bias[0] - gate_bias[1]
+    return b / a, a / 4
+
+
 # %%
 def threshold(gate_weight, gate_bias):
     """Return the mean m at which the two gates are equal, and the slope of the first gate there."""
@@ -562,7 +570,17 @@ def by_search():
 
 
 # The search halves an interval 60 times; a central difference is good for eight digits.
-lesson.check("threshold", lambda: np.array(threshold(gate_weight, gate_bias)), by_search, tol=1e-7)
+lesson.check(
+    "threshold",
+    lambda: np.array(threshold(gate_weight, gate_bias)),
+    by_search,
+    tol=1e-7,
+    wrong={
+        "The threshold's sign is turned: there the two logits are equal, and their difference is 0.": lambda: (
+            by_search() * [-1, 1]
+        )
+    },
+)
 
 # %% [markdown]
 # ## In the package, and in PyTorch

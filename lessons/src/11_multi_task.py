@@ -70,7 +70,7 @@ def batches(seed):
 
 
 test = data.Loader(task.test, BATCH, mean=mean, std=std, shuffle=False)
-print(*task.describe(), sep="\n")
+print(*(line.partition(", from ")[0] for line in task.describe()), sep="\n")
 
 # %% [markdown]
 # ## One update
@@ -514,8 +514,16 @@ lesson.check(
     },
 )
 
-# %%
-errors_of = lesson.yours(standard_errors, lambda a, b: (np.nan, np.nan), check="standard errors")
+
+# %% tags=["figure"]
+def of_the_mean(*parts):
+    """Return the standard error of the mean of the first part less those of the others, in percent points."""
+    return 100 * np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
+
+
+errors_of = lesson.yours(
+    standard_errors, lambda a, b: (of_the_mean(b * 1.0 - a), of_the_mean(a, b)), check="standard errors"
+)
 same, different = errors_of(wrong["bn"][0], wrong["mn"][0])
 print(f"seed 0, MN − BN {difference[0]:+.2f} points; standard error over test images: {same:.2f} on the same images,")
 print(f"{different:.2f} on different ones; deviation over seeds, for comparison: {difference.std(ddof=1):.2f}")

@@ -437,9 +437,9 @@ lesson.check(
 # ## Two processes
 #
 # Now for real: two Python processes that share no memory. Each gets its shard and answers on its standard output; this
-# notebook is the wire. The text below is the whole worker: it does its part of forward, *waits* for the statistics of all,
-# does its part of backward, waits for the sums, and sends its $dx$. On a cluster MPI or NCCL take the notebook's place,
-# and the waiting is the same.
+# notebook is the wire. The cell below, which a click opens, holds the whole worker in `WORKER`: it does its part of
+# forward, *waits* for the statistics of all, does its part of backward, waits for the sums, and sends its $dx$. On a
+# cluster MPI or NCCL take the notebook's place, and the waiting is the same.
 
 # %% tags=["figure"]
 WORKER = """

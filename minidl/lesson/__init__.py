@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from minidl.lesson.values import Tolerance, alternatives, blank, compare_all, in
 from minidl.lesson.watch import Watch
 
 LESSONS = 17
+WIDTH = 100  # columns that JupyterLab shows in one line at a laptop's width, its file browser open
 
 
 class LessonError(Exception):
@@ -173,7 +175,7 @@ class Lesson:
         self.failed[name] = None
         if _notebook() is None:
             raise CheckFailed(text) from None
-        print(text)
+        print("\n".join(map(wrapped, text.split("\n"))))
 
     def yours(self, function: Callable[..., Any], otherwise: Callable[..., Any], check: str) -> Callable[..., Any]:
         """Return the learner's function if its check passed in this session, else minidl's own, and say so.
@@ -216,6 +218,21 @@ class Lesson:
                 raise LessonError(f"lesson {self.number}: {key} must be real numbers, got {array.dtype}")
             if compare(key, np.zeros(array.shape), array, of(tol, key)).passed:
                 raise LessonError(f"lesson {self.number}: the check {name!r} would accept zeros for {key}")
+
+
+def wrapped(line: str) -> str:
+    """Return a line broken between words, its indentation kept: JupyterLab breaks a wide one within a word.
+
+    Examples
+    --------
+    >>> print(wrapped("    " + 60 * "ab "))  # doctest: +NORMALIZE_WHITESPACE
+        ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab
+        ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab ab
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 def _notebook() -> Any:

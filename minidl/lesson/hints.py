@@ -22,6 +22,7 @@ WHERE = (
     *("Each index of", "Only index", "Every second index", "Only the"),
 )
 # the beginnings of sentences that say where to look, and may be followed by one that says more
+FEW = 4  # numbers, at most, that are answers to as many questions rather than an array
 GENERAL = ("Most of it is there", "It points the other way", "It has ", "Of the ", DIGITS)
 # the beginnings of sentences that describe, and name nothing
 
@@ -127,6 +128,9 @@ def _lengths(got: tuple[int, ...], want: tuple[int, ...]) -> str:
     off = {i: a - b for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b}
     if len(got) != len(want) or not off:
         return ""
+    if len(want) == 1 and got[0] < want[0] <= FEW:
+        some = "1 number" if got[0] == 1 else f"{got[0]} numbers"
+        return f"You give {some}, and {want[0]} are wanted: does `return` leave one out?"
     listed = " and ".join(map(str, off))
     axes = f"axis {listed} is" if len(off) == 1 else f"axes {listed} are"
     for step, words in ((-1, "short"), (1, "long")):

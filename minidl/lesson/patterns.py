@@ -5,6 +5,7 @@ Each pattern takes what was given, what is right and the tolerance, and returns 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,10 @@ def scaled(got: Array, want: Array, tol: float) -> str:
                     f"Each of your values is {words} of the right one: look at what is divided by {n}, or by {n - 1}."
                 )
     turned = f", that is 1/{1 / factor:.6g}" if abs(factor) < 1 else ""
+    square = max(factor**2, factor**-2)
+    if factor > 0 and abs(square - round(square)) < 1e-9 * square and math.isqrt(round(square)) ** 2 != round(square):
+        turned = f", that is {'1/' if factor < 1 else ''}√{round(square)}: is a root missing, or one too many?"
+        return f"Each of your values is {factor:.6g} times the right one{turned}"
     return f"Each of your values is {factor:.6g} times the right one{turned}."
 
 

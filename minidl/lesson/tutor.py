@@ -72,8 +72,18 @@ def _hints(name: str, got: Any, want: Any, tol: Tolerance, bad: list[TensorResul
             said = hint(given[key], wanted[key], float(np.max(of(tol, key))))
             if ONE_OFF.search(said) and not _all_one_off(given, wanted, tol, bad):
                 return []  # a length of another array is off by something else
+            if said.startswith("Each of your values") and _differs(said, given, wanted, tol, bad):
+                said = f"In `{key}`: {said[0].lower()}{said[1:]}"
             return [said] if said else []
     return []
+
+
+def _differs(
+    said: str, given: Mapping[str, Any], wanted: Mapping[str, Any], tol: Tolerance, bad: list[TensorResult]
+) -> bool:
+    """Whether what is said of the first wrong result does not hold for another one."""
+    keys = [r.name for r in bad if r.name in given and r.name in wanted and not wrong_kind(given[r.name])]
+    return any(hint(given[key], wanted[key], float(np.max(of(tol, key)))) != said for key in keys)
 
 
 def _all_one_off(given: Mapping[str, Any], wanted: Mapping[str, Any], tol: Tolerance, bad: list[TensorResult]) -> bool:

@@ -34,6 +34,18 @@ def test_check_cells_and_long_figure_cells_are_folded(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_folded_cell_shows_what_it_is_and_nothing_of_what_it_holds(path):
+    # JupyterLab shows a folded cell's first line. It once was the answer of the exercise above, and too wide.
+    cells = [cell for cell in notebook(path)["cells"] if cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    for cell in cells:
+        first = cell["source"][0].strip()
+        checks = re.findall(r'lesson\.check\(\s*"([^"]+)"', "".join(cell["source"]))
+        named = " and ".join(f'"{name}"' for name in checks)
+        assert first == (f"# The check {named}" if checks else "# Makes this output")
+        assert len(first) <= 50
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_the_last_cell_lists_what_passed_and_does_nothing_else(path):
     last = notebook(path)["cells"][-1]
     assert last["source"] == ["lesson.done()"]

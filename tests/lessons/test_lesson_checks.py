@@ -248,6 +248,16 @@ def test_in_a_notebook_a_check_that_fails_says_so_and_stops_nothing(monkeypatch,
     assert [*lesson.failed] == ["y"]
 
 
+def test_in_a_notebook_a_long_line_breaks_between_words(lesson, monkeypatch, capsys):
+    monkeypatch.setattr(minidl.lesson, "_notebook", lambda: object())
+    words = " ".join(f"word{n}" for n in range(60))
+    lesson.check("y", lambda: X + 1, X, 1e-9, wrong={words: lambda: X + 1})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert words in " ".join(lines)
+    assert any(line.startswith("      abs 1") for line in lines)  # what is indented stays so
+
+
 @pytest.mark.parametrize("number", ["18", "00", "5", 5, "five"])
 def test_a_lesson_that_minidl_does_not_know_asks_for_a_newer_minidl(number):
     with pytest.raises(LessonError, match=r"number must be 01 to 17.*git pull"):

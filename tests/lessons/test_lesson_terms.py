@@ -233,4 +233,10 @@ def test_where_the_first_result_shows_nothing_another_one_may():
     names = cell("def answer(x):\n    return {'a': np.tanh(x) + np.cos(3 * x), 'b': 2.7 * x + 0.3 * x}\n", x=X)
     said = " ".join(told(names, {"a": X, "b": X}, TOL))
     assert said.endswith("In `b`: each of your values is 3 times the right one.")
-    assert "In `" not in " ".join(told(names, {"a": 2 * names["got"]()["a"], "b": X}, TOL))
+    assert "In `b`" not in " ".join(told(names, {"a": 2 * names["got"]()["a"], "b": X}, TOL))
+
+
+def test_a_factor_that_only_the_first_result_has_is_said_of_it_alone():
+    names = cell("def answer(x):\n    return {'a': x / 50, 'b': x / 30}\n", x=X)
+    assert "In `a`: each of your values is 0.02 times the right one" in " ".join(told(names, {"a": X, "b": X}, TOL))
+    assert "In `" not in " ".join(told(names, {"a": X / 5, "b": X / 3}, TOL))  # 0.1 of both
