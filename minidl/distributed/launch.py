@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 
 from minidl.distributed.communicator import ALONE, Communicator
 
@@ -58,9 +59,10 @@ def check_arguments(of: Communicator, arguments: Sequence[str]) -> None:
 
     def check() -> None:
         for rank, theirs in enumerate(found or ()):
-            if theirs != arguments:
-                same = len(os.path.commonprefix([theirs, list(arguments)]))
-                more = " ".join(theirs[same:]) or "fewer"
+            if theirs != list(arguments):
+                pairs = enumerate(zip_longest(arguments, theirs))
+                first = next(place for place, (mine, other) in pairs if mine != other)
+                more = " ".join(theirs[first:]) or "fewer"
                 raise LaunchError(
                     f"rank {rank} was started with other arguments than rank 0 ({more:.200}); give all the same"
                 )
