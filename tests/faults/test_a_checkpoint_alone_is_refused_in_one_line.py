@@ -1,4 +1,4 @@
-"""Promises 4 and 12: a checkpoint, a configuration or a record of somebody else is refused in one line."""
+"""Promise 4: a checkpoint, a configuration or a record of somebody else is refused in one line and little memory."""
 
 import hashlib
 import json
