@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import log
+from minidl import extras, log
 from minidl.scoped import Scoped
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
@@ -164,6 +164,8 @@ def why_no_cupy() -> str | None:
         import cupy
     except ImportError as error:
         return f"cupy is not installed ({error}); {pip}"
+    except Exception as error:  # a variable of the environment that it cannot read
+        return f"cupy cannot be imported ({extras.reason(error)}); {extras.cure(error, pip)}"
     try:
         if not cupy.is_available():
             return "cupy finds no CUDA device; install the NVIDIA driver or run on a machine with a GPU"
@@ -179,15 +181,24 @@ def why_no_numba() -> str | None:
     try:
         import numba
     except Exception as error:  # Numba raises ImportError also for a NumPy that it does not know yet
-        first_line = str(error).partition("\n")[0]
-        cure = "pip install 'minidl[fast]'" if isinstance(error, ImportError) else "look at the NUMBA_ variables"
-        return f"numba cannot be imported ({first_line}); {cure}"
+        return _no_numba(error)
     if not hasattr(numba, "njit"):
         place = getattr(numba, "__file__", None) or next(iter(getattr(numba, "__path__", [])), "a module")
         return f"{place} has the name of Numba and is not Numba; rename it, or pip install 'minidl[fast]'"
     if numba.config.DISABLE_JIT:
         return "numba does not compile, since NUMBA_DISABLE_JIT is set; unset it"
+    try:
+        from numba.core.registry import cpu_target
+
+        cpu_target.target_context.refresh()  # imports what it compiles with, SciPy too, as the first compilation would
+    except Exception as error:
+        return _no_numba(error)
     return None
+
+
+def _no_numba(error: Exception) -> str:
+    otherwise = "pip install 'minidl[fast]'" if isinstance(error, ImportError) else "look at the NUMBA_ variables"
+    return f"numba cannot be imported ({extras.reason(error)}); {extras.cure(error, otherwise)}"
 
 
 def engine_name(library: ModuleType) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidl.current_folder import GONE, is_gone
-from minidl.extras import missing
+from minidl.extras import broken, missing
 from minidl.files import NoHomeError, expanded
 from minidl.leaving import LeftError, leaving
 from minidl.misspelt import hint
@@ -278,7 +278,7 @@ def exit_status(
             return complain(status, f"{error} ({GONE})" if is_gone() else error)
         if isinstance(error, MemoryError):
             return complain(1, f"the memory does not suffice; {memory}")
-        if (line := missing(error)) is not None:
+        if (line := missing(error) or broken(error)) is not None:
             return complain(1, line)
         if isinstance(error, FileNotFoundError) and is_gone():
             return complain(1, GONE)

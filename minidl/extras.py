@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
+import os
+import re
+import traceback
 from importlib.util import find_spec
 
 # what is imported: the distribution that has it
@@ -19,6 +23,9 @@ _OTHERS = {  # what is imported: the extra that has it
     **{"numba": "fast", "llvmlite": "fast", "onnx": "onnx", "tensorboard": "tensorboard", "mpi4py": "mpi"},
     **{"shtab": "completion", "cupy": "cuda12x"},
 }
+
+
+_OWN = ("", "__main__", "minidl", "runpy")
 
 
 class MissingLibraryError(ImportError):
@@ -67,6 +74,47 @@ def missing(error: BaseException) -> str | None:
     if module in TRAIN:
         return f"{TRAIN[module]} is not installed; run: {CURE}"
     return f"{module} is not installed; run: pip install 'minidl[{_OTHERS[module]}]'" if module in _OTHERS else None
+
+
+def broken(error: BaseException) -> str | None:
+    """Return which library cannot be imported although it is there, why, and the cure; None of any other error.
+
+    A library may read variables of the environment when it is imported, and stumble over one.
+
+    Examples
+    --------
+    >>> broken(ImportError("libfree.so: no such file", name="matplotlib.ft2font"))
+    'matplotlib cannot be imported (ImportError: libfree.so: no such file); install it anew'
+    >>> broken(ValueError("a mistake of minidl"))
+    """
+    from minidl.train.places import is_library
+
+    modules = [
+        frame.f_globals.get("__name__", "")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>" and is_library(frame.f_code.co_filename)
+    ]
+    modules.append((error.name if isinstance(error, ImportError) else None) or "")
+    library = next((top for top in (name.partition(".")[0] for name in modules) if top not in _OWN), None)
+    if library is None:
+        return None
+    return f"{library} cannot be imported ({type(error).__name__}: {reason(error)}); {cure(error, 'install it anew')}"
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def cure(error: BaseException, otherwise: str) -> str:
+    """Return what to do about a variable of the environment that the lines which raised an error read, if they do."""
+    lines = [
+        linecache.getline(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    read = [
+        name for name in re.findall(r"[\"']([A-Z][A-Z0-9_]+)[\"']", lines[-1] if lines else "") if name in os.environ
+    ]
+    return f"unset {' or '.join(read)}, which it cannot read" if read else otherwise
 
 
 def _there(module: str) -> bool:

@@ -6,13 +6,14 @@ What is written is there whole or not at all, and what cannot be written or read
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _NOTHING_BUT_FILES = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -112,6 +113,14 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
         if most is not None and size > most:
             raise OSError(errno.EFBIG, f"has {size} bytes, more than the {most} that minidl reads", str(path))
         return file.read()
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Return what JSON says; ValueError where it is none, or nested more deeply than any that minidl writes."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidl.files import no_folder, open_file, read_file, write_atomic
+from minidl.files import no_folder, open_file, parse_json, read_file, write_atomic
 
 _OF_A_RUN = ("checkpoints", "metrics.jsonl", "losses.jsonl", "summary.json")
 _RECORD = "config.json"
@@ -149,9 +148,12 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     with suppress(OSError, ValueError), open_file(path) as file:
         content = file.read(_ENDS)
         if content[8:9] == b"{":  # of weights alone, or a checkpoint, maybe damaged
-            header = content[8:] + file.read(max(0, int.from_bytes(content[:8], "little") + 8 - _ENDS))
-            names = json.loads(header[: int.from_bytes(content[:8], "little")])
-            return "minidl" not in (names.get("__metadata__") or {})
+            length = int.from_bytes(content[:8], "little")
+            if length > os.fstat(file.fileno()).st_size:  # damaged: so much is not asked for
+                return False
+            header = content[8:] + file.read(max(0, length + 8 - _ENDS))
+            about = parse_json(header[:length]).get("__metadata__")
+            return not isinstance(about, dict) or "minidl" not in about
         return ONNX.known(content) or TORCH.known(content)
     return False
 
@@ -174,7 +176,7 @@ def _is_run(folder: Path) -> bool:
     if any((folder / name).exists() for name in _OF_A_RUN):
         return True
     with suppress(ValueError):
-        record = json.loads(read_file(folder / _RECORD))
+        record = parse_json(read_file(folder / _RECORD))
         return isinstance(record, dict) and "minidl" in record
     return False
 

@@ -1,4 +1,4 @@
-"""A signal while a command's modules are still being imported: one line and its status, instead of a traceback.
+"""A signal, or a NumPy that fails, while a command's modules are imported: one line and a status, and no traceback.
 
 Only a process that was started as `minidl` or as `python -m minidl.COMMAND` is changed, before NumPy is imported. A
 program that imports minidl keeps its own handlers.
@@ -6,6 +6,7 @@ program that imports minidl keeps its own handlers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,12 +24,23 @@ _before: dict[int, Any] = {}
 
 
 def begin() -> None:
-    """Let a signal end the process at once, if it is a command that starts; `end` undoes it."""
+    """Let a signal end the process at once, if it is a command that starts; `end` undoes it. Import NumPy.
+
+    Raises
+    ------
+    SystemExit
+        With status 1, in a command, where NumPy cannot be imported: it was said why.
+    """
     if not _is_command():
         return
     for signum in SIGNALS:
         if signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL):
             _before[signum] = signal.signal(signum, _leave)
+    try:
+        import numpy  # noqa: F401 - all of minidl does
+    except Exception as error:
+        _say_no_numpy(error)
+        raise SystemExit(1) from None
 
 
 def end() -> None:
@@ -36,6 +48,18 @@ def end() -> None:
     while _before:
         signum, handler = _before.popitem()
         signal.signal(signum, handler)
+
+
+def _say_no_numpy(error: Exception) -> None:
+    """Print one line: the cause, of which NumPy makes forty, and the variable that it could not read, if it was one."""
+    first: BaseException = error
+    while (cause := first.__cause__ or first.__context__) is not None:
+        first = cause
+    here = sorted(name for name in os.environ if name.startswith(("NPY_", "NUMPY_")))
+    cure = f"unset {' and '.join(here)}" if here else "install it anew: pip install --force-reinstall numpy"
+    line = f"minidl: NumPy cannot be imported ({' '.join(str(first).split())}); {cure}\n"
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode(errors="replace"))
 
 
 def _is_command() -> bool:

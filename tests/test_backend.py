@@ -212,7 +212,9 @@ def test_auto_takes_numba_before_numpy_and_says_so_and_why_not_the_gpu_that_is_t
     monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
     fake = ModuleType("numba")
     fake.__dict__.update(njit=None, config=SimpleNamespace(DISABLE_JIT=0))
-    monkeypatch.setitem(sys.modules, "numba", fake)
+    registry = SimpleNamespace(cpu_target=SimpleNamespace(target_context=SimpleNamespace(refresh=lambda: None)))
+    for name, module in (("numba", fake), ("numba.core", fake), ("numba.core.registry", registry)):
+        monkeypatch.setitem(sys.modules, name, module)
     with use_backend("auto") as xp:
         assert xp is np
         assert backend.default_name() == "numba"

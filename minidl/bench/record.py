@@ -17,7 +17,7 @@ import numpy as np
 import minidl
 from minidl import device
 from minidl.bench.timing import Rounds, fastest_quartile, median, ratio
-from minidl.files import read_file
+from minidl.files import parse_json, read_file
 from minidl.norm import NORMS, NormFactory, norm_factory
 from minidl.outputs import write_output
 from minidl.parallel import available_threads
@@ -154,7 +154,7 @@ def load(path: Path) -> list[Record]:
         If the file is something else.
     """
     try:
-        records = json.loads(read_file(path).decode("utf-8"))
+        records = parse_json(read_file(path).decode("utf-8"))
         if records[0]["what"] != "header" or any(record["section"] not in SECTIONS for record in records[1:]):
             raise KeyError
     except (ValueError, LookupError, TypeError) as error:

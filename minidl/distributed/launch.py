@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import zip_longest
 
 from minidl.distributed.communicator import ALONE, Communicator
 
@@ -47,6 +48,26 @@ def communicator(command: str = "minidl.train") -> Communicator:
     from minidl.distributed.mpi import MPICommunicator
 
     return MPICommunicator(MPI.COMM_WORLD.Dup())
+
+
+def check_arguments(of: Communicator, arguments: Sequence[str]) -> None:
+    """Raise LaunchError, on all ranks, unless all were started with the same arguments.
+
+    One that was told something else, such as to print its help, would leave the others to wait for it for ever.
+    """
+    found = of.gather(list(arguments))
+
+    def check() -> None:
+        for rank, theirs in enumerate(found or ()):
+            if theirs != list(arguments):
+                pairs = enumerate(zip_longest(arguments, theirs))
+                first = next(place for place, (mine, other) in pairs if mine != other)
+                more = " ".join(theirs[first:]) or "fewer"
+                raise LaunchError(
+                    f"rank {rank} was started with other arguments than rank 0 ({more:.200}); give all the same"
+                )
+
+    of.of_first(check)
 
 
 def launched() -> int:

@@ -16,7 +16,7 @@ from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from ..extras import missing
-from ..files import make_folder, make_own, write_atomic
+from ..files import make_folder, make_own, parse_json, write_atomic
 from ..outputs import check_folder
 from ..printable import one_line
 from .confusion import Confusion
@@ -81,7 +81,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _is_evaluation(content: bytes) -> bool:
     """Whether this is the content of an evaluation.json that this command wrote."""
     try:
-        return bool({"run", "step", "own_test_set"} <= json.loads(content).keys())
+        return bool({"run", "step", "own_test_set"} <= parse_json(content).keys())
     except (ValueError, AttributeError):
         return False
 

@@ -1,7 +1,6 @@
 """Where results come from: the command, the data, versions, the machine, the time. Every output carries it."""
 
 import functools
-import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,8 @@ import minidl
 from minidl import device
 from minidl.data.catalog import Source
 from minidl.data.multitask import TASKS
-from minidl.reproduce.store import Data, StoredRun
+from minidl.files import parse_json, read_file
+from minidl.reproduce.store import Data, ReproduceError, StoredRun
 
 ILSVRC12 = 1_281_167  # training images of ImageNet's challenge of 2012
 
@@ -73,10 +73,22 @@ def versions_of(runs: Iterable[StoredRun]) -> list[str]:
     found: dict[str, None] = {}
     for run in runs:
         file = run.path / "starts.jsonl"
-        starts = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        for start in starts or [{"minidl": run.minidl}]:
+        for start in _starts(file) or [{"minidl": run.minidl}]:
             found[version(start["minidl"], start.get("commit"))] = None
     return list(found)
+
+
+def _starts(file: Path) -> list[dict[str, Any]]:
+    """Return how a run was started, each time; ReproduceError if the file is damaged."""
+    starts: list[dict[str, Any]] = []
+    for number, line in enumerate(read_file(file).splitlines() if file.exists() else (), start=1):
+        try:
+            starts.append({"commit": None, **parse_json(line)})
+            if not all(isinstance(text, str | None) for text in (starts[-1]["minidl"], starts[-1]["commit"])):
+                raise TypeError
+        except (ValueError, TypeError, KeyError) as error:
+            raise ReproduceError(f"{file} is damaged in line {number}; mend or remove that line") from error
+    return starts
 
 
 def machines_of(runs: Iterable[StoredRun]) -> list[str]:

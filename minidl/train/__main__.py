@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..backend import of_commands, resolve
 from ..command_line import Parser, as_path, changed_code, complain, exit_status, quietly, show
 from ..data import TASKS
 from ..distributed import ALONE, Communicator, LaunchError, communicator
-from ..distributed.launch import PATIENCE, last_words, leave
+from ..distributed.launch import PATIENCE, check_arguments, last_words, leave
 from ..extras import require
 from ..models import MODELS
 from ..norm import NORMS
@@ -64,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LaunchError as error:
         return complain("minidl.train", 1, error)
     try:
+        check_arguments(across, list(sys.argv[1:] if argv is None else argv))
+    except LaunchError as error:
+        return leave(across, _said(across, 2, error))
+    try:
         with nullcontext() if across.rank == 0 else quietly():
             args = make_parser().parse_args(argv)
     except SystemExit as error:
@@ -78,19 +83,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _told(args: argparse.Namespace, across: Communicator) -> int:
     """Train, and return the exit status; what is wrong has been said, by one rank."""
-
-    def _complain(status: int, message: object) -> int:
-        words = last_words(across)
-        return status if words is None else complain("minidl.train", status, f"{words}{message}")
-
+    say = partial(_said, across)
     return exit_status(
-        _complain,
-        lambda: _train(args, across, _complain),
+        say,
+        lambda: _train(args, across, say),
         files="choose another --out or make it writable",
         memory="lower --batch-size",
         interrupted="stopped at once; what was saved before is whole",
         when_free=lambda: ", then --resume" if _is_begun(args.out) else ", then run it again",
     )
+
+
+def _said(across: Communicator, status: int, message: object) -> int:
+    """Print what is wrong, on one rank where all have run into it, and return the status."""
+    words = last_words(across)
+    return status if words is None else complain("minidl.train", status, f"{words}{message}")
 
 
 def _is_begun(out: Path | None) -> bool:

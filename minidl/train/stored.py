@@ -162,7 +162,9 @@ def _is_record(record: Any) -> bool:
     """Whether all that `minidl.load` uses of a record is there."""
     try:
         named = [facts["name"] + (facts["sha256"] or "") for facts in record.get("code", {}).values()]
-        return isinstance(record["config"], dict) and _is_input(record["input"]) and all(map(str, named))
+        config = record["config"]
+        of_network = all(isinstance(config[name], str) for name in ("model", "task", "norm"))
+        return of_network and _is_input(record["input"]) and all(map(str, named))
     except (TypeError, KeyError, AttributeError):
         return False
 

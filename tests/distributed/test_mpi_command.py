@@ -119,6 +119,18 @@ def test_what_all_ranks_run_into_is_said_once(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("words", [["--seed", "3"], ["--list"], ["--help"], ["--nonsense"]])
+def test_ranks_with_other_arguments_are_refused_and_none_waits_for_the_others(tmp_path, words):
+    one = command(1, *train_words(tmp_path / "run"))
+    done = subprocess.run(
+        [*one, ":", *one[1:], *words], capture_output=True, text=True, timeout=120, env=environment(), cwd=tmp_path
+    )
+    assert done.returncode == 2
+    why = f"rank 1 was started with other arguments than rank 0 ({' '.join(words)}); give all the same"
+    assert (done.stdout, done.stderr) == ("", f"minidl.train: {why}\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_wrong_argument_is_said_once(tmp_path):
     done = mpi(2, *train_words(tmp_path / "run", "--nonsense"))
     assert done.returncode != 0

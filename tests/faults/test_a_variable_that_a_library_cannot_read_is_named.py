@@ -1,0 +1,99 @@
+"""Promise 22: a library that cannot be imported, as it cannot read a variable of the environment, is one line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from minidl.command_line import complain, exit_status
+
+TINY = ["lenet", "mnist", "--sample", "--norm", "none", "--batch-size", "8", "--updates", "2", "--eval-every", "2"]
+
+
+def command(folder, *arguments, **variables):
+    """Return status and stderr of a command with these variables, without those of a library that are set here."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("NPY_", "NUMPY_", "SOURCE_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**ours, **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stderr
+
+
+def test_numba_that_compiles_with_a_library_that_fails_is_refused_and_auto_takes_numpy(tmp_path, monkeypatch):
+    pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    pytest.importorskip("scipy", reason="Numba imports SciPy, which reads the variable: pip install 'minidl[test]'")
+    why = (
+        "numba cannot be imported (invalid literal for int() with base 10: 'soon'); "
+        "unset SOURCE_DATE_EPOCH, which it cannot read"
+    )
+    run = ["minidl.train", *TINY, "--quiet", "--out", "R"]
+    given = {"SOURCE_DATE_EPOCH": "soon"}
+    refused = f"minidl.train: backend numba cannot be used: {why}\n"
+    assert command(tmp_path, *run, "--backend", "numba", **given) == (1, refused)
+    assert not (tmp_path / "R").exists()
+    status, err = command(tmp_path, *run, "--backend", "auto", CUDA_VISIBLE_DEVICES="", **given)
+    assert status == 0
+    assert err.startswith("minidl: backend auto: numpy, since ")
+    assert err.endswith(f"{why}\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["minidl", "minidl.train", "minidl.check"])
+def test_numpy_that_cannot_read_a_variable_is_one_line_of_every_command(tmp_path, name):
+    status, err = command(tmp_path, name, "--help", NUMPY_MADVISE_HUGEPAGE="often")
+    why = "invalid literal for int() with base 10: 'often'"
+    assert (status, err) == (1, f"minidl: NumPy cannot be imported ({why}); unset NUMPY_MADVISE_HUGEPAGE\n")
+
+
+def test_of_the_forty_lines_of_numpy_the_cause_alone_is_said(tmp_path):
+    status, err = command(tmp_path, "minidl", NPY_ENABLE_CPU_FEATURES="AVX2", NPY_DISABLE_CPU_FEATURES="AVX2")
+    if status == 0:
+        pytest.skip("this NumPy has no features of the processor to choose")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.endswith("; unset NPY_DISABLE_CPU_FEATURES and NPY_ENABLE_CPU_FEATURES\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "import os\nperiod = int(os.environ['A_PERIOD'])\n",
+            "askew cannot be imported (ValueError: invalid literal for int() with base 10: 'x'); "
+            "unset A_PERIOD, which it cannot read",
+        ),
+        ("raise RuntimeError('no\\nroom')\n", "askew cannot be imported (RuntimeError: no); install it anew"),
+        (
+            "from json import no_such_name\n",
+            "askew cannot be imported (ImportError: cannot import name 'no_such_name' from 'json'",
+        ),
+    ],
+    ids=["variable", "error", "another version"],
+)
+def test_any_library_that_fails_while_it_is_imported_is_one_line(tmp_path, monkeypatch, capsys, source, message):
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    (package / "askew.py").write_text(source)
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.setenv("A_PERIOD", "x")
+
+    def run():
+        import askew  # noqa: F401
+
+    assert exit_status(lambda status, line: complain("minidl", status, line), run, "", "", "") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"minidl: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_mistake_of_minidl_is_not_taken_for_one_of_a_library():
+    def run():
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        exit_status(lambda status, line: status, run, "", "", "")
