@@ -156,3 +156,24 @@ class LogSumExp(Adapter):
 
 def test_an_overflow_of_log_sum_exp_is_named_where_y_is_infinite_and_dx_is_nan():
     assert named(check.run(LogSumExp, "softmax_cross_entropy")) == ["log-sum-exp without its shift"]
+
+
+class NeitherCountNorDy(LogSumExp):
+    """Two bugs in dx, which is not divided by the batch size and takes no dy."""
+
+    def forward(self, x, training):
+        return super().forward(x - x.max(1, keepdims=True), training)
+
+    def backward(self, dy):
+        return super().backward(np.asarray(len(self.x), self.x.dtype))
+
+
+def test_a_pair_is_looked_for_where_what_is_near_explains_less_than_half():
+    assert named(check.run(NeitherCountNorDy, "softmax_cross_entropy")) == ["dx without 1/N + dy ignored"]
+
+
+def test_a_pair_is_looked_for_where_a_cause_that_was_found_explains_less_than_half():
+    pytest.importorskip("torch")
+    from heldout.sixth.t_modes import TwoMn  # whose zero dgate.bias a listed variant answers, and nothing else
+
+    assert named(check.run(TwoMn, "mode_norm")) == ["gate bias ignored + momentum swapped"]
