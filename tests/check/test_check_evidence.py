@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from batch_norm_by_hand import Bn, named, run
 
+from minidl import check
+from minidl.check.adapters.reference import Adapter
 from minidl.check.diagnosis.evidence import Hypothesis
 from minidl.check.diagnosis.weighing import credible
 from minidl.check.variants import known_wrong
@@ -96,3 +98,82 @@ class OneGradientOverwritten(Bn):
 def test_one_gradient_alone_is_named_after_its_own_formula_or_the_layer_whose_it_would_be(make, name):
     (line,) = run(make).diagnosis
     assert line.startswith(f"{name}: ")
+
+
+class StatisticsInFloat32(Bn):
+    """The running statistics lose the digits of float64; all else is right, so that evaluation follows from them."""
+
+    def forward(self, x, training):
+        y = super().forward(x, training)
+        self.s = {name: value.astype(np.float32).astype(x.dtype) for name, value in self.s.items()}
+        return y
+
+
+class AllInFloat32(Bn):
+    """Everything is computed in float32, the training's y too."""
+
+    def forward(self, x, training):
+        return super().forward(x.astype(np.float32).astype(x.dtype), training).astype(np.float32).astype(x.dtype)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(StatisticsInFloat32, "running statistics kept"), (AllInFloat32, "computed")]
+)
+def test_a_shorter_format_is_said_of_the_statistics_alone_where_no_y_of_training_is_wrong(make, what):
+    assert named(run(make, dtype="float64")) == [f"{what} in float32 whatever the dtype"]
+
+
+class WeightGradientOfAllModes(Adapter):
+    """dweight is summed over the modes, of which the cases with an evaluation have two."""
+
+    def backward(self, dy):
+        grads = super().backward(dy)
+        return {**grads, "dweight": grads["dweight"] * self.options["num_modes"]}
+
+
+def test_a_gradient_has_one_factor_in_training_and_evaluation_where_one_explains_both():
+    report = check.run(WeightGradientOfAllModes, "mode_group_norm")
+    steps = {t.name.partition(".")[0] for r in report.results if r.status == "failed" for t in r.failed}
+    assert steps == {"out", "eval"}
+    assert named(report) == ["dweight is multiplied by the modes"]
+
+
+class LogSumExp(Adapter):
+    """The loss is log sum exp(x) − x at the label, without the largest logit taken out; its gradient has inf / inf."""
+
+    def forward(self, x, training):
+        self.x, self.rows, self.labels = x, np.arange(len(x)), self.params["labels"]
+        with np.errstate(all="ignore"):
+            self.e = np.exp(x)
+            return np.asarray((np.log(self.e.sum(1)) - x[self.rows, self.labels]).mean(), x.dtype)
+
+    def backward(self, dy):
+        with np.errstate(all="ignore"):
+            d = self.e / self.e.sum(1, keepdims=True)
+        d[self.rows, self.labels] -= 1
+        return {"dx": (d * dy / len(d)).astype(self.x.dtype)}
+
+
+def test_an_overflow_of_log_sum_exp_is_named_where_y_is_infinite_and_dx_is_nan():
+    assert named(check.run(LogSumExp, "softmax_cross_entropy")) == ["log-sum-exp without its shift"]
+
+
+class NeitherCountNorDy(LogSumExp):
+    """Two bugs in dx, which is not divided by the batch size and takes no dy."""
+
+    def forward(self, x, training):
+        return super().forward(x - x.max(1, keepdims=True), training)
+
+    def backward(self, dy):
+        return super().backward(np.asarray(len(self.x), self.x.dtype))
+
+
+def test_a_pair_is_looked_for_where_what_is_near_explains_less_than_half():
+    assert named(check.run(NeitherCountNorDy, "softmax_cross_entropy")) == ["dx without 1/N + dy ignored"]
+
+
+def test_a_pair_is_looked_for_where_a_cause_that_was_found_explains_less_than_half():
+    pytest.importorskip("torch")
+    from heldout.sixth.t_modes import TwoMn  # whose zero dgate.bias a listed variant answers, and nothing else
+
+    assert named(check.run(TwoMn, "mode_norm")) == ["gate bias ignored + momentum swapped"]

@@ -141,6 +141,19 @@ def test_a_loss_of_a_probability_of_0_ends_at_what_it_is_clipped_to(variant, val
     assert_close(loss, np.float64(-log(value)), terms(8, 40.0))
 
 
+OVERFLOWS = {  # the loss, and dx of dy = 3 where the logit is 1000
+    "log-sum-exp without its shift": (np.inf, -3),
+    "softmax without its shift": (np.nan, np.nan),
+}
+
+
+@pytest.mark.parametrize(("variant", "value"), variants("softmax_cross_entropy", OVERFLOWS), ids=name)
+def test_a_loss_without_its_shift_is_right_until_exp_overflows(variant, value):
+    assert_close(loss_of(variant)[0], np.float64(2 * LN2), terms(32, 4.0))
+    loss, dx = loss_of(variant, np.array([[0.0, 1000.0]]), np.array([1]))  # of which the right one is 0
+    np.testing.assert_array_equal((loss, dx[0, 1]), value)
+
+
 @pytest.mark.parametrize(("variant", "said"), variants("linear", LINEAR), ids=name)
 def test_a_wrong_affine_map_answers_what_was_worked_out_by_hand(variant, said):
     made = variant.make("linear", {})

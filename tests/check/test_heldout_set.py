@@ -23,6 +23,7 @@ from heldout.fourth import collected as fourth  # noqa: E402
 from heldout.measure import accepted_of, as_frozen, detection, digest, dtypes_of, judge, measured, table  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import ANSWERS  # noqa: E402
+from heldout.sixth import collected as sixth  # noqa: E402
 from heldout.third import collected as third  # noqa: E402
 
 from minidl.check import runner  # noqa: E402
@@ -35,7 +36,7 @@ from minidl.check.suite import VECTORS, open_suite  # noqa: E402
 SHOWN_SINCE = {"n3-sce-max-from-zero": "softmax_cross_entropy-seeded-far-below-float32-01"}
 FIRST_RUN = {
     which: json.loads((HERE / "heldout" / which / "first_run.json").read_text())
-    for which in ("third", "fourth", "fifth")
+    for which in ("third", "fourth", "fifth", "sixth")
 }
 CASES = {
     bug: run[bug.id]["first_wrong"] or SHOWN_SINCE.get(bug.id)
@@ -43,6 +44,7 @@ CASES = {
         (third.BUGS, FIRST_RUN["third"]),
         (fourth.BUGS, FIRST_RUN["fourth"]),
         (fifth.BUGS, FIRST_RUN["fifth"]),
+        (sixth.BUGS, FIRST_RUN["sixth"]),
     )
     for bug in bugs
 }
@@ -232,7 +234,7 @@ def test_one_bug_of_the_fourth_set_is_shown_by_no_case():
 
 @pytest.mark.parametrize(
     "item",
-    [i for i in (*third.CORRECT, *fourth.CORRECT, *fifth.CORRECT) if i.style != "JAX"],
+    [i for i in (*third.CORRECT, *fourth.CORRECT, *fifth.CORRECT, *sixth.CORRECT) if i.style != "JAX"],
     ids=lambda item: item.id,
 )
 def test_a_correct_layer_of_the_later_sets_passes(item):
@@ -246,11 +248,11 @@ def test_a_correct_layer_of_the_later_sets_passes(item):
 
 @pytest.mark.parametrize(
     "bugs",
-    [BUGS, second.BUGS, third.BUGS, fourth.BUGS, fifth.BUGS],
-    ids=["first", "second", "third", "fourth", "fifth"],
+    [BUGS, second.BUGS, third.BUGS, fourth.BUGS, fifth.BUGS, sixth.BUGS],
+    ids=["first", "second", "third", "fourth", "fifth", "sixth"],
 )
 def test_the_set_is_of_the_size_and_spread_that_it_claims(bugs):
-    later = any(bugs is one.BUGS for one in (third, fourth, fifth))
+    later = any(bugs is one.BUGS for one in (third, fourth, fifth, sixth))
     if later and third.torch is None:
         pytest.skip("half of the set needs PyTorch, which is not installed")
     styles = Counter(bug.style for bug in bugs)
@@ -295,7 +297,7 @@ def test_the_third_set_is_as_it_was_frozen():
     assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
 
 
-@pytest.mark.parametrize("which", ["fourth", "fifth"])
+@pytest.mark.parametrize("which", ["fourth", "fifth", "sixth"])
 def test_a_later_set_is_as_it_was_frozen(which):
     folder = HERE / "heldout" / which
     lines = (folder / "FROZEN").read_text().splitlines()
@@ -326,8 +328,14 @@ def test_a_later_set_is_as_it_was_frozen(which):
             {"right": 119, "wrong": 2, "half": 2, "unknown": 28},
             "| all | 151 | **119 (78.8 %)** | **2 (1.3 %)** | 2 (1.3 %) | 28 (18.5 %) | 0 |",
         ),
+        (
+            "sixth",
+            sixth.BUGS,
+            {"right": 103, "wrong": 3, "half": 1, "unknown": 9},
+            "| all | 116 | **103 (88.8 %)** | **3 (2.6 %)** | 1 (0.9 %) | 9 (7.8 %) | 0 |",
+        ),
     ],
-    ids=["third", "fourth", "fifth"],
+    ids=["third", "fourth", "fifth", "sixth"],
 )
 def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
     answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
@@ -356,12 +364,18 @@ def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
             {"right": 67, "wrong": 1, "half": 2, "unknown": 25},
             ("| 56 | 52 (92.9 %) | 1 | 0 | 3 |", "| 95 | **67 (70.5 %)** | **1 (1.1 %)** | 2 | 25 (26.3 %) |"),
         ),
+        (
+            "sixth",
+            {"right": 75, "wrong": 1, "unknown": 2},
+            {"right": 28, "wrong": 2, "half": 1, "unknown": 7},
+            ("| 78 | 75 (96.2 %) | 1 | 0 | 2 |", "| 38 | **28 (73.7 %)** | **2 (5.3 %)** | 1 | 7 (18.4 %) |"),
+        ),
     ],
-    ids=["fourth", "fifth"],
+    ids=["fourth", "fifth", "sixth"],
 )
 def test_bugs_of_a_later_set_that_an_earlier_set_had_are_of_the_same_layer(which, same, others, rows):
     alike = json.loads((HERE / "heldout" / which / "alike.json").read_text())
-    sets = (BUGS, second.BUGS, third.BUGS, fourth.BUGS, fifth.BUGS)
+    sets = (BUGS, second.BUGS, third.BUGS, fourth.BUGS, fifth.BUGS, sixth.BUGS)
     layers = {bug.id: bug.layer for bugs in sets for bug in bugs}
     runs = FIRST_RUN[which]
     assert set(alike) <= set(runs)
@@ -374,7 +388,7 @@ def test_bugs_of_a_later_set_that_an_earlier_set_had_are_of_the_same_layer(which
         assert row in page
 
 
-@pytest.mark.parametrize("which", ["second", "third", "fourth"])
+@pytest.mark.parametrize("which", ["second", "third", "fourth", "sixth"])
 def test_names_that_came_later_are_of_bugs_of_the_set(which):
     answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
     assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text())) <= set(answers)

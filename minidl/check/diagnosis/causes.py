@@ -32,6 +32,7 @@ from minidl.check.variants.wrapped import families
 MARGIN = 0.05  # by which a named variant explains more than the next
 CLEARLY = 3  # wrong predictions that rule a candidate out beside one that has none
 ROUNDS = 8
+MOST = 0.5  # of the wrong outputs, which a candidate explains beside which no pair is looked for
 SECOND = 3  # outputs that a cause beside another explains
 REST = 0.05  # of the wrong outputs, in which no further cause is looked for beside one that is found
 
@@ -110,9 +111,13 @@ def unlisted(
     if left and bench.dtype != "float16":
         more, left = by_single_changes(bench, left, wrong, layer)
         causes = without(causes, more)
-    ambiguous = not causes and bool(near)  # one cause, of which there are two candidates: no pair
+    ambiguous = not causes and any(len(c.hits) >= MOST * len(wrong) for c in near)  # one cause, two candidates: no pair
     if left and not ambiguous:
         causes, left = with_pairs(causes, known, left, wrong, bench)
+    if causes and not ambiguous and len(left) >= MOST * len(wrong):  # what was found may be a part of a pair's answer
+        two, open_still = with_pairs([], known, wrong, wrong, bench)
+        if len(open_still) < len(left) and len(two) == 1:
+            return two, open_still
     return causes, left
 
 

@@ -18,6 +18,8 @@ COMMON = (
     "unbiased variance in forward",
     "unbiased variance",
     "momentum swapped",
+    "running_var biased",
+    "statistics updated in evaluation",
     "weight ignored",
     "bias ignored",
     "softmax without its shift",
@@ -28,6 +30,9 @@ COMMON = (
     "dx without the xhat term",
     "dx without weight",
     "dx without 1/sigma",
+    "dx without 1/N",
+    "dy ignored",
+    "channels dealt out in turn",
     "kernel flipped",
     "sum for mean",
 )  # of which any two are looked for together

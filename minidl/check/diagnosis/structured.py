@@ -6,7 +6,7 @@ a wrong y.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from minidl.check.diagnosis.multiples import by_multiples
 from minidl.check.diagnosis.partial import by_dy
 from minidl.check.diagnosis.places import by_place
 from minidl.check.diagnosis.replay import FORMULA
-from minidl.check.diagnosis.scaled import told_of
+from minidl.check.diagnosis.scaled import by_factor, told_of
 from minidl.check.diagnosis.terms import by_sigma, by_terms
 from minidl.check.diagnosis.weighing import Cause
 from minidl.check.expected import exactly
@@ -34,6 +34,7 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
     """The causes that are found in what is left, and what is left then."""
     forward_wrong = {i for i, name in wrong if not is_backward(name) and quantity_of(kind_of(name)) == "y"}
     causes: dict[str, Cause] = {}
+    told_items: dict[str, list[Item]] = {}
     settled: set[Tensor] = set()
     lost: set[Tensor] = set()
     kinds = dict.fromkeys(kind_of(name) for _, name in sorted(left) if "." in name)
@@ -66,6 +67,7 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             hits = hits | gradients_in_evaluation(bench, found, left)
         if quantity == "y" and kind == "out.y":
             hits = hits | gradients_of(bench, {i for i, _ in hits}, left)
+        told_items[kind] = found
         lost |= chosen  # nearly all of the kind is explained; in the others rounding hides it
         settled |= hits
         if name in causes:
@@ -73,6 +75,8 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
             continue
         variant = Variant(layer, name.replace(":", ",", 1), says(name, quantity, kind), ())
         causes[name] = Cause([Hypothesis(variant, FORMULA, hits=hits)], hits)
+    for quantity in dict.fromkeys(map(quantity_of, filter(is_backward_kind, kinds))):
+        causes = as_one(causes, quantity, told_items, layer)
     rest = {at for at in left - lost - settled if at[0] not in forward_wrong}
     if rest and layer.startswith("mode") and (term := by_multiples(bench, rest, layer)):
         variant = Variant(layer, term[0], "the gradients are right but for this term", ())
@@ -80,6 +84,24 @@ def structured(bench: Bench, left: set[Tensor], wrong: set[Tensor], layer: str) 
     for cause in causes.values():
         left = left - cause.hits
     return list(causes.values()), left - lost
+
+
+def as_one(causes: dict[str, Cause], quantity: str, told: Mapping[str, list[Item]], layer: str) -> dict[str, Cause]:
+    """The causes, with one factor in place of two where a gradient has it in training and in evaluation alike.
+
+    A count may be 2 in all steps of one kind; then a number explains them as well as the count, but not the others.
+    """
+    mine = [name for name in causes if name.startswith(f"{quantity} ")]
+    steps = [found for kind, found in told.items() if quantity_of(kind) == quantity]
+    if len(mine) != 2 or len(steps) != 2:
+        return causes
+    hits = causes[mine[0]].hits | causes[mine[1]].hits
+    joint = by_factor([item for found in steps for item in found])
+    if joint is None or not hits <= joint[1]:
+        return causes
+    name = f"{quantity} {joint[0]}"
+    cause = Cause([Hypothesis(Variant(layer, name, says(name, quantity, "out"), ()), FORMULA, hits=joint[1])], joint[1])
+    return {**{other: found for other, found in causes.items() if other not in mine}, name: cause}
 
 
 def gradients_of(bench: Bench, cases: set[int], left: set[Tensor]) -> set[Tensor]:

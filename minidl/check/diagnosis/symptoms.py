@@ -178,9 +178,11 @@ def said_short(
     units: Array,
     dtype: str,
 ) -> tuple[str, set[Tensor]]:
-    """The line of a shorter format."""
+    """The line of a shorter format; only the statistics are short where no y of training is, and evaluation follows."""
     whole = len(group) == len(kinds) and any(kind.startswith("out.") for kind in group)
-    what = "computed" if whole else f"{', '.join(sorted(group))} kept"
+    stored = any(kind.startswith("state.") for kind in group) and "out.y" not in group
+    what = "running statistics" if stored else ", ".join(sorted(group))
+    what = "computed" if whole and not stored else f"{what} kept"
     for i in cases:
         bench.results[i].cause = f"{what} in {name}"
     text = (

@@ -22,6 +22,11 @@ def softmax_cross_entropy() -> list[Variant]:
         "the softmax overflows: it must subtract the largest logit first",
         (logp_line, naive),
     )
+    table.wrong(
+        "log-sum-exp without its shift",
+        "exp overflows: log sum exp must subtract the largest logit first",
+        (logp_line, "logp = x - np.log(exp(x).sum(axis=1, keepdims=True))"),
+    )
     p = "p = exp(log_softmax(x, 1))\n        "
     logp = "logp = log_softmax(x, 1)"
 

@@ -1,0 +1,1 @@
+"""The sixth set of bugs, in the form that ``heldout/README.md`` describes."""
