@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -147,7 +148,7 @@ def _share(task: Task, blocks: int, helpers: int) -> None:
     _GIVEN.change()
     _here.busy = True
     try:
-        job.work()
+        job.work(job.todo.popleft)
         errors = [error for error in (_DONE.take(job.done, _spare) for _ in range(blocks)) if error is not None]
     except BaseException:
         job.leave()
@@ -163,13 +164,22 @@ class _Job:
 
     def __init__(self, task: Task, blocks: int) -> None:
         self.task = task
-        self.todo = iter(range(blocks))  # next() on a range iterator is atomic under the GIL
+        self.todo = deque(range(blocks))  # taken from under the GIL
         self.done: SimpleQueue[BaseException | None] = SimpleQueue()
         self.processor = hand_over.processor() if hand_over.processor else None  # of the thread that gives it out
         self.helping: list[None] = []  # one for each thread that helps now
 
-    def work(self) -> None:
-        for i in self.todo:
+    def work(self, take: Callable[[], int]) -> None:
+        """Do blocks until none is left.
+
+        Who gave the job out takes them from its front, the others from its end: jobs over the same arrays that are cut
+        along the same axis then meet in each thread what its last one wrote.
+        """
+        while True:
+            try:
+                i = take()
+            except IndexError:
+                return
             try:
                 self.task(i)
             except BaseException as error:  # handed to the thread that called run
@@ -181,14 +191,13 @@ class _Job:
         if hand_over.processor and hand_over.processor() == self.processor:
             hand_over.go_elsewhere(self.processor)
         self.helping.append(None)
-        self.work()
+        self.work(self.todo.pop)
         self.helping.pop()
         _DONE.change()
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""
-        for _ in self.todo:
-            pass
+        self.todo.clear()
         while self.helping:  # rare: after Ctrl-C
             time.sleep(1e-4)
 

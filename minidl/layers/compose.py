@@ -80,6 +80,16 @@ class Sequential(Layer):
         return engine(dy)(backward_through)(self.layers, dy)
 
 
+@arithmetic()
+def _sum(branch: Array, shortcut: Array) -> Array:
+    return engine(branch, shortcut)(add)(branch, shortcut)
+
+
+def add(one: Array, other: Array) -> Array:
+    """y = one + other, of the branch and the shortcut."""
+    return one + other
+
+
 class Residual(Layer):
     """A branch beside a shortcut (He et al. 2016): y = branch(x) + shortcut(x), the identity by default.
 
@@ -125,12 +135,10 @@ class Residual(Layer):
                 f"Residual.forward: branch and shortcut must give one shape, got {branch.shape} and {shortcut.shape}; "
                 f"pass a shortcut that changes the shape as the branch does"
             )
-        with arithmetic():
-            return branch + shortcut
+        return _sum(branch, shortcut)
 
     def backward(self, dy: Array) -> Array:
         """Return the sum of both paths' dx."""
         shortcut = self.shortcut.backward(dy) if hasattr(self, "shortcut") else dy
         branch = self.branch.backward(dy)
-        with arithmetic():
-            return branch + shortcut
+        return _sum(branch, shortcut)

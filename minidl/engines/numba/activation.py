@@ -19,8 +19,8 @@ def relu(x: Array) -> Array:
         return NUMPY(activation.relu)(x)
     t = memory.batch_last(np, x)
     y = memory.empty(np, t.shape, x.dtype)
-    flat, out = t.reshape(-1), y.reshape(-1)
-    share(len(flat), len(flat), _relu, flat, out)
+    flat, out = _planes(t), _planes(y)
+    share(flat.shape[1], flat.size, _relu, flat, out)
     return memory.batch_first(y)
 
 
@@ -31,20 +31,32 @@ def relu_backward(dy: Array, y: Array) -> Array:
         return NUMPY(activation.relu_backward)(dy, y)
     dyt, yt = memory.batch_last(np, dy), memory.batch_last(np, y)
     dx = memory.empty(np, dyt.shape, dy.dtype)
-    flat, kept, out = dyt.reshape(-1), yt.reshape(-1), dx.reshape(-1)
-    share(len(flat), len(flat), _relu_backward, flat, kept, out)
+    flat, kept, out = map(_planes, (dyt, yt, dx))
+    share(flat.shape[1], flat.size, _relu_backward, flat, kept, out)
     return memory.batch_first(dx)
+
+
+def _planes(t: Array) -> Array:
+    """View (C, H, W, N) as (C, H·W·N), and anything else as one row."""
+    return t.reshape(len(t) if t.ndim == 4 else 1, -1)
+
+
+# -- compiled: (channels, pixels and samples), shared out along the pixels as a convolution is -------------------------
 
 
 @jit
 def _relu(x, y, start, stop):
     zero = x.dtype.type(0)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        y[i] = zero if x[i] <= zero else x[i]
+    for c in range(len(x)):
+        a, b = x[c, start:stop], y[c, start:stop]
+        for i in range(len(a)):
+            b[i] = zero if a[i] <= zero else a[i]
 
 
 @jit
 def _relu_backward(dy, y, dx, start, stop):
     zero = dy.dtype.type(0)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        dx[i] = dy[i] * (y[i] > zero)
+    for c in range(len(dy)):
+        g, kept, out = dy[c, start:stop], y[c, start:stop], dx[c, start:stop]
+        for i in range(len(g)):
+            out[i] = g[i] * (kept[i] > zero)

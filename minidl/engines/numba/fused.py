@@ -115,14 +115,14 @@ def _forward(norm: Any, behind: Sequence[Layer], x: Array) -> Array:
     small = m0, delta, rows(s), rows(u)
     if len(behind) == 1:
         made = memory.empty(np, shape, x.dtype)
-        share(len(m0), x.size, _scale_relu, flat, *small, made.reshape(-1), *layout)
+        share(layout[0], x.size, _scale_relu, flat, *small, made.reshape(-1), *layout)
         won, winners = None, flat
     else:
         c, h, w, n = shape
         made, winners = memory.empty(np, (2, c, h // 2, w // 2, n), x.dtype)
         won = memory.empty(np, made.shape, np.uint8)
         arrays = made.reshape(-1), won.reshape(-1), winners.reshape(-1)
-        share(c, x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
+        share(c * (h // 2), x.size, _scale_pool_relu, flat, *small, *arrays, h, w)
         behind[0].keep(on, _NOTHING, x.shape, won, shape=(n, c, h // 2, w // 2))
         winners = arrays[2]
     y = read_only(memory.batch_first(made))
@@ -150,7 +150,7 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     for layer in behind:  # `_went_together` looked at dy
         layer.take_kept()
     training, (on, centred, s, kept) = norm.take_kept()
-    x, m0, delta, shape, (_, pixels), (y, won, winners) = centred
+    x, m0, delta, shape, (p, pixels), (y, won, winners) = centred
     dyt, yt = memory.batch_last(np, dy).reshape(-1), memory.batch_last(np, y).reshape(-1)
     sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
     share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
@@ -158,30 +158,37 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
     small = m0, delta, rows(s), du, rows(dm), rows(dv)
     if won is None:
-        share(len(m0), 2 * x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
+        share(p, 2 * x.size, _backward_relu, dyt, yt, x, *small, dx.reshape(-1), pixels)
     else:
-        _, h, w, n = shape
+        c, h, w, n = shape
         kernel = _backward_pool_relu if n >= _FEW else _backward_pool_relu_of_few
-        share(len(m0), 2 * x.size, kernel, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
+        share(c * (h // 2), 2 * x.size, kernel, dyt, yt, won.reshape(-1), x, *small, dx.reshape(-1), h, w)
     return memory.batch_first(dx)
 
 
 # -- compiled: arrays are flat but for the small ones (C, N) -----------------------------------------------------------
 
 
+@jit(inner=True)
+def _rows(start, stop, channel, channels):
+    """Return the rows r of a channel, first and last, for which start <= r·channels + channel < stop."""
+    return (start - channel + channels - 1) // channels, (stop - channel + channels - 1) // channels
+
+
 @jit(in_order=True, apart=True)
 def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
-    n = m0.shape[1]
+    """Take the pixels start to stop of all channels, as a convolution is shared out."""
+    channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    for c in range(start, stop):
+    for c in range(channels):
         for i in range(n):
             m[i] = m0[c, i]
             scale[i] = s[c, i]
             shift[i] = u[c, i] - delta[c, i] * s[c, i]
         for i in range(n, lanes):
             m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
-        a, end = np.uint64(c * p * n), np.uint64((c + 1) * p * n)
+        a, end = np.uint64((c * p + start) * n), np.uint64((c * p + stop) * n)
         while a < end:
             for j in range(min(lanes, end - a)):
                 t = (x[a + j] - m[j]) * scale[j] + shift[j]
@@ -191,16 +198,18 @@ def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
 
 @jit(in_order=True, apart=True)
 def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop):
-    n = m0.shape[1]
+    """Take the rows of windows start to stop, counted through the channels of a row first: see `_rows`."""
+    channels, n = m0.shape
     size, zero = np.uint64(n), x.dtype.type(0)
     m, scale, shift = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
-    for channel in range(start, stop):
+    for channel in range(channels):
         for i in range(n):
             m[i] = m0[channel, i]
             scale[i] = s[channel, i]
             shift[i] = u[channel, i] - delta[channel, i] * s[channel, i]
-        out = np.uint64(channel * (h // 2) * (w // 2) * n)
-        for r in range(0, h, 2):
+        first, last = _rows(start, stop, channel, channels)
+        out = np.uint64((channel * (h // 2) + first) * (w // 2) * n)
+        for r in range(2 * first, 2 * last, 2):
             a = np.uint64((channel * h + r) * w * n)
             for _ in range(w // 2):
                 b = a + size
@@ -260,9 +269,8 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     slope, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    size = len(x) // channels
-    p = size // n
-    for c in range(start, stop):
+    p = len(x) // channels // n
+    for c in range(channels):
         for i in range(n):
             k = 2 / p * dv[c, i]
             m[i] = m0[c, i]
@@ -271,7 +279,7 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
             shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
         for i in range(n, lanes):
             m[i], scale[i], slope[i], shift[i] = m[i - n], scale[i - n], slope[i - n], shift[i - n]
-        a, end = np.uint64(c * size), np.uint64((c + 1) * size)
+        a, end = np.uint64((c * p + start) * n), np.uint64((c * p + stop) * n)
         while a < end:
             for j in range(min(lanes, end - a)):
                 g = dy[a + j] * (y[a + j] > zero)
@@ -281,19 +289,20 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
 
 @jit(in_order=True, apart=True)
 def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
-    n = m0.shape[1]
+    channels, n = m0.shape
     size, zero, p = np.uint64(n), x.dtype.type(0), h * w
     m, scale = np.empty(n, x.dtype), np.empty(n, x.dtype)
     slope, shift = np.empty(n, x.dtype), np.empty(n, x.dtype)
-    for channel in range(start, stop):
+    for channel in range(channels):
         for i in range(n):
             k = 2 / p * dv[channel, i]
             m[i] = m0[channel, i]
             scale[i] = s[channel, i]
             slope[i] = k
             shift[i] = (dm[channel, i] - s[channel, i] * du[channel, i]) / p - k * delta[channel, i]
-        at = np.uint64(channel * (h // 2) * (w // 2) * n)
-        for r in range(0, h, 2):
+        first, last = _rows(start, stop, channel, channels)
+        at = np.uint64((channel * (h // 2) + first) * (w // 2) * n)
+        for r in range(2 * first, 2 * last, 2):
             a = np.uint64((channel * h + r) * w * n)
             for _ in range(w // 2):
                 b = a + size
@@ -311,7 +320,7 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
 @jit(in_order=True, apart=True)
 def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
     """Do as `_backward_pool_relu`: all along two rows of x, and then at the windows' maxima."""
-    n = m0.shape[1]
+    channels, n = m0.shape
     lanes, half, zero, p = np.uint64(2 * w * n), np.uint64(w // 2 * n), x.dtype.type(0), h * w
     m, scale = np.empty(lanes, x.dtype), np.empty(half, x.dtype)
     slope, shift, g = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(half, x.dtype)
@@ -320,7 +329,7 @@ def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w
         corner = j // np.uint64(n) * np.uint64(2 * n) + j % np.uint64(n)
         for tap in range(4):
             place[j, tap] = corner + np.uint64(tap % 2 * n + tap // 2 * w * n)
-    for channel in range(start, stop):
+    for channel in range(channels):
         for i in range(n):
             k = 2 / p * dv[channel, i]
             m[i] = m0[channel, i]
@@ -331,8 +340,10 @@ def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w
             m[i], slope[i], shift[i] = m[i - n], slope[i - n], shift[i - n]
         for i in range(n, half):
             scale[i] = scale[i - n]
-        at, a = np.uint64(channel * (h // 2)) * half, np.uint64(channel * (h // 2)) * lanes
-        for _ in range(h // 2):
+        first, last = _rows(start, stop, channel, channels)
+        row = np.uint64(channel * (h // 2) + first)
+        at, a = row * half, row * lanes
+        for _ in range(first, last):
             for j in range(half):
                 g[j] = dy[at + j] * (y[at + j] > zero) * scale[j]
             for j in range(lanes):

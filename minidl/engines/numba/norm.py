@@ -63,7 +63,7 @@ def scale_shift(centred: Any, s: Array, u: Array, dtype: np.dtype) -> Array:
         return written.scale_shift(centred, s, u, dtype)
     x, m0, delta, shape, layout, _ = centred
     y = memory.empty(np, shape, x.dtype)
-    share(len(m0), x.size, _scale_shift, x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout)
+    share(layout[0], x.size, _scale_shift, x, m0, delta, rows(s), rows(u), y.reshape(-1), *layout)
     return memory.batch_first(y.astype(dtype, copy=False))
 
 
@@ -89,7 +89,7 @@ def scale_shift_backward(dy: Array, centred: Any, s: Array, du: Array, dm: Array
     dx = memory.empty(np, shape, x.dtype)
     dyt = memory.batch_last(np, dy, x.dtype).reshape(-1)
     small = m0, delta, rows(s), rows(du), rows(dm), rows(dv)
-    share(len(m0), x.size, _backward, dyt, x, *small, dx.reshape(-1), *layout)
+    share(layout[0], x.size, _backward, dyt, x, *small, dx.reshape(-1), *layout)
     return memory.batch_first(dx.astype(dy.dtype, copy=False))
 
 
@@ -251,17 +251,18 @@ def _scale(y, x, at, end, m, s, u):
 
 @jit(in_order=True)
 def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop):
-    n = m0.shape[1]
+    """Take the pixels start to stop of all channels, as a convolution is shared out."""
+    channels, n = m0.shape
     lanes = pixels * n
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    for c in range(start, stop):
+    for c in range(channels):
         for i in range(n):
             m[i] = m0[c, i]
             scale[i] = s[c, i]
             shift[i] = u[c, i] - delta[c, i] * s[c, i]
         for i in range(n, lanes):
             m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
-        _scale(y, x, c * p * n, (c + 1) * p * n, m, scale, shift)
+        _scale(y, x, (c * p + start) * n, (c * p + stop) * n, m, scale, shift)
 
 
 @jit(inner=True, in_order=True)
@@ -328,11 +329,12 @@ def _back(dx, dy, x, at, end, m, scale, slope, shift):
 
 @jit(in_order=True)
 def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop):
-    n = m0.shape[1]
+    """Take the pixels start to stop of all channels."""
+    channels, n = m0.shape
     lanes = pixels * n
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     slope, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    for c in range(start, stop):
+    for c in range(channels):
         for i in range(n):
             k = 2 / p * dv[c, i]
             m[i] = m0[c, i]
@@ -341,4 +343,4 @@ def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop):
             shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
         for i in range(n, lanes):
             m[i], scale[i], slope[i], shift[i] = m[i - n], scale[i - n], slope[i - n], shift[i - n]
-        _back(dx, dy, x, c * p * n, (c + 1) * p * n, m, scale, slope, shift)
+        _back(dx, dy, x, (c * p + start) * n, (c * p + stop) * n, m, scale, slope, shift)

@@ -1,5 +1,5 @@
 """NumPy's engine: tiled passes, convolution by memory-efficient lowering, recycled memory, threads."""
 
-from minidl.engines.numpy import activation, linear, mec, norm, pool
+from minidl.engines.numpy import activation, compose, linear, mec, norm, pool
 
-__all__ = ["activation", "linear", "mec", "norm", "pool"]
+__all__ = ["activation", "compose", "linear", "mec", "norm", "pool"]
