@@ -27,7 +27,7 @@ BACKWARDS = {  # all that a backward calls of the small arrays; the passes over 
     ),
     "ModeGroupNorm": (mode_group.mode_group_norm_backward,),
 }
-PLACES = set("abcijknp") | {"at", "end", "lanes", "pixels", "start", "stop", "stop_at", "_BLOCK"}  # of the compiled passes
+PLACES = set("abcijknp") | {"at", "end", "lanes", "pixels", "start", "stop", "stop_at", "_BLOCK"}  # of compiled passes
 BELOW_ROUNDING = "first[i] + rest[i] -> first[i]"  # a mean, and what its rounding to float64 left
 
 
