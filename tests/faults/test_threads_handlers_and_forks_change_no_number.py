@@ -72,7 +72,8 @@ def test_a_handler_that_evaluates_another_network_changes_nothing(library, n):
 
 @BACKENDS
 def test_networks_on_many_threads_at_once_are_those_of_one_after_the_other(library):
-    wanted = [steps(4, seed, norm) for seed, norm in enumerate(["mn", "bn", "gn", "mgn"])]
+    with threads(2):
+        wanted = [steps(4, seed, norm) for seed, norm in enumerate(["mn", "bn", "gn", "mgn"])]
     got = [None] * 4
 
     def work(seed, norm):
