@@ -8,7 +8,7 @@ GIVEN: dict[str, frozenset[str]] = {
         "01": "LedgerArray ledger_function milliseconds naive_statistics named on_both values_and_strides",
         "02": "ReLU errors flattened named own_network package_network play_loss three_steps two_halves",
         "03": "constant_statistics error_at largest pattern planted verdict verdicts",
-        "04": "Conv Pool columns overwritten package_backward package_pool",
+        "04": "Conv Pool columns overwritten package_backward package_pool pooled seven_loops",
         "05": "dx_at mean mistake per_channel training_formula",
         "06": (
             "FastBatchNorm MendedBatchNorm TwoPassBatchNorm both centre_in_float64 forward one_pass summary "
@@ -25,7 +25,7 @@ GIVEN: dict[str, frozenset[str]] = {
         ),
         "10": "both by_search complex_step gated log_softmax map_moments maps minidl_backward read_off",
         "11": (
-            "batches examined five_updates in_mode never_cleared never_stepped normal_guess one_by_one "
+            "batches examined five_updates in_mode never_cleared never_stepped normal_guess of_the_mean one_by_one "
             "package_interval right trainer with_half with_the_package with_your_step"
         ),
         "12": "gates_of_test_images normalised package_information plain start train",
@@ -35,7 +35,7 @@ GIVEN: dict[str, frozenset[str]] = {
             "rounds run_col2im run_relu schedule shared_out"
         ),
         "15": (
-            "Watched all_of compensated drifting filled in_three loop measured of_its_dtype of_sums of_tasks plain_sum "
+            "Watched all_of compensated drifting filled in_blocks in_three loop measured of_its_dtype of_sums of_tasks plain_sum "
             "result rule seconds started summed with_rest"
         ),
         "16": (
