@@ -35,8 +35,8 @@ GIVEN: dict[str, frozenset[str]] = {
             "rounds run_col2im run_relu schedule shared_out"
         ),
         "15": (
-            "Watched all_of compensated drifting filled in_blocks in_three loop measured of_its_dtype of_sums of_tasks plain_sum "
-            "result rule seconds started summed with_rest"
+            "Watched all_of compensated drifting filled in_blocks in_three loop measured of_its_dtype of_sums of_tasks "
+            "plain_sum result rule seconds started summed with_rest"
         ),
         "16": (
             "between branch branch_gradient counted drawn forward linear network norm_channels other_channels "
