@@ -50,6 +50,7 @@ class Sequential(Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from minidl import Linear, ReLU
     >>> rng = np.random.default_rng(0)
     >>> net = Sequential(Linear(3, 5, rng=rng), ReLU(), Linear(5, 2, rng=rng))
@@ -109,6 +110,7 @@ class Residual(Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from minidl import ReLU
     >>> Residual(ReLU())(np.array([-1.0, 2.0]))
     array([-1.,  4.])
