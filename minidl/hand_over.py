@@ -20,8 +20,11 @@ Awake = Callable[[np.ndarray, int, int, int], None]
 
 awake: Awake | None = None  # awake(board, place, seen, rests): wait until board[place] is not `seen`, then rest
 _board = np.zeros(16, np.int64)
+_cells = memoryview(_board)  # the same numbers, read and written in less time
 _LATE = 8000  # ns after the rest; a thread that was not put to sleep goes on much sooner
 _MOST = 10_000  # ns of rest, then to be put to sleep costs little more
+
+_LOOKS = 8  # of so many waits one is timed
 
 _rest_ns = 0.0  # how long one rest takes; 0 until it was measured
 
@@ -40,22 +43,26 @@ class Sign:
     def __init__(self, place: int, rest: int) -> None:
         self.place = place
         self.rest = float(rest)
+        self._rests = -1  # how many rests last so long; -1 until it is known how long one lasts
+        self._waits = 0
 
     def change(self) -> None:
         """Tell who waits awake that there is something in the queue."""
         if awake is not None:
-            _board[self.place] = max(time.perf_counter_ns(), int(_board[self.place]) + 1)
+            now, before = time.perf_counter_ns(), _cells[self.place]
+            _cells[self.place] = now if now > before else before + 1
 
     def take(self, queue: SimpleQueue[Any], spare: bool) -> Any:
         """Take from the queue; wait awake for a while where there is a processor to spare."""
         if awake is not None and spare:
-            seen = int(_board[self.place])
+            seen = _cells[self.place]
             if queue.empty():
-                rests = int(self.rest / (_rest_ns or _measured()))
-                awake(_board, self.place, seen, rests)
-                changed = int(_board[self.place])
-                if changed != seen:
-                    self.learn(time.perf_counter_ns() - changed)
+                if self._rests < 0:
+                    self._rests = int(self.rest / (_rest_ns or _measured()))
+                awake(_board, self.place, seen, self._rests)
+                self._waits += 1
+                if self._waits % _LOOKS == 0 and _cells[self.place] != seen:
+                    self.learn(time.perf_counter_ns() - _cells[self.place])
         return queue.get()
 
     def learn(self, waited: int) -> None:
@@ -69,6 +76,7 @@ class Sign:
             self.rest = min(_MOST, self.rest * 1.25)
         else:
             self.rest *= 1 - 1 / 128
+        self._rests = -1
 
 
 def prepare() -> None:

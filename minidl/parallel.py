@@ -148,52 +148,59 @@ def _share(task: Task, blocks: int, helpers: int) -> None:
     _GIVEN.change()
     _here.busy = True
     try:
-        job.work(job.todo.popleft)
-        errors = [error for error in (_DONE.take(job.done, _spare) for _ in range(blocks)) if error is not None]
+        left = blocks - job.work(job.todo.popleft)
+        while left:
+            left -= _DONE.take(job.done, _spare)
     except BaseException:
         job.leave()
         raise
     finally:
         _here.busy = False
-    if errors:
-        raise errors[0]
+    if job.errors:
+        raise job.errors[0]
 
 
 class _Job:
     """The blocks of one call of `run`, for all threads that work on it."""
 
+    __slots__ = ("done", "errors", "helping", "processor", "task", "todo")
+
     def __init__(self, task: Task, blocks: int) -> None:
         self.task = task
         self.todo = deque(range(blocks))  # taken from under the GIL
-        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.processor = hand_over.processor() if hand_over.processor else None  # of the thread that gives it out
+        self.done: SimpleQueue[int] = SimpleQueue()  # how many blocks a helper did
+        self.errors: list[BaseException] = []
         self.helping: list[None] = []  # one for each thread that helps now
+        self.processor = hand_over.processor() if hand_over.processor else None  # of the thread that gives it out
 
-    def work(self, take: Callable[[], int]) -> None:
-        """Do blocks until none is left.
+    def work(self, take: Callable[[], int]) -> int:
+        """Do blocks until none is left; return how many.
 
         Who gave the job out takes them from its front, the others from its end: jobs over the same arrays that are cut
         along the same axis then meet in each thread what its last one wrote.
         """
-        while True:
+        did = 0
+        while self.todo:
             try:
                 i = take()
-            except IndexError:
-                return
+            except IndexError:  # another thread was faster
+                break
+            did += 1
             try:
                 self.task(i)
             except BaseException as error:  # handed to the thread that called run
-                self.done.put(error)
-            else:
-                self.done.put(None)
+                self.errors.append(error)
+        return did
 
     def help(self) -> None:
         if hand_over.processor and hand_over.processor() == self.processor:
             hand_over.go_elsewhere(self.processor)
         self.helping.append(None)
-        self.work(self.todo.pop)
+        did = self.work(self.todo.pop)
         self.helping.pop()
-        _DONE.change()
+        if did:
+            self.done.put(did)
+            _DONE.change()
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""

@@ -21,6 +21,7 @@ from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spre
 
 PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
+SPARE = 64  # values after the rows of x, which the last vector reads
 
 
 @jit(inner=True, call=True)
@@ -103,17 +104,18 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
 
 
 @jit
-def band(x, weight, bias, offset, geometry, out, start, step, a, b, buffer, work):
+def band(x, weight, bias, offset, geometry, out, start, step, a, b, space):
     """Compute the output's rows a:b: out[o, start + step·(h, w), n] = bias[o] + the correlation at (h, w).
 
     `geometry`: kernel (kh, kw), stride (sh, sw), first row and column that the kernel meets (above, left; padding
     makes them negative), rows and columns of the result (ho, wo); then `_plan`'s row, plane, positions, block, sixes,
-    fours, ldo.
+    fours, ldo. `space` holds rows of x, and then some columns of the result.
     """
     kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo = geometry
     channels, height, _, n = x.shape
     o, rows, columns = out.shape[:3]
     lanes = width(x)
+    buffer, work = space[: channels * plane + SPARE], space[channels * plane + SPARE :]
     first = max(0, sh * a + above)
     last = min(height, sh * (b - 1) + above + kh)
     copy_rows(x, first, last, -left, sw, positions, row, plane, buffer)
@@ -290,15 +292,16 @@ def add_up(sums, total):
 
 
 @jit
-def band_dweight(x, dy, offset, geometry, a, b, buffer, rows, sums):
+def band_dweight(x, dy, offset, geometry, a, b, space, sums):
     """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
 
-    `rows` holds some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots` for each i, two o,
-    three (c, j).
+    `space` holds rows of x, and then some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots`
+    for each i, two o, three (c, j).
     """
     kh, _, sh, sw, above, left, _, wo, row, plane, positions, threes, group, chunk, ldg = geometry
-    height, n = x.shape[1], x.shape[3]
+    channels, height, _, n = x.shape
     o, every = dy.shape[:2]
+    buffer, rows = space[: channels * plane + SPARE], space[channels * plane + SPARE :]
     pairs = (o + 1) // 2
     lanes = width(x)
     first = max(0, sh * a + above)

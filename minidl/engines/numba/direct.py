@@ -25,8 +25,7 @@ class _Plan(NamedTuple):
     offset: np.ndarray  # where the row of each tap begins in the buffer
     geometry: Shape  # what correlate.band unpacks
     bands: list[Pair]  # rows of the output
-    buffer: int  # values of the buffer for x
-    work: int
+    space: int  # values of a task's own, for rows of x and of the result
     packed: int
     gain: Gain
 
@@ -84,7 +83,8 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     padded = 6 * sixes + 4 * fours
     ldo = correlate.CHUNK + 16
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, block, sixes, fours, ldo)
-    return _Plan(np.array(offset), geometry, bands, c * plane + 64, padded * ldo, padded * c * kh * kw, Gain())
+    space = c * plane + correlate.SPARE + padded * ldo
+    return _Plan(np.array(offset), geometry, bands, space, padded * c * kh * kw, Gain())
 
 
 def correlation(
@@ -112,9 +112,9 @@ def correlation(
     shift = zeros(len(out), xt.dtype) if bias is None else bias
 
     def task(i: int) -> None:
-        buffer, work = scratch("x", plan.buffer, xt.dtype), scratch("y", plan.work, xt.dtype)
         a, b = plan.bands[i]
-        correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, buffer, work)
+        space = scratch("convolution", plan.space, xt.dtype)
+        correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, space)
 
     parallel.run(task, len(plan.bands), gain=plan.gain)
 
@@ -167,8 +167,7 @@ class _WeightPlan(NamedTuple):
     geometry: Shape
     bands: list[Pair]
     sums: Shape
-    buffer: int
-    rows: int
+    space: int
     gain: Gain
 
 
@@ -191,7 +190,8 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     ldg = odd_lines(chunk + 16)
     geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
     sums = (len(bands), kh * pairs * threes)
-    return _WeightPlan(np.array(offset), geometry, bands, sums, c * plane + 64, group * 2 * pairs * ldg, Gain())
+    space = c * plane + correlate.SPARE + group * 2 * pairs * ldg
+    return _WeightPlan(np.array(offset), geometry, bands, sums, space, Gain())
 
 
 def weight_gradient(
@@ -203,9 +203,9 @@ def weight_gradient(
     sums = np.zeros((*plan.sums, 64 // xt.itemsize), xt.dtype)
 
     def task(i: int) -> None:
-        buffer, rows = scratch("x", plan.buffer, xt.dtype), scratch("dy", plan.rows, xt.dtype)
         a, b = plan.bands[i]
-        correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, buffer, rows, sums[i].reshape(-1))
+        space = scratch("convolution", plan.space, xt.dtype)
+        correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, space, sums[i].reshape(-1))
 
     parallel.run(task, len(plan.bands), gain=plan.gain)
     dweight = np.empty(shape, xt.dtype)
