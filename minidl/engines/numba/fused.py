@@ -18,7 +18,7 @@ from minidl.arguments import arithmetic
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.norm import Centred, rows
+from minidl.engines.numba.norm import Centred, backward_rows, rows, scale_shift_rows
 from minidl.engines.numba.share import share
 from minidl.layers import compose
 from minidl.layers.activation import ReLU
@@ -182,12 +182,7 @@ def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     for c in range(channels):
-        for i in range(n):
-            m[i] = m0[c, i]
-            scale[i] = s[c, i]
-            shift[i] = u[c, i] - delta[c, i] * s[c, i]
-        for i in range(n, lanes):
-            m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
+        scale_shift_rows(m, scale, shift, m0, delta, s, u, c)
         a, end = np.uint64((c * p + start) * n), np.uint64((c * p + stop) * n)
         while a < end:
             for j in range(min(lanes, end - a)):
@@ -203,10 +198,7 @@ def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop):
     size, zero = np.uint64(n), x.dtype.type(0)
     m, scale, shift = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
     for channel in range(channels):
-        for i in range(n):
-            m[i] = m0[channel, i]
-            scale[i] = s[channel, i]
-            shift[i] = u[channel, i] - delta[channel, i] * s[channel, i]
+        scale_shift_rows(m, scale, shift, m0, delta, s, u, channel)
         first, last = _rows(start, stop, channel, channels)
         out = np.uint64((channel * (h // 2) + first) * (w // 2) * n)
         for r in range(2 * first, 2 * last, 2):
@@ -271,14 +263,7 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
     slope, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     p = len(x) // channels // n
     for c in range(channels):
-        for i in range(n):
-            k = 2 / p * dv[c, i]
-            m[i] = m0[c, i]
-            scale[i] = s[c, i]
-            slope[i] = k
-            shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
-        for i in range(n, lanes):
-            m[i], scale[i], slope[i], shift[i] = m[i - n], scale[i - n], slope[i - n], shift[i - n]
+        backward_rows(m, scale, slope, shift, m0, delta, s, du, dm, dv, c, p)
         a, end = np.uint64((c * p + start) * n), np.uint64((c * p + stop) * n)
         while a < end:
             for j in range(min(lanes, end - a)):
@@ -294,12 +279,7 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
     m, scale = np.empty(n, x.dtype), np.empty(n, x.dtype)
     slope, shift = np.empty(n, x.dtype), np.empty(n, x.dtype)
     for channel in range(channels):
-        for i in range(n):
-            k = 2 / p * dv[channel, i]
-            m[i] = m0[channel, i]
-            scale[i] = s[channel, i]
-            slope[i] = k
-            shift[i] = (dm[channel, i] - s[channel, i] * du[channel, i]) / p - k * delta[channel, i]
+        backward_rows(m, scale, slope, shift, m0, delta, s, du, dm, dv, channel, p)
         first, last = _rows(start, stop, channel, channels)
         at = np.uint64((channel * (h // 2) + first) * (w // 2) * n)
         for r in range(2 * first, 2 * last, 2):
@@ -330,16 +310,7 @@ def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w
         for tap in range(4):
             place[j, tap] = corner + np.uint64(tap % 2 * n + tap // 2 * w * n)
     for channel in range(channels):
-        for i in range(n):
-            k = 2 / p * dv[channel, i]
-            m[i] = m0[channel, i]
-            scale[i] = s[channel, i]
-            slope[i] = k
-            shift[i] = (dm[channel, i] - s[channel, i] * du[channel, i]) / p - k * delta[channel, i]
-        for i in range(n, lanes):
-            m[i], slope[i], shift[i] = m[i - n], slope[i - n], shift[i - n]
-        for i in range(n, half):
-            scale[i] = scale[i - n]
+        backward_rows(m, scale, slope, shift, m0, delta, s, du, dm, dv, channel, p)
         first, last = _rows(start, stop, channel, channels)
         row = np.uint64(channel * (h // 2) + first)
         at, a = row * half, row * lanes

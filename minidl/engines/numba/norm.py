@@ -234,6 +234,34 @@ def _moments(x, out, widest, p, pixels, start, stop):
 
 
 @jit(inner=True, in_order=True)
+def scale_shift_rows(m, scale, shift, m0, delta, s, u, c):
+    """Write what y = (x − m)·scale + shift takes for channel c, sample by sample, as often as the rows have room."""
+    n = m0.shape[1]
+    for i in range(n):
+        m[i] = m0[c, i]
+        scale[i] = s[c, i]
+        shift[i] = u[c, i] - delta[c, i] * s[c, i]
+    for i in range(n, len(m)):
+        m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
+
+
+@jit(inner=True, in_order=True)
+def backward_rows(m, scale, slope, shift, m0, delta, s, du, dm, dv, c, p):
+    """Write what dx = dy·scale + ((x − m)·slope + shift) takes for channel c, likewise."""
+    n = m0.shape[1]
+    for i in range(n):
+        k = 2 / p * dv[c, i]
+        m[i] = m0[c, i]
+        scale[i] = s[c, i]
+        slope[i] = k
+        shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
+    for i in range(n, len(m)):
+        m[i], slope[i], shift[i] = m[i - n], slope[i - n], shift[i - n]
+    for i in range(n, len(scale)):
+        scale[i] = scale[i - n]
+
+
+@jit(inner=True, in_order=True)
 def _scale(y, x, at, end, m, s, u):
     lanes = np.uint64(len(m))
     a, end = np.uint64(at), np.uint64(end)
@@ -256,12 +284,7 @@ def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop):
     lanes = pixels * n
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     for c in range(channels):
-        for i in range(n):
-            m[i] = m0[c, i]
-            scale[i] = s[c, i]
-            shift[i] = u[c, i] - delta[c, i] * s[c, i]
-        for i in range(n, lanes):
-            m[i], scale[i], shift[i] = m[i - n], scale[i - n], shift[i - n]
+        scale_shift_rows(m, scale, shift, m0, delta, s, u, c)
         _scale(y, x, (c * p + start) * n, (c * p + stop) * n, m, scale, shift)
 
 
@@ -335,12 +358,5 @@ def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop):
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     slope, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     for c in range(channels):
-        for i in range(n):
-            k = 2 / p * dv[c, i]
-            m[i] = m0[c, i]
-            scale[i] = s[c, i]
-            slope[i] = k
-            shift[i] = (dm[c, i] - s[c, i] * du[c, i]) / p - k * delta[c, i]
-        for i in range(n, lanes):
-            m[i], scale[i], slope[i], shift[i] = m[i - n], scale[i - n], slope[i - n], shift[i - n]
+        backward_rows(m, scale, slope, shift, m0, delta, s, du, dm, dv, c, p)
         _back(dx, dy, x, (c * p + start) * n, (c * p + stop) * n, m, scale, slope, shift)
