@@ -7,9 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import minidl
-
-DOCS = Path(minidl.__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {"python": sys.executable, "minidl": f"{sys.executable} -m minidl"}
 
 

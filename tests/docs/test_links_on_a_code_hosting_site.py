@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import minidl
-
-ROOT = Path(minidl.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUILT = ("docs/tutorials", "docs/_build", "docs/_lessons")  # not in the repository
 PAGES = [
     path

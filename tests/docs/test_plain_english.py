@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import minidl
-
-ROOT = Path(minidl.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [
     path
     for pattern in ("README.md", ".github/**/*.md", "docs/*.md", "docs/explanation/*.md", "docs/reference/*.md")

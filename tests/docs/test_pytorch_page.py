@@ -10,7 +10,7 @@ import pytest
 
 import minidl
 
-ROOT = Path(minidl.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "pytorch.md").read_text("utf-8")
 
 
@@ -19,7 +19,8 @@ def test_the_pages_commands_give_what_it_says(tmp_path):
         pytest.importorskip(package, reason=f"{package} is not installed")
     for name, content in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.S):
         (tmp_path / name).write_text(content, "utf-8")
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "MINIDL_BACKEND": "numpy", "MINIDL_DATA": str(tmp_path / "cache")}
+    package = str(Path(minidl.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": package, "MINIDL_BACKEND": "numpy", "MINIDL_DATA": str(tmp_path / "cache")}
     said = {}
     for command in re.findall(r"^\$ (.*)$", PAGE, re.M):
         words = command.replace("python", sys.executable, 1).split()

@@ -164,8 +164,8 @@ signal.alarm(300)  # ends what hangs
 
 
 def python(folder, program):
-    root = Path(minidl.__file__).parents[1]
-    head = CHILD.format(paths=[str(root), str(root / "tests" / "train")])
+    paths = Path(minidl.__file__).parents[1], Path(__file__).parents[1] / "train"
+    head = CHILD.format(paths=list(map(str, paths)))
     done = subprocess.run(
         [sys.executable, "-c", head + program], cwd=folder, capture_output=True, text=True, timeout=400
     )

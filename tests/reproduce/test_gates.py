@@ -7,6 +7,7 @@ import pytest
 from tolerance import assert_close, terms
 
 from minidl.data import load_task
+from minidl.parallel import threads
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
 from minidl.reproduce.store import ReproduceError, Store
 
@@ -50,7 +51,8 @@ def test_information_is_the_sum_worked_by_hand():
 def test_gates_from_the_checkpoint_are_used_as_the_log_of_the_run_says(trained):
     task = load_task("multitask", sample=True, progress=False)
     run = next(run for run in Store(trained).read().values() if run.config.norm == "mn")
-    layers = gates_on_test_set(run, task)
+    with threads(1):  # the run's, and its BLAS': with two the last bits differ
+        layers = gates_on_test_set(run, task)
     logged = run.result()["last"]["gates"]
     assert [layer.layer for layer in layers] == list(logged)
     for layer in layers:
