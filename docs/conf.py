@@ -1,7 +1,7 @@
 """The site: `sphinx-build -W docs docs/_build/html` makes it of these pages, the solved lessons and the docstrings.
 
 Lessons are shown as `python lessons/build.py --execute docs/_lessons` left them; one that is not there, or whose source
-has changed since, is shown without its outputs, so that a build takes seconds.
+has changed since, is shown without its outputs, and says so, so that a build takes seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import latex2mathml.converter
@@ -21,6 +21,7 @@ sys.path.insert(0, str(DOCS.parent))
 import minidl  # noqa: E402
 from lessons.build import LESSONS, sources  # noqa: E402
 from lessons.machinery.notebook import build as notebook  # noqa: E402
+from lessons.machinery.page import page as page_of  # noqa: E402
 from lessons.machinery.source import Source, diagnoses, name_of  # noqa: E402
 
 project = "minidl"
@@ -66,15 +67,11 @@ def lessons_as_pages() -> None:
     folder.mkdir(exist_ok=True)
     names = []
     for source in sources(LESSONS, ()):
-        made: dict[str, Any] = notebook(source, with_solutions=True)
-        ran = DOCS / "_lessons" / f"{source.name}.ipynb"
-        if ran.exists():
-            there = json.loads(ran.read_text("utf-8"))
-            if there["metadata"].get("minidl") == made["metadata"]["minidl"]:
-                made = there
-        for cell in made["cells"]:  # what a notebook folds is folded here, too
-            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
-                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+        solved: dict[str, Any] = notebook(source, with_solutions=True)
+        path = DOCS / "_lessons" / f"{source.name}.ipynb"
+        there = json.loads(path.read_text("utf-8")) if path.exists() else {"metadata": {}}
+        ran = there["metadata"].get("minidl") == solved["metadata"]["minidl"]
+        made = page_of(source, there if ran else solved, ran, PurePosixPath("../../lessons"))
         text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
