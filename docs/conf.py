@@ -16,7 +16,9 @@ from typing import Any
 import latex2mathml.converter
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path[:0] = [str(DOCS.parent), str(DOCS / "play")]
+
+from make_page import write_page  # noqa: E402
 
 import minidl  # noqa: E402
 from lessons.build import LESSONS, sources  # noqa: E402
@@ -61,6 +63,12 @@ html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
 
 
+ON_THE_SITE = (
+    "**On this site each title leads to the solved lesson, to read.** It has outputs and plots, and says how to "
+    "open the exercise."
+)
+
+
 def lessons_as_pages() -> None:
     """Write the solved lessons and their table of contents into docs/tutorials."""
     folder = DOCS / "tutorials"
@@ -75,7 +83,8 @@ def lessons_as_pages() -> None:
         text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
-    contents = (LESSONS / "README.md").read_text("utf-8")
+    contents = (LESSONS / "README.md").read_text("utf-8").replace("](../docs/", "](../")
+    contents = contents.replace("\n| | lesson |", f"\n{ON_THE_SITE}\n\n| | lesson |")
     toctree = "\n".join(["```{toctree}", ":hidden:", *names, "checks", "```"])
     write(folder / "checks.md", what_checks_find(sources(LESSONS, ())))
     write(folder / "index.md", f"{contents}\n{toctree}\n")
@@ -103,10 +112,13 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
 
 
+TO_PLAY = ("index", "explore")  # the pages that lead to play.html, which no source has
+
+
 def complete(app: Any, docname: str, text: list[str]) -> None:
     """Lead links to lessons to their pages; leave out what an index has with a question mark and is not there yet.
 
-    The pages of results get what they are, and their pictures.
+    The pages of results get what they are, and their pictures. What a page says for the repository alone goes.
     """
     folder = (DOCS / docname).parent
     up = "../" * docname.count("/")
@@ -115,6 +127,9 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
     )
+    text[0] = re.sub(r"^\*On a code-hosting site\*.*?\n\n", "", text[0], flags=re.M | re.S)
+    if docname in TO_PLAY:
+        text[0] = text[0].replace("`play.html`", '<a href="play.html">play.html</a>')
     if docname == "results/README":
         pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
         text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
@@ -178,8 +193,7 @@ def visit_block(self: Any, node: Any) -> None:
 def write_page_to_explore(app: Any, error: Exception | None) -> None:
     """Write play.html: the page with its data in it."""
     if error is None:
-        page, made = ((DOCS / "play" / name).read_text("utf-8") for name in ("page.html", "modes.json"))
-        (Path(app.outdir) / "play.html").write_text(page.replace("@DATA@", made), "utf-8")
+        write_page(Path(app.outdir) / "play.html")
 
 
 def setup(app: Any) -> None:

@@ -1,4 +1,4 @@
-"""Turn a solved notebook into a page to read: it says what it is, and its solutions are folded under their functions."""
+"""Turn a solved notebook into a page to read: it says what it is, and folds its solutions under their functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ To do the lesson yourself, open `lessons/{name}.ipynb` in a clone ([how to start
 :::
 """
 RAN = "The outputs and plots are those of the solutions."
-NOT_RUN = "**It was not run for this site, so its outputs and plots are missing**: [with them](../install.md#build-this-site)."
+NOT_RUN = (
+    "**The lesson was not run for this site, so its outputs and plots are missing**; "
+    "[build the site](../install.md#build-this-site) says how to have them."
+)
 
 
 def page(source: Source, solved: Notebook, ran: bool, exercises: PurePosixPath) -> Notebook:
