@@ -124,6 +124,7 @@ def complete(app: Any, docname: str, text: list[str]) -> None:
     up = "../" * docname.count("/")
     text[0] = re.sub(rf"\]\({up}\.\./lessons/README\.md", f"]({up}tutorials/index.md", text[0])
     text[0] = re.sub(rf"\]\({up}\.\./lessons/(\d\d_\w+\.ipynb)", rf"]({up}tutorials/\1", text[0])
+    text[0] = re.sub(rf"\[(\w+\.md)\]\(({up}\.\./\.github/\1)\)", r"{download}`\1 <\2>`", text[0])
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
     )
