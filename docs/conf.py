@@ -1,7 +1,7 @@
 """The site: `sphinx-build -W docs docs/_build/html` makes it of these pages, the solved lessons and the docstrings.
 
 Lessons are shown as `python lessons/build.py --execute docs/_lessons` left them; one that is not there, or whose source
-has changed since, is shown without its outputs, so that a build takes seconds.
+has changed since, is shown without its outputs, and says so, so that a build takes seconds.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import json
 import re
 import sys
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import latex2mathml.converter
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path[:0] = [str(DOCS.parent), str(DOCS / "play")]
+
+from make_page import write_page  # noqa: E402
 
 import minidl  # noqa: E402
 from lessons.build import LESSONS, sources  # noqa: E402
 from lessons.machinery.notebook import build as notebook  # noqa: E402
+from lessons.machinery.page import page as page_of  # noqa: E402
 from lessons.machinery.source import Source, diagnoses, name_of  # noqa: E402
 
 project = "minidl"
@@ -60,25 +63,28 @@ html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
 
 
+ON_THE_SITE = (
+    "**On this site each title leads to the solved lesson, to read.** It has outputs and plots, and says how to "
+    "open the exercise."
+)
+
+
 def lessons_as_pages() -> None:
     """Write the solved lessons and their table of contents into docs/tutorials."""
     folder = DOCS / "tutorials"
     folder.mkdir(exist_ok=True)
     names = []
     for source in sources(LESSONS, ()):
-        made: dict[str, Any] = notebook(source, with_solutions=True)
-        ran = DOCS / "_lessons" / f"{source.name}.ipynb"
-        if ran.exists():
-            there = json.loads(ran.read_text("utf-8"))
-            if there["metadata"].get("minidl") == made["metadata"]["minidl"]:
-                made = there
-        for cell in made["cells"]:  # what a notebook folds is folded here, too
-            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
-                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+        solved: dict[str, Any] = notebook(source, with_solutions=True)
+        path = DOCS / "_lessons" / f"{source.name}.ipynb"
+        there = json.loads(path.read_text("utf-8")) if path.exists() else {"metadata": {}}
+        ran = there["metadata"].get("minidl") == solved["metadata"]["minidl"]
+        made = page_of(source, there if ran else solved, ran, PurePosixPath("../../lessons"))
         text = json.dumps(made, ensure_ascii=False).replace("](../docs/", "](../")
         write(folder / f"{source.name}.ipynb", re.sub(r"\[(`[^`]*`)\]\(\.\./minidl/[^)]*\)", r"\1", text))
         names.append(source.name)
-    contents = (LESSONS / "README.md").read_text("utf-8")
+    contents = (LESSONS / "README.md").read_text("utf-8").replace("](../docs/", "](../")
+    contents = contents.replace("\n| | lesson |", f"\n{ON_THE_SITE}\n\n| | lesson |")
     toctree = "\n".join(["```{toctree}", ":hidden:", *names, "checks", "```"])
     write(folder / "checks.md", what_checks_find(sources(LESSONS, ())))
     write(folder / "index.md", f"{contents}\n{toctree}\n")
@@ -106,18 +112,25 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
 
 
+TO_PLAY = ("index", "explore")  # the pages that lead to play.html, which no source has
+
+
 def complete(app: Any, docname: str, text: list[str]) -> None:
     """Lead links to lessons to their pages; leave out what an index has with a question mark and is not there yet.
 
-    The pages of results get what they are, and their pictures.
+    The pages of results get what they are, and their pictures. What a page says for the repository alone goes.
     """
     folder = (DOCS / docname).parent
     up = "../" * docname.count("/")
     text[0] = re.sub(rf"\]\({up}\.\./lessons/README\.md", f"]({up}tutorials/index.md", text[0])
     text[0] = re.sub(rf"\]\({up}\.\./lessons/(\d\d_\w+\.ipynb)", rf"]({up}tutorials/\1", text[0])
+    text[0] = re.sub(rf"\[(\w+\.md)\]\(({up}\.\./\.github/\1)\)", r"{download}`\1 <\2>`", text[0])
     text[0] = re.sub(
         r"^([\w./-]+)\?\n", lambda m: f"{m[1]}\n" if (folder / f"{m[1]}.md").exists() else "", text[0], flags=re.M
     )
+    text[0] = re.sub(r"^\*On a code-hosting site\*.*?\n\n", "", text[0], flags=re.M | re.S)
+    if docname in TO_PLAY:
+        text[0] = text[0].replace("`play.html`", '<a href="play.html">play.html</a>')
     if docname == "results/README":
         pages = sorted(path.stem for path in folder.glob("*.md") if path.stem != "README")
         text[0] += "\n".join(["\n```{toctree}", ":hidden:", *pages, "```", ""])
@@ -181,8 +194,7 @@ def visit_block(self: Any, node: Any) -> None:
 def write_page_to_explore(app: Any, error: Exception | None) -> None:
     """Write play.html: the page with its data in it."""
     if error is None:
-        page, made = ((DOCS / "play" / name).read_text("utf-8") for name in ("page.html", "modes.json"))
-        (Path(app.outdir) / "play.html").write_text(page.replace("@DATA@", made), "utf-8")
+        write_page(Path(app.outdir) / "play.html")
 
 
 def setup(app: Any) -> None:

@@ -101,7 +101,7 @@ def use_backend(name: str) -> Iterator[ModuleType]:
     Parameters
     ----------
     name : {"numpy", "numba", "cupy", "auto"}
-        "numba" is NumPy arrays and compiled passes; "auto" takes the fastest that is usable, cupy before numba before
+        "numba" is NumPy arrays and compiled passes; "auto" takes the first that is usable of cupy, numba and
         numpy, and says on standard error which where it is not cupy; why not cupy only on a machine with a GPU.
 
     Raises
@@ -153,7 +153,7 @@ def has_gpu() -> bool:
 
 
 def of_commands() -> str:
-    """Return the backend that a command takes where none is named: the variable's, then the fastest usable."""
+    """Return the backend that a command takes where none is named: the variable's, then "auto"."""
     return os.environ.get("MINIDL_BACKEND") or "auto"
 
 

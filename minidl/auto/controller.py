@@ -35,7 +35,7 @@ class AutoModes:
     threshold : float
         A mode goes whose mean gate over a window's last batches is below it.
     strength : float
-        λ of the penalty λ·H on the entropy of the mean gate, for "entropy".
+        ρ of the penalty ρ·H on the entropy of the mean gate, for "entropy".
     max_modes : int
         A layer with as many modes is not split.
     seed : int

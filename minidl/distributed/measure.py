@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--norm", nargs="+", default=["bn", "mn"], help="norms (bn mn)")
     parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="images of all ranks together (128)")
     parser.add_argument("--rounds", type=int, default=20, help="updates of each kind (20)")
-    parser.add_argument("--backend", choices=NAMES, help="where to compute (MINIDL_BACKEND, else the fastest)")
+    parser.add_argument("--backend", choices=NAMES, help="where to compute (MINIDL_BACKEND, else auto)")
     parser.add_argument("--json", action="store_true", help="print JSON, a line for each kind of update")
     args = parser.parse_args(argv)
     world = communicator("minidl.distributed.measure")

@@ -25,6 +25,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     PyTorch need not be installed, and nothing in the file is run: a file of torch.save may hold tensors, dictionaries,
     lists, numbers and text, and a state within a checkpoint is found under its usual names, such as "state_dict".
 
+    Parameters
+    ----------
+    path : str or path
+        Of the file.
+
     Raises
     ------
     StateError
@@ -55,7 +60,14 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
     """Write a state, whole or not at all: as safetensors, or for ``torch.load`` if the name ends in .pt, .pth or .bin.
 
-    ``torch.load(path, weights_only=True)`` reads the former, ``safetensors.torch.load_file(path)`` the latter.
+    ``safetensors.torch.load_file(path)`` reads the former, ``torch.load(path, weights_only=True)`` the latter.
+
+    Parameters
+    ----------
+    path : str or path
+        Of the file.
+    state : dict
+        {name: NumPy array}, as `to_torch_state` gives it.
 
     Raises
     ------
@@ -63,6 +75,15 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -
         If an array has a dtype that PyTorch lacks.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "state.safetensors"
+    ...     write_state(path, {"bias": np.ones(3)})
+    ...     read_state(path)["bias"]
+    array([1., 1., 1.])
     """
     path = Path(path)
     if path.suffix in TORCH_SUFFIXES:

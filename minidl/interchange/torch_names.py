@@ -25,6 +25,11 @@ from minidl.models.vgg import VGG13
 def layer_names(net: Layer) -> dict[str, str]:
     """Return {path in minidl: path in PyTorch} of every layer of a tree that has parameters or buffers.
 
+    Parameters
+    ----------
+    net : Layer
+        A network, or a single layer.
+
     Examples
     --------
     >>> from minidl.models import VGG13

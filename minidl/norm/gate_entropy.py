@@ -2,11 +2,11 @@
 
 With gates g (N, K), rows of a softmax of z, and their mean over the batch p_k = (1/N) sum_n g_nk,
 
-    R = λ·H(p),   H(p) = −sum_k p_k ln p_k
+    R = ρ·H(p),   H(p) = −sum_k p_k ln p_k
 
-    dR/dp_k = −λ (ln p_k + 1)
+    dR/dp_k = −ρ (ln p_k + 1)
     dR/dg_nk = dR/dp_k / N
-    dR/dz_nk = g_nk (dR/dg_nk − sum_j g_nj dR/dg_nj) = −(λ/N) g_nk (ln p_k − sum_j g_nj ln p_j)
+    dR/dz_nk = g_nk (dR/dg_nk − sum_j g_nj dR/dg_nj) = −(ρ/N) g_nk (ln p_k − sum_j g_nj ln p_j)
 
 since the softmax's Jacobian takes constants, here the 1, to zero. A mode below the sample's mean of ln p loses, one
 above it gains, each in proportion to its gate: what is used little is used less. The pull on a mode vanishes with it,

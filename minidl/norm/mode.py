@@ -204,7 +204,7 @@ class ModeNorm(Gated):
         gate.running_mean and gate.running_var, (C,)
     num_modes : K, which `minidl.norm.select` may change
     gate_penalty : float
-        The strength λ of a penalty λ·H on the entropy of the batch's mean gate (`minidl.norm.gate_entropy`), whose
+        The strength ρ of a penalty ρ·H on the entropy of the batch's mean gate (`minidl.norm.gate_entropy`), whose
         gradient backward adds in training; 0 at first.
     gates : (N, K) of the last forward
     mean, var : mu_k and var_k (K, C) of the last forward

@@ -287,7 +287,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--rarer", metavar="NAME/F", help="make a dataset F times rarer, such as svhn/10")
 
     add = parser.add_argument_group("machine").add_argument
-    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else auto, the fastest)")
+    add("--backend", metavar="NAME", help=f"one of: {', '.join(BACKENDS)} (MINIDL_BACKEND, else auto)")
     add("--device", type=int, metavar="I", help="which GPU, with --backend cupy (0)")
     add("--sync-norm", action="store_const", const=True, help="on several processes: bn and mn over the whole batch")
     add("--threads", type=int, metavar="T", help="CPU threads (all usable cores); the numbers do not depend on it")

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,9 +27,7 @@ def browser() -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "play.html"
-    text = (DOCS / "play" / "page.html").read_text("utf-8")
-    assert text.count("@DATA@") == 1
-    path.write_text(text.replace("@DATA@", json.dumps(DATA)), "utf-8")
+    subprocess.run([sys.executable, DOCS / "play" / "make_page.py", path], check=True)
     return path
 
 

@@ -35,6 +35,11 @@ def test_a_dead_link_is_found_and_a_link_in_code_is_none(tmp_path):
     assert dead(tmp_path / "page.md") == ["gone.md"]
 
 
+def test_a_page_of_which_a_code_hosting_site_shows_names_alone_says_where_the_texts_are():
+    pages = [path for path in PAGES if "eval-rst" in path.read_text("utf-8")]
+    assert [path.stem for path in pages if "*On a code-hosting site*" not in path.read_text("utf-8")] == []
+
+
 @pytest.mark.skipif(len(PAGES) < 20, reason="the pages are not beside an installed package")
 def test_each_link_leads_to_a_file_of_the_repository():
     assert {str(path.relative_to(ROOT)): dead(path) for path in PAGES if dead(path)} == {}

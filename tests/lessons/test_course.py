@@ -1,6 +1,7 @@
 """The course itself: every lesson runs, its stub fails at its checks alone, and its wrong answers are refused.
 
-A lesson is played in a process of its own, a few at a time; a test waits for the one it is about.
+A lesson is played in a process of its own, a few at a time; a test waits for the one it is about. The solved lessons
+are kept, with their outputs, in the folder that MINIDL_EXECUTED_LESSONS names: the site of CI shows them.
 """
 
 import importlib
@@ -39,7 +40,8 @@ def start(proof, name, folder):
 @pytest.fixture(scope="session")
 def played(request, tmp_path_factory):
     """What came of playing a lesson, for the tests of this session alone: ``played("stub", name)``."""
-    folder = tmp_path_factory.mktemp("executed")
+    kept = os.environ.get("MINIDL_EXECUTED_LESSONS")
+    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("executed")
     importlib.import_module("matplotlib.font_manager")  # it lists the fonts once, and says so if that takes 5 s
     if "PYTEST_XDIST_WORKER" in os.environ:  # the tests themselves run side by side; each process sees all, runs some
         yield lambda proof, name: start(proof, name, folder)

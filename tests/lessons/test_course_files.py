@@ -44,6 +44,17 @@ def test_the_table_of_contents_says_what_the_lessons_say():
     assert f"about {round(hours)} hours" in README
 
 
+def test_a_shorter_way_has_all_that_its_lessons_need_and_takes_the_time_that_it_says():
+    lessons = {source.number: source for source in map(read, SOURCES)}
+    ways = re.findall(r"^- \*\*[^*]+\*\*, (\d+) h (\d+) min: ((?:\d\d(?:, )?)+)", README, re.M)
+    assert len(ways) == 3
+    for hours, minutes, numbers in ways:
+        way = numbers.split(", ")
+        assert way == sorted(way)
+        assert {need for number in way for need in lessons[number].needs} <= set(way)
+        assert sum(lessons[number].minutes for number in way) == 60 * int(hours) + int(minutes)
+
+
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
