@@ -149,16 +149,16 @@ def introduced(text: str) -> str:
     return f"{title}\n\nOne of the [measured results](README.md), where you read what it shows.{again}\n{rest}"
 
 
-SHORT = 26  # characters of code that stay on one line
+SHORT = 26  # characters of a word of code that stay on one line
 TEXT = 100  # characters of a cell, for which a table of three or more columns is given room on a phone
 
 
 def room(app: Any, doctree: Any) -> None:
-    """Mark the code that is not to be broken, and the tables that scroll on a phone before a cell gets too tall."""
+    """Mark the code that is broken between words alone, and the tables that scroll before a cell gets too tall."""
     from docutils import nodes
 
     for code in doctree.findall(nodes.literal):
-        if len(code.astext()) <= SHORT:
+        if max(map(len, code.astext().split()), default=0) <= SHORT:
             code["classes"].append("short")
     for table in doctree.findall(nodes.table):
         columns = table.next_node(nodes.tgroup)["cols"]
