@@ -39,6 +39,7 @@ myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_output_stderr = "show"
+default_role = "literal"  # `backward` of a docstring is code: its dashes and quotes stay as they are
 highlight_language = "none"  # a block without a language is output or a formula
 autodoc_typehints = "none"  # the Parameters section says it
 autodoc_preserve_defaults = True
@@ -161,6 +162,23 @@ def introduced(text: str) -> str:
     return f"{title}\n\nOne of the [measured results](README.md), where you read what it shows.{again}\n{rest}"
 
 
+SHORT = 26  # characters of a word of code that stay on one line
+TEXT = 100  # characters of a cell, for which a table of three or more columns is given room on a phone
+
+
+def room(app: Any, doctree: Any) -> None:
+    """Mark the code that is broken between words alone, and the tables that scroll before a cell gets too tall."""
+    from docutils import nodes
+
+    for code in doctree.findall(nodes.literal):
+        if max(map(len, code.astext().split()), default=0) <= SHORT:
+            code["classes"].append("short")
+    for table in doctree.findall(nodes.table):
+        columns = table.next_node(nodes.tgroup)["cols"]
+        if columns > 2 and any(len(cell.astext()) > TEXT for cell in table.findall(nodes.entry)):
+            table["classes"].append("wide")
+
+
 LONG = 30  # characters of TeX, above which a formula in a sentence may be wider than a phone
 
 
@@ -201,5 +219,6 @@ def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.connect("source-read", complete)
+    app.connect("doctree-read", room)
     app.connect("build-finished", write_page_to_explore)
     lessons_as_pages()

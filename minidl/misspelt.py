@@ -41,6 +41,8 @@ def hint(parser: argparse.ArgumentParser, message: str, given: Sequence[str]) ->
         if word.startswith("-"):
             name, _, value = word.partition("=")
             if name in flags:
+                if command := next((one for one in given[: given.index(word)] if one in _commands(parser)), None):
+                    return f"; {command} takes no {name}"
                 return f"; only some of its commands take {name}, behind their name"
             near = difflib.get_close_matches("--" + name.lstrip("-"), flags, n=1)
             return f"; did you mean {near[0]}{'=' * bool(value)}{value}?" if near else ""
@@ -63,6 +65,12 @@ def _of(text: str, given: Sequence[str]) -> list[str]:
             found.append(word)
             text = text[len(word) + 1 :]
     return found
+
+
+def _commands(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the names of the commands within a parser."""
+    within = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return {name for action in within for name in action.choices}
 
 
 def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:

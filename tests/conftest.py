@@ -11,7 +11,7 @@ import pytest
 import strict
 from hypothesis import settings
 
-from minidl import log, use_backend
+from minidl import backend, log, use_backend
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
@@ -41,3 +41,12 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
             yield name
     else:
         yield "numpy"
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Choose backends as where MINIDL_BACKEND is not set."""
+    monkeypatch.delenv("MINIDL_BACKEND", raising=False)
+    backend._of_environment.cache_clear()
+    yield
+    backend._of_environment.cache_clear()

@@ -145,19 +145,24 @@ def finished(case: Case) -> Case:
 
 def generate(folder: Path, cases: list[Case]) -> int:
     """Write the vectors and the index; return their size in bytes."""
-    lines: list[dict[str, Any]] = []
     files = {f"{case.layer}/{case.id}.safetensors": finished(case).to_file() for case in cases}
-    for case, (name, raw) in zip(cases, files.items(), strict=True):
+    for name, raw in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw)
+    (folder / "index.json").write_text(index_of(cases, files))
+    return sum(len(raw) for raw in files.values())
+
+
+def index_of(cases: list[Case], files: Mapping[str, bytes]) -> str:
+    """Return the text of the index of cases, of which files has the content by name, in the cases' order."""
+    lines: list[dict[str, Any]] = []
+    for case, (name, raw) in zip(cases, files.items(), strict=True):
         head = {"id": case.id, "layer": case.layer, "flag": case.flag, "dtype": case.dtype, "file": name}
         lines.append({**head, "sha256": hashlib.sha256(raw).hexdigest(), "result": case.result})
     used = {case.flag for case in cases}
     flags = {name: asdict(flag) for name, flag in FLAGS.items() if name in used}
-    index = {"schema": SCHEMA, "flags": flags, "cases": lines}
-    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
-    return sum(len(raw) for raw in files.values())
+    return json.dumps({"schema": SCHEMA, "flags": flags, "cases": lines}, indent=1) + "\n"
 
 
 def main(arguments: list[str]) -> int:

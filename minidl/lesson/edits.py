@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minidl.lesson.rewrites import MAKERS, called, changes
+from minidl.lesson.arithmetic import called
+from minidl.lesson.rewrites import MAKERS, changes
 from minidl.lesson.slips import slips, whole
 
 Definition = ast.FunctionDef | ast.ClassDef

@@ -1,6 +1,7 @@
 """Changes of form that a tutor tries in a wrong answer: a power in another place, an index, an order of axes.
 
-`edits` has the changes of one sign, number, name or factor; here are those that move or add a whole step.
+`rewrites` and `arithmetic` have the changes of one sign, number, name or factor; here are those that move or add a
+whole step.
 """
 
 from __future__ import annotations

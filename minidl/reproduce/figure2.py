@@ -140,7 +140,7 @@ def _draw_datasets(layers: Sequence[LayerGates], run: StoredRun) -> Any:
     figure, axes = panels(2, len(layers), width=5.6, height=3.6)
     history = run.history()
     epochs = [line["epoch"] for line in history]
-    marker = "o" if len(epochs) == 1 else None
+    circle, square, triangle = ("o", "s", "^") if len(epochs) == 1 else (None, None, None)  # one evaluation: no line
     for layer, (above, below) in zip(layers, axes.T, strict=True):
         means = layer.means()
         modes = means.shape[1]
@@ -152,10 +152,10 @@ def _draw_datasets(layers: Sequence[LayerGates], run: StoredRun) -> Any:
         above.legend(fontsize="small", frameon=False)
         used = [line["gates"][layer.layer] for line in history]
         for k in range(modes):
-            below.plot(epochs, [use["usage"][k] for use in used], color=f"C{k}", marker=marker, label=f"mode {k + 1}")
-        for style, name in (("k--", "entropy"), ("k:", "sample_entropy")):
+            below.plot(epochs, [use["usage"][k] for use in used], color=f"C{k}", marker=circle, label=f"mode {k + 1}")
+        for style, marker, name in (("k--", square, "entropy"), ("k:", triangle, "sample_entropy")):
             values = [use[name] / np.log(modes) for use in used]
             below.plot(epochs, values, style, marker=marker, label=name.replace("_", " ") + " / ln K")
-        below.set(xlabel="epoch", ylabel="mean gate on the test set", ylim=(0, 1.05))
-        below.legend(fontsize="x-small", frameon=False, ncols=2)
+        below.set(xlabel="epoch", ylabel="mean gate on the test set", ylim=(0, 1.25))  # above 1 the legend
+        below.legend(fontsize="x-small", frameon=False, ncols=4, loc="upper center")
     return figure
