@@ -1,6 +1,6 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--set first | second | third | fourth | fifth | sixth | seventh] [--output FILE.md]
+    python tests/check/heldout/measure.py [--set first | second | … | sixth | seventh] [--output FILE.md]
     python tests/check/heldout/measure.py --set fourth --detect --only PART
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
