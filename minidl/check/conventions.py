@@ -62,7 +62,8 @@ class Conventions:
     outputs : str
         In the dtype of x, or always in float64.
     variance : str
-        In two passes; or in one pass by design, so that cases of a large mean do not count.
+        In two passes; or in one pass by design: then the tolerance grows by about 1 + m²/v, of a mean m and a variance
+        v, and cases of a mean of 1000 or more do not count.
     reduction : {"mean", "sum"}
         The loss is the mean over the batch, or the sum.
     count_include_pad : str

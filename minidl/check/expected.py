@@ -16,7 +16,7 @@ import numpy as np
 from minidl.check.case import DTYPES, Array, Case
 from minidl.check.noise import noisy_class, shaken
 from minidl.check.plain import plain_class
-from minidl.check.program import play
+from minidl.check.program import Make, play
 
 TRIALS = 16
 FACTOR = 8.0
@@ -26,10 +26,10 @@ ACCURATE = ("y", "dx", "dweight", "dbias", "dgate.bias")
 EXACT_INPUTS = ("max_pool2d",)
 
 
-def compute(case: Case, place: Callable[[str, Array], Array]) -> dict[str, Array]:
-    """Outputs of the plain layer on the case, from inputs that ``place`` prepared."""
+def compute(case: Case, place: Callable[[str, Array], Array], make: Make | None = None) -> dict[str, Array]:
+    """Outputs of the plain layer, or of another, on the case, from inputs that ``place`` prepared."""
     with np.errstate(all="ignore"):
-        return dict(play(plain_class(case.layer), case, place))
+        return dict(play(make or plain_class(case.layer), case, place))
 
 
 def exactly(case: Case) -> dict[str, Array]:
@@ -56,8 +56,11 @@ def shared(name: str, effect: Array) -> Array:
     return effect
 
 
-def tolerances(case: Case, dtype: str, want: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the elementwise absolute tolerance of each wanted tensor for a layer computing in dtype."""
+def tolerances(case: Case, dtype: str, want: Mapping[str, Array], make: Make | None = None) -> dict[str, Array]:
+    """Return the elementwise absolute tolerance of each wanted tensor for a layer computing in dtype.
+
+    ``make`` is a layer of the same value whose operations round in another way than the plain layer's.
+    """
     unit, tiny = UNIT[dtype], TINY[dtype]
     centre = exactly(case)
     worst = {name: unit * np.abs(value.astype(np.float64)) + tiny for name, value in want.items()}
@@ -70,7 +73,7 @@ def tolerances(case: Case, dtype: str, want: Mapping[str, Array]) -> dict[str, A
                 return array if array.dtype.kind == "i" else array.astype(np.longdouble)
             return shaken(array, unit, f"{key} {name}", tiny * 2.0**-10).view(noisy)
 
-        moved = compute(case, place)
+        moved = compute(case, place, make)
         for name in want:
             effect = np.abs(np.asarray(moved[name]) - np.asarray(centre[name])).astype(np.float64)
             worst[name] = np.fmax(worst[name], effect)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.batch_backward import backward, interface
 from minidl.check.variants.batch_state import more_state, odd_updates, state
@@ -43,6 +44,7 @@ def batch_norm() -> list[Variant]:
     backward(table)
     interface(table)
     correct(table)
+    found.of_batch(table)
     return table.variants
 
 

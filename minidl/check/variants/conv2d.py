@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants import orders
 from minidl.check.variants import reported_layers as reported
 from minidl.check.variants.kinds import Collection, Variant
@@ -76,6 +77,7 @@ def conv2d() -> list[Variant]:
     more_conv2d(table)
     odd_conv2d(table)
     table.right("as the formula reads")
+    found.of_kernels(table)
     return table.variants
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants import orders
 from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.batch_backward import affine_gradients
@@ -39,6 +40,7 @@ def instance_norm() -> list[Variant]:
             'if self.layer == "instance_norm":\n            return 1',
         ),
     )
+    found.of_samples(table)
     return table.variants
 
 
@@ -153,6 +155,7 @@ def group_norm() -> list[Variant]:
         (MU, "mu = mean(split, (0, 2))"),
         (VAR, "var = mean(centred * centred, (0, 2))"),
     )
+    found.of_groups(table)
     return table.variants
 
 

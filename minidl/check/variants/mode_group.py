@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.reported_norms import of_mode_groups
 
@@ -171,6 +172,7 @@ def mode_group_norm() -> list[Variant]:
         "law of total variance",
         (spread, "var = total(w * (mean((flat - m[..., None]) ** 2, 3)[..., 0] + (m - mu) * (m - mu)), 1)"),
     )
+    found.of_mode_groups(table)
     return table.variants
 
 

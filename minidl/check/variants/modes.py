@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants import orders
 from minidl.check.variants import reported_norms as reported
 from minidl.check.variants.kinds import Collection, Variant
@@ -43,4 +44,5 @@ def mode_norm() -> list[Variant]:
             "* (v + (m - mu) * (m - mu)), 0)",
         ),
     )
+    found.of_modes(table)
     return table.variants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.check.variants import found_in_code as found
 from minidl.check.variants.conv2d import crops
 from minidl.check.variants.kinds import Collection, Variant
 from minidl.check.variants.reported_layers import of_pooling
@@ -174,6 +175,7 @@ def avg_pool2d() -> list[Variant]:
     one = "dx gives the whole gradient to one element of the window, as max pooling does"
     table.wrong("dx to one element", one, ("else dy / area", "else (dy if index == 0 else 0 * dy)"))
     windows(table)
+    found.of_windows(table)
     return table.variants
 
 

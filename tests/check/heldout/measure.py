@@ -1,6 +1,6 @@
 """Measure the diagnosis of minidl.check on the held-out set.
 
-    python tests/check/heldout/measure.py [--set first | second | third | fourth | fifth | sixth] [--output FILE.md]
+    python tests/check/heldout/measure.py [--set first | second | … | sixth | seventh] [--output FILE.md]
     python tests/check/heldout/measure.py --set fourth --detect --only PART
 
 Runs every bug through ``check.run`` and asks whether the cause that the report names is one that ``judgement.json``
@@ -33,6 +33,7 @@ from heldout.fourth import collected as fourth  # noqa: E402
 from heldout.registry import Bug, Correct  # noqa: E402
 from heldout.second import collected as second  # noqa: E402
 from heldout.second.registry import Bug as SecondBug  # noqa: E402
+from heldout.seventh import collected as seventh  # noqa: E402
 from heldout.sixth import collected as sixth  # noqa: E402
 from heldout.third import collected as third  # noqa: E402
 from heldout.third.registry import Bug as ThirdBug  # noqa: E402
@@ -231,6 +232,7 @@ SETS: dict[str, tuple[Sequence[AnyBug], Sequence[Correct | ThirdCorrect]]] = {
     "fourth": (fourth.BUGS, fourth.CORRECT),
     "fifth": (fifth.BUGS, fifth.CORRECT),
     "sixth": (sixth.BUGS, sixth.CORRECT),
+    "seventh": (seventh.BUGS, seventh.CORRECT),
 }
 
 
