@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -185,6 +186,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             error.filename = str(path)  # which is what the caller knows of
         raise
     sync_folder(path.parent)
+
+
+def remove_half_written(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove what `write_atomic` left of files of such names in a process that was killed; no other may write them."""
+    for left in folder.glob(".*.tmp"):
+        name, dot, token = left.name[1:-4].rpartition(".")
+        if dot and names.fullmatch(name) and re.fullmatch(r"[0-9a-f]{8}", token):
+            with suppress(OSError):  # a folder of that name, or one that forbids it: it does no harm
+                left.unlink()
 
 
 def sync_folder(path: Path) -> None:
