@@ -118,6 +118,13 @@ def test_processes_that_would_all_do_the_same_are_refused_before_anything_is_wri
     assert not (tmp_path / "out").exists()
 
 
+def test_where_every_run_fails_each_is_named_and_not_the_table_that_is_empty(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minidl.reproduce.command._train", lambda *args: ["BN failed: no room", "MN failed: no room"])
+    assert main(["table1", *SHORT, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == ("minidl.reproduce: BN failed: no room\nminidl.reproduce: MN failed: no room\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_imports_nothing_heavy(tmp_path):
     code = (
         "import sys, minidl.reproduce.__main__ as command\n"
