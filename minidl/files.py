@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -169,22 +170,53 @@ def write_atomic(path: Path, data: bytes) -> None:
     OSError
         If it cannot be written, or a folder has this name.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise NoFileError(errno.EINVAL, "is no file", str(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a name of one's own
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, each as `write_atomic` does; a full disk leaves all of them as they were.
+
+    Each is written whole under another name before the first gets its own.
+
+    Raises
+    ------
+    NoFileError, OSError
+        As `write_atomic`.
+    """
+    for path in files:
+        if path.exists() and not path.is_file():
+            raise (
+                IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                if path.is_dir()
+                else NoFileError(errno.EINVAL, "is no file", str(path))
+            )
+    at_work, written = Path(), {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in files}
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for at_work, temporary in written.items():
+            with temporary.open("xb") as file:  # a name of one's own
+                file.write(files[at_work])
+                file.flush()
+                os.fsync(file.fileno())
+        for at_work, temporary in written.items():
+            os.replace(temporary, at_work)
     except BaseException as error:
-        with suppress(OSError):  # where its folder is a file, it is not even looked for
-            temporary.unlink(missing_ok=True)
+        for temporary in written.values():
+            with suppress(OSError):  # where its folder is a file, it is not even looked for
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # which is what the caller knows of
+            error.filename = str(at_work)  # which is what the caller knows of
         raise
-    sync_folder(path.parent)
+    for folder in {path.parent for path in files}:
+        sync_folder(folder)
+
+
+def remove_half_written(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove what `write_atomic` left of files of such names in a process that was killed; no other may write them."""
+    for left in folder.glob(".*.tmp"):
+        name, dot, token = left.name[1:-4].rpartition(".")
+        if dot and names.fullmatch(name) and re.fullmatch(r"[0-9a-f]{8}", token):
+            with suppress(OSError):  # a folder of that name, or one that forbids it: it does no harm
+                left.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -85,7 +85,7 @@ def leaving() -> Iterator[None]:
     outer, hook, before = _at_work, sys.unraisablehook, {}
     _at_work = command = _AtWork()
     for signum in SIGNALS:
-        if signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL):
+        if signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL, starting.leave_over):
             before[signum] = signal.signal(signum, command.receive)
     sys.unraisablehook = command.lost
     try:
@@ -96,7 +96,7 @@ def leaving() -> Iterator[None]:
         command.take()
         sys.unraisablehook = hook
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            signal.signal(signum, starting.leave_over if outer is None and starting.is_command else handler)
         _at_work = outer
 
 

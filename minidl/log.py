@@ -5,13 +5,16 @@
 
 A command shows it plainly: information as it is on standard output, a warning after the name on standard error. It is
 shown so too where nobody has set up `logging`. What is noted is shown once it is sure that the command does its work:
-where it refuses to, its one line stands alone.
+where it refuses to, its one line stands alone. Python's own warnings are one line in a command too.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +77,7 @@ class PlainHandler(logging.Handler):
 
 @contextmanager
 def plainly(hold: bool = False) -> Iterator[None]:
-    """Show what minidl says plainly, inside the block or the function that this decorates.
+    """Show what minidl says, and Python's warnings, plainly, inside the block or the function that this decorates.
 
     Parameters
     ----------
@@ -90,13 +93,32 @@ def plainly(hold: bool = False) -> Iterator[None]:
     if there is None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO if level == logging.NOTSET else level)
+    shown, warnings.showwarning = warnings.showwarning, _show
     try:
         yield
     finally:
+        warnings.showwarning = shown
         handler.held = before
         if there is None:
             logger.removeHandler(handler)
             logger.setLevel(level)
+
+
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Say a warning in one line: a library's with the variable of the environment it names, one's own with its place.
+
+    Numba warns with a traceback where it cannot read a variable, and goes on without.
+    """
+    from minidl.train.places import is_library
+
+    text = str(message).strip().partition("\n")[0].rstrip(".") or category.__name__
+    if not is_library(filename):
+        warn("minidl", f"{filename}, line {lineno}: {text} ({category.__name__})")
+        return
+    named = [name for name in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", text) if name in os.environ]
+    note("minidl", text + "".join(f"; unset {name}, or correct it" for name in named[:1]))
 
 
 def _send(name: str, level: int, line: str, **about: Any) -> None:

@@ -1,4 +1,9 @@
-"""Names out of files as they are printed: they command no terminal, turn no text around and begin no line."""
+"""Names out of files as they are printed: they command no terminal, turn no text around and begin no line.
+
+In a table that a spreadsheet may open they are no formula.
+"""
+
+import math
 
 _COMMANDS = (*range(32), *range(127, 160))  # C0 without what `harmless` keeps, DEL, C1
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # order of writing
@@ -24,3 +29,23 @@ def one_line(text: str) -> str:
     a cat\na dog
     """
     return text.translate(_ONE_LINE)
+
+
+_FORMULAS = tuple("=+-@\t\uff1d\uff0b\uff0d\uff20")  # what a spreadsheet takes for the beginning of a formula
+
+
+def no_formula(text: str) -> str:
+    r"""Return a text for a cell of a CSV: what a spreadsheet would run as a formula gets a ' before it, a number none.
+
+    >>> no_formula("=1+1"), no_formula("-ant"), no_formula("-1.5"), no_formula("cat")
+    ("'=1+1", "'-ant", '-1.5', 'cat')
+    """
+    line = one_line(text)  # csv leaves a carriage return bare, which begins a row
+    return f"'{line}" if line.startswith(_FORMULAS) and not _is_number(line) else line
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return text.isascii() and math.isfinite(float(text))
+    except ValueError:
+        return False

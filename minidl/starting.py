@@ -21,6 +21,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 _MODULES = ("minidl", *(f"minidl.{name}" for name in COMMANDS))
 _before: dict[int, Any] = {}
+is_command = False  # whether this process is one
 
 
 def begin() -> None:
@@ -31,7 +32,9 @@ def begin() -> None:
     SystemExit
         With status 1, in a command, where NumPy cannot be imported: it was said why.
     """
-    if not _is_command():
+    global is_command
+    is_command = _is_command()
+    if not is_command:
         return
     for signum in SIGNALS:
         if signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL):
@@ -89,6 +92,14 @@ def _module(arguments: list[str]) -> str:
         if argument.startswith("-") and m and not set(flags) & set("-WXc"):
             return name or next(given, "")
     return ""
+
+
+def leave_over(signum: int, frame: FrameType | None) -> None:
+    """Answer a signal that comes once a command's work is over, while Python ends."""
+    try:
+        os.write(2, b"minidl: interrupted when the work was over already\n")
+    finally:
+        os._exit(128 + signum)
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

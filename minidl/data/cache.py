@@ -9,12 +9,9 @@ it is there whole or not at all.
 import json
 import os
 import secrets
-import shutil
 import sys
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,11 @@ from numpy.typing import NDArray
 
 from minidl import files
 from minidl.data.errors import DataError
+from minidl.data.half_written import remove, writing
 from minidl.files import open_file, read_file
 
 FORMAT = 2
 """Raised whenever what is stored, or how it is decoded, changes."""
-
-_ABANDONED = 3600.0  # seconds after which a half-written entry belongs to no living process
 
 
 @dataclass(frozen=True)
@@ -146,19 +142,19 @@ def store(entry: Path, stamp: object, arrays: Mapping[str, Stream], facts: Calla
         The folder cannot be written, or the disk is full.  Nothing is left behind then.
     """
     files.make_folder(entry.parent)
-    _sweep(entry)
-    building, old = _beside(entry, "new"), _beside(entry, "old")
-    building.mkdir()
-    try:
-        described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
-        meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts())}
-        (building / "meta.json").write_text(json.dumps({"meta": meta, "crc32": _crc(meta)}, indent=1), "utf-8")
-        if os.path.lexists(entry):
-            entry.rename(old)
-        building.rename(entry)
-    finally:
-        _remove(building)
-        _remove(old)
+    with writing(entry.parent, lambda: entry.parent.glob(f".{entry.name}.*")):
+        building, old = _beside(entry, "new"), _beside(entry, "old")
+        building.mkdir()
+        try:
+            described = {name: _write(building / f"{name}.npy", stream) for name, stream in arrays.items()}
+            meta = {"format": FORMAT, "stamp": stamp, "arrays": described, "facts": dict(facts())}
+            (building / "meta.json").write_text(json.dumps({"meta": meta, "crc32": _crc(meta)}, indent=1), "utf-8")
+            if os.path.lexists(entry):
+                entry.rename(old)
+            building.rename(entry)
+        finally:
+            remove(building)
+            remove(old)
 
 
 def _write(path: Path, stream: Stream) -> dict[str, Any]:
@@ -179,20 +175,3 @@ def _crc(meta: object) -> int:
 
 def _beside(entry: Path, what: str) -> Path:
     return entry.with_name(f".{entry.name}.{secrets.token_hex(8)}.{what}")
-
-
-def _sweep(entry: Path) -> None:
-    """Remove what processes that died while writing this entry left behind."""
-    for left in entry.parent.glob(f".{entry.name}.*"):
-        with suppress(OSError):  # another process swept it
-            if time.time() - left.lstat().st_mtime > _ABANDONED:
-                _remove(left)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder, a file or a link, if it is there and can be."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)

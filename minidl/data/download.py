@@ -18,6 +18,7 @@ from typing import IO, Any
 from minidl.data.catalog import Remote, Source
 from minidl.data.cifar import PIXELS
 from minidl.data.errors import DataError
+from minidl.data.half_written import writing
 from minidl.extras import require
 from minidl.files import make_folder
 
@@ -26,7 +27,6 @@ PAUSE = 1.0  # seconds before the second round; the third waits twice that
 TIMEOUT = (5.0, 30.0)  # seconds to connect, seconds without a byte
 SLOWEST = 40.0  # seconds in which a piece must come, however steadily single bytes do
 _PIECE = 1 << 14  # bytes
-_ABANDONED = 3600.0  # seconds after which an unfinished download belongs to no living process
 
 
 def fetch(source: Source, folder: Path, progress: bool) -> None:
@@ -44,25 +44,29 @@ def fetch(source: Source, folder: Path, progress: bool) -> None:
     place = folder / source.name
     try:
         make_folder(place)
-        _sweep(place)
-        if source.format == "cifar":
-            sizes = {
-                name: split.count // len(split.files) * (len(source.label_bytes) + PIXELS)
-                for split in (source.train, source.test)
-                for files in split.files
-                for name in files
-            }
-            if not all(_has_size(place / name, size) for name, size in sizes.items()):
-                _fetch_archive(source, source.remote[0], place, set(sizes), progress)
-        else:
-            for remote in source.remote:
-                if not _whole(place / remote.name, remote):
-                    _fetch_file(source, remote, place, place / remote.name, progress)
+        with writing(place, lambda: _half_written(place)):
+            _fetch_missing(source, place, progress)
     except OSError as error:
         raise DataError(
             f"{place}: cannot be written ({error.strerror or error}); set MINIDL_DATA to a folder that can, with room "
             f"for {sum(remote.size for remote in source.remote) >> 20} MiB; --sample runs now without one"
         ) from error
+
+
+def _fetch_missing(source: Source, place: Path, progress: bool) -> None:
+    if source.format == "cifar":
+        sizes = {
+            name: split.count // len(split.files) * (len(source.label_bytes) + PIXELS)
+            for split in (source.train, source.test)
+            for files in split.files
+            for name in files
+        }
+        if not all(_has_size(place / name, size) for name, size in sizes.items()):
+            _fetch_archive(source, source.remote[0], place, set(sizes), progress)
+        return
+    for remote in source.remote:
+        if not _whole(place / remote.name, remote):
+            _fetch_file(source, remote, place, place / remote.name, progress)
 
 
 def _whole(path: Path, remote: Remote) -> bool:
@@ -74,19 +78,8 @@ def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _sweep(place: Path) -> None:
-    """Remove what downloads left behind whose process was killed."""
-    for left in (*place.glob("tmp*"), *place.glob(".download.*")):
-        try:
-            newest = max(path.lstat().st_mtime for path in (left, *left.glob("*")))
-            if time.time() - newest < _ABANDONED:
-                continue
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
-        except OSError:  # another process swept it, or may
-            continue
+def _half_written(place: Path) -> list[Path]:
+    return [*place.glob("tmp*"), *place.glob(".download.*")]
 
 
 def _fetch_archive(source: Source, remote: Remote, place: Path, names: set[str], progress: bool) -> None:

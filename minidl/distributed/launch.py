@@ -18,6 +18,8 @@ PATIENCE = 2.0  # seconds that a rank that fails waits for the others to fail to
 class LaunchError(RuntimeError):
     """The processes were not started as they have to be; the message is one line that names the cure."""
 
+    exit_status = 1
+
 
 def communicator(command: str = "minidl.train") -> Communicator:
     """Return this process's communicator: `ALONE` unless it was started by mpiexec with ``python -m mpi4py``.

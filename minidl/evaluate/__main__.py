@@ -16,7 +16,7 @@ from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from ..extras import missing
-from ..files import make_folder, make_own, parse_json, write_atomic
+from ..files import make_folder, make_own, parse_json, write_together
 from ..outputs import check_folder
 from ..printable import one_line
 from .confusion import Confusion
@@ -137,8 +137,9 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings
         what = missing(error) or " ".join(f"{type(error).__name__}: {error}".split())
         log.warn("minidl.evaluate", f"the picture could not be drawn ({what}); the numbers are whole")
-    for name, content in files.items():
-        write_atomic(out / name, content)
+    write_together({out / name: content for name, content in files.items()})
+    if "confusion.png" not in files:
+        (out / "confusion.png").unlink(missing_ok=True)  # that of another evaluation
     return list(files)
 
 

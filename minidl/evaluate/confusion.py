@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidl.backend import to_host
+from minidl.printable import no_formula
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class Confusion:
         return found
 
     def csv(self) -> str:
-        """Return the matrix as CSV: a row a true class, a column a predicted one."""
+        """Return the matrix as CSV: a row a true class, a column a predicted one.
+
+        Names are as of `minidl.printable.no_formula`.
+        """
         rows = [["true \\ predicted", *self.class_names]]
         rows += [[name, *map(str, row)] for name, row in zip(self.class_names, self.counts.tolist(), strict=True)]
         return _csv(rows)
@@ -85,5 +89,5 @@ class Confusion:
 
 def _csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([no_formula(each) for each in row] for row in rows)
     return text.getvalue()

@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reproduce(args: argparse.Namespace) -> int:
     """Run what is asked for; 1 if a run of it failed."""
     require("reproducing the paper")
-    from minidl.reproduce import command
+    from minidl.reproduce import command, farm
 
+    farm.workers()  # refuses processes that would all do the same
     failures = command.WHAT[args.what](args)
     for failure in failures:
         _complain(1, failure)

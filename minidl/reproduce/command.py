@@ -46,7 +46,11 @@ def table(args: argparse.Namespace) -> list[str]:
     if not args.report_only:
         _make(args.out)
         failures = _train(wanted, store, data, _side_by_side(args, wanted))
-    _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
+    try:
+        _print(*write_table(plan, planned, store, data, _command(args), args.scale, _stem(args)))
+    except ReproduceError:
+        if not failures:  # which say why there is nothing to write
+            raise
     return failures
 
 

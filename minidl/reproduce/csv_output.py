@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minidl.printable import no_formula
 from minidl.reproduce.results import WHEN, Results
 
 
@@ -23,10 +24,17 @@ def to_csv(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> str:
     for name, line in about.items():
         text.write(f"# {name}: {line}\n")
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: no_formula(name) for name in writer.fieldnames})
     for row in rows:
-        writer.writerow({name: round(x, 6) if isinstance(x, float) else x for name, x in row.items()})
+        writer.writerow({name: _cell(x) for name, x in row.items()})
     return text.getvalue()
+
+
+def _cell(x: Any) -> Any:
+    """Return a value as it is written."""
+    if isinstance(x, float):
+        return round(x, 6)
+    return no_formula(x) if isinstance(x, str) else x
 
 
 def cell_rows(results: Results) -> list[dict[str, Any]]:

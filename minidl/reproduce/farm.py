@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from minidl.distributed.launch import LaunchError, launched
 from minidl.files import make_folder
 from minidl.reproduce.run_process import BusyError, RunProcess
 from minidl.starting import SIGNALS
@@ -37,8 +38,19 @@ Start = Callable[[Config, Path], AtWork]
 
 
 def workers() -> int:
-    """Return how many ranks wait for runs: 0 unless mpi4py.futures was started by mpiexec."""
+    """Return how many ranks wait for runs: 0 unless mpi4py.futures was started by mpiexec.
+
+    Raises
+    ------
+    LaunchError
+        If mpiexec started several processes without it: each would be the whole command, into one folder.
+    """
     if "mpi4py.futures" not in sys.modules:
+        if (size := launched()) > 1:
+            raise LaunchError(
+                f"{size} processes were started that would all do the same; "
+                f"mpiexec -n {size} python -m mpi4py.futures -m minidl.reproduce ... lets rank 0 hand out the runs"
+            )
         return 0
     from mpi4py import MPI
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from minidl.files import make_folder, read_file, write_atomic
+from minidl.files import make_folder, read_file, write_together
 from minidl.outputs import OutputError
 from minidl.reproduce import provenance
 from minidl.reproduce.csv_output import cell_rows, run_rows, to_csv
@@ -94,7 +94,7 @@ def _is_own(path: Path) -> bool:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write files into a folder, each whole or not at all, and return their paths.
+    """Write files into a folder, each whole or not at all and all where there is room, and return their paths.
 
     Raises
     ------
@@ -103,8 +103,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     """
     refuse_others(folder, files)
     make_folder(folder)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
+    write_together({folder / name: content for name, content in files.items()})
     return [folder / name for name in files]
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import log
-from ..files import NoFileError, make_own, open_file, write_atomic
+from ..files import NoFileError, make_own, open_file, remove_half_written, write_atomic
 
 KEPT = 2
 _BLANK = "0" * 64
@@ -66,8 +66,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, np.ndarray], meta: Mappi
     # one with a higher step is not this run's past: it neither counts among the last nor is it removed
     for old in [each for each in list_steps(folder) if _step(each) <= step and not _is_folder(each)][:-KEPT]:
         old.unlink()
-    for left in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-        left.unlink()
+    remove_half_written(folder, _NAME)
     return path
 
 

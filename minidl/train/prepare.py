@@ -239,8 +239,14 @@ class PreparedRun:
             self.state.restore(tensors, meta, path, known)
             return True
 
-        found = checkpoint.use_latest(folder.checkpoints, self.progress.warn, use)
         new_code = [change for change in there.get("code_changes", []) if change["after_update"] is None]
+        try:
+            found = checkpoint.use_latest(folder.checkpoints, self.progress.warn, use)
+        except CheckpointError as error:
+            if not new_code:
+                raise
+            names = " and ".join(there["code"][change["part"]]["name"] for change in new_code)
+            raise CheckpointError(f"{error}; or put the old file of {names} back, whose state they hold") from error
         for change in new_code:
             change["after_update"] = self.step
         longer = stages.begin(there, length, self._plan, self.step, folder.path) if extended else content

@@ -1,6 +1,7 @@
 """The folder of a run: one process at a time in it, when it may be continued, and each evaluation once in its log."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..arguments import shown
-from ..files import NoHomeError, expanded, make_folder, no_folder, write_atomic
+from ..files import NoHomeError, expanded, make_folder, no_folder, remove_half_written, write_atomic
 from . import checkpoint
 from .lock import BusyError, FolderLock
 from .record import RunError, append_lines, as_lines, going_on, pretty, read_config, read_losses, read_metrics
+
+_WRITTEN_WHOLE = re.compile(r"(config|summary)\.json|(metrics|losses)\.jsonl|curves\.png")
 
 
 class RunFolder:
@@ -85,6 +88,7 @@ class RunFolder:
         """Write config.json, unless another process has meanwhile: RunError then."""
         self._refuse_a_run()
         self.refuse_a_link()
+        remove_half_written(self.path, _WRITTEN_WHOLE)
         for file in (self.metrics_file, self.losses_file, self.summary_file, self.curves_file):
             if os.path.lexists(file):
                 raise RunError(
@@ -136,8 +140,7 @@ class RunFolder:
         now : dict
             "backend" and "ranks": settings that may change within a run, and change its numbers.
         """
-        for left in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote: the folder is ours now
-            left.unlink()
+        remove_half_written(self.path, _WRITTEN_WHOLE)  # the folder is ours now
         content = self.read_config()
         changes = content.get("went_on", [])
         before = going_on(content)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -106,7 +107,8 @@ def test_a_half_written_entry_is_not_used_and_is_cleared_away_when_old(load, wri
     fresh, old = (entry(tmp_path).with_name(f".{entry(tmp_path).name}.{mark}.new") for mark in ("1", "2"))
     for folder in (fresh, old):
         shutil.copytree(entry(tmp_path), folder)
-    os.utime(old, (1, 1))
+    for path in (*old.iterdir(), old):
+        os.utime(path, (1, 1))
     shutil.rmtree(entry(tmp_path))
     check_multitask(load(), written[1])
     assert fresh.exists()  # perhaps another process is still writing it
@@ -150,6 +152,27 @@ def test_a_full_disk_falls_back_to_memory_and_leaves_nothing_behind(load, writte
     monkeypatch.setattr(cache, "_write", full)
     check_falls_back_to_memory(load(), written[1], "No space left on device")
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder cannot be locked there: the age alone decides")
+@pytest.mark.parametrize("jump", [7200, -7200])
+def test_a_clock_that_jumps_takes_no_entry_from_the_process_that_writes_it(tmp_path, monkeypatch, jump):
+    entry, now = tmp_path / "decoded" / "entry", time.time
+
+    def blocks():
+        yield np.arange(3)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: now() + jump)
+            cache.store(entry, "s", {"a": cache.Stream((1,), "int64", [np.zeros(1)])}, dict)
+        yield np.arange(3)
+
+    cache.store(entry, "s", {"a": cache.Stream((6,), "int64", blocks())}, dict)
+    assert cache.load(entry, "s")[0]["a"].tolist() == [0, 1, 2, 0, 1, 2]
+    left = entry.with_name(".entry.0123456789abcdef.new")
+    left.mkdir()
+    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    cache.store(entry, "s", {"a": cache.Stream((1,), "int64", [np.zeros(1)])}, dict)
+    assert list(entry.parent.iterdir()) == [entry]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")

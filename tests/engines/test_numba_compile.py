@@ -4,6 +4,7 @@ import errno
 import importlib
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,33 @@ def test_damaged_code_on_disk_is_dropped_and_compiled_anew_with_one_line(damage,
     (said,) = (record.getMessage() for record in caplog.records if "compiled anew" in record.getMessage())
     assert str(path.parent) in said
     assert loaded() == (6, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+@pytest.mark.parametrize("ending", ["nbc", "nbi"])
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link to nothing"])
+def test_what_is_no_file_in_the_place_of_code_hangs_nothing(kind, ending, loaded, tmp_path):
+    assert loaded() == (6, 1)
+    (path,) = tmp_path.glob(f"kept/*/*.{ending}")
+    path.unlink()
+    {"a pipe": os.mkfifo, "a folder": os.mkdir, "a link to nothing": lambda p: p.symlink_to("gone")}[kind](path)
+    before = signal.signal(signal.SIGALRM, lambda *args: pytest.fail("it waits for a pipe"))
+    signal.alarm(60)
+    try:
+        assert loaded() == (6, 1)
+        assert loaded() == (6, int(kind == "a folder"))  # which stays, and nothing is kept in its place
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_code_of_another_function_is_damage(loaded, tmp_path):
+    (tmp_path / "outer.py").write_text(OUTER + "\n\n@jit\ndef g(x):\n    return 7 * x\n")
+    outer = loaded() and sys.modules["outer"]
+    assert outer.g(3.0) == 21
+    f, g = sorted(tmp_path.glob("kept/*/*.nbc"))
+    f.write_bytes(g.read_bytes())
+    assert loaded() == (6, 1)
 
 
 def test_a_full_disk_costs_the_code_on_it_and_one_line(loaded, monkeypatch, caplog):

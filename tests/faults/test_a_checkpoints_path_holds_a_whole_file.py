@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_run import train
 
 import minidl
 from minidl.train import checkpoint
@@ -128,3 +129,23 @@ def test_a_file_system_whose_folders_cannot_be_synced_is_no_obstacle(tmp_path, m
     monkeypatch.setattr(os, "fsync", picky)
     checkpoint.write_atomic(tmp_path / "a", b"1")
     assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.usefixtures("_tiny_model", "no_curves")
+@pytest.mark.parametrize("resume", [False, True], ids=["a start", "a resumed run"])
+def test_what_a_killed_process_left_half_written_is_removed_and_what_is_somebody_elses_stays(tmp_path, resume):
+    if resume:
+        train(tmp_path, until=5)
+    of_a_run = ["config.json", "metrics.jsonl", "losses.jsonl", "summary.json", "curves.png"]
+    left = [tmp_path / f".{name}.0123abcd.tmp" for name in of_a_run]
+    left.append(tmp_path / "checkpoints" / ".step-000000001.safetensors.0123abcd.tmp")
+    names = (".mine.tmp", ".mine.0123abcd.tmp", ".config.json.tmp", ".config.json.mine.tmp", ".tmp")
+    theirs = [tmp_path / place / name for place in (".", "checkpoints") for name in names]
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    for path in (*left, *theirs):
+        path.write_text("half")
+    theirs.append(tmp_path / ".config.json.89abcdef.tmp")
+    theirs[-1].mkdir()
+    train(tmp_path, resume=resume, until=10)
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in theirs if not path.exists()] == []

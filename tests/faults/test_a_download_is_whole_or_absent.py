@@ -291,6 +291,45 @@ def test_what_killed_downloads_left_is_removed_and_what_others_are_writing_is_no
     assert {path.name for path in place.iterdir()} == {*CONTENT, "tmpijklmnop", ".download.new"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder cannot be locked there: the age alone decides")
+def test_a_clock_that_jumps_takes_nothing_from_a_download_under_way(server, svhn, tmp_path, monkeypatch):
+    under_way, go_on = threading.Event(), threading.Event()
+    retrieve, errors = download._retrieve, []
+
+    def wait(url, remote, place, progress):
+        (place / "tmp01234567").write_bytes(b"half")
+        under_way.set()
+        assert go_on.wait(30)
+        try:
+            assert (place / "tmp01234567").read_bytes() == b"half"
+        except BaseException as error:
+            errors.append(error)
+        (place / "tmp01234567").unlink(missing_ok=True)
+        retrieve(url, remote, place, progress)
+
+    monkeypatch.setattr(download, "_retrieve", wait)
+    first = threading.Thread(target=fetch, args=(svhn, tmp_path, False))
+    first.start()
+    assert under_way.wait(30)
+    monkeypatch.setattr(download, "_retrieve", retrieve)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 7200)
+    fetch(svhn, tmp_path, progress=False)
+    go_on.set()
+    first.join()
+    assert errors == []
+    check_complete(tmp_path)
+
+
+def test_what_was_left_before_the_clock_was_put_back_is_removed(svhn, tmp_path, monkeypatch):
+    (tmp_path / "svhn").mkdir()
+    (tmp_path / "svhn" / "tmp01234567").write_bytes(b"half")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 7200)
+    fetch(svhn, tmp_path, progress=False)
+    check_complete(tmp_path)
+
+
 def test_an_archive_put_there_by_hand_is_used(server, tmp_path):
     content = archive()
     cifar = small(CIFAR10, server.remote("cifar-10-binary.tar.gz", content))

@@ -150,6 +150,31 @@ def test_a_signal_while_modules_are_imported(tmp_path, command, way, signum):
     assert (out, err) == (b"", b"minidl: interrupted before anything had begun\n")
 
 
+WHILE_PYTHON_ENDS = """
+import atexit, os, signal, time
+import minidl
+
+def late():
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+
+class Net(minidl.Sequential):
+    def __init__(self, num_classes, in_channels, norm, rng, dtype):
+        super().__init__(minidl.MaxPool2d(16), minidl.Flatten(), minidl.Linear(12, num_classes, rng=rng, dtype=dtype))
+        atexit.register(late)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_python_ends_after_the_work_is_one_line_and_its_status(tmp_path, signum):
+    (tmp_path / "late_net.py").write_text(WHILE_PYTHON_ENDS.format(name=signum.name))
+    words = ["late_net:Net", "mnist", "--sample", "--norm", "none", "--updates", "2", "--quiet", "--out", "R"]
+    with python(tmp_path, "-m", "minidl.train", *words, "--backend", "numpy", path=str(tmp_path)) as process:
+        _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (128 + signum, b"minidl: interrupted when the work was over already\n")
+    assert (tmp_path / "R" / "summary.json").exists()
+
+
 def test_every_command_is_known_while_it_starts():
     assert set(starting.COMMANDS) == set(COMMANDS)
 

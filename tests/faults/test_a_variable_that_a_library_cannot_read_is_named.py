@@ -60,6 +60,39 @@ def test_of_the_forty_lines_of_numpy_the_cause_alone_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("library", "name", "value", "why"),
+    [
+        ("numba", "NUMBA_OPT", "9", "Environment variable 'NUMBA_OPT' is defined but its associated value '9' could"),
+        ("PIL", "PILLOW_BLOCK_SIZE", "1k", "PILLOW_BLOCK_SIZE: block_size should be multiple of 4096"),
+    ],
+)
+def test_a_variable_that_a_library_warns_of_is_one_line_without_a_traceback(tmp_path, library, name, value, why):
+    pytest.importorskip(library, reason="it reads the variable: pip install 'minidl[train,fast]'")
+    backend = "numba" if library == "numba" else "numpy"
+    status, err = command(
+        tmp_path, "minidl.train", *TINY, "--quiet", "--out", "R", "--backend", backend, **{name: value}
+    )
+    lines = [line for line in err.splitlines() if "compiling for this processor" not in line]
+    assert (status, len(lines)) == (0, 1), err
+    assert lines[0].startswith(f"minidl: {why}")
+    assert lines[0].endswith(f"; unset {name}, or correct it")
+
+
+def test_a_warning_of_code_of_ones_own_is_one_line_with_its_place(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import warnings\nimport minidl\n\n\nclass Net(minidl.Sequential):\n"
+        "    def __init__(self, num_classes, in_channels, norm, rng, dtype):\n"
+        "        warnings.warn('two\\nlines')\n"
+        "        super().__init__(minidl.MaxPool2d(8), minidl.Flatten(),\n"
+        "                         minidl.Linear(in_channels * 16, num_classes, rng=rng, dtype=dtype))\n"
+    )
+    words = ["minidl.train", "mine:Net", *TINY[1:], "--quiet", "--out", "R", "--backend", "numpy"]
+    status, err = command(tmp_path, *words, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    place = f"minidl: {tmp_path / 'mine.py'}, line 7: two (UserWarning)"
+    assert (status, {*err.splitlines()}) == (0, {place})
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         (

@@ -1,6 +1,8 @@
 """Promise 4: reading data or a checkpoint runs no code and takes bounded memory, pickles and images too."""
 
+import csv
 import gzip
+import io
 import lzma
 import os
 import pickle
@@ -25,6 +27,8 @@ from minidl.data.idx import parse_idx
 from minidl.data.image_decode import Corrupt, decode
 from minidl.data.plain_pickle import parse_pickle
 from minidl.data.svhn import parse_svhn
+from minidl.evaluate.confusion import Confusion
+from minidl.reproduce.csv_output import to_csv
 from minidl.train import checkpoint
 from minidl.train.checkpoint import CheckpointError
 
@@ -305,3 +309,26 @@ def test_a_zlib_stream_in_a_mat_file_that_unpacks_to_too_much_is_refused(monkeyp
     finally:
         tracemalloc.stop()
     assert is_one_line(error, "byte 128", "at most 1048576 bytes")
+
+
+# -- a table that a spreadsheet opens --------------------------------------------------------------------------------
+
+FORMULAS = {  # a class, and how a table has it
+    **{name: f"'{name}" for name in ("=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(1)", "\t=1", "\uff1d1", "-inf")},
+    **{f"ant{end}=1+1": f"ant{shown}=1+1" for end, shown in (("\r", "\\x0d"), ("\n", "\\n"), ("\r\n", "\\x0d\\n"))},
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_name_of_a_class_is_no_formula_in_a_table(name):
+    names = ["-1.5", "a=b", name]
+    confusion = Confusion(names)
+    confusion.add(np.eye(3), [0, 2, 2])
+    shown = ["-1.5", "a=b", FORMULAS[name]]
+    header, *rows = csv.reader(io.StringIO(confusion.csv(), newline=""))
+    assert header[1:] == [row[0] for row in rows] == shown
+    header, *rows = csv.reader(io.StringIO(confusion.classes_csv(), newline=""))
+    assert [row[0] for row in rows] == shown
+    assert (rows[2][4], rows[0][4]) == ("a=b", "")
+    row = next(csv.DictReader(io.StringIO(to_csv([{"n": -1.5, "folder": name, name: 1}], {}), newline="")))
+    assert row == {"n": "-1.5", "folder": FORMULAS[name], FORMULAS[name]: "1"}

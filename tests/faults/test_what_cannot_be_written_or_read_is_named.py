@@ -73,6 +73,81 @@ def test_whatever_fills_the_disk_is_named_and_the_cure_goes_on_to_the_end(tmp_pa
     assert {"config.json", "metrics.jsonl", "summary.json", "step-000000002.safetensors"} <= seen
 
 
+def test_a_full_disk_leaves_the_files_of_one_evaluation_and_never_those_of_two(tmp_path, monkeypatch, capsys):
+    from minidl.evaluate.__main__ import main as evaluate
+
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT, "--out", "R"]) == 0
+    steps = sorted(Path("R", "checkpoints").iterdir())
+
+    def measured(step):
+        return evaluate([str(steps[step]), "--out", "E", "--quiet"]), {
+            p.name: p.read_bytes() for p in Path("E").iterdir()
+        }
+
+    _, first = measured(0)
+    _, second = measured(1)
+    assert len(first) == 4
+    assert first["evaluation.json"] != second["evaluation.json"]
+    fsync = os.fsync
+    for allowed in range(20):
+        assert measured(0) == (0, first)
+        capsys.readouterr()
+        left = iter([fsync] * allowed)
+
+        def limit(descriptor, left=left):
+            for go in left:
+                return go(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", limit)
+            status, there = measured(1)
+        if status == 0:
+            break
+        assert there in (first, second)
+        assert there == first or allowed == len(first)  # the folder's own fsync: all is written by then
+        err = capsys.readouterr().err
+        assert err.startswith("minidl.evaluate: E")
+        assert err.endswith(": No space left on device; free some space\n")
+    assert (allowed, there) == (len(first) + 1, second)
+
+
+def test_the_picture_of_another_evaluation_does_not_stay_beside_new_numbers(tmp_path, monkeypatch, capsys):
+    from minidl.evaluate.__main__ import main as evaluate
+
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT, "--out", "R"]) == 0
+    assert evaluate(["R"]) == 0
+    monkeypatch.setattr("minidl.evaluate.picture.draw", lambda *args: 1 / 0)
+    assert evaluate(["R"]) == 0
+    assert "the picture could not be drawn (ZeroDivisionError" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("R", "evaluation").iterdir()) == [
+        "classes.csv",
+        "confusion.csv",
+        "evaluation.json",
+    ]
+
+
+def test_a_full_disk_leaves_the_pages_of_one_table(tmp_path, monkeypatch):
+    from minidl.reproduce.report import write_files
+
+    first = {"a.md": b"## Where it comes from\n\n- command: `python -m minidl.reproduce a`", "a.csv": b"# command: "}
+    first["a.csv"] += b"python -m minidl.reproduce a"
+    write_files(tmp_path, first)
+
+    def full(descriptor, left=[os.fsync]):  # noqa: B006 - one list is meant
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_files(tmp_path, {name: content + b" again" for name, content in first.items()})
+    assert error.value.filename == str(tmp_path / "a.csv")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
 def test_a_limit_on_the_size_of_a_file_is_named_with_its_cure(tmp_path):
     status, out, err = limited(tmp_path, "minidl.train", *SHORT, "--out", "R", before="ulimit -f 1")
     assert (status, out) == (1, "")

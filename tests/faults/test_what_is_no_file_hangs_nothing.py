@@ -235,7 +235,7 @@ def test_what_is_no_folder_in_the_cache_of_decoded_arrays_is_replaced_and_nothin
     tmp_path, monkeypatch, what, kind
 ):
     shutil.copytree(Path(minidl.__file__).parent / "data" / "sample" / "mnist", tmp_path / "mnist")
-    monkeypatch.setattr("minidl.data.cache._ABANDONED", -10.0)  # seconds: what was left is old
+    monkeypatch.setattr("minidl.data.half_written.ABANDONED", -10.0)  # seconds: what was left is old
 
     def load():
         return load_task("mnist", tmp_path, cache_dir=tmp_path / "cache", progress=False)

@@ -103,6 +103,28 @@ def test_a_results_folder_that_cannot_be_made_is_one_line_and_status_1(tiny, tmp
         assert line == f"minidl.reproduce: {tmp_path / 'file'} is a file, not a folder; give another --out"
 
 
+@pytest.mark.parametrize("arguments", [["table1", *SHORT], ["table1", "--report-only"], ["overhead"]])
+def test_processes_that_would_all_do_the_same_are_refused_before_anything_is_written(
+    tiny, tmp_path, monkeypatch, capsys, arguments
+):
+    monkeypatch.setenv("PMI_SIZE", "3")
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "minidl.reproduce: 3 processes were started that would all do the same; "
+        "mpiexec -n 3 python -m mpi4py.futures -m minidl.reproduce ... lets rank 0 hand out the runs\n",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_every_run_fails_each_is_named_and_not_the_table_that_is_empty(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minidl.reproduce.command._train", lambda *args: ["BN failed: no room", "MN failed: no room"])
+    assert main(["table1", *SHORT, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == ("minidl.reproduce: BN failed: no room\nminidl.reproduce: MN failed: no room\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_imports_nothing_heavy(tmp_path):
     code = (
         "import sys, minidl.reproduce.__main__ as command\n"

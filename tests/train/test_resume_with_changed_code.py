@@ -82,6 +82,19 @@ def test_checkpoints_of_the_code_before_belong_to_the_run(folder, capsys):
     assert minidl.load("R").step == 5
 
 
+def test_changed_code_that_the_checkpoints_do_not_fit_is_put_back_and_nothing_is_lost(folder, capsys):
+    assert train() == 0
+    held = {path: path.read_bytes() for path in (folder / "R").rglob("*") if path.is_file() and path.name != ".lock"}
+    init = "super().__init__(num_features, 1e-5, dtype)"
+    more = "".join(f"\n        self.{of}['more'] = np.zeros(2, np.float32)" for of in ("params", "grads"))
+    rewrite(folder, init, init + more)
+    assert resume("--updates", "4", "--changed-code") == 4
+    assert capsys.readouterr().err.endswith("; or put the old file of my_scale:Scale back, whose state they hold\n")
+    assert held == {path: path.read_bytes() for path in held}
+    rewrite(folder, init + more, init)
+    assert resume("--updates", "4") == 0
+
+
 def test_code_that_has_not_changed_leaves_no_note(folder):
     assert train() == 0
     assert resume("--updates", "3", "--changed-code") == 0

@@ -15,6 +15,7 @@ import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
 from minidl import log
+from minidl.files import open_file
 
 _said: set[str] = set()
 
@@ -70,15 +71,26 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
         """Remove the index: what it names is written anew."""
         Path(self._index_path).unlink(missing_ok=True)
 
+    def _load_index(self) -> Any:
+        if os.path.lexists(self._index_path):
+            open_file(self._index_path).close()  # a pipe would keep its reader waiting
+        return super()._load_index()
+
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)
-        super()._save_data(name, (hashlib.sha256(content).digest(), content))
+        super()._save_data(name, (_digest(name, content), content))
 
     def _load_data(self, name: str) -> Any:
+        open_file(self._data_path(name)).close()
         digest, content = super()._load_data(name)
-        if hashlib.sha256(content).digest() != digest:
+        if _digest(name, content) != digest:
             raise ValueError("its digest is another")
         return pickle.loads(content)
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    """Return a digest of code and of the file that it belongs in: that of another function is damage too."""
+    return hashlib.sha256(name.encode() + content).digest()
 
 
 @lru_cache
