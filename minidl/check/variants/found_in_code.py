@@ -57,7 +57,7 @@ def of_samples(table: Collection) -> None:
 
 
 def of_groups(table: Collection) -> None:
-    """Group normalization: one weight a group."""
+    """Group normalization: one weight for each group."""
     split = "split = x.reshape((shape[0], groups, -1))"
     first = "np.arange(shape[1]) // (shape[1] // groups) * (shape[1] // groups)"
     table.wrong(
