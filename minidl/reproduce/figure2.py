@@ -11,7 +11,7 @@ from minidl.data import Task
 from minidl.reproduce.csv_output import to_csv
 from minidl.reproduce.drawing import panels, to_png
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
-from minidl.reproduce.markdown import as_list, grid
+from minidl.reproduce.markdown import LAYERS, as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
@@ -74,7 +74,7 @@ def _page(table: str, warnings: Sequence[str], about: Mapping[str, str], momentu
         "Does a mode find a dataset? The mutual information of an image's dataset and a mode drawn by its gates, over "
         "the test set: 0 if the modes do not tell datasets apart, at most the smaller of ln K and the entropy of the "
         "dataset. Then the mean gates of the modes over each dataset. At the end of the first seed's run; the question "
-        "is ours, the paper's Figure 2 shows a VGG13 on CIFAR-10."
+        "is ours, the paper's Figure 2 shows a VGG13 on CIFAR-10. " + LAYERS
     )
     of = f" with momentum {momentum:g}" if momentum else ""
     head = [f"# Figure 2{of}: what the modes of the multi-task LeNet find", *(f"**{line}**" for line in warnings)]

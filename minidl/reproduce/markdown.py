@@ -7,6 +7,10 @@ from minidl.reproduce.results import WHEN, Cell, Results
 from minidl.reproduce.statistics import Difference, Sample
 
 NONE = "–"
+LAYERS = (
+    "A layer is named by its place in the network, counted from 0: in LeNet layer 1 is the first norm and layer 5 the "
+    "second."
+)
 
 
 def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str, str]) -> str:
@@ -32,7 +36,8 @@ def table_markdown(results: Results, warnings: Iterable[str], about: Mapping[str
             "## Use of the modes",
             "At the end of training, over the test set: the mean gate of each mode (sorted in each run, then averaged "
             "over the seeds), the entropy of these, and the mean entropy of a single sample's gates. Entropies are "
-            "divided by ln K: 1 is even use. A sample entropy near 0 means that each sample chooses one mode.",
+            "divided by ln K: 1 is even use. A sample entropy near 0 means that each sample chooses one mode. "
+            + LAYERS,
             grid(["", "norm", "layer", "mean gates", "entropy", "sample entropy"], modes),
         ]
     if numbers := list(_numbers(results)):
