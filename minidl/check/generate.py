@@ -170,8 +170,10 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="python -m minidl.check.generate", description="Compute the vectors anew and write them.")
     parser.add_argument("folder", nargs="?", type=as_path, default=VECTORS, metavar="DIR", help="where (the package)")
     folder = parser.parse_args(arguments).folder
+    cases = all_cases()
+    print(f"{len(cases)} cases in 50 digits, half a minute or more; then they are written to {folder}", flush=True)
     try:
-        size = generate(folder, all_cases())
+        size = generate(folder, cases)
     except DisagreementError as error:
         print(f"generate: {error}; nothing was written", file=sys.stderr)
         return 1

@@ -142,8 +142,8 @@ def of_a_value(node: ast.expr, within: ast.AST, names: list[str]) -> Iterator[Ch
         return
     if isinstance(node, ast.Name):
         whole = within if isinstance(within, ast.expr) else None
-        called = within.func if isinstance(within, ast.Call) else None
-        owner = getattr(called.value, "id", "") if isinstance(called, ast.Attribute) else ""
+        at = within.func if isinstance(within, ast.Call) else None
+        owner = getattr(at.value, "id", "") if isinstance(at, ast.Attribute) else ""
         for other in names:
             if other != node.id and node.id in names and other != owner:  # a list in itself has no end
                 yield parsed(other), f"the variable `{node.id}` in", 4, whole
