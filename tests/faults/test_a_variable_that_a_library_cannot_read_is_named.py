@@ -87,7 +87,7 @@ def test_a_warning_of_code_of_ones_own_is_one_line_with_its_place(tmp_path):
         "                         minidl.Linear(in_channels * 16, num_classes, rng=rng, dtype=dtype))\n"
     )
     words = ["minidl.train", "mine:Net", *TINY[1:], "--quiet", "--out", "R", "--backend", "numpy"]
-    status, err = command(tmp_path, *words, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    status, err = command(tmp_path, *words)
     place = f"minidl: {tmp_path / 'mine.py'}, line 7: two (UserWarning)"
     assert (status, {*err.splitlines()}) == (0, {place})
 

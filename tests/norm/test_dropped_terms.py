@@ -106,5 +106,5 @@ def test_each_dropped_term_of_a_compiled_backward_over_the_pixels_is_found(norm,
     monkeypatch.setattr(passes, "_layout", lambda shape: (math.prod(shape[1:-1]), min(2, math.prod(shape[1:-1]))))
     checks = (in_ci(norm),), (far_mean, "BatchNorm")  # which sees the rest of a mean: in float32 it matters
     assert not found(*checks)
-    functions = uncompiled(passes, "_dot", "_sums", "_back", "_backward")
+    functions = uncompiled(passes, "_dot", "_sums", "backward_rows", "_back", "_backward")
     assert not missed(functions, checks, monkeypatch, whole=PLACES)
