@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -174,9 +175,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write files that belong together, each as `write_atomic` does; a full disk leaves all of them as they were.
+    """Write files that belong together, each as `write_atomic` does; what fails leaves all of them as they were.
 
-    Each is written whole under another name before the first gets its own.
+    Each is written whole under another name before the first gets its own. Where one does not get its own, those
+    before it get back what they held.
 
     Raises
     ------
@@ -190,24 +192,48 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                 if path.is_dir()
                 else NoFileError(errno.EINVAL, "is no file", str(path))
             )
-    at_work, written = Path(), {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in files}
+    at_work, written = Path(), {path: _beside(path) for path in files}
+    before: dict[Path, Path] = {}  # what the files held, where several are written
+    replaced: list[Path] = []
     try:
         for at_work, temporary in written.items():
-            with temporary.open("xb") as file:  # a name of one's own
+            with temporary.open("xb") as file:
                 file.write(files[at_work])
                 file.flush()
                 os.fsync(file.fileno())
+        for at_work in files if len(files) > 1 else ():
+            if os.path.lexists(at_work):
+                before[at_work] = _beside(at_work)
+                _keep(at_work, before[at_work])
         for at_work, temporary in written.items():
             os.replace(temporary, at_work)
+            replaced.append(at_work)
     except BaseException as error:
-        for temporary in written.values():
-            with suppress(OSError):  # where its folder is a file, it is not even looked for
-                temporary.unlink(missing_ok=True)
+        for path in replaced:
+            with suppress(OSError):
+                os.replace(before[path], path) if path in before else path.unlink()
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = str(at_work)  # which is what the caller knows of
         raise
+    finally:
+        for temporary in (*written.values(), *before.values()):
+            with suppress(OSError):  # where its folder is a file, it is not even looked for
+                temporary.unlink(missing_ok=True)
     for folder in {path.parent for path in files}:
         sync_folder(folder)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name of one's own beside a file: `remove_half_written` knows it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Have what is at a path, a link itself, under another name too: the same file, else a copy."""
+    try:
+        os.link(path, other, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(path, other, follow_symlinks=False)
 
 
 def remove_half_written(folder: Path, names: re.Pattern[str]) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 import minidl
 from minidl import files
-from minidl.files import UmaskError, make_folder, naming, no_folder, open_own, write_atomic
+from minidl.files import UmaskError, make_folder, naming, no_folder, open_own, write_atomic, write_together
 from minidl.train.__main__ import main
 from minidl.train.lock import FolderLock
 
@@ -111,6 +111,34 @@ def test_a_full_disk_leaves_the_files_of_one_evaluation_and_never_those_of_two(t
         assert err.startswith("minidl.evaluate: E")
         assert err.endswith(": No space left on device; free some space\n")
     assert (allowed, there) == (len(first) + 1, second)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no links"])
+def test_a_rename_that_fails_leaves_the_files_as_they_were(tmp_path, monkeypatch, links):
+    first = {tmp_path / name: name.encode() for name in "abc"}
+    second = {path: b"new " + path.name.encode() for path in (*first, tmp_path / "d")}
+    write_together(first)
+    replace = os.replace
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *args, **keywords: os.open(tmp_path, os.O_WRONLY))  # raises OSError
+    for failing in range(len(second) + 1):
+        calls = iter(range(100))
+
+        def sometimes(source, target, failing=failing, calls=calls):
+            if next(calls) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", sometimes)
+            if failing == len(second):
+                write_together(second)
+                break
+            with pytest.raises(OSError, match="Input/output") as error:
+                write_together(second)
+        assert error.value.filename == str(list(second)[failing])
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == second
 
 
 def test_the_picture_of_another_evaluation_does_not_stay_beside_new_numbers(tmp_path, monkeypatch, capsys):
