@@ -187,6 +187,9 @@ def drop(stream: Any) -> None:
         os.close(nowhere)
 
 
+_OF_THE_DISK = {getattr(errno, name) for name in ("EIO", "EROFS", "ESTALE") if hasattr(errno, name)}
+
+
 def file_error(error: OSError, cure: str, when_free: str = "") -> str:
     """Return one line that says what could not be written, why, and what to do, unless the error says that itself.
 
@@ -213,6 +216,8 @@ def file_error(error: OSError, cure: str, when_free: str = "") -> str:
         cure = f"free some space{when_free}"
     elif error.errno == errno.EFBIG:
         cure = f"raise the limit on a file's size (ulimit -f){when_free}"
+    elif error.errno in _OF_THE_DISK and when_free:
+        cure = f"see that the disk can be written{when_free}"
     why = error.strerror or " ".join(map(str, error.args))
     return f"{error.filename or 'cannot write'}: {why}" + ("" if "; " in why else f"; {cure}")
 

@@ -41,7 +41,17 @@ def place(tmp_path):
 # -- a full disk --------------------------------------------------------------------------------------------------
 
 
-def test_whatever_fills_the_disk_is_named_and_the_cure_goes_on_to_the_end(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("number", "says", "cure"),
+    [
+        (errno.ENOSPC, "No space left on device", "free some space"),
+        (errno.EIO, "Input/output error", "see that the disk can be written"),
+    ],
+    ids=["full", "broken"],
+)
+def test_whatever_a_disk_refuses_is_named_and_the_cure_goes_on_to_the_end(
+    number, says, cure, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("minidl.train.plots.draw_run", lambda *args: None)
     fsync, seen = os.fsync, set()
@@ -50,7 +60,7 @@ def test_whatever_fills_the_disk_is_named_and_the_cure_goes_on_to_the_end(tmp_pa
 
         def limit(descriptor, left=left):
             if not left[0]:
-                raise OSError(errno.ENOSPC, "No space left on device")  # as the system says it: of no file
+                raise OSError(number, says)  # as the system says it: of no file
             left[0] -= 1
             fsync(descriptor)
 
@@ -66,7 +76,7 @@ def test_whatever_fills_the_disk_is_named_and_the_cure_goes_on_to_the_end(tmp_pa
         assert name.startswith("R")
         seen.add(Path(name).name)
         begun = Path("R", "config.json").exists()
-        assert why == f"No space left on device; free some space, then {'--resume' if begun else 'run it again'}"
+        assert why == f"{says}; {cure}, then {'--resume' if begun else 'run it again'}"
         assert main(["--out", "R", "--resume"] if begun else [*SHORT, "--out", "R"]) == 0
         capsys.readouterr()
     assert status == 0
