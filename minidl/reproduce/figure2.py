@@ -128,7 +128,8 @@ def draw_images(layers: Sequence[LayerGates], task: Task) -> Any:
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     for (layer, k), line in zip(rows, axes, strict=True):
-        line[0].set_ylabel(f"layer {layer.layer}\nmode {k + 1}", fontsize="small")
+        name = f"layer {layer.layer}" if layer.layer.isdigit() else layer.layer  # a longer one is as high as its row
+        line[0].set_ylabel(f"{name}\nmode {k + 1}", fontsize="small")
         for ax, i in zip(line, layer.highest(k, IMAGES), strict=False):
             ax.imshow(np.moveaxis(task.test.images[i], 0, -1))
             ax.set_title(f"{layer.gates[i, k]:.3f}", fontsize="x-small", pad=2)

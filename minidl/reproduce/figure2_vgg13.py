@@ -1,5 +1,6 @@
 """The paper's Figure 2 as it is: the test images that the modes of a VGG13 take, and what tells the modes apart."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -13,7 +14,7 @@ from minidl.reproduce.csv_output import to_csv
 from minidl.reproduce.drawing import to_png
 from minidl.reproduce.figure2 import IMAGES, draw_images, image_rows
 from minidl.reproduce.gates import LayerGates, gates_on_test_set
-from minidl.reproduce.markdown import as_list, grid
+from minidl.reproduce.markdown import NONE, as_list, grid
 from minidl.reproduce.plan import TABLES, Run, runs
 from minidl.reproduce.report import about_runs, warnings_of, write_files
 from minidl.reproduce.store import Data, Store, run_hash
@@ -65,14 +66,17 @@ def image_statistics(images: np.ndarray) -> Statistics:
 def apart(gates: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return by how many standard deviations the mean of a measure over each mode is above that over all images.
 
-    The mean over mode k weighs image n by its gate g_nk; (K,).
+    The mean over mode k weighs image n by its gate g_nk; (K,). That of a mode whose gates are all 0 is NaN.
 
     Examples
     --------
     >>> apart(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, 3.0]))
     array([-1.,  1.])
+    >>> apart(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1.0, 3.0]))
+    array([ 0., nan])
     """
-    mean = gates.T @ values / gates.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # of a mode that no image takes
+        mean = gates.T @ values / gates.sum(axis=0)
     found: np.ndarray = (mean - values.mean()) / max(float(values.std()), np.finfo(np.float64).tiny)
     return found
 
@@ -142,7 +146,9 @@ def _of_classes(layer: LayerGates) -> tuple[float, float]:
 
 
 def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return NONE if math.isnan(value) else f"{value:.3f}"
+    return str(value)
 
 
 def _page(table: str, task: Task, warnings: Sequence[str], about: Mapping[str, str]) -> str:
@@ -153,7 +159,7 @@ def _page(table: str, task: Task, warnings: Sequence[str], about: Mapping[str, s
         f"mean over all images, and the same for the {IMAGES} images of highest gate that the picture shows. *Red over "
         "blue* is mean red minus mean blue. *Object size* is the share of the pixels whose colour is further than "
         f"{APART} from the median colour of the outer {FRAME} pixels. Last, how many nats a mode drawn by the gates "
-        "tells of the class, and the most it could."
+        "tells of the class, and the most it could. A mode whose gates are all 0 has no mean."
     )
     head = [f"# Figure 2: what the modes of VGG13 find in {task.name}", *(f"**{line}**" for line in warnings)]
     return "\n\n".join([*head, text, table, "## Where it comes from", as_list(about)]) + "\n"
