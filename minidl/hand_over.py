@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-Awake = Callable[[np.ndarray, int, int, int], None]
+Awake = Callable[[int, int, int, int, int], bool]
 
-awake: Awake | None = None  # awake(board, place, seen, rests): wait until board[place] is not `seen`, then rest
-_board = np.zeros(16, np.int64)
+awake: Awake | None = None  # awake(BOARD, place, seen, rests, helper): wait until board[place] is not `seen`, then rest
+AWAKE = 48  # the place of the board that has a bit for each helper who waits awake: 1 << its number, from 1
+_memory = np.zeros(64 + 8, np.int64)
+_board = _memory[-_memory.ctypes.data % 64 // 8 :][:64]  # places 8 apart are in cache lines of their own
 _cells = _board.data  # the same numbers, read and written in less time
+BOARD: int = _board.ctypes.data
 _LATE = 8000  # ns after the rest; a thread that was not put to sleep goes on much sooner
 _MOST = 10_000  # ns of rest, then to be put to sleep costs little more
 
@@ -52,14 +55,18 @@ class Sign:
             now, before = time.perf_counter_ns(), _cells[self.place]
             _cells[self.place] = now if now > before else before + 1
 
-    def take(self, queue: SimpleQueue[Any], spare: bool) -> Any:
-        """Take from the queue; wait awake for a while where there is a processor to spare."""
+    def take(self, queue: SimpleQueue[Any], spare: bool, helper: int = 0) -> Any:
+        """Take from the queue; wait awake for a while where there is a processor to spare.
+
+        A helper, by its number, does pieces of compiled passes meanwhile.
+        """
         if awake is not None and spare:
             seen = _cells[self.place]
             if queue.empty():
                 if self._rests < 0:
                     self._rests = int(self.rest / (_rest_ns or _measured()))
-                awake(_board, self.place, seen, self._rests)
+                if awake(BOARD, self.place, seen, self._rests, helper) and processor:
+                    go_elsewhere(processor())
                 self._waits += 1
                 if self._waits % _LOOKS == 0 and _cells[self.place] != seen:
                     self.learn(time.perf_counter_ns() - _cells[self.place])
@@ -79,6 +86,16 @@ class Sign:
         self._rests = -1
 
 
+def helps(helpers: int) -> bool:
+    """Tell whether one of the first helpers, so many, waits awake."""
+    return bool(_cells[AWAKE] & (2 << helpers) - 2)
+
+
+def forget() -> None:
+    """Clear the board, in a new process that has one thread."""
+    _board[:] = 0
+
+
 def prepare() -> None:
     """Have `awake` compiled, by one thread."""
     if awake is not None:
@@ -89,11 +106,11 @@ def _measured() -> float:
     """Measure how long one rest takes; return it, in ns."""
     global _rest_ns
     assert awake is not None
-    awake(_board, 0, -1, 0)
+    awake(BOARD, 0, -1, 0, 0)
     taken = []
     for _ in range(3):
         start = time.perf_counter_ns()
-        awake(_board, 0, -1, 1000)
+        awake(BOARD, 0, -1, 1000, 0)
         taken.append((time.perf_counter_ns() - start) / 1000)
     _rest_ns = max(1.0, min(taken))
     return _rest_ns

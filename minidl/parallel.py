@@ -43,6 +43,7 @@ _here = threading.local()
 
 _GIVEN, _DONE = Sign(0, 4000), Sign(8, 2500)  # of a job that is given out, and of a thread that is done with one
 _spare = False  # is there a processor for each thread?
+_WAKES, _woken = 1_000_000, 0  # ns between two times that threads are woken, and when they were
 
 
 def available_threads() -> int:
@@ -209,11 +210,11 @@ class _Job:
             time.sleep(1e-4)
 
 
-def _loop() -> None:
+def _loop(helper: int) -> None:
     _here.busy = True
     with np.errstate(all="ignore"):  # as in the thread that waits: minidl.arguments.arithmetic
         while True:
-            _GIVEN.take(_jobs, _spare).help()
+            _GIVEN.take(_jobs, _spare, helper).help()
 
 
 def _start(helpers: int) -> bool:
@@ -223,7 +224,7 @@ def _start(helpers: int) -> bool:
         hand_over.prepare()
     try:
         while _started < helpers:
-            threading.Thread(target=_loop, name=f"minidl-{_started}", daemon=True).start()
+            threading.Thread(target=_loop, args=(_started + 1,), name=f"minidl-{_started}", daemon=True).start()
             _started += 1
             _spare = _started < available_threads()
     except RuntimeError:
@@ -231,9 +232,28 @@ def _start(helpers: int) -> bool:
     return True
 
 
+def wake(helpers: int) -> None:
+    """Wake so many threads, for jobs to come, where each has a processor; they stay awake for a while.
+
+    Once in a while alone: a thread may take as long to wake up as several of these jobs take.
+    """
+    global _woken
+    now = time.perf_counter_ns()
+    if helpers > 0 and now > _woken + _WAKES and _start(helpers) and _spare:
+        _woken = now
+        for _ in range(helpers):
+            _jobs.put(_Job(_woken_up, 0))
+        _GIVEN.change()
+
+
+def _woken_up(block: int) -> None:
+    """Do nothing: who took this job is awake."""
+
+
 def _after_fork() -> None:
     global _started, _jobs, _blas_lock
     _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.Lock()
+    hand_over.forget()
 
 
 if hasattr(os, "register_at_fork"):

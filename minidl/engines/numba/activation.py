@@ -8,6 +8,7 @@ from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.share import share
 from minidl.layers import activation
 
@@ -45,7 +46,9 @@ def _planes(t: Array) -> Array:
 
 
 @jit
-def _relu(x, y, start, stop):
+def _relu(x, y, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     zero = x.dtype.type(0)
     for c in range(len(x)):
         a, b = x[c, start:stop], y[c, start:stop]
@@ -54,7 +57,9 @@ def _relu(x, y, start, stop):
 
 
 @jit
-def _relu_backward(dy, y, dx, start, stop):
+def _relu_backward(dy, y, dx, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     zero = dy.dtype.type(0)
     for c in range(len(dy)):
         g, kept, out = dy[c, start:stop], y[c, start:stop], dx[c, start:stop]

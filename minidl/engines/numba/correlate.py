@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
 
 PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
@@ -104,14 +105,17 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
 
 
 @jit
-def band(x, weight, bias, offset, geometry, out, start, step, a, b, space):
+def band(space, x, weight, bias, offset, geometry, out, start, step, a, b, on):
     """Compute the output's rows a:b: out[o, start + step·(h, w), n] = bias[o] + the correlation at (h, w).
 
     `geometry`: kernel (kh, kw), stride (sh, sw), first row and column that the kernel meets (above, left; padding
     makes them negative), rows and columns of the result (ho, wo); then `_plan`'s row, plane, positions, block, sixes,
-    fours, ldo. `space` holds rows of x, and then some columns of the result.
+    fours, ldo and the size of a thread's own space. That holds rows of x, and then some columns of the result.
     """
-    kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo = geometry
+    if on >= BOARD:
+        return give(job(), a, b, on)
+    kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo, size = geometry
+    space = space[on * size : (on + 1) * size]
     channels, height, _, n = x.shape
     o, rows, columns = out.shape[:3]
     lanes = width(x)
@@ -163,28 +167,35 @@ def band(x, weight, bias, offset, geometry, out, start, step, a, b, space):
 
 
 @jit
-def pack(weight, start, strides, shape, block, sixes, fours, packed, at):
-    """Lay a weight out as `products` reads it: blocks of channels, six or four rows, taps (i, c, j), row.
+def pack(weight, size, strides, shape, block, sixes, fours, packed, start, stop, on):
+    """Lay weights out as `products` reads them: blocks of channels, six or four rows, taps (i, c, j), row.
 
-    Its value at (o, c, i, j) is weight[start + the sum of index times stride]; rows that `shape` lacks are zeros.
+    Weight k of start:stop begins at k·size + its offset, the first of `strides`, and its value at (o, c, i, j) lies the
+    sum of index times stride, the others, after that; rows that `shape` lacks are zeros.
     """
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     o, channels, kh, kw = shape
-    so, sc, si, sj = strides
-    for c0 in range(0, channels, block):
-        c1 = min(channels, c0 + block)
-        for tile in range(sixes + fours):
-            rows = 6 if tile < sixes else 4
-            k0 = 6 * tile if tile < sixes else 6 * sixes + 4 * (tile - sixes)
-            there = max(0, min(rows, o - k0))
-            for i in range(kh):
-                for c in range(c0, c1):
-                    for j in range(kw):
-                        source = start + c * sc + i * si + j * sj + k0 * so
-                        for k in range(there):
-                            packed[at + k] = pick(weight, source + k * so)
-                        for k in range(there, rows):
-                            packed[at + k] = 0
-                        at += rows
+    offset, so, sc, si, sj = strides
+    padded = (6 * sixes + 4 * fours) * channels * kh * kw
+    for k in range(start, stop):
+        at = k * padded
+        begin = k * size + offset
+        for c0 in range(0, channels, block):
+            c1 = min(channels, c0 + block)
+            for tile in range(sixes + fours):
+                rows = 6 if tile < sixes else 4
+                k0 = 6 * tile if tile < sixes else 6 * sixes + 4 * (tile - sixes)
+                there = max(0, min(rows, o - k0))
+                for i in range(kh):
+                    for c in range(c0, c1):
+                        for j in range(kw):
+                            source = begin + c * sc + i * si + j * sj + k0 * so
+                            for r in range(there):
+                                packed[at + r] = pick(weight, source + r * so)
+                            for r in range(there, rows):
+                                packed[at + r] = 0
+                            at += rows
 
 
 @jit(inner=True, call=True)
@@ -292,13 +303,18 @@ def add_up(sums, total):
 
 
 @jit
-def band_dweight(x, dy, offset, geometry, a, b, space, sums):
-    """Add rows a:b of dy to sums[i, o, (c, j)] = sum over h, m of dy[o, h, m] · x[the row of tap i at h][offset + m].
+def band_dweight(space, x, dy, offset, geometry, sums, start, stop, on):
+    """Add band `start` of dy to its sums[i, o, (c, j)] = sum_hm dy[o, h, m] · x[the row of tap i at h][offset + m].
 
-    `space` holds rows of x, and then some columns of some rows of dy, followed by zeros. `sums` has a vector of `dots`
-    for each i, two o, three (c, j).
+    A thread's own space holds rows of x, and then some columns of some rows of dy, followed by zeros. For each band
+    `sums` has a vector of `dots` for each i, two o, three (c, j). `geometry` ends with the number of bands and the size
+    of a thread's space.
     """
-    kh, _, sh, sw, above, left, _, wo, row, plane, positions, threes, group, chunk, ldg = geometry
+    if on >= BOARD:
+        return give(job(), start, stop, on)
+    kh, _, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg, bands, size = geometry
+    a, b = start * ho // bands, (start + 1) * ho // bands
+    space = space[on * size : (on + 1) * size]
     channels, height, _, n = x.shape
     o, every = dy.shape[:2]
     buffer, rows = space[: channels * plane + SPARE], space[channels * plane + SPARE :]
@@ -341,7 +357,7 @@ def band_dweight(x, dy, offset, geometry, a, b, space, sums):
                             g1 - g0,
                             m1 - m0,
                             sums,
-                            ((i * pairs + p) * threes + t) * lanes,
+                            (((start * kh + i) * pairs + p) * threes + t) * lanes,
                             threes * lanes,
                             min(PAIRS, pairs - p),
                         )

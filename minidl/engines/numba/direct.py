@@ -9,7 +9,7 @@ import numpy as np
 
 from minidl import parallel
 from minidl.engines.numba import correlate
-from minidl.hand_over import Gain
+from minidl.engines.numba.share import Workspace, share_pieces
 from minidl.parallel import scratch
 
 Pair = tuple[int, int]
@@ -18,16 +18,17 @@ Shape = tuple[int, ...]
 _BUFFER = 1 << 19  # values of x that a band copies, about
 _DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
 _ROWS = 1 << 15  # values of dy that are met by one row of x after the other, about: they stay in the second cache
-_ALONE = 1 << 21  # products of a convolution that one thread computes in one piece
+_ALONE = 1 << 17  # products of a convolution that one thread computes in one piece
+_WORTH_WAKING = 1 << 21  # products that are worth the time to wake a thread
 
 
 class _Plan(NamedTuple):
     offset: np.ndarray  # where the row of each tap begins in the buffer
     geometry: Shape  # what correlate.band unpacks
-    bands: list[Pair]  # rows of the output
-    space: int  # values of a task's own, for rows of x and of the result
+    bands: int  # of rows of the output
+    space: int  # values of a thread's own, for rows of x and of the result
     packed: int
-    gain: Gain
+    wakes: bool
 
 
 def odd_lines(size: int) -> int:
@@ -82,9 +83,9 @@ def _plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, size: Pair
     sixes, fours = tiles(o)
     padded = 6 * sixes + 4 * fours
     ldo = correlate.CHUNK + 16
-    geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, block, sixes, fours, ldo)
-    space = c * plane + correlate.SPARE + padded * ldo
-    return _Plan(np.array(offset), geometry, bands, space, padded * c * kh * kw, Gain())
+    space = odd_lines(c * plane + correlate.SPARE + padded * ldo)
+    geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, block, sixes, fours, ldo, space)
+    return _Plan(np.array(offset), geometry, len(bands), space, padded * c * kh * kw, products >= _WORTH_WAKING)
 
 
 def correlation(
@@ -108,15 +109,12 @@ def correlation(
     plan = _plan(shape[0], xt.shape, shape[2:], stride, corner, size)
     block, sixes, fours = plan.geometry[11:14]
     packed = scratch("packed", plan.packed, xt.dtype)
-    correlate.pack(weight.reshape(-1), place, strides, shape, block, sixes, fours, packed, 0)
+    correlate.pack(weight.reshape(-1), 0, (place, *strides), shape, block, sixes, fours, packed, 0, 1, 0)
     shift = zeros(len(out), xt.dtype) if bias is None else bias
-
-    def task(i: int) -> None:
-        a, b = plan.bands[i]
-        space = scratch("convolution", plan.space, xt.dtype)
-        correlate.band(xt, packed, shift, plan.offset, plan.geometry, out, start, step, a, b, space)
-
-    parallel.run(task, len(plan.bands), gain=plan.gain)
+    share_pieces(
+        plan.bands, size[0], plan.wakes, Workspace("convolution", plan.space, xt.dtype),
+        correlate.band, xt, packed, shift, plan.offset, plan.geometry, out, start, step,
+    )  # fmt: skip
 
 
 def forward(
@@ -165,10 +163,10 @@ def _phases(weight: Shape, stride: Pair, padding: Pair, image: Pair) -> list[tup
 class _WeightPlan(NamedTuple):
     offset: np.ndarray
     geometry: Shape
-    bands: list[Pair]
-    sums: Shape
+    bands: int
+    sums: int
     space: int
-    gain: Gain
+    wakes: bool
 
 
 @lru_cache(maxsize=1024)
@@ -188,10 +186,9 @@ def _weight_plan(o: int, x: Shape, kernel: Pair, stride: Pair, corner: Pair, siz
     chunk = min(columns, longest)
     group = max(1, min(most, longest // columns))  # short rows of dy are taken several at a time
     ldg = odd_lines(chunk + 16)
-    geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg)
-    sums = (len(bands), kh * pairs * threes)
-    space = c * plane + correlate.SPARE + group * 2 * pairs * ldg
-    return _WeightPlan(np.array(offset), geometry, bands, sums, space, Gain())
+    space = odd_lines(c * plane + correlate.SPARE + group * 2 * pairs * ldg)
+    geometry = (kh, kw, sh, sw, *corner, ho, wo, row, plane, positions, threes, group, chunk, ldg, len(bands), space)
+    return _WeightPlan(np.array(offset), geometry, len(bands), kh * pairs * threes, space, products >= _WORTH_WAKING)
 
 
 def weight_gradient(
@@ -200,14 +197,11 @@ def weight_gradient(
     """Return dweight[o, c, i, j] = sum_hwn dy[o, h, w, n] · x[c, stride·(h, w) + (i, j) − padding, n]; is it finite?"""
     o, _, kh, kw = shape
     plan = _weight_plan(o, xt.shape, (kh, kw), stride, (-padding[0], -padding[1]), dyt.shape[1:3])
-    sums = np.zeros((*plan.sums, 64 // xt.itemsize), xt.dtype)
-
-    def task(i: int) -> None:
-        a, b = plan.bands[i]
-        space = scratch("convolution", plan.space, xt.dtype)
-        correlate.band_dweight(xt, dyt, plan.offset, plan.geometry, a, b, space, sums[i].reshape(-1))
-
-    parallel.run(task, len(plan.bands), gain=plan.gain)
+    sums = np.zeros((plan.bands, plan.sums, 64 // xt.itemsize), xt.dtype)
+    share_pieces(
+        plan.bands, plan.bands, plan.wakes, Workspace("convolution", plan.space, xt.dtype),
+        correlate.band_dweight, xt, dyt, plan.offset, plan.geometry, sums.reshape(-1),
+    )  # fmt: skip
     dweight = np.empty(shape, xt.dtype)
     return dweight, added_up(sums, dweight.transpose(2, 0, 1, 3))
 

@@ -18,6 +18,7 @@ from minidl.arguments import arithmetic
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.norm import Centred, backward_rows, rows, scale_shift_rows
 from minidl.engines.numba.share import share
 from minidl.layers import compose
@@ -176,8 +177,10 @@ def _rows(start, stop, channel, channels):
 
 
 @jit(in_order=True, apart=True)
-def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
+def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop, on):
     """Take the pixels start to stop of all channels, as a convolution is shared out."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -192,8 +195,10 @@ def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop):
 
 
 @jit(in_order=True, apart=True)
-def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop):
+def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop, on):
     """Take the rows of windows start to stop, counted through the channels of a row first: see `_rows`."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     size, zero = np.uint64(n), x.dtype.type(0)
     m, scale, shift = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
@@ -222,8 +227,10 @@ def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop):
 
 
 @jit(in_order=True, apart=True)
-def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop):
+def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, on):
     """Write ds and du (2, C, N): the sums of dy·(x − m) and of dy where y > 0."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -256,7 +263,9 @@ def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop):
 
 
 @jit(in_order=True, apart=True)
-def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
+def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -273,7 +282,9 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop):
 
 
 @jit(in_order=True, apart=True)
-def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
+def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     size, zero, p = np.uint64(n), x.dtype.type(0), h * w
     m, scale = np.empty(n, x.dtype), np.empty(n, x.dtype)
@@ -298,8 +309,10 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
 
 
 @jit(in_order=True, apart=True)
-def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop):
+def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, on):
     """Do as `_backward_pool_relu`: all along two rows of x, and then at the windows' maxima."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, half, zero, p = np.uint64(2 * w * n), np.uint64(w // 2 * n), x.dtype.type(0), h * w
     m, scale = np.empty(lanes, x.dtype), np.empty(half, x.dtype)

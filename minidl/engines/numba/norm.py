@@ -21,6 +21,7 @@ from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.share import share
 from minidl.norm import moments as written
 from minidl.norm.moments import Mean
@@ -184,8 +185,10 @@ def _wide_variance(x, at, p, n):
 
 
 @jit(in_order=True)
-def _moments(x, out, widest, p, pixels, start, stop):
+def _moments(x, out, widest, p, pixels, start, stop, on):
     """Write m0, δ and v (3, C, N), for the channels start to stop, and the largest v of a channel, or Inf."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     n = out.shape[2]
     lanes, rows = pixels * n, p // pixels
     rest = (p - rows * pixels) * n
@@ -278,8 +281,10 @@ def _scale(y, x, at, end, m, s, u):
 
 
 @jit(in_order=True)
-def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop):
+def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop, on):
     """Take the pixels start to stop of all channels, as a convolution is shared out."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes = pixels * n
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -310,8 +315,10 @@ def _dot(first, second, m, dy, x, at, end):
 
 
 @jit(in_order=True)
-def _sums(dy, x, m0, delta, out, p, pixels, start, stop):
+def _sums(dy, x, m0, delta, out, p, pixels, start, stop, on):
     """Write ds and du (2, C, N)."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     n = m0.shape[1]
     lanes = pixels * n
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -351,8 +358,10 @@ def _back(dx, dy, x, at, end, m, scale, slope, shift):
 
 
 @jit(in_order=True)
-def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop):
+def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop, on):
     """Take the pixels start to stop of all channels."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes = pixels * n
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)

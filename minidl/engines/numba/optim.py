@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from minidl import adam, optim, parallel
+from minidl import adam, optim
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.share import share
 
 
@@ -25,7 +26,9 @@ def sgd(
 
 
 @jit(in_order=True, apart=True)
-def _sgd(p, g, v, rates, kept, ahead, start, stop):
+def _sgd(p, g, v, rates, kept, ahead, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     lr, momentum, decay, ahead_rate = rates[0], rates[1], rates[2], rates[3]
     start, stop = np.uint64(start), np.uint64(stop)
     if not kept:
@@ -61,11 +64,13 @@ def adam_step(
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     corrected = 1 / math.sqrt(1 - beta2**step), eps, lr / (1 - beta1**step)
     rates = np.array((shrink, decay, beta1, 1 - beta1, beta2, 1 - beta2, *corrected), p.dtype)
-    parallel.over(p.size, p.size, lambda some: _adam(p, g, m, v, rates, some.start, some.stop))
+    share(p.size, p.size, _adam, p, g, m, v, rates)
 
 
 @jit(in_order=True, apart=True)
-def _adam(p, g, m, v, rates, start, stop):
+def _adam(p, g, m, v, rates, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     shrink, decay, beta1, rest1, beta2, rest2 = rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]
     correction, eps, lr = rates[6], rates[7], rates[8]
     start, stop = np.uint64(start), np.uint64(stop)

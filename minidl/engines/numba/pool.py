@@ -15,6 +15,7 @@ from minidl.arguments import Pair
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
+from minidl.engines.numba.jobs import BOARD, give, job
 from minidl.engines.numba.share import share
 from minidl.layers import pool
 from minidl.layers.conv import output_size
@@ -108,8 +109,10 @@ def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
 
 
 @jit(apart=True)
-def _max_2x2(x, y, won, h, w, n, ho, wo, start, stop):
+def _max_2x2(x, y, won, h, w, n, ho, wo, start, stop, on):
     """Take the rows of windows start to stop, counted over the channels."""
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     size = np.uint64(n)
     for r in range(start, stop):
         a, out = np.uint64((r // ho * h + r % ho * 2) * w * n), np.uint64(r * wo * n)
@@ -143,7 +146,9 @@ def _spread(dy, won, a, b, c, d):
 
 
 @jit
-def _max_2x2_backward(dy, won, dx, h, w, n, ho, wo, start, stop):
+def _max_2x2_backward(dy, won, dx, h, w, n, ho, wo, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     zero, size = dy.dtype.type(0), np.uint64(n)
     for channel in range(start, stop):
         for r in range(ho):
@@ -171,7 +176,9 @@ def _take(y, won, x, tap):
 
 
 @jit
-def _max(x, y, won, window, start, stop):
+def _max(x, y, won, window, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     for r in range(start, stop):
@@ -199,7 +206,9 @@ def _give(dy, won, dx, tap):
 
 
 @jit
-def _max_backward(dy, won, dx, window, start, stop):
+def _max_backward(dy, won, dx, window, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     for i in range(np.uint64(start * h * w * n), np.uint64(stop * h * w * n)):
@@ -215,7 +224,9 @@ def _max_backward(dy, won, dx, window, start, stop):
 
 
 @jit(apart=True)
-def _mean(x, y, window, start, stop):
+def _mean(x, y, window, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     size, taps = np.uint64(n), y.dtype.type(kh * kw)
@@ -235,7 +246,9 @@ def _mean(x, y, window, start, stop):
 
 
 @jit(apart=True)
-def _mean_backward(dy, dx, window, start, stop):
+def _mean_backward(dy, dx, window, start, stop, on):
+    if on >= BOARD:
+        return give(job(), start, stop, on)
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     size, taps = np.uint64(n), dy.dtype.type(kh * kw)

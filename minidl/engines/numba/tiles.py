@@ -10,6 +10,7 @@ import numpy as np
 from minidl import memory, parallel
 from minidl.engines.numba import correlate, winograd
 from minidl.engines.numba.direct import added_up, odd_lines, tiles, zeros
+from minidl.engines.numba.share import Workspace, share, share_pieces
 from minidl.parallel import scratch
 
 Pair = tuple[int, int]
@@ -29,9 +30,9 @@ def _g(dtype: Any) -> np.ndarray:
 
 class _Plan(NamedTuple):
     geometry: Shape
-    units: list[Pair]
-    u: int  # values of the transformed input of a unit
-    m: int  # of its products, or of its transformed gradient
+    units: int
+    parts: int
+    space: int  # values of a thread's own: a unit's transformed input, its products, and some more
     offset: np.ndarray
 
 
@@ -48,8 +49,8 @@ def _plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     units = _count(size) * -(-n // samples)
     ld = odd_lines(samples)
     parts = parallel.partition(units, -(-units // 16))
-    geometry = (*padding, samples, sixes, fours, ld)
-    return _Plan(geometry, parts, K * c * ld, K * padded * ld, np.arange(c) * ld)
+    space = odd_lines(K * (c + padded) * ld + K * 16)
+    return _Plan((*padding, samples, sixes, fours, ld, space), units, len(parts), space, np.arange(c) * ld)
 
 
 def correlation(
@@ -68,25 +69,16 @@ def correlation(
     sixes, fours = plan.geometry[3:5]
     size = (6 * sixes + 4 * fours) * c
     packed = memory.empty(np, (K * size,), xt.dtype)
-    flat = kernels.reshape(-1)
-
-    def pack(k: int) -> None:
-        correlate.pack(flat, k * o * c, strides, (o, c, 1, 1), c, sixes, fours, packed, k * size)
-
-    parallel.run(pack, K, products=K * o * c << 4)
+    weights = kernels.reshape(-1), o * c, (0, *strides), (o, c, 1, 1), c, sixes, fours, packed
+    share(K, K * o * c, correlate.pack, *weights)
     shift = zeros(o, xt.dtype) if bias is None else bias
-    wrong = [0.0] * len(plan.units)
-
-    def task(i: int) -> None:
-        u, m = scratch("u", (plan.u,), xt.dtype), scratch("m", (plan.m,), xt.dtype)
-        temp, places = scratch("temp", (K * 16,), xt.dtype), scratch("places", (K + 8,), np.int64)
-        wrong[i] = winograd.band(
-            xt.reshape(-1), xt.shape, packed, plan.offset, shift, out.reshape(-1), out.shape, plan.geometry,
-            *plan.units[i], u, m, temp, places[K:], places[:K],
-        )  # fmt: skip
-
-    parallel.run(task, len(plan.units))
-    return all(value == 0 for value in wrong)
+    failed = np.zeros(plan.units, xt.dtype)
+    share_pieces(
+        plan.parts, plan.units, True, Workspace("convolution", plan.space, xt.dtype),
+        winograd.band, xt.reshape(-1), xt.shape, packed, plan.offset, shift, out.reshape(-1), out.shape, plan.geometry,
+        failed,
+    )  # fmt: skip
+    return not failed.any()
 
 
 @lru_cache(maxsize=1024)
@@ -100,8 +92,8 @@ def _weight_plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     ld = odd_lines(samples * together)
     parts = parallel.partition(units, -(-units // (2 if blas else 8)))
     rows = (c, o) if blas else (c + -c % 3, o + o % 2)
-    geometry = (*padding, samples, together, ld, *rows)
-    return _Plan(geometry, parts, K * rows[0] * ld, K * rows[1] * ld, np.empty(0))
+    space = odd_lines(K * sum(rows) * ld + K * 16)
+    return _Plan((*padding, samples, together, ld, *rows), units, len(parts), space, np.empty(0))
 
 
 def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> tuple[np.ndarray, bool]:
@@ -111,34 +103,40 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> tuple[np.
     """
     o, c = len(dyt), len(xt)
     plan = _weight_plan(o, xt.shape, padding, dyt.shape[1:3])
+    arrays = (xt.reshape(-1), xt.shape, dyt.reshape(-1), dyt.shape, plan.geometry)
     if o * c >= _BLAS:
-        sums = memory.empty(np, (len(plan.units), K, o, c), xt.dtype)
+        total = _sums_of_blas(arrays, plan, o, c)
     else:
-        sums = np.zeros((len(plan.units), K * ((o + 1) // 2) * ((c + 2) // 3), 64 // xt.itemsize), xt.dtype)
-
-    def task(i: int) -> None:
-        u, g = scratch("u", (plan.u,), xt.dtype), scratch("m", (plan.m,), xt.dtype)
-        temp, places = scratch("temp", (K * 16,), xt.dtype), scratch("places", (K + 8,), np.int64)
-        arrays = (xt.reshape(-1), xt.shape, dyt.reshape(-1), dyt.shape, plan.geometry)
-        first, last = plan.units[i]
-        if o * c < _BLAS:
-            u[:] = g[:] = 0
-            winograd.band_dweight(*arrays, first, last, u, g, sums[i].reshape(-1), temp, places[K:], places[:K])
-            return
-        for unit in range(first, last):
-            columns = winograd.band_transforms(*arrays, unit, u, g, temp, places[K:], places[:K])
-            left = g.reshape(K, o, -1)[:, :, :columns]
-            right = u.reshape(K, c, -1)[:, :, :columns].transpose(0, 2, 1)
-            if unit == first:
-                np.matmul(left, right, out=sums[i])
-            else:
-                sums[i] += np.matmul(left, right, out=scratch("product", (K, o, c), xt.dtype))
-
-    parallel.run(task, len(plan.units))
-    if o * c >= _BLAS:
-        total = np.add.reduce(sums, axis=0)
-    else:
+        sums = np.zeros((plan.parts, K * ((o + 1) // 2) * ((c + 2) // 3), 64 // xt.itemsize), xt.dtype)
+        share_pieces(
+            plan.parts, plan.parts, True, Workspace("convolution", plan.space, xt.dtype),
+            winograd.band_dweight, *arrays, (plan.units, plan.parts, plan.space), sums.reshape(-1),
+        )  # fmt: skip
         total = np.empty((K, o, c), xt.dtype)
         added_up(sums, total[..., None])
     dweight: np.ndarray = np.matmul(_g(xt.dtype).T, total.reshape(K, -1)).reshape(3, 3, o, c)
     return dweight.transpose(2, 3, 0, 1), bool(np.isfinite(dweight).all())
+
+
+def _sums_of_blas(arrays: tuple[Any, ...], plan: _Plan, o: int, c: int) -> np.ndarray:
+    """Return sums[k, o, c] over all units, by products of BLAS."""
+    dtype = arrays[0].dtype
+    sums = memory.empty(np, (plan.parts, K, o, c), dtype)
+    ld = plan.geometry[4]
+    rows = K * c * ld
+
+    def task(i: int) -> None:
+        space, places = scratch("convolution", plan.space, dtype), scratch("places", K + 8, np.int64)
+        u, g, temp = space[:rows], space[rows : rows + K * o * ld], space[rows + K * o * ld :]
+        for unit in range(i * plan.units // plan.parts, (i + 1) * plan.units // plan.parts):
+            columns = winograd.band_transforms(*arrays, unit, u, g, temp, places[K:], places[:K])
+            left = g.reshape(K, o, -1)[:, :, :columns]
+            right = u.reshape(K, c, -1)[:, :, :columns].transpose(0, 2, 1)
+            if unit == i * plan.units // plan.parts:
+                np.matmul(left, right, out=sums[i])
+            else:
+                sums[i] += np.matmul(left, right, out=scratch("product", (K, o, c), dtype))
+
+    parallel.run(task, plan.parts)
+    total: np.ndarray = np.add.reduce(sums, axis=0)
+    return total

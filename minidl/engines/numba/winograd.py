@@ -17,7 +17,8 @@ import numpy as np
 
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.correlate import PAIRS, all_dots, products
-from minidl.engines.numba.vector import fma, load, pick, spread_at, store, total, width, zeros
+from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.vector import clear, fma, load, pick, spread_at, store, total, width, zeros
 
 TILE = (4, 2)  # outputs
 MEETS = (6, 4)  # inputs
@@ -195,18 +196,24 @@ def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
 
 
 @jit
-def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, places, places6):
-    """Compute the units first:last of y; a unit is some samples of some tiles. Return 0, or NaN as `output_tile`.
+def band(space, x, xs, packed, offset, bias, y, ys, geometry, failed, first, last, on):
+    """Compute the units first:last of y; a unit is some samples of some tiles. failed[first] is 0, or NaN as it were.
 
     x and y are flat, xs and ys their shapes (C, H, W, N). `geometry`: padding, samples in a unit, sixes, fours, their
-    columns.
+    columns, the size of a thread's own space.
     """
-    ph, pw, samples, sixes, fours, ld = geometry
+    if on >= BOARD:
+        return give(job(), first, last, on)
+    ph, pw, samples, sixes, fours, ld, size = geometry
     channels, height, width, n = xs
     o, ho, wo, _ = ys
     across = (wo + 1) // 2
     slices = (n + samples - 1) // samples
     padded = 6 * sixes + 4 * fours
+    u = space[on * size : (on + 1) * size]
+    m = u[24 * channels * ld :]
+    temp = m[24 * padded * ld :]
+    places, places6 = np.empty(8, np.int64), np.empty(24, np.int64)
     wrong = zeros(y)
     wrong = total(wrong)
     for unit in range(first, last):
@@ -239,7 +246,7 @@ def band(x, xs, packed, offset, bias, y, ys, geometry, first, last, u, m, temp, 
             )
         for c in range(o):
             wrong += output_tile(m, c * ld, padded * ld, n0, n1, y, c * ho * wo * n, places, spread_at(bias, c), temp)
-    return wrong
+    failed[first] = wrong
 
 
 @jit(inner=True)
@@ -276,16 +283,24 @@ def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
 
 
 @jit
-def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places, places6):
-    """Add units first:last to sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
+def band_dweight(space, x, xs, dy, ys, geometry, cut, sums, start, stop, on):
+    """Add part `start` of the units to its sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
 
-    The sums are laid out as `dots` does. u and g have channels that fill up the last group of three, and of two, and
-    hold zeros at first.
+    The sums are laid out as `dots` does. u and g have channels that fill up the last group of three, and of two, with
+    zeros. `cut`: units, parts, the size of a thread's own space.
     """
+    if on >= BOARD:
+        return give(job(), start, stop, on)
+    units, parts, size = cut
     ld, u_rows, g_rows = geometry[4:]
+    u = space[on * size : (on + 1) * size]
+    g = u[24 * u_rows * ld :]
+    temp = g[24 * g_rows * ld :]
+    clear(u, 0, 24 * (u_rows + g_rows) * ld)
+    places, places6 = np.empty(8, np.int64), np.empty(24, np.int64)
     lanes = width(x)
     pairs, threes = g_rows // 2, u_rows // 3
-    for unit in range(first, last):
+    for unit in range(start * units // parts, (start + 1) * units // parts):
         columns = _transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
         for k in range(24):
             u0 = k * u_rows * ld
@@ -306,7 +321,7 @@ def band_dweight(x, xs, dy, ys, geometry, first, last, u, g, sums, temp, places,
                         1,
                         columns,
                         sums,
-                        ((k * pairs + p) * threes + t) * lanes,
+                        (((start * 24 + k) * pairs + p) * threes + t) * lanes,
                         threes * lanes,
                         min(PAIRS, pairs - p),
                     )
