@@ -7,8 +7,7 @@ import numpy as np
 from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
-from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import share
 from minidl.layers import activation
 
@@ -45,10 +44,8 @@ def _planes(t: Array) -> Array:
 # -- compiled: (channels, pixels and samples), shared out along the pixels as a convolution is -------------------------
 
 
-@jit
-def _relu(x, y, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared
+def _relu(x, y, start, stop, thread):
     zero = x.dtype.type(0)
     for c in range(len(x)):
         a, b = x[c, start:stop], y[c, start:stop]
@@ -56,10 +53,8 @@ def _relu(x, y, start, stop, on):
             b[i] = zero if a[i] <= zero else a[i]
 
 
-@jit
-def _relu_backward(dy, y, dx, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared
+def _relu_backward(dy, y, dx, start, stop, thread):
     zero = dy.dtype.type(0)
     for c in range(len(dy)):
         g, kept, out = dy[c, start:stop], y[c, start:stop], dx[c, start:stop]

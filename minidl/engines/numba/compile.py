@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, overload
 
 import numba
@@ -38,7 +39,9 @@ _NOTICED = 0.3  # seconds of compiling, after which it is announced
 @overload
 def jit(function: F) -> F: ...
 @overload
-def jit(*, in_order: bool = ..., apart: bool = ..., inner: bool = ..., call: bool = ...) -> Callable[[F], F]: ...
+def jit(
+    *, in_order: bool = ..., apart: bool = ..., inner: bool = ..., call: bool = ..., compiler: type = ...
+) -> Callable[[F], F]: ...
 def jit(
     function: F | None = None,
     *,
@@ -46,6 +49,7 @@ def jit(
     apart: bool = False,
     inner: bool = False,
     call: bool = False,
+    compiler: type = Compiler,
 ) -> F | Callable[[F], F]:
     """Compile a function when it is first called, to code that runs without the GIL and is kept on disk.
 
@@ -61,21 +65,22 @@ def jit(
     call : bool
         For an inner function that may stay a call, as it has loops of its own; `in_order` holds for it as well. It
         computes sums in the order written and `vector.fma` alone: every compilation of it gives the same bits.
+    compiler : type
+        Numba's compiler, or one derived from it.
     """
     if function is None:
-        return lambda function: _compiled(function, in_order or call, apart or inner, inner, call)
-    return _compiled(function, in_order or call, apart or inner, inner, call)
+        return lambda function: _compiled(function, in_order or call, apart or inner, inner, call, compiler)
+    return _compiled(function, in_order or call, apart or inner, inner, call, compiler)
 
 
-def _compiled(function: F, in_order: bool, apart: bool, inner: bool, call: bool) -> F:
+def _compiled(function: F, in_order: bool, apart: bool, inner: bool, call: bool, compiler: type) -> F:
     options: dict[str, Any] = {
         "fastmath": {"contract", "nsz"} if in_order else _FAST,
         "error_model": "numpy",
         "nogil": True,
         "no_cfunc_wrapper": True,
+        "pipeline_class": _apart(compiler) if apart else compiler,
     }
-    if apart:
-        options["pipeline_class"] = _Apart
     if inner:
         options["no_cpython_wrapper"] = True
     if inner and not call:
@@ -86,15 +91,19 @@ def _compiled(function: F, in_order: bool, apart: bool, inner: bool, call: bool)
     return compiled  # type: ignore[no-any-return]
 
 
-class _Apart(Compiler):  # type: ignore[misc]
-    """Numba's compiler, told that the arrays of a function do not overlap: it has no option for that."""
+@cache
+def _apart(compiler: Any) -> type:
+    """Return a compiler that is told that the arrays of a function do not overlap: Numba has no option for that."""
 
-    def __init__(
-        self, typingctx: Any, targetctx: Any, library: Any, args: Any, ret: Any, flags: Any, names: Any
-    ) -> None:
-        flags = flags.copy()
-        flags.noalias = True
-        super().__init__(typingctx, targetctx, library, args, ret, flags, names)
+    class Apart(compiler):  # type: ignore[misc]
+        def __init__(
+            self, typingctx: Any, targetctx: Any, library: Any, args: Any, ret: Any, flags: Any, names: Any
+        ) -> None:
+            flags = flags.copy()
+            flags.noalias = True
+            super().__init__(typingctx, targetctx, library, args, ret, flags, names)
+
+    return Apart
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]

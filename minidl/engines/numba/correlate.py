@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
 
 PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
@@ -104,18 +104,16 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
             store(out, y + 3 * ldo, a3)
 
 
-@jit
-def band(space, x, weight, bias, offset, geometry, out, start, step, a, b, on):
+@shared
+def band(space, x, weight, bias, offset, geometry, out, start, step, a, b, thread):
     """Compute the output's rows a:b: out[o, start + step·(h, w), n] = bias[o] + the correlation at (h, w).
 
     `geometry`: kernel (kh, kw), stride (sh, sw), first row and column that the kernel meets (above, left; padding
     makes them negative), rows and columns of the result (ho, wo); then `_plan`'s row, plane, positions, block, sixes,
     fours, ldo and the size of a thread's own space. That holds rows of x, and then some columns of the result.
     """
-    if on >= BOARD:
-        return give(job(), a, b, on)
     kh, kw, sh, sw, above, left, _, wo, row, plane, positions, block, sixes, fours, ldo, size = geometry
-    space = space[on * size : (on + 1) * size]
+    space = space[thread * size : (thread + 1) * size]
     channels, height, _, n = x.shape
     o, rows, columns = out.shape[:3]
     lanes = width(x)
@@ -166,15 +164,13 @@ def band(space, x, weight, bias, offset, geometry, out, start, step, a, b, on):
                     copy(out, at, work, k * ldo + lo - m0, hi - lo)
 
 
-@jit
-def pack(weight, size, strides, shape, block, sixes, fours, packed, start, stop, on):
+@shared
+def pack(weight, size, strides, shape, block, sixes, fours, packed, start, stop, thread):
     """Lay weights out as `products` reads them: blocks of channels, six or four rows, taps (i, c, j), row.
 
     Weight k of start:stop begins at k·size + its offset, the first of `strides`, and its value at (o, c, i, j) lies the
     sum of index times stride, the others, after that; rows that `shape` lacks are zeros.
     """
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     o, channels, kh, kw = shape
     offset, so, sc, si, sj = strides
     padded = (6 * sixes + 4 * fours) * channels * kh * kw
@@ -302,19 +298,17 @@ def add_up(sums, total):
     return wrong
 
 
-@jit
-def band_dweight(space, x, dy, offset, geometry, sums, start, stop, on):
+@shared
+def band_dweight(space, x, dy, offset, geometry, sums, start, stop, thread):
     """Add band `start` of dy to its sums[i, o, (c, j)] = sum_hm dy[o, h, m] · x[the row of tap i at h][offset + m].
 
     A thread's own space holds rows of x, and then some columns of some rows of dy, followed by zeros. For each band
     `sums` has a vector of `dots` for each i, two o, three (c, j). `geometry` ends with the number of bands and the size
     of a thread's space.
     """
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     kh, _, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg, bands, size = geometry
     a, b = start * ho // bands, (start + 1) * ho // bands
-    space = space[on * size : (on + 1) * size]
+    space = space[thread * size : (thread + 1) * size]
     channels, height, _, n = x.shape
     o, every = dy.shape[:2]
     buffer, rows = space[: channels * plane + SPARE], space[channels * plane + SPARE :]

@@ -18,7 +18,7 @@ from minidl.arguments import arithmetic
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.norm import Centred, backward_rows, rows, scale_shift_rows
 from minidl.engines.numba.share import share
 from minidl.layers import compose
@@ -176,11 +176,9 @@ def _rows(start, stop, channel, channels):
     return (start - channel + channels - 1) // channels, (stop - channel + channels - 1) // channels
 
 
-@jit(in_order=True, apart=True)
-def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop, on):
+@shared(in_order=True, apart=True)
+def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop, thread):
     """Take the pixels start to stop of all channels, as a convolution is shared out."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -194,11 +192,9 @@ def _scale_relu(x, m0, delta, s, u, y, p, pixels, start, stop, on):
             a += lanes
 
 
-@jit(in_order=True, apart=True)
-def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop, on):
+@shared(in_order=True, apart=True)
+def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop, thread):
     """Take the rows of windows start to stop, counted through the channels of a row first: see `_rows`."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     size, zero = np.uint64(n), x.dtype.type(0)
     m, scale, shift = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
@@ -226,11 +222,9 @@ def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop, on)
                 a, out = b + size, out + size
 
 
-@jit(in_order=True, apart=True)
-def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, on):
+@shared(in_order=True, apart=True)
+def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, thread):
     """Write ds and du (2, C, N): the sums of dy·(x − m) and of dy where y > 0."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -262,10 +256,8 @@ def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, on):
             out[0, c, i] -= delta[c, i] * out[1, c, i]
 
 
-@jit(in_order=True, apart=True)
-def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(in_order=True, apart=True)
+def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop, thread):
     channels, n = m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -281,10 +273,8 @@ def _backward_relu(dy, y, x, m0, delta, s, du, dm, dv, dx, pixels, start, stop, 
             a += lanes
 
 
-@jit(in_order=True, apart=True)
-def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(in_order=True, apart=True)
+def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, thread):
     channels, n = m0.shape
     size, zero, p = np.uint64(n), x.dtype.type(0), h * w
     m, scale = np.empty(n, x.dtype), np.empty(n, x.dtype)
@@ -308,11 +298,9 @@ def _backward_pool_relu(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start
                 a, at = b + size, at + size
 
 
-@jit(in_order=True, apart=True)
-def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, on):
+@shared(in_order=True, apart=True)
+def _backward_pool_relu_of_few(dy, y, won, x, m0, delta, s, du, dm, dv, dx, h, w, start, stop, thread):
     """Do as `_backward_pool_relu`: all along two rows of x, and then at the windows' maxima."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes, half, zero, p = np.uint64(2 * w * n), np.uint64(w // 2 * n), x.dtype.type(0), h * w
     m, scale = np.empty(lanes, x.dtype), np.empty(half, x.dtype)

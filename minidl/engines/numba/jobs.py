@@ -1,13 +1,9 @@
 """How a compiled pass is shared out to threads that wait awake, in compiled code alone: in some hundred nanoseconds.
 
-A pass is a compiled function whose last three arguments are (start, stop, on), and which begins with
-
-    if on >= BOARD:
-        return give(job(), start, stop, on)
-
-It is called with a piece of its range and the number of the thread that runs it (0 for who gives out, helpers from 1),
-or with the number of pieces, the length of the range, and the address of the board in the place of the thread. Then it
-gives itself out: `job` says where its code and its arguments are, and `give` calls it for the pieces.
+A pass is a compiled function, marked `shared`, whose last three arguments are (start, stop, thread). It is called with
+a piece of its range and the number of the thread that runs it, 0 for who gives it out, helpers from 1. Or it is called
+with the number of pieces, the length of the range, and the address of the board in the place of the thread: then it
+gives itself out, and `give` calls it for the pieces.
 
 **The board** is memory that all threads see. One number on it, the word, is what they agree by: the number of the job,
 how many helpers it takes, and the first and the last of the pieces that nobody has taken. Who takes a piece changes the
@@ -24,6 +20,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
+from numba.core.typed_passes import NativeLowering
 from numba.extending import intrinsic
 
 from minidl import hand_over
@@ -47,37 +47,6 @@ _PIECE = ir.FunctionType(ir.IntType(32), [cgutils.voidptr_t, ir.IntType(64), ir.
 
 
 @intrinsic
-def job(typing: Any) -> Any:
-    """Return the addresses of a function run(frame, start, stop, on), and of a frame with the caller's own arguments.
-
-    The function calls the caller with the arguments in the frame and the last three. It returns 0 where that went well.
-    """
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        caller = builder.function
-        caller.attributes.add("noinline")  # one code of it, the same bits whoever calls it
-        result, error, *own = caller.args  # Numba's convention: where the result and an error go, then the arguments
-        own = own[:-3]
-        kind = ir.LiteralStructType([each.type for each in own])
-        frame = cgutils.alloca_once(builder, kind)
-        for i, each in enumerate(own):
-            builder.store(each, cgutils.gep_inbounds(builder, frame, 0, i))
-
-        run = ir.Function(builder.module, _PIECE, f"{caller.name}.piece")
-        run.linkage = "internal"
-        inside = ir.IRBuilder(run.append_basic_block())
-        at = inside.bitcast(run.args[0], kind.as_pointer())
-        loaded = [inside.load(cgutils.gep_inbounds(inside, at, 0, i)) for i in range(len(own))]
-        places = [inside.alloca(each.type.pointee) for each in (result, error)]
-        inside.ret(inside.call(caller, [*places, *loaded, *run.args[1:]]))
-
-        addresses = [builder.ptrtoint(each, ir.IntType(64)) for each in (run, frame)]
-        return context.make_tuple(builder, signature.return_type, addresses)
-
-    return types.UniTuple(types.int64, 2)(), code
-
-
-@intrinsic
 def _run(typing: Any, run: Any, frame: Any, start: Any, stop: Any, on: Any) -> Any:
     """Call the function at an address; tell whether it failed."""
 
@@ -98,12 +67,12 @@ def _processor():
 
 
 @jit(inner=True)
-def give(where, pieces, length, on):
-    """Do the pieces of range(length), here and on threads that wait awake; return when all are done.
+def give(run, frame, pieces, length, on):
+    """Do the pieces of range(length), here and on threads that wait awake; return 0, or 1 where one failed.
 
-    `on` is the board's address and, in the bits that are zero in it, how many helpers to take.
+    `on` is the board's address and, in the bits that are zero in it, how many helpers to take. run(frame, start, stop,
+    thread) is the address of a function.
     """
-    run, frame = where
     board, helpers = on & ~63, on & 63
     own = wrong = 0
     if swap(board, _TAKEN, 0, 1):
@@ -135,8 +104,7 @@ def give(where, pieces, length, on):
     else:
         for piece in range(pieces):
             wrong |= _run(run, frame, piece * length // pieces, (piece + 1) * length // pieces, 0)
-    if wrong:
-        raise MemoryError("no memory for what a compiled pass works with")
+    return wrong
 
 
 @jit(inner=True)
@@ -153,3 +121,94 @@ def help_out(board, helper):
         store(board, _WRONG, 1)
     add(board, _DONE, 1)
     return 2 if together else 1
+
+
+# -- compiled beside each pass: the function that Python calls in its place, and the one that `give` calls ------------
+
+
+class _Lower(Lower):  # type: ignore[misc]
+    """Numba's way from a function to code, with another function for Python to call."""
+
+    def create_cpython_wrapper(self, release_gil: bool = False) -> None:
+        """Make what Python calls: the pass where it is called with a piece, else what gives it out."""
+        context, library = self.context, self.library
+        module = context.create_module("shared")
+        kind = context.call_conv.get_function_type(self.fndesc.restype, self.fndesc.argtypes)
+        name = self.fndesc.llvm_func_name
+        kernel = ir.Function(module, kind, name)
+        called = ir.Function(module, kind, f"{name}.shared")
+        builder = ir.IRBuilder(called.append_basic_block())
+        start, stop, thread = called.args[-3:]
+        with builder.if_then(builder.icmp_signed("<", thread, ir.Constant(thread.type, BOARD))):
+            builder.ret(builder.call(kernel, called.args, attrs=("noinline",)))
+
+        own = called.args[2:-3]  # Numba's convention: first where the result and an error go
+        frame = builder.alloca(ir.LiteralStructType([each.type for each in own]))
+        for i, each in enumerate(own):
+            builder.store(each, cgutils.gep_inbounds(builder, frame, 0, i))
+        run = _piece(module, kernel, frame.type)
+        number = ir.IntType(64)
+        done = give.compile((types.int64,) * 5) and give.overloads[(types.int64,) * 5]
+        library.add_linking_library(done.library)
+        given = context.declare_function(module, done.fndesc)
+        _, failed = context.call_conv.call_function(
+            builder, given, types.int64, (types.int64,) * 5,
+            [builder.ptrtoint(run, number), builder.ptrtoint(frame, number), start, stop, thread],
+        )  # fmt: skip
+        with builder.if_then(builder.icmp_signed("!=", failed, ir.Constant(number, 0))):
+            context.call_conv.return_user_exc(builder, MemoryError, ("no memory for what a compiled pass works with",))
+        builder.ret(ir.Constant(ir.IntType(32), 0))
+        library.add_ir_module(module)
+        context.create_cpython_wrapper(
+            library, _Named(self.fndesc, called.name), self.env, self.call_helper, release_gil
+        )
+
+
+def _piece(module: Any, kernel: Any, frame: Any) -> Any:
+    """Return a function that calls the kernel with the arguments in a frame, and start, stop, thread."""
+    run = ir.Function(module, _PIECE, f"{kernel.name}.piece")
+    run.linkage = "internal"
+    builder = ir.IRBuilder(run.append_basic_block())
+    arguments = builder.bitcast(run.args[0], frame)
+    places = [builder.alloca(each.type.pointee) for each in kernel.args[:2]]
+    own = [builder.load(cgutils.gep_inbounds(builder, arguments, 0, i)) for i in range(len(kernel.args) - 5)]
+    builder.ret(builder.call(kernel, [*places, *own, *run.args[1:]], attrs=("noinline",)))
+    return run
+
+
+class _Named:
+    """The description of a function under another name."""
+
+    def __init__(self, of: Any, name: str) -> None:
+        self._of, self.llvm_func_name = of, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):  # type: ignore[misc]
+    _name = "shared_lowering"
+
+    @property
+    def lowering_class(self) -> type:
+        """The class that lowers."""
+        return _Lower
+
+
+class _Shared(Compiler):  # type: ignore[misc]
+    """Numba's compiler, for functions that give themselves out."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return Numba's passes, the last but one of them changed."""
+        (passes,) = super().define_pipelines()
+        passes.passes = [(_Lowering if each is NativeLowering else each, text) for each, text in passes.passes]
+        passes.finalize()
+        return [passes]
+
+
+def shared(function: Any = None, *, in_order: bool = False, apart: bool = False) -> Any:
+    """Compile a pass that is shared out: see `jit`."""
+    if function is None:
+        return lambda function: shared(function, in_order=in_order, apart=apart)
+    return jit(in_order=in_order, apart=apart, compiler=_Shared)(function)

@@ -21,7 +21,7 @@ from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import share
 from minidl.norm import moments as written
 from minidl.norm.moments import Mean
@@ -184,11 +184,9 @@ def _wide_variance(x, at, p, n):
     return square / p
 
 
-@jit(in_order=True)
-def _moments(x, out, widest, p, pixels, start, stop, on):
+@shared(in_order=True)
+def _moments(x, out, widest, p, pixels, start, stop, thread):
     """Write m0, δ and v (3, C, N), for the channels start to stop, and the largest v of a channel, or Inf."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     n = out.shape[2]
     lanes, rows = pixels * n, p // pixels
     rest = (p - rows * pixels) * n
@@ -280,11 +278,9 @@ def _scale(y, x, at, end, m, s, u):
         a += lanes
 
 
-@jit(in_order=True)
-def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop, on):
+@shared(in_order=True)
+def _scale_shift(x, m0, delta, s, u, y, p, pixels, start, stop, thread):
     """Take the pixels start to stop of all channels, as a convolution is shared out."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes = pixels * n
     m, scale, shift = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -314,11 +310,9 @@ def _dot(first, second, m, dy, x, at, end):
         a += lanes
 
 
-@jit(in_order=True)
-def _sums(dy, x, m0, delta, out, p, pixels, start, stop, on):
+@shared(in_order=True)
+def _sums(dy, x, m0, delta, out, p, pixels, start, stop, thread):
     """Write ds and du (2, C, N)."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     n = m0.shape[1]
     lanes = pixels * n
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
@@ -357,11 +351,9 @@ def _back(dx, dy, x, at, end, m, scale, slope, shift):
         a += lanes
 
 
-@jit(in_order=True)
-def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop, on):
+@shared(in_order=True)
+def _backward(dy, x, m0, delta, s, du, dm, dv, dx, p, pixels, start, stop, thread):
     """Take the pixels start to stop of all channels."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     channels, n = m0.shape
     lanes = pixels * n
     m, scale = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)

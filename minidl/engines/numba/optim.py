@@ -9,8 +9,7 @@ import numpy as np
 from minidl import adam, optim
 from minidl.backend import Array
 from minidl.engine import NUMBA
-from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import share
 
 
@@ -25,10 +24,8 @@ def sgd(
     share(p.size, p.size, _sgd, p, g, v, rates, momentum != 0, nesterov)
 
 
-@jit(in_order=True, apart=True)
-def _sgd(p, g, v, rates, kept, ahead, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(in_order=True, apart=True)
+def _sgd(p, g, v, rates, kept, ahead, start, stop, thread):
     lr, momentum, decay, ahead_rate = rates[0], rates[1], rates[2], rates[3]
     start, stop = np.uint64(start), np.uint64(stop)
     if not kept:
@@ -67,10 +64,8 @@ def adam_step(
     share(p.size, p.size, _adam, p, g, m, v, rates)
 
 
-@jit(in_order=True, apart=True)
-def _adam(p, g, m, v, rates, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(in_order=True, apart=True)
+def _adam(p, g, m, v, rates, start, stop, thread):
     shrink, decay, beta1, rest1, beta2, rest2 = rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]
     correction, eps, lr = rates[6], rates[7], rates[8]
     start, stop = np.uint64(start), np.uint64(stop)

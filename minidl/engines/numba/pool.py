@@ -15,7 +15,7 @@ from minidl.arguments import Pair
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba.compile import jit
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import share
 from minidl.layers import pool
 from minidl.layers.conv import output_size
@@ -108,11 +108,9 @@ def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array
 # -- compiled: arrays are flat, unsigned indices need no check; `window` holds sizes in rows ---------------------------
 
 
-@jit(apart=True)
-def _max_2x2(x, y, won, h, w, n, ho, wo, start, stop, on):
+@shared(apart=True)
+def _max_2x2(x, y, won, h, w, n, ho, wo, start, stop, thread):
     """Take the rows of windows start to stop, counted over the channels."""
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     size = np.uint64(n)
     for r in range(start, stop):
         a, out = np.uint64((r // ho * h + r % ho * 2) * w * n), np.uint64(r * wo * n)
@@ -145,10 +143,8 @@ def _spread(dy, won, a, b, c, d):
         d[i] = g if tap == 3 else zero
 
 
-@jit
-def _max_2x2_backward(dy, won, dx, h, w, n, ho, wo, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared
+def _max_2x2_backward(dy, won, dx, h, w, n, ho, wo, start, stop, thread):
     zero, size = dy.dtype.type(0), np.uint64(n)
     for channel in range(start, stop):
         for r in range(ho):
@@ -175,10 +171,8 @@ def _take(y, won, x, tap):
         y[i], won[i] = v if take else best, tap if take else last
 
 
-@jit
-def _max(x, y, won, window, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared
+def _max(x, y, won, window, start, stop, thread):
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     for r in range(start, stop):
@@ -205,10 +199,8 @@ def _give(dy, won, dx, tap):
         dx[i] += dy[i] if won[i] == tap else zero
 
 
-@jit
-def _max_backward(dy, won, dx, window, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared
+def _max_backward(dy, won, dx, window, start, stop, thread):
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     for i in range(np.uint64(start * h * w * n), np.uint64(stop * h * w * n)):
@@ -223,10 +215,8 @@ def _max_backward(dy, won, dx, window, start, stop, on):
                     _give(dy[out : out + n], won[out : out + n], dx[at : at + n], np.uint8(i * kw + j))
 
 
-@jit(apart=True)
-def _mean(x, y, window, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(apart=True)
+def _mean(x, y, window, start, stop, thread):
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     size, taps = np.uint64(n), y.dtype.type(kh * kw)
@@ -245,10 +235,8 @@ def _mean(x, y, window, start, stop, on):
                 y[out + k] /= taps
 
 
-@jit(apart=True)
-def _mean_backward(dy, dx, window, start, stop, on):
-    if on >= BOARD:
-        return give(job(), start, stop, on)
+@shared(apart=True)
+def _mean_backward(dy, dx, window, start, stop, thread):
     h, w, n, ho, wo = window[0, 0], window[0, 1], window[0, 2], window[1, 0], window[1, 1]
     kh, kw, sh, sw, ph, pw = window[2, 0], window[2, 1], window[3, 0], window[3, 1], window[4, 0], window[4, 1]
     size, taps = np.uint64(n), dy.dtype.type(kh * kw)

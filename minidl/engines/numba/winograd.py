@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.correlate import PAIRS, all_dots, products
-from minidl.engines.numba.jobs import BOARD, give, job
+from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.vector import clear, fma, load, pick, spread_at, store, total, width, zeros
 
 TILE = (4, 2)  # outputs
@@ -195,22 +195,20 @@ def output_tile(m, m0, step, n0, n1, y, plane, places, shift, temp):
     return total(wrong)
 
 
-@jit
-def band(space, x, xs, packed, offset, bias, y, ys, geometry, failed, first, last, on):
+@shared
+def band(space, x, xs, packed, offset, bias, y, ys, geometry, failed, first, last, thread):
     """Compute the units first:last of y; a unit is some samples of some tiles. failed[first] is 0, or NaN as it were.
 
     x and y are flat, xs and ys their shapes (C, H, W, N). `geometry`: padding, samples in a unit, sixes, fours, their
     columns, the size of a thread's own space.
     """
-    if on >= BOARD:
-        return give(job(), first, last, on)
     ph, pw, samples, sixes, fours, ld, size = geometry
     channels, height, width, n = xs
     o, ho, wo, _ = ys
     across = (wo + 1) // 2
     slices = (n + samples - 1) // samples
     padded = 6 * sixes + 4 * fours
-    u = space[on * size : (on + 1) * size]
+    u = space[thread * size : (thread + 1) * size]
     m = u[24 * channels * ld :]
     temp = m[24 * padded * ld :]
     places, places6 = np.empty(8, np.int64), np.empty(24, np.int64)
@@ -282,18 +280,16 @@ def band_transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6):
     return _transforms(x, xs, dy, ys, geometry, unit, u, g, temp, places, places6)
 
 
-@jit
-def band_dweight(space, x, xs, dy, ys, geometry, cut, sums, start, stop, on):
+@shared
+def band_dweight(space, x, xs, dy, ys, geometry, cut, sums, start, stop, thread):
     """Add part `start` of the units to its sums[k, o, c] = sum over tiles and samples of (A dy A'ᵀ)[k] · (Bᵀ d B')[k].
 
     The sums are laid out as `dots` does. u and g have channels that fill up the last group of three, and of two, with
     zeros. `cut`: units, parts, the size of a thread's own space.
     """
-    if on >= BOARD:
-        return give(job(), start, stop, on)
     units, parts, size = cut
     ld, u_rows, g_rows = geometry[4:]
-    u = space[on * size : (on + 1) * size]
+    u = space[thread * size : (thread + 1) * size]
     g = u[24 * u_rows * ld :]
     temp = g[24 * g_rows * ld :]
     clear(u, 0, 24 * (u_rows + g_rows) * ld)
