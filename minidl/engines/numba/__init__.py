@@ -9,7 +9,18 @@ from minidl import hand_over
 from minidl.engine import NUMBA, NUMPY
 from minidl.engines.numba import waiting
 
-MODULES = ("activation", "conv", "fused", "linear", "loss", "norm", "optim", "pool", "small")  # of this package
+MODULES = (
+    "activation",
+    "compose",
+    "conv",
+    "fused",
+    "linear",
+    "loss",
+    "norm",
+    "optim",
+    "pool",
+    "small",
+)  # of this package
 
 import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)

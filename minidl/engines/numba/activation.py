@@ -19,7 +19,7 @@ def relu(x: Array) -> Array:
         return NUMPY(activation.relu)(x)
     t = memory.batch_last(np, x)
     y = memory.empty(np, t.shape, x.dtype)
-    flat, out = _planes(t), _planes(y)
+    flat, out = planes(t), planes(y)
     share(flat.shape[1], flat.size, _relu, flat, out)
     return memory.batch_first(y)
 
@@ -31,12 +31,12 @@ def relu_backward(dy: Array, y: Array) -> Array:
         return NUMPY(activation.relu_backward)(dy, y)
     dyt, yt = memory.batch_last(np, dy), memory.batch_last(np, y)
     dx = memory.empty(np, dyt.shape, dy.dtype)
-    flat, kept, out = map(_planes, (dyt, yt, dx))
+    flat, kept, out = map(planes, (dyt, yt, dx))
     share(flat.shape[1], flat.size, _relu_backward, flat, kept, out)
     return memory.batch_first(dx)
 
 
-def _planes(t: Array) -> Array:
+def planes(t: Array) -> Array:
     """View (C, H, W, N) as (C, H·W·N), and anything else as one row."""
     return t.reshape(len(t) if t.ndim == 4 else 1, -1)
 
