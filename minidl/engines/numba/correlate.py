@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl.engines.numba.blocks import four, four_twice, six, six_twice
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
@@ -58,8 +59,7 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
     """out[o, m] (+)= sum over t0 <= t < t1 of weight[o, t] · x[x0 + offset[t] + m], for six or four rows o at a time.
 
     From w0 on `weight` holds for each six (four) rows `depth` times six (four) values, one for each tap; tap t0 is the
-    one after the first `skip`. Where a processor has registers for it, two vectors of a row are summed side by side: a
-    processor begins more sums in the time that one takes than there are rows.
+    one after the first `skip`.
     """
     lanes = width(out)
     m = 0
@@ -67,134 +67,19 @@ def products(x, x0, offset, t0, t1, weight, w0, skip, sixes, fours, depth, out, 
         while m + lanes < columns:
             for b in range(sixes):
                 w = w0 + 6 * (b * depth + skip)
-                _six_twice(x, x0 + m, offset, t0, t1, weight, w, out, out0 + b * 6 * ldo + m, ldo, fresh)
+                six_twice(x, x0 + m, offset, t0, t1, weight, w, 1, 6, out, out0 + b * 6 * ldo + m, ldo, fresh)
             for b in range(fours):
-                w = w0 + (sixes * 6 + b * 4) * depth + 4 * skip
-                _four_twice(x, x0 + m, offset, t0, t1, weight, w, out, out0 + (sixes * 6 + b * 4) * ldo + m, ldo, fresh)
+                w, row = w0 + (sixes * 6 + b * 4) * depth + 4 * skip, sixes * 6 + b * 4
+                four_twice(x, x0 + m, offset, t0, t1, weight, w, 1, 4, out, out0 + row * ldo + m, ldo, fresh)
             m += 2 * lanes
     while m < columns:
         for b in range(sixes):
             w = w0 + 6 * (b * depth + skip)
-            _six(x, x0 + m, offset, t0, t1, weight, w, out, out0 + b * 6 * ldo + m, ldo, fresh)
+            six(x, x0 + m, offset, t0, t1, weight, w, 1, 6, out, out0 + b * 6 * ldo + m, ldo, fresh)
         for b in range(fours):
-            w = w0 + (sixes * 6 + b * 4) * depth + 4 * skip
-            _four(x, x0 + m, offset, t0, t1, weight, w, out, out0 + (sixes * 6 + b * 4) * ldo + m, ldo, fresh)
+            w, row = w0 + (sixes * 6 + b * 4) * depth + 4 * skip, sixes * 6 + b * 4
+            four(x, x0 + m, offset, t0, t1, weight, w, 1, 4, out, out0 + row * ldo + m, ldo, fresh)
         m += lanes
-
-
-@jit(inner=True)
-def _six(x, at, offset, t0, t1, weight, w, out, y, ldo, fresh):
-    """Sum one vector of each of six rows."""
-    a0 = a1 = a2 = a3 = a4 = a5 = zeros(out)
-    if not fresh:
-        a0, a1, a2 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo)
-        a3, a4, a5 = load(out, y + 3 * ldo), load(out, y + 4 * ldo), load(out, y + 5 * ldo)
-    for t in range(t0, t1):
-        v = load(x, at + pick(offset, t))
-        a0 = fma(spread_at(weight, w), v, a0)
-        a1 = fma(spread_at(weight, w + 1), v, a1)
-        a2 = fma(spread_at(weight, w + 2), v, a2)
-        a3 = fma(spread_at(weight, w + 3), v, a3)
-        a4 = fma(spread_at(weight, w + 4), v, a4)
-        a5 = fma(spread_at(weight, w + 5), v, a5)
-        w += 6
-    store(out, y, a0)
-    store(out, y + ldo, a1)
-    store(out, y + 2 * ldo, a2)
-    store(out, y + 3 * ldo, a3)
-    store(out, y + 4 * ldo, a4)
-    store(out, y + 5 * ldo, a5)
-
-
-@jit(inner=True)
-def _six_twice(x, at, offset, t0, t1, weight, w, out, y, ldo, fresh):
-    """Sum two vectors of each of six rows."""
-    lanes = width(out)
-    a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros(out)
-    z = y + lanes
-    if not fresh:
-        a0, a1, a2 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo)
-        a3, a4, a5 = load(out, y + 3 * ldo), load(out, y + 4 * ldo), load(out, y + 5 * ldo)
-        b0, b1, b2 = load(out, z), load(out, z + ldo), load(out, z + 2 * ldo)
-        b3, b4, b5 = load(out, z + 3 * ldo), load(out, z + 4 * ldo), load(out, z + 5 * ldo)
-    for t in range(t0, t1):
-        place = at + pick(offset, t)
-        u, v = load(x, place), load(x, place + lanes)
-        s = spread_at(weight, w)
-        a0, b0 = fma(s, u, a0), fma(s, v, b0)
-        s = spread_at(weight, w + 1)
-        a1, b1 = fma(s, u, a1), fma(s, v, b1)
-        s = spread_at(weight, w + 2)
-        a2, b2 = fma(s, u, a2), fma(s, v, b2)
-        s = spread_at(weight, w + 3)
-        a3, b3 = fma(s, u, a3), fma(s, v, b3)
-        s = spread_at(weight, w + 4)
-        a4, b4 = fma(s, u, a4), fma(s, v, b4)
-        s = spread_at(weight, w + 5)
-        a5, b5 = fma(s, u, a5), fma(s, v, b5)
-        w += 6
-    store(out, y, a0)
-    store(out, y + ldo, a1)
-    store(out, y + 2 * ldo, a2)
-    store(out, y + 3 * ldo, a3)
-    store(out, y + 4 * ldo, a4)
-    store(out, y + 5 * ldo, a5)
-    store(out, z, b0)
-    store(out, z + ldo, b1)
-    store(out, z + 2 * ldo, b2)
-    store(out, z + 3 * ldo, b3)
-    store(out, z + 4 * ldo, b4)
-    store(out, z + 5 * ldo, b5)
-
-
-@jit(inner=True)
-def _four(x, at, offset, t0, t1, weight, w, out, y, ldo, fresh):
-    """Sum one vector of each of four rows."""
-    a0 = a1 = a2 = a3 = zeros(out)
-    if not fresh:
-        a0, a1, a2, a3 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo), load(out, y + 3 * ldo)
-    for t in range(t0, t1):
-        v = load(x, at + pick(offset, t))
-        a0 = fma(spread_at(weight, w), v, a0)
-        a1 = fma(spread_at(weight, w + 1), v, a1)
-        a2 = fma(spread_at(weight, w + 2), v, a2)
-        a3 = fma(spread_at(weight, w + 3), v, a3)
-        w += 4
-    store(out, y, a0)
-    store(out, y + ldo, a1)
-    store(out, y + 2 * ldo, a2)
-    store(out, y + 3 * ldo, a3)
-
-
-@jit(inner=True)
-def _four_twice(x, at, offset, t0, t1, weight, w, out, y, ldo, fresh):
-    """Sum two vectors of each of four rows."""
-    lanes = width(out)
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zeros(out)
-    z = y + lanes
-    if not fresh:
-        a0, a1, a2, a3 = load(out, y), load(out, y + ldo), load(out, y + 2 * ldo), load(out, y + 3 * ldo)
-        b0, b1, b2, b3 = load(out, z), load(out, z + ldo), load(out, z + 2 * ldo), load(out, z + 3 * ldo)
-    for t in range(t0, t1):
-        place = at + pick(offset, t)
-        u, v = load(x, place), load(x, place + lanes)
-        s = spread_at(weight, w)
-        a0, b0 = fma(s, u, a0), fma(s, v, b0)
-        s = spread_at(weight, w + 1)
-        a1, b1 = fma(s, u, a1), fma(s, v, b1)
-        s = spread_at(weight, w + 2)
-        a2, b2 = fma(s, u, a2), fma(s, v, b2)
-        s = spread_at(weight, w + 3)
-        a3, b3 = fma(s, u, a3), fma(s, v, b3)
-        w += 4
-    store(out, y, a0)
-    store(out, y + ldo, a1)
-    store(out, y + 2 * ldo, a2)
-    store(out, y + 3 * ldo, a3)
-    store(out, z, b0)
-    store(out, z + ldo, b1)
-    store(out, z + 2 * ldo, b2)
-    store(out, z + 3 * ldo, b3)
 
 
 @shared

@@ -1,24 +1,22 @@
-"""The fully connected layer: products of BLAS, on two threads where that is worth it, and loops for few samples.
+"""The fully connected layer: loops for few samples, compiled products where they fit the cache, and BLAS for the rest.
 
 BLAS copies both factors of a product before it multiplies, which is worth it where each value is used often. With a few
-samples a weight is used that many times: one reading of it is all there is to do.
+samples a weight is used that many times: one reading of it is all there is to do. Large products of BLAS run on two
+threads.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from minidl import memory, parallel
+from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.direct import ones, zeros
-from minidl.hand_over import Gain
+from minidl.engines.numba.matmul import matmul
 from minidl.layers import linear
 
-_WORTH = 1 << 22  # multiplications of one of the products, which take longer than to wake a thread
 _FEW = 8  # samples
 _SMALL = 1 << 12  # values of a weight, whose products take as long as a call
 
@@ -26,20 +24,17 @@ _SMALL = 1 << 12  # values of a weight, whose products take as long as a call
 @NUMBA.twin(linear.linear)
 def forward(x: Array, weight: Array, bias: Array | None) -> Array:
     """y = x Wᵀ + b."""
-    if not _few(x, weight):
-        if weight.size * len(x) < _WORTH or len(weight) < 2:
-            y: Array = linear.linear(x, weight, bias)
-            return y
-        yt, half = memory.recycled((len(weight), len(x)), weight.dtype), len(weight) // 2
-        parts = slice(half), slice(half, None)  # however many threads, for the same bits
-        gain = _gain("forward", weight.shape, len(x))
-        parallel.run(lambda i: np.matmul(weight[parts[i]], x.T, out=yt[parts[i]]), 2, gain=gain)
-        if bias is not None:
-            yt += bias[:, None]
+    if weight.dtype.char not in "fd" or x.dtype != weight.dtype:
+        y: Array = linear.linear(x, weight, bias)
+        return y
+    if bias is not None:
+        bias = bias.astype(weight.dtype, copy=False)
+    if _few(x, weight):
+        yt = np.empty((len(weight), len(x)), weight.dtype)
+        _forward(np.ascontiguousarray(x), weight, zeros(len(weight), weight.dtype) if bias is None else bias, yt)
         return yt.T
-    yt = np.empty((len(weight), len(x)), weight.dtype)
-    bias = zeros(len(weight), weight.dtype) if bias is None else bias.astype(weight.dtype, copy=False)
-    _forward(np.ascontiguousarray(x), weight, bias, yt)
+    yt = memory.recycled((len(weight), len(x)), weight.dtype)
+    matmul(weight, x.T, bias, yt)
     return yt.T
 
 
@@ -56,16 +51,11 @@ def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -
             _input_gradient(dyt, weight, dxt)
             dx = dxt.T
         return dx, dweight, dbias
-    products = [(dyt, x, dweight)]
+    matmul(dyt, x, None, dweight)
     if needs_dx:
         dxt = memory.recycled(weight.shape[1:] + dy.shape[:1], weight.dtype)
+        matmul(weight.T, dyt, None, dxt)
         dx = dxt.T  # (N, I), the batch innermost
-        products.append((weight.T, dyt, dxt))
-    if needs_dx and weight.size * len(dy) >= _WORTH:
-        parallel.run(lambda i: np.matmul(*products[i]), 2, gain=_gain("backward", weight.shape, len(dy)))
-    else:
-        for a, b, out in products:
-            np.matmul(a, b, out=out)
     return dx, dweight, dyt @ ones(len(dy), dy.dtype)
 
 
@@ -78,12 +68,6 @@ def _few(x: Array, weight: Array) -> bool:
         and weight.dtype.char in "fd"
         and weight.flags.c_contiguous
     )
-
-
-@lru_cache(256)
-def _gain(way: str, weight: tuple[int, ...], n: int) -> Gain:
-    """Return what is known of this job."""
-    return Gain()
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ Shape = tuple[int, ...]
 K = winograd.PRODUCTS
 _G = np.kron(winograd.G_ROWS, winograd.G_COLUMNS)  # (24, 9)
 _WORK = 1 << 17  # transformed values of a unit, about: they stay in the second cache
-_BLAS = 64 * 64  # channels O·C from which the products of the weight gradient are BLAS's
-_COLUMNS = 512  # columns of such a product, about
+_BLAS = 64 * 64  # channels O·C beyond which the products of the weight gradient are BLAS's
+_COLUMNS = 512  # columns of such a product, about; of few channels 8 times as many as channels
 
 
 @cache
@@ -84,10 +84,10 @@ def correlation(
 @lru_cache(maxsize=1024)
 def _weight_plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     c, _, _, n = x
-    blas = o * c >= _BLAS
+    blas = o * c > _BLAS
     samples = max(s for s in range(16, 129, 16) if n % s == 0)
     count = _count(size)
-    together = max(1, min(count, (_COLUMNS if blas else 128) // samples))
+    together = max(1, min(count, min(_COLUMNS, 8 * max(o, c)) // samples))
     units = -(-count // together) * (n // samples)
     ld = odd_lines(samples * together)
     parts = parallel.partition(units, -(-units // (2 if blas else 8)))
@@ -104,7 +104,7 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> tuple[np.
     o, c = len(dyt), len(xt)
     plan = _weight_plan(o, xt.shape, padding, dyt.shape[1:3])
     arrays = (xt.reshape(-1), xt.shape, dyt.reshape(-1), dyt.shape, plan.geometry)
-    if o * c >= _BLAS:
+    if o * c > _BLAS:
         total = _sums_of_blas(arrays, plan, o, c)
     else:
         sums = np.zeros((plan.parts, K * ((o + 1) // 2) * ((c + 2) // 3), 64 // xt.itemsize), xt.dtype)

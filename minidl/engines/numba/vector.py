@@ -245,6 +245,46 @@ def sums8(a, b, c, d, e, f, g, h):
 
 
 @intrinsic
+def turn(typing: Any, target: Any, at: Any, row: Any, source: Any, start: Any, step: Any) -> Any:
+    """Set target[at + i·row + j] to source[start + j·step + i], for i and j < lanes: a square turned in registers."""
+    lanes = VectorType(target.dtype).lanes
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at, row, start, step = (context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 2, 4, 5))
+        vector, align = context.get_value_type(VectorType(target.dtype)), target.dtype.bitwidth // 8
+        rows = []
+        for _ in range(lanes):
+            rows.append(builder.load(_address(context, builder, source, args[3], start, vector), align=align))
+            start = builder.add(start, step)
+        half = 1
+        while half < lanes:  # swap the squares beside the diagonal, of one value, two, four, ...
+            for i in range(lanes):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = (
+                        builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), lanes), places))
+                        for places in _swapped(lanes, half)
+                    )
+            half *= 2
+        for each in rows:
+            builder.store(each, _address(context, builder, target, args[0], at, vector), align=align)
+            at = builder.add(at, row)
+        return context.get_dummy_value()
+
+    return types.void(target, at, row, source, start, step), code
+
+
+def _swapped(lanes: int, half: int) -> tuple[list[int], list[int]]:
+    """Return which lanes of two rows, half apart, make the new ones.
+
+    >>> _swapped(4, 1), _swapped(4, 2)
+    (([0, 4, 2, 6], [1, 5, 3, 7]), ([0, 1, 4, 5], [2, 3, 6, 7]))
+    """
+    low = [lanes + j - half if j & half else j for j in range(lanes)]
+    return low, [lanes + j if j & half else j + half for j in range(lanes)]
+
+
+@intrinsic
 def total(typing: Any, a: Any) -> Any:
     """Return the sum of the lanes, added in pairs."""
 
