@@ -10,13 +10,14 @@ import numpy as np
 from minidl import parallel
 from minidl.engines.numba import correlate
 from minidl.engines.numba.share import Workspace, share_pieces
+from minidl.engines.numba.vector import WIDE
 from minidl.parallel import scratch
 
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
 _BUFFER = 1 << 19  # values of x that a band copies, about
-_DEPTH = 448  # taps of one product, about: their values of x then stay in the first cache
+_DEPTH = 224 if WIDE else 448  # taps of one product, about: their values of x then stay in the first cache
 _ROWS = 1 << 15  # values of dy that are met by one row of x after the other, about: they stay in the second cache
 _ALONE = 1 << 17  # products of a convolution that one thread computes in one piece
 _WORTH_WAKING = 1 << 21  # products that are worth the time to wake a thread

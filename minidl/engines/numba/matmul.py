@@ -20,7 +20,7 @@ from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import Workspace, share_pieces
 from minidl.engines.numba.vector import BYTES, WIDE, copy, load, spread_at, store, turn, width
 
-_DEPTH = 224  # taps of a block: their strip of B stays in the first cache
+_DEPTH = 224 if WIDE else 448  # taps of a block: their strip of B stays in the first cache
 _WORTH = 1 << 18  # multiplications; BLAS is called sooner than this
 _FITS = 1 << 19  # values of A, which each strip of B meets
 _WORTH_WAKING = 1 << 22  # multiplications that are worth the time to wake a thread
