@@ -116,44 +116,6 @@ def _measured() -> float:
     return _rest_ns
 
 
-class Gain:
-    """Whether a job is done sooner on several threads than on one, by how long its last ones took.
-
-    That hangs on more than its size: on processors far from each other one waits for what is in the other's cache, and
-    other programs may have them. What is slower is tried again now and then. Long jobs are shared without a look.
-
-    >>> gain = Gain()
-    >>> for _ in range(3):
-    ...     gain.saw(gain.pays(), 1e-4)
-    >>> gain.saw(True, 1.3e-4)
-    >>> gain.pays()
-    False
-    """
-
-    __slots__ = ("_asked", "_seconds")
-
-    def __init__(self) -> None:
-        self._seconds = [0.0, 0.0]  # alone and shared
-        self._asked = 0
-
-    def pays(self) -> bool:
-        """Say whether to share the next one."""
-        alone, shared = self._seconds
-        if shared > _LONG:
-            return True
-        self._asked += 1
-        return (shared <= alone) is (self._asked % _AGAIN != 0)
-
-    def saw(self, shared: bool, seconds: float) -> None:
-        """Take note of how long one took; a single slow one counts for little."""
-        before = self._seconds[shared]
-        self._seconds[shared] = min(seconds, before * 1.06) if before else seconds
-
-
-_AGAIN = 64  # every so many of a job, the other way is tried
-_LONG = 3e-4  # seconds of a shared job
-
-
 def _find_processor() -> Callable[[], int] | None:
     """Return the function that says on which processor a thread runs (Linux), or None."""
     try:

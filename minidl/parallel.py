@@ -22,7 +22,7 @@ import numpy as np
 
 from minidl import hand_over
 from minidl.arguments import whole
-from minidl.hand_over import Gain, Sign
+from minidl.hand_over import Sign
 from minidl.scoped import Scoped
 
 Task = Callable[[int], object]
@@ -42,7 +42,7 @@ _started = 0
 _here = threading.local()
 
 _GIVEN, _DONE = Sign(0, 4000), Sign(8, 2500)  # of a job that is given out, and of a thread that is done with one
-_spare = False  # is there a processor for each thread?
+_processors = 1  # those of this process when a thread was started last: as many threads may wait awake
 _WAKES, _woken = 1_000_000, 0  # ns between two times that threads are woken, and when they were
 
 
@@ -115,11 +115,10 @@ def _set_threads(library: Any, n: int) -> None:
     getattr(library, "_real_set_num_threads", library.set_num_threads)(n)
 
 
-def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS, gain: Gain | None = None) -> None:
+def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
     """Call ``task(0) ... task(blocks - 1)``, in any order, on the threads; return when all are done.
 
-    `products` is the number of multiplications in all, for matrix products: few of them stay on this thread. `gain` is
-    of all calls for the same job: where it takes longer on several threads, it stays on this one.
+    `products` is the number of multiplications in all, for matrix products: few of them stay on this thread.
     The first exception a task raised is raised here. A task that itself calls `run` runs its blocks alone. Where an
     exception comes from outside, as from a signal's handler, no further block begins, and those under way end first.
     """
@@ -130,16 +129,8 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS, gain: Gain | N
     if helpers <= 0 or products < _WORTH_PRODUCTS or getattr(_here, "busy", False) or not _start(helpers):
         for i in range(blocks):
             task(i)
-    elif gain is None:
-        _share(task, blocks, helpers)
     else:
-        shared, start = gain.pays(), time.perf_counter()
-        if shared:
-            _share(task, blocks, helpers)
-        else:
-            for i in range(blocks):
-                task(i)
-        gain.saw(shared, time.perf_counter() - start)
+        _share(task, blocks, helpers)
 
 
 def _share(task: Task, blocks: int, helpers: int) -> None:
@@ -151,7 +142,7 @@ def _share(task: Task, blocks: int, helpers: int) -> None:
     try:
         left = blocks - job.work(job.todo.popleft)
         while left:
-            left -= _DONE.take(job.done, _spare)
+            left -= _DONE.take(job.done, helpers < _processors)
     except BaseException:
         job.leave()
         raise
@@ -214,34 +205,34 @@ def _loop(helper: int) -> None:
     _here.busy = True
     with np.errstate(all="ignore"):  # as in the thread that waits: minidl.arguments.arithmetic
         while True:
-            _GIVEN.take(_jobs, _spare, helper).help()
+            _GIVEN.take(_jobs, helper < _processors, helper).help()
 
 
 def _start(helpers: int) -> bool:
     """Have at least `helpers` worker threads; False where threads cannot start (a browser)."""
-    global _started, _spare
+    global _started, _processors
     if _started < helpers:
         hand_over.prepare()
+        _processors = available_threads()
     try:
         while _started < helpers:
             threading.Thread(target=_loop, args=(_started + 1,), name=f"minidl-{_started}", daemon=True).start()
             _started += 1
-            _spare = _started < available_threads()
     except RuntimeError:
         return _started > 0
     return True
 
 
 def wake(helpers: int) -> None:
-    """Wake so many threads, for jobs to come, where each has a processor; they stay awake for a while.
+    """Wake so many threads, of those that have a processor, for jobs to come: they stay awake for a while.
 
     Once in a while alone: a thread may take as long to wake up as several of these jobs take.
     """
     global _woken
     now = time.perf_counter_ns()
-    if helpers > 0 and now > _woken + _WAKES and _start(helpers) and _spare:
+    if helpers > 0 and now > _woken + _WAKES and _start(helpers):
         _woken = now
-        for _ in range(helpers):
+        for _ in range(min(helpers, _processors - 1)):
             _jobs.put(_Job(_woken_up, 0))
         _GIVEN.change()
 

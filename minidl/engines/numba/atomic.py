@@ -67,12 +67,13 @@ def swap(typing: Any, address: Any, place: Any, seen: Any, value: Any) -> Any:
 
 def _change(operation: str) -> Any:
     def change(typing: Any, address: Any, place: Any, value: Any) -> Any:
+        """Change the number, and return what it was."""
+
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value = _value(context, builder, signature, args, 2)
-            builder.atomic_rmw(operation, _place(context, builder, signature, args), value, "acq_rel")
-            return context.get_dummy_value()
+            return builder.atomic_rmw(operation, _place(context, builder, signature, args), value, "acq_rel")
 
-        return types.void(address, place, value), code
+        return types.int64(address, place, value), code
 
     return intrinsic(change)
 

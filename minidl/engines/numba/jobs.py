@@ -148,11 +148,13 @@ class _Lower(Lower):  # type: ignore[misc]
             builder.store(each, cgutils.gep_inbounds(builder, frame, 0, i))
         run = _piece(module, kernel, frame.type)
         number = ir.IntType(64)
-        done = give.compile((types.int64,) * 5) and give.overloads[(types.int64,) * 5]
-        library.add_linking_library(done.library)
-        given = context.declare_function(module, done.fndesc)
+        numbers = (types.int64,) * 5
+        dispatcher: Any = give
+        dispatcher.compile(numbers)
+        given = dispatcher.overloads[numbers]
+        library.add_linking_library(given.library)
         _, failed = context.call_conv.call_function(
-            builder, given, types.int64, (types.int64,) * 5,
+            builder, context.declare_function(module, given.fndesc), types.int64, numbers,
             [builder.ptrtoint(run, number), builder.ptrtoint(frame, number), start, stop, thread],
         )  # fmt: skip
         with builder.if_then(builder.icmp_signed("!=", failed, ir.Constant(number, 0))):

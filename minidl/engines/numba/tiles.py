@@ -118,7 +118,7 @@ def weight_gradient(dyt: np.ndarray, xt: np.ndarray, padding: Pair) -> tuple[np.
     return dweight.transpose(2, 3, 0, 1), bool(np.isfinite(dweight).all())
 
 
-def _sums_of_blas(arrays: tuple[Any, ...], plan: _Plan, o: int, c: int) -> np.ndarray:
+def _sums_of_blas(arrays: tuple[Any, Any, Any, Any, Any], plan: _Plan, o: int, c: int) -> np.ndarray:
     """Return sums[k, o, c] over all units, by products of BLAS."""
     dtype = arrays[0].dtype
     sums = memory.empty(np, (plan.parts, K, o, c), dtype)

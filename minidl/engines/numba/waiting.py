@@ -18,9 +18,9 @@ _GIVES_WAY = 64  # looks after which it lets others have the processor
 
 @jit
 def _until_changed(board, place, seen, rests, helper):
-    look, together = 0, False
-    if helper:
-        set_bits(board, AWAKE, 1 << helper)
+    look, together, bit = 0, False, 1 << helper
+    if helper and set_bits(board, AWAKE, bit) & bit:
+        helper = 0  # another thread helps under this number, which names its workspace
     while look < _LOOKS and not together:
         if load(board, place) != seen:
             for _ in range(rests):
@@ -36,7 +36,7 @@ def _until_changed(board, place, seen, rests, helper):
             sched_yield()
         look += 1
     if helper:
-        keep_bits(board, AWAKE, ~(1 << helper))
+        keep_bits(board, AWAKE, ~bit)
     return together
 
 
