@@ -19,11 +19,13 @@ import numpy as np
 Awake = Callable[[int, int, int, int, int], bool]
 
 awake: Awake | None = None  # awake(BOARD, place, seen, rests, helper): wait until board[place] is not `seen`, then rest
+write_code: Callable[[np.ndarray], object] | None = None  # has the board know what code an engine calls by it
 AWAKE = 48  # the place of the board that has a bit for each helper who waits awake: 1 << its number, from 1
+CODE = 56  # from this place on the board has addresses of an engine's code
 _memory = np.zeros(64 + 8, np.int64)
-_board = _memory[-_memory.ctypes.data % 64 // 8 :][:64]  # places 8 apart are in cache lines of their own
-_cells = _board.data  # the same numbers, read and written in less time
-BOARD: int = _board.ctypes.data
+board = _memory[-_memory.ctypes.data % 64 // 8 :][:64]  # places 8 apart are in cache lines of their own
+_cells = board.data  # the same numbers, read and written in less time
+BOARD: int = board.ctypes.data
 _LATE = 8000  # ns after the rest; a thread that was not put to sleep goes on much sooner
 _MOST = 10_000  # ns of rest, then to be put to sleep costs little more
 
@@ -92,12 +94,14 @@ def helps(helpers: int) -> bool:
 
 
 def forget() -> None:
-    """Clear the board, in a new process that has one thread."""
-    _board[:] = 0
+    """Clear what threads wrote to the board, in a new process that has one."""
+    board[:CODE] = 0
 
 
 def prepare() -> None:
-    """Have `awake` compiled, by one thread."""
+    """Have what an engine gave compiled, by one thread."""
+    if write_code is not None:
+        write_code(board)
     if awake is not None:
         _measured()
 

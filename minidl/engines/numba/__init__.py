@@ -7,7 +7,7 @@ from importlib import import_module
 
 from minidl import hand_over
 from minidl.engine import NUMBA, NUMPY
-from minidl.engines.numba import waiting
+from minidl.engines.numba import jobs, waiting
 
 MODULES = (
     "activation",
@@ -26,4 +26,4 @@ import_module("minidl.engines.numpy")
 NUMBA.twins.update(NUMPY.twins)
 for _name in MODULES:
     import_module(f"{__name__}.{_name}")
-hand_over.awake = waiting.until_changed
+hand_over.awake, hand_over.write_code = waiting.until_changed, jobs.write_code

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.engines.numba.blocks import four, four_twice, six, six_twice
+from minidl.engines.numba.blocks import dots2, dots6, four, four_twice, six, six_twice
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.jobs import shared
-from minidl.engines.numba.vector import WIDE, clear, copy, fma, load, pick, spread_at, store, sums8, width, zeros
+from minidl.engines.numba.vector import WIDE, clear, copy, load, pick, spread_at, store, width
 
 PAIRS = 9  # of rows of dy that are taken in turn with the same rows of x
 CHUNK = 256  # columns of the output computed at a time: they stay in the core's cache
@@ -173,59 +173,8 @@ def pack(weight, size, strides, shape, block, sixes, fours, packed, start, stop,
 
 
 @jit(inner=True, call=True)
-def dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0):
-    """Add the six products of two rows of dy with three of x to a vector of sums, two parts of each side by side.
-
-    Each row is `columns` long, `count` times, `d_step` (`x_step`) apart.
-    """
-    lanes = width(x)
-    aa = ab = ac = ba = bb = bc = zeros(x)
-    for h in range(count):
-        d, e = d0 + h * d_step, d0 + h * d_step + ld
-        at = h * x_step
-        for m in range(0, columns, lanes):
-            va, vb = load(dy, d + m), load(dy, e + m)
-            v = load(x, ta + at + m)
-            aa, ba = fma(va, v, aa), fma(vb, v, ba)
-            v = load(x, tb + at + m)
-            ab, bb = fma(va, v, ab), fma(vb, v, bb)
-            v = load(x, tc + at + m)
-            ac, bc = fma(va, v, ac), fma(vb, v, bc)
-    store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
-
-
-@jit(inner=True, call=True)
-def dots6(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step):
-    """Do as `dots` for six rows of dy; the sums of each two are `s_step` apart."""
-    lanes = width(x)
-    aa = ab = ac = ba = bb = bc = ca = cb = cc = da = db = dc = ea = eb = ec = fa = fb = fc = zeros(x)
-    for h in range(count):
-        d = d0 + h * d_step
-        at = h * x_step
-        for m in range(0, columns, lanes):
-            u, v, w = load(x, ta + at + m), load(x, tb + at + m), load(x, tc + at + m)
-            r = load(dy, d + m)
-            aa, ab, ac = fma(r, u, aa), fma(r, v, ab), fma(r, w, ac)
-            r = load(dy, d + ld + m)
-            ba, bb, bc = fma(r, u, ba), fma(r, v, bb), fma(r, w, bc)
-            r = load(dy, d + 2 * ld + m)
-            ca, cb, cc = fma(r, u, ca), fma(r, v, cb), fma(r, w, cc)
-            r = load(dy, d + 3 * ld + m)
-            da, db, dc = fma(r, u, da), fma(r, v, db), fma(r, w, dc)
-            r = load(dy, d + 4 * ld + m)
-            ea, eb, ec = fma(r, u, ea), fma(r, v, eb), fma(r, w, ec)
-            r = load(dy, d + 5 * ld + m)
-            fa, fb, fc = fma(r, u, fa), fma(r, v, fb), fma(r, w, fc)
-    store(sums, s0, load(sums, s0) + sums8(aa, ab, ac, ba, bb, bc, zeros(x), zeros(x)))
-    s0 += s_step
-    store(sums, s0, load(sums, s0) + sums8(ca, cb, cc, da, db, dc, zeros(x), zeros(x)))
-    s0 += s_step
-    store(sums, s0, load(sums, s0) + sums8(ea, eb, ec, fa, fb, fc, zeros(x), zeros(x)))
-
-
-@jit(inner=True, call=True)
 def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0, s_step, pairs):
-    """Do as `dots` for some pairs of rows of dy, whose sums are `s_step` apart."""
+    """Do as `dots2` for some pairs of rows of dy, whose sums are `s_step` apart."""
     p = 0
     if WIDE:
         while p + 3 <= pairs:
@@ -233,7 +182,7 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
             dots6(dy, d0 + 2 * p * ld, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, place, s_step)
             p += 3
     while p < pairs:
-        dots(dy, d0 + 2 * p * ld, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0 + p * s_step)
+        dots2(dy, d0 + 2 * p * ld, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0 + p * s_step, s_step)
         p += 1
 
 
@@ -241,7 +190,7 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
 def add_up(sums, total):
     """Write to (kernels, o, c, columns) the sums of all tasks; return 0, or NaN where one is not finite.
 
-    Of each task `sums` has a vector of `dots` for each kernel, each two o and each three (c, column).
+    Of each task `sums` has a vector of `dots2` for each kernel, each two o and each three (c, column).
     """
     tasks, _, lanes = sums.shape
     kernels, o, channels, columns = total.shape
@@ -281,8 +230,8 @@ def band_dweight(space, x, dy, offset, geometry, sums, start, stop, thread):
     """Add band `start` of dy to its sums[i, o, (c, j)] = sum_hm dy[o, h, m] · x[the row of tap i at h][offset + m].
 
     A thread's own space holds rows of x, and then some columns of some rows of dy, followed by zeros. For each band
-    `sums` has a vector of `dots` for each i, two o, three (c, j). `geometry` ends with the number of bands and the size
-    of a thread's space.
+    `sums` has a vector of `dots2` for each i, two o, three (c, j). `geometry` ends with the number of bands and the
+    size of a thread's space.
     """
     kh, _, sh, sw, above, left, ho, wo, row, plane, positions, threes, group, chunk, ldg, bands, size = geometry
     a, b = start * ho // bands, (start + 1) * ho // bands

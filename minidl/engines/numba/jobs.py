@@ -3,7 +3,7 @@
 A pass is a compiled function, marked `shared`, whose last three arguments are (start, stop, thread). It is called with
 a piece of its range and the number of the thread that runs it, 0 for who gives it out, helpers from 1. Or it is called
 with the number of pieces, the length of the range, and the address of the board in the place of the thread: then it
-gives itself out, and `give` calls it for the pieces.
+gives itself out, and `_give` calls it for the pieces.
 
 **The board** is memory that all threads see. One number on it, the word, is what they agree by: the number of the job,
 how many helpers it takes, and the first and the last of the pieces that nobody has taken. Who takes a piece changes the
@@ -35,7 +35,7 @@ MOST_PIECES, MOST_HELPERS = 4095, 61
 
 # places of the board; those of `hand_over.Sign` are 0 and 8
 _WORD, _RUN, _FRAME, _PIECES, _LENGTH, _PROCESSOR = 16, 24, 25, 26, 27, 28
-_DONE, _WRONG, _TAKEN = 32, 33, 40
+_DONE, _WRONG, _TAKEN, _GIVE = 32, 33, 40, hand_over.CODE
 
 _FIRST, _HELPERS, _NUMBER = 12, 24, 30  # bits of the word before each; the last piece comes first
 _NUMBERS = (1 << 63 - _NUMBER) - 1
@@ -66,8 +66,8 @@ def _processor():
     return np.int64(-1)
 
 
-@jit(inner=True)
-def give(run, frame, pieces, length, on):
+@jit
+def _give(run, frame, pieces, length, on):
     """Do the pieces of range(length), here and on threads that wait awake; return 0, or 1 where one failed.
 
     `on` is the board's address and, in the bits that are zero in it, how many helpers to take. run(frame, start, stop,
@@ -123,7 +123,16 @@ def help_out(board, helper):
     return 2 if together else 1
 
 
-# -- compiled beside each pass: the function that Python calls in its place, and the one that `give` calls ------------
+def write_code(board: np.ndarray) -> None:
+    """Write to a board, 64 numbers that begin on a cache line, where the code of `_give` is."""
+    dispatcher: Any = _give
+    numbers = (types.int64,) * 5
+    dispatcher.compile(numbers)
+    found = dispatcher.overloads[numbers]
+    board[_GIVE] = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+
+
+# -- compiled beside each pass: the function that Python calls in its place, and the one that `_give` calls ------------
 
 
 class _Lower(Lower):  # type: ignore[misc]
@@ -148,15 +157,13 @@ class _Lower(Lower):  # type: ignore[misc]
             builder.store(each, cgutils.gep_inbounds(builder, frame, 0, i))
         run = _piece(module, kernel, frame.type)
         number = ir.IntType(64)
-        numbers = (types.int64,) * 5
-        dispatcher: Any = give
-        dispatcher.compile(numbers)
-        given = dispatcher.overloads[numbers]
-        library.add_linking_library(given.library)
-        _, failed = context.call_conv.call_function(
-            builder, context.declare_function(module, given.fndesc), types.int64, numbers,
-            [builder.ptrtoint(run, number), builder.ptrtoint(frame, number), start, stop, thread],
-        )  # fmt: skip
+        board = builder.inttoptr(builder.and_(thread, ir.Constant(number, ~63)), number.as_pointer())
+        given = context.call_conv.get_function_type(types.int64, (types.int64,) * 5)
+        give = builder.inttoptr(builder.load(builder.gep(board, [ir.Constant(number, _GIVE)])), given.as_pointer())
+        result, error = (builder.alloca(each.pointee) for each in given.args[:2])
+        addresses = builder.ptrtoint(run, number), builder.ptrtoint(frame, number)
+        builder.call(give, [result, error, *addresses, start, stop, thread])
+        failed = builder.load(result)
         with builder.if_then(builder.icmp_signed("!=", failed, ir.Constant(number, 0))):
             context.call_conv.return_user_exc(builder, MemoryError, ("no memory for what a compiled pass works with",))
         builder.ret(ir.Constant(ir.IntType(32), 0))

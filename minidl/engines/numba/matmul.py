@@ -1,7 +1,7 @@
 """A matrix product, compiled: for factors that are used a few hundred times, where BLAS copies more than it computes.
 
 out = A B + bias, for A (rows, taps), B (taps, columns), out (rows, columns). A strip of B, two vectors wide, is copied
-to a buffer that stays in the first cache; all rows of A meet it there, six or four at a time. Long sums are taken in
+to a buffer that stays in the first cache; all rows of A meet it there, six at a time. Long sums are taken in
 blocks of taps, which are then added up.
 """
 
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from minidl import parallel
-from minidl.engines.numba.blocks import four, four_twice, six, six_twice
-from minidl.engines.numba.compile import jit
-from minidl.engines.numba.direct import tiles, zeros
+from minidl.engines.numba.blocks import six, six_twice
+from minidl.engines.numba.direct import zeros
 from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.share import Workspace, share_pieces
-from minidl.engines.numba.vector import BYTES, WIDE, copy, load, spread_at, store, turn, width
+from minidl.engines.numba.vector import BYTES, WIDE, clear, copy, load, spread_at, store, turn, width
 
 _DEPTH = 224 if WIDE else 448  # taps of a block: their strip of B stays in the first cache
 _WORTH = 1 << 18  # multiplications; BLAS is called sooner than this
@@ -35,8 +34,8 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarra
     work = rows * columns * taps
     flat, strides = _flat(a)
     other, (step, _) = _flat(b)
-    fits = a.dtype == b.dtype == out.dtype and out.dtype.char in "fd" and strides and step
-    if not fits or work < _WORTH or a.size > _FITS or rows < 4:
+    fits = a.dtype == b.dtype == out.dtype and out.dtype.char in "fd" and min(rows, taps) >= 16 and strides[0] and step
+    if not fits or work < _WORTH or a.size > _FITS:
         halves = slice(rows // 2), slice(rows // 2, rows)  # however many threads, for the same bits
         if work < _WORTH_WAKING or rows < 2:
             np.matmul(a, b, out=out)
@@ -45,8 +44,8 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarra
         if bias is not None:
             out += bias[:, None]
         return
-    sixes, fours, strips, groups, size, offset = _plan(rows, columns, taps, out.dtype)
-    sizes = rows, columns, taps, sixes, fours, groups, size
+    depth, sixes, strips, groups, size, offset = _plan(rows, columns, taps, out.dtype)
+    sizes = rows, columns, taps, depth, sixes, groups, size
     shift = zeros(rows, out.dtype) if bias is None else bias
     units = strips * groups
     share_pieces(
@@ -65,77 +64,55 @@ def _flat(a: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 @lru_cache(1024)
-def _plan(rows: int, columns: int, taps: int, dtype: Any) -> tuple[Any, ...]:
-    """Return how the rows are covered, the strips, the groups of rows, a thread's space, and where taps lie in it."""
+def _plan(rows: int, columns: int, taps: int, dtype: Any) -> tuple[int, int, int, int, int, np.ndarray]:
+    """Return the taps of a block, the sixes that cover the rows, strips, groups of sixes, a thread's space, offsets.
+
+    The last six rows are computed together, whichever of them the sixes before have.
+    """
     lanes = BYTES // dtype.itemsize
-    sixes, fours = tiles(rows)
+    depth = -(-taps // -(-taps // _DEPTH))
+    sixes = -(-rows // 6)
     strips = -(-columns // (2 * lanes))
-    groups = 1 if strips % 2 == 0 or strips > 8 else min(2, sixes + fours)
+    groups = 1 if strips % 2 == 0 or strips > 8 else min(2, sixes)
     ld = 3 * lanes  # an odd number of cache lines
-    return sixes, fours, strips, groups, (min(taps, _DEPTH) + 6 * sixes + 4 * fours + 1) * ld, np.arange(_DEPTH) * ld
+    return depth, sixes, strips, groups, (depth + 6 * sixes + 1) * ld, np.arange(depth) * ld
 
 
 @shared
 def _multiply(space, a, strides, b, turned, bias, out, offset, sizes, start, stop, thread):
     """Take the units start to stop, each the rows of a group in one strip."""
-    rows, columns, taps, sixes, fours, groups, size = sizes
+    rows, columns, taps, depth, sixes, groups, size = sizes
     row, tap = strides
     lanes = width(out)
     ld = 3 * lanes
     space = space[thread * size : (thread + 1) * size]
-    sums = space[min(taps, _DEPTH) * ld :]
+    sums = space[depth * ld :]
     for unit in range(start, stop):
         c0 = unit // groups * 2 * lanes
         count = min(2 * lanes, columns - c0)
-        first, last = unit % groups * (sixes + fours) // groups, (unit % groups + 1) * (sixes + fours) // groups
-        for t0 in range(0, taps, _DEPTH):
-            t1 = min(taps, t0 + _DEPTH)
+        first, last = unit % groups * sixes // groups, (unit % groups + 1) * sixes // groups
+        clear(sums, 6 * first * ld, 6 * (last - first) * ld)
+        for t0 in range(0, taps, depth):
+            t1 = min(taps, t0 + depth)
             if turned:
-                _copy_turned(space, ld, b, c0, count, t0, t1, taps)
+                for c in range(0, count, lanes):
+                    for t in range(t0, t1, lanes):
+                        k = min(t, t1 - lanes)
+                        turn(space, (k - t0) * ld + c, ld, b, (c0 + c) * taps + k, taps, count - c)
             else:
                 for t in range(t0, t1):
                     copy(space, (t - t0) * ld, b, t * columns + c0, count)
             for tile in range(first, last):
-                if tile < sixes:
-                    r = min(6 * tile, rows - 6)
-                    w, y = r * row + t0 * tap, 6 * tile * ld
-                    if WIDE and count > lanes:
-                        six_twice(space, 0, offset, 0, t1 - t0, a, w, row, tap, sums, y, ld, t0 == 0)
-                    else:
-                        for m in range(0, count, lanes):
-                            six(space, m, offset, 0, t1 - t0, a, w, row, tap, sums, y + m, ld, t0 == 0)
+                w, y = min(6 * tile, rows - 6) * row + t0 * tap, 6 * tile * ld
+                if WIDE and count > lanes:
+                    six_twice(space, 0, offset, 0, t1 - t0, a, w, row, tap, sums, y, ld, False)
                 else:
-                    k = 6 * sixes + 4 * (tile - sixes)
-                    w, y = min(k, rows - 4) * row + t0 * tap, k * ld
-                    if WIDE and count > lanes:
-                        four_twice(space, 0, offset, 0, t1 - t0, a, w, row, tap, sums, y, ld, t0 == 0)
-                    else:
-                        for m in range(0, count, lanes):
-                            four(space, m, offset, 0, t1 - t0, a, w, row, tap, sums, y + m, ld, t0 == 0)
+                    for m in range(0, count, lanes):
+                        six(space, m, offset, 0, t1 - t0, a, w, row, tap, sums, y + m, ld, False)
         for tile in range(first, last):
-            k = 6 * tile if tile < sixes else 6 * sixes + 4 * (tile - sixes)
-            there = 6 if tile < sixes else 4
-            r = min(k, rows - there)
-            for i in range(there):
-                shift, y, s = spread_at(bias, r + i), (r + i) * columns + c0, (k + i) * ld
-                for m in range(0, count - lanes + 1, lanes):
-                    store(out, y + m, load(sums, s + m) + shift)
-                for m in range(count // lanes * lanes, count):
-                    out[y + m] = sums[s + m] + bias[r + i]
-
-
-@jit(inner=True)
-def _copy_turned(buffer, ld, b, c0, count, t0, t1, taps):
-    """Set buffer[t − t0, c − c0] to b[c, t]: whole squares in registers, and what is left value by value."""
-    lanes = width(buffer)
-    whole = (t1 - t0) // lanes * lanes
-    squares = count // lanes * lanes
-    for c in range(0, squares, lanes):
-        for t in range(0, whole, lanes):
-            turn(buffer, t * ld + c, ld, b, (c0 + c) * taps + t0 + t, taps)
-        for t in range(whole, t1 - t0):
-            for j in range(c, c + lanes):
-                buffer[t * ld + j] = b[(c0 + j) * taps + t0 + t]
-    for t in range(t1 - t0):
-        for j in range(squares, count):
-            buffer[t * ld + j] = b[(c0 + j) * taps + t0 + t]
+            r = min(6 * tile, rows - 6)
+            for i in range(6):
+                shift, s = spread_at(bias, r + i), (6 * tile + i) * ld
+                for m in range(0, count, lanes):
+                    store(sums, s + m, load(sums, s + m) + shift)
+                copy(out, (r + i) * columns + c0, sums, s, count)

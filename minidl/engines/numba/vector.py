@@ -19,8 +19,6 @@ from numba.core import cgutils, types
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, overload
 
-from minidl.engines.numba.compile import jit
-
 BYTES = 64
 WIDE = bool(dict(get_host_cpu_features()).get("avx512f"))  # 32 registers of 64 bytes; else 16, half as long, or fewer
 
@@ -41,12 +39,14 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(item, kind.lanes))
 
 
-def _address(context: Any, builder: Any, kind: Any, value: Any, index: Any, vector: Any) -> Any:
+def place_of(context: Any, builder: Any, kind: Any, value: Any, index: Any, vector: Any) -> Any:
+    """Return a pointer to a vector, or to an item, that begins at an index of an array."""
     data = context.make_array(kind)(context, builder, value).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _spread(vector: Any, builder: Any, value: Any) -> Any:
+def spread(vector: Any, builder: Any, value: Any) -> Any:
+    """Return the vector that has a value in every lane."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)  # every lane takes lane 0
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
@@ -70,7 +70,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at = context.cast(builder, args[1], index, types.intp)
-        place = _address(context, builder, array, args[0], at, context.get_value_type(kind))
+        place = place_of(context, builder, array, args[0], at, context.get_value_type(kind))
         return builder.load(place, align=array.dtype.bitwidth // 8)
 
     return kind(array, index), code
@@ -82,7 +82,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at = context.cast(builder, args[1], index, types.intp)
-        place = _address(context, builder, array, args[0], at, context.get_value_type(vector))
+        place = place_of(context, builder, array, args[0], at, context.get_value_type(vector))
         builder.store(args[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -96,8 +96,8 @@ def copy(typing: Any, target: Any, at: Any, source: Any, start: Any, count: Any)
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         indices = [context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 3, 4)]
         item = context.get_value_type(target.dtype)
-        to = _address(context, builder, target, args[0], indices[0], item)
-        origin = _address(context, builder, source, args[2], indices[1], item)
+        to = place_of(context, builder, target, args[0], indices[0], item)
+        origin = place_of(context, builder, source, args[2], indices[1], item)
         cgutils.raw_memcpy(builder, to, origin, indices[2], target.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -110,7 +110,7 @@ def clear(typing: Any, target: Any, at: Any, count: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         start, values = (context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 2))
-        to = _address(context, builder, target, args[0], start, context.get_value_type(target.dtype))
+        to = place_of(context, builder, target, args[0], start, context.get_value_type(target.dtype))
         cgutils.memset(builder, to, builder.mul(values, ir.Constant(values.type, target.dtype.bitwidth // 8)), 0)
         return context.get_dummy_value()
 
@@ -147,7 +147,7 @@ def spread_at(typing: Any, array: Any, index: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at = context.cast(builder, args[1], index, types.intp)
         value = builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [at]))
-        return _spread(context.get_value_type(kind), builder, value)
+        return spread(context.get_value_type(kind), builder, value)
 
     return kind(array, index), code
 
@@ -169,7 +169,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 def _scale(typing: Any, factor: Any, a: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = context.cast(builder, args[0], factor, a.item)
-        return builder.fmul(_spread(context.get_value_type(a), builder, value), args[1])
+        return builder.fmul(spread(context.get_value_type(a), builder, value), args[1])
 
     return a(factor, a), code
 
@@ -212,50 +212,51 @@ def _vector_mul(a, b):
     return None
 
 
-def _folded(parts: int) -> Any:
-    @intrinsic
-    def function(typing: Any, a: Any, b: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            group = a.lanes // parts
-            starts = range(0, 2 * a.lanes, group)
-            low, high = (
-                builder.shuffle_vector(
-                    *args,
-                    ir.Constant(
-                        ir.VectorType(ir.IntType(32), a.lanes),
-                        [s + half + i for s in starts for i in range(group // 2)],
-                    ),
-                )
-                for half in (0, group // 2)
-            )
-            return builder.fadd(low, high)
-
-        return a(a, b), code
-
-    return function
-
-
-_fold1, _fold2, _fold4 = _folded(1), _folded(2), _folded(4)
-
-
-@jit(inner=True)
-def sums8(a, b, c, d, e, f, g, h):
+def sums8(builder: Any, vectors: list[Any]) -> Any:
     """Return one vector: the sum of the lanes of each of eight, in two parts (one in float64) that lie side by side."""
-    return _fold4(_fold2(_fold1(a, b), _fold1(c, d)), _fold2(_fold1(e, f), _fold1(g, h)))
+    parts = 1
+    while len(vectors) > 1:
+        vectors = [_folded(builder, parts, *vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+        parts *= 2
+    return vectors[0]
+
+
+def _folded(builder: Any, parts: int, a: Any, b: Any) -> Any:
+    """Return the halves of each of so many parts added, those of a before those of b."""
+    lanes = a.type.count
+    group = lanes // parts
+    low, high = (
+        builder.shuffle_vector(
+            a,
+            b,
+            ir.Constant(
+                ir.VectorType(ir.IntType(32), lanes),
+                [s + half + i for s in range(0, 2 * lanes, group) for i in range(group // 2)],
+            ),
+        )
+        for half in (0, group // 2)
+    )
+    return builder.fadd(low, high)
 
 
 @intrinsic
-def turn(typing: Any, target: Any, at: Any, row: Any, source: Any, start: Any, step: Any) -> Any:
-    """Set target[at + i·row + j] to source[start + j·step + i], for i and j < lanes: a square turned in registers."""
+def turn(typing: Any, target: Any, at: Any, row: Any, source: Any, start: Any, step: Any, there: Any) -> Any:
+    """Set target[at + i·row + j] to source[start + j·step + i], for i and j < lanes: a square turned in registers.
+
+    The source has `there` rows j, one at least; the last of them stands in for those that it lacks.
+    """
     lanes = VectorType(target.dtype).lanes
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, row, start, step = (context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 2, 4, 5))
+        at, row, start, step, there = (
+            context.cast(builder, args[i], signature.args[i], types.intp) for i in (1, 2, 4, 5, 6)
+        )
         vector, align = context.get_value_type(VectorType(target.dtype)), target.dtype.bitwidth // 8
         rows = []
-        for _ in range(lanes):
-            rows.append(builder.load(_address(context, builder, source, args[3], start, vector), align=align))
-            start = builder.add(start, step)
+        for j in range(lanes):
+            rows.append(builder.load(place_of(context, builder, source, args[3], start, vector), align=align))
+            further = builder.icmp_signed("<", ir.Constant(there.type, j + 1), there)
+            start = builder.add(start, builder.select(further, step, ir.Constant(step.type, 0)))
         half = 1
         while half < lanes:  # swap the squares beside the diagonal, of one value, two, four, ...
             for i in range(lanes):
@@ -267,11 +268,11 @@ def turn(typing: Any, target: Any, at: Any, row: Any, source: Any, start: Any, s
                     )
             half *= 2
         for each in rows:
-            builder.store(each, _address(context, builder, target, args[0], at, vector), align=align)
+            builder.store(each, place_of(context, builder, target, args[0], at, vector), align=align)
             at = builder.add(at, row)
         return context.get_dummy_value()
 
-    return types.void(target, at, row, source, start, step), code
+    return types.void(target, at, row, source, start, step, there), code
 
 
 def _swapped(lanes: int, half: int) -> tuple[list[int], list[int]]:
