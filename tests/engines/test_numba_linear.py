@@ -8,11 +8,11 @@ from tolerance import assert_close, terms
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
 
+from engines.helped import helpers
 from minidl import Linear, threads, use_backend
 from minidl.arguments import arithmetic
 from minidl.engine import NUMBA
 from minidl.engines.numba import linear as compiled
-from minidl.hand_over import Gain
 from minidl.layers.linear import linear, linear_backward
 
 Array = Any
@@ -78,8 +78,8 @@ def test_what_is_not_finite_stays_in_its_sample_and_spreads_as_in_the_written_fu
         np.testing.assert_array_equal(got[~np.isfinite(want)], want[~np.isfinite(want)])
 
 
-@pytest.mark.parametrize("n", [*FEW, 9, 300])
-def test_the_bits_are_the_same_on_any_number_of_threads_and_whether_or_not_a_job_is_shared(n, monkeypatch):
+@pytest.mark.parametrize("n", [*FEW, 9, 16, 33, 300])
+def test_the_bits_are_the_same_on_any_number_of_threads(n):
     x, weight, _, dy = draw(n, 121, 403, "float32")
 
     def both() -> list[Array]:
@@ -90,8 +90,7 @@ def test_the_bits_are_the_same_on_any_number_of_threads_and_whether_or_not_a_job
     with use_backend("numba"):
         with threads(1):
             want = both()
-        for shared in (True, False):
-            monkeypatch.setattr(Gain, "pays", lambda self, shared=shared: shared)
-            with threads(2):
+        for others in (1, 2):
+            with helpers(others):
                 for one, other in zip(both(), want, strict=True):
                     np.testing.assert_array_equal(one, other)

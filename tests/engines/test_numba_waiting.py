@@ -14,11 +14,13 @@ waiting = pytest.importorskip("minidl.engines.numba.waiting", reason="Numba is n
 
 
 def test_what_has_changed_already_is_seen_at_once():
-    waiting.until_changed(np.array([3]), 0, 2, 7)
+    board = np.array([3])
+    assert waiting.until_changed(board.ctypes.data, 0, 2, 7, 0) is False
 
 
 def test_a_wait_ends_though_nothing_changes():
-    waiting.until_changed(np.array([3, 4]), 1, 4, 7)
+    board = np.array([3, 4])
+    assert waiting.until_changed(board.ctypes.data, 1, 4, 7, 0) is False
 
 
 def test_a_change_by_another_thread_is_seen_without_the_lock_of_the_interpreter():
@@ -26,7 +28,7 @@ def test_a_change_by_another_thread_is_seen_without_the_lock_of_the_interpreter(
 
     def wait():
         while board[8] == 0:
-            waiting.until_changed(board, 8, 0, 5)
+            waiting.until_changed(board.ctypes.data, 8, 0, 5, 0)
         seen.append(int(board[8]))
 
     thread = threading.Thread(target=wait)
@@ -41,12 +43,13 @@ def awake(monkeypatch):
     """Threads that wait awake, however many processors there are; the looks that they took, by place."""
     looks = []
 
-    def look(board, place, seen, rests):
+    def look(board, place, seen, rests, helper):
         looks.append(place)
-        waiting.until_changed(board, place, seen, rests)
+        return waiting.until_changed(board, place, seen, rests, helper)
 
     monkeypatch.setattr(hand_over, "awake", look)
-    monkeypatch.setattr(parallel, "_spare", True)
+    monkeypatch.setattr(parallel, "available_threads", lambda: 99)
+    monkeypatch.setattr(parallel, "_processors", 99)
     return looks
 
 
