@@ -1,9 +1,11 @@
 """A thread that waits awake sees a change, gives up after a while, and leaves the processor of the one it helps."""
 
 import os
+import queue
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -93,6 +95,7 @@ def test_a_helper_on_the_processor_of_who_gave_the_job_out_goes_elsewhere_and_ma
 def test_many_threads_on_one_processor_finish():
     program = """
 import os
+import queue
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import numpy as np
 from minidl import Conv2d, threads
@@ -104,3 +107,29 @@ with use_backend("numba"), threads(3):
         layer.backward(layer.forward(x))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_a_thread_that_was_woken_waits_awake(awake):
+    with threads(2):
+        deadline = time.monotonic() + 300
+        while not hand_over.helps(1):  # for a millisecond or two, so that a busy machine may miss it
+            parallel.wake(1)
+            assert time.monotonic() < deadline
+
+
+def test_threads_are_woken_once_in_a_while(monkeypatch):
+    given = queue.SimpleQueue()
+    monkeypatch.setattr(parallel, "_jobs", given)
+    monkeypatch.setattr(parallel, "_start", lambda helpers: True)
+    monkeypatch.setattr(parallel, "_processors", 3)
+    monkeypatch.setattr(parallel, "_woken", 0)
+    monkeypatch.setattr(parallel, "_WAKES", 10**15)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: 2 * 10**15)
+    for helpers in (0, 5, 5, 1):
+        parallel.wake(helpers)
+    assert given.qsize() == 2  # once, and as many as have a processor
+
+
+def test_helpers_are_asked_for_by_their_numbers(monkeypatch):
+    monkeypatch.setattr(hand_over, "_cells", {hand_over.AWAKE: 1 << 3})
+    assert [hand_over.helps(n) for n in (1, 2, 3, 61)] == [False, False, True, True]
