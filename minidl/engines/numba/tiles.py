@@ -85,8 +85,9 @@ def correlation(
 def _weight_plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     c, _, _, n = x
     blas = o * c > _BLAS
-    samples = max(s for s in range(16, 129, 16) if n % s == 0)
     count = _count(size)
+    most = 128 if count * 128 > _COLUMNS else max(16, n // 2)  # few tiles are two units, for two threads
+    samples = max(s for s in range(16, min(most, 128) + 1, 16) if n % s == 0)
     together = max(1, min(count, min(_COLUMNS, 8 * max(o, c)) // samples))
     units = -(-count // together) * (n // samples)
     ld = odd_lines(samples * together)
