@@ -4,6 +4,8 @@ The written functions in float64 are what is right. The tolerance counts roundin
 value sums, `TRANSFORMS` for each tap. A tile's outputs share its inputs, hence their largest terms.
 """
 
+import importlib
+
 import numpy as np
 import pytest
 from layer_cases import draw
@@ -219,3 +221,12 @@ def test_rows_are_covered_by_sixes_and_fours_with_the_least_waste():
     for rows in range(1, 70):
         sixes, fours = groups(rows)
         assert rows <= 6 * sixes + 4 * fours <= rows + (0 if rows % 2 == 0 and rows > 2 else 3)
+
+
+@pytest.mark.parametrize("n", [32, 128, 160])
+@pytest.mark.parametrize(("channels", "image"), [(512, 2), (512, 4), (256, 8), (64, 8), (16, 32)])
+def test_a_weight_gradient_by_tiles_has_work_for_two_threads(channels, image, n):
+    plan = importlib.import_module("minidl.engines.numba.tiles")._weight_plan(
+        channels, (channels, image, image, n), (1, 1), (image, image)
+    )
+    assert plan.units >= plan.parts >= 2
