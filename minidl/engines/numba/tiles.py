@@ -86,9 +86,10 @@ def _weight_plan(o: int, x: Shape, padding: Pair, size: Pair) -> _Plan:
     c, _, _, n = x
     blas = o * c > _BLAS
     count = _count(size)
-    most = 128 if count * 128 > _COLUMNS else max(16, n // 2)  # few tiles are two units, for two threads
-    samples = max(s for s in range(16, min(most, 128) + 1, 16) if n % s == 0)
+    samples = max(s for s in range(16, 129, 16) if n % s == 0)
     together = max(1, min(count, min(_COLUMNS, 8 * max(o, c)) // samples))
+    if together == count and samples == n:  # one unit: two of half the tiles, or half the samples, for two threads
+        together, samples = (-(-count // 2), samples) if count > 1 else (1, n // 2 if n % 32 == 0 else n)
     units = -(-count // together) * (n // samples)
     ld = odd_lines(samples * together)
     parts = parallel.partition(units, -(-units // (2 if blas else 8)))
