@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minidl.files import NoFileError, open_file, read_file, write_atomic
+from minidl.files import NoFileError, open_file, read_file
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_file import read_torch, torch_bytes, widened
+from minidl.writing import write_atomic
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 _SAFETENSORS = {
