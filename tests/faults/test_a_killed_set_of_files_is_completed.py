@@ -151,6 +151,29 @@ def test_a_kill_of_what_completes_is_completed_too(tmp_path, monkeypatch):
             assert shown(folder) == WHOLE
 
 
+def test_where_nothing_can_be_renamed_any_more_the_next_completes_it(tmp_path, monkeypatch):
+    replace = os.replace
+    for failing in range(1, 7):
+        write_together({tmp_path / name: OLD.get(name) for name in NEW})
+        calls = iter(range(failing))
+
+        def until(source, target, calls=calls):
+            if next(calls, None) is None:
+                raise OSError(errno.EIO, "Input/output error")
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", until)
+            with pytest.raises(OSError, match="Input/output error"):
+                write_together({tmp_path / name: data for name, data in NEW.items()})
+        there = shown(tmp_path)
+        assert there.pop("a.json.unfinished")
+        assert there.items() <= OLD.items() or there.items() <= WHOLE.items()
+        complete(tmp_path)
+        assert shown(tmp_path) == WHOLE
+        assert hidden(tmp_path) == []
+
+
 def test_a_part_that_is_gone_is_named_and_nothing_is_mixed(stopped):
     (gone,) = [path for path in stopped.iterdir() if path.name.startswith(".b.csv.") and ".old" not in path.name]
     gone.unlink()
