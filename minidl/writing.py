@@ -60,8 +60,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_together(files: Mapping[Path, bytes | None]) -> None:
     """Write files of one folder that belong together; what fails leaves all of them as they were.
 
-    If the process is killed, the folder has files of one set alone, maybe not all of them, and `complete` gives all of
-    the new ones their names.
+    One file alone is written as by `write_atomic`. If the process is killed, the folder has files of one set alone,
+    maybe not all of them, and `complete` gives all of the new ones their names.
 
     Parameters
     ----------
@@ -79,6 +79,9 @@ def write_together(files: Mapping[Path, bytes | None]) -> None:
     for path in files:
         _check(path)
     names = [path.name for path in files]
+    if len(files) == 1 and (data := next(iter(files.values()))) is not None:
+        write_atomic(next(iter(files)), data)
+        return
     complete(folder, names)
     sweep(folder, [*names, f"{names[0]}{RECORD}"], [each.token for each in _records(folder)])
     with token() as own:

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files="choose another --out or make it writable",
         memory="close other programs, or take fewer images",
         interrupted="interrupted; nothing was written",
+        when_free=lambda: ", then run it again",
     )
 
 

@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_files_of_one_evaluation_and_never_those_of_two(t
         assert there == first
         err = capsys.readouterr().err
         assert err.startswith("minidl.evaluate: E")
-        assert err.endswith(": No space left on device; free some space\n")
+        assert err.endswith(": No space left on device; free some space, then run it again\n")
     assert allowed > len(first)
     assert there == second
 
