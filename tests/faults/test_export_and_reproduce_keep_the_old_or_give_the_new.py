@@ -184,6 +184,7 @@ def test_a_run_that_cannot_be_started_is_named_with_its_file_and_the_cure(tmp_pa
         def poll(self):
             return 0 if started else None
 
+    monkeypatch.setattr(run_process, "git_commit", lambda: None)  # which would be a child too
     monkeypatch.setattr(run_process.subprocess, "Popen", Process)
     monkeypatch.setattr("minidl.reproduce.runs._Pool._finished", lambda self, job: self.unfinished.remove(job))
     words, seen = [*TABLE, "--only", "BN", "--out", str(tmp_path / "F")], set()
