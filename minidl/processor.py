@@ -7,16 +7,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 
-# Asked in a process of its own: what LLVM says goes to the standard error of the process, and an abort ends it.
-_ASK = """
-import sys
-import llvmlite.binding as llvm
-llvm.initialize_native_target()
-print("asked", flush=True)
-llvm.Target.from_default_triple().create_target_machine(cpu=sys.argv[1], features=sys.argv[2])
-print("known", flush=True)
-"""
-_SAID = ("is not a recognized", "Available CPUs")  # the latter of the name "help"
+_SAID = "for this target"  # in what LLVM says of a processor or feature that it ignores, and of the name "help"
 _SHOWN = 60  # characters of a value
 
 
@@ -67,14 +58,31 @@ def _features_here() -> dict[str, bool]:
 
 @cache
 def _is_known(name: str, features: str) -> bool:
-    """Whether LLVM takes these without a word; True where it cannot be asked."""
+    """Whether LLVM takes these without a word; True where it cannot be asked.
+
+    It is asked in a process of its own, this file as a script: LLVM writes to the standard error of the process
+    that asks, and ends that with an abort.
+    """
     if not sys.executable:
         return True
     with suppress(OSError, ValueError, subprocess.TimeoutExpired):
-        command = [sys.executable, "-c", _ASK, name, features]
+        command = [sys.executable, "-P", __file__, name, features]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300
         )
         aborted = done.stdout.startswith("asked") and "known" not in done.stdout
-        return not aborted and not any(said in done.stderr for said in _SAID)
+        return not aborted and _SAID not in done.stderr
     return True
+
+
+def _ask(name: str, features: str) -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    print("asked", flush=True)
+    llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features)
+    print("known", flush=True)
+
+
+if __name__ == "__main__":
+    _ask(*sys.argv[1:])
