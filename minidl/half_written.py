@@ -76,18 +76,16 @@ def may_live(token: str, path: Path) -> bool:
         return False
 
 
-def sweep(folder: Path, names: Collection[str], spared: Collection[str] = ()) -> None:
+def sweep(folder: Path, names: Collection[str]) -> None:
     """Remove what processes that are gone left half-written of files of these names, and no link's target.
 
     Parameters
     ----------
     folder : path
     names : collection of str
-    spared : collection of str
-        The tokens of what stays: it will be completed.
     """
     for left, name, token in _lefts(folder):
-        if name in names and token not in spared and not may_live(token, left):
+        if name in names and not may_live(token, left):
             with suppress(OSError):  # a folder of that name, or one that forbids it: it does no harm
                 left.unlink()
 

@@ -38,13 +38,16 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises
     ------
+    UnfinishedError
+        As `complete`, which comes first: what is completed later must not take the place of what is written now.
     NoFileError
         If a pipe or a device has this name: it stays.
     OSError
         If it cannot be written, or a folder has this name.
     """
     _check(path)
-    sweep(path.parent, [path.name], [each.token for each in _records(path.parent)])
+    complete(path.parent, [path.name])
+    sweep(path.parent, [path.name])
     with token() as own:
         temporary = beside(path, own)
         try:
@@ -70,9 +73,7 @@ def write_together(files: Mapping[Path, bytes | None]) -> None:
 
     Raises
     ------
-    UnfinishedError
-        As `complete`.
-    NoFileError, OSError
+    UnfinishedError, NoFileError, OSError
         As `write_atomic`.
     """
     (folder,) = {path.parent for path in files}
@@ -83,7 +84,7 @@ def write_together(files: Mapping[Path, bytes | None]) -> None:
         write_atomic(next(iter(files)), data)
         return
     complete(folder, names)
-    sweep(folder, [*names, f"{names[0]}{RECORD}"], [each.token for each in _records(folder)])
+    sweep(folder, [*names, f"{names[0]}{RECORD}"])
     with token() as own:
         digests = {path.name: None if data is None else _digest(data) for path, data in files.items()}
         replaced = _Set(folder / f"{names[0]}{RECORD}", own, digests)

@@ -15,7 +15,7 @@ from minidl import half_written
 from minidl.export.__main__ import main as export
 from minidl.half_written import beside, put_aside, sweep, token
 from minidl.train.__main__ import main as train
-from minidl.writing import write_atomic, write_together
+from minidl.writing import complete, write_atomic, write_together
 
 RUN = ["lenet", "mnist", "--sample", "--norm", "none", "--batch-size", "8", "--threads", "1", "--backend", "numpy"]
 SHORT = [*RUN, "--updates", "2", "--eval-every", "2", "--quiet"]
@@ -216,14 +216,16 @@ def test_a_file_that_may_not_be_removed_costs_no_output(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_bytes() == b"1"
 
 
-def test_an_export_beside_a_set_that_waits_to_be_completed_leaves_its_parts(tmp_path, trained):
+def test_a_set_that_waits_to_be_completed_does_not_take_the_place_of_what_is_written_now(tmp_path, trained):
     code = "import os, signal, sys; from pathlib import Path; from minidl import writing\n"
     code += "writing.os.replace = lambda *given: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += "writing.write_together({Path(sys.argv[1], name): b'1' for name in ('n.safetensors', 'b')})\n"
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=env, timeout=300)
     assert killed.returncode == -signal.SIGKILL
-    parts = hidden(tmp_path)
-    assert len(parts) == 2
+    assert len(hidden(tmp_path)) == 2
     assert export([str(trained / "R"), "--safetensors", str(tmp_path / "n.safetensors")]) == 0
-    assert hidden(tmp_path) == parts
+    assert hidden(tmp_path) == []
+    complete(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "n.safetensors"]
+    assert (tmp_path / "n.safetensors").read_bytes() != (tmp_path / "b").read_bytes() == b"1"
