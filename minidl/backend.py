@@ -190,6 +190,10 @@ def why_no_numba() -> str | None:
     try:
         from numba.core.registry import cpu_target
 
+        from minidl.processor import why_not_for
+
+        if (wrong := why_not_for(numba.config.CPU_NAME, numba.config.CPU_FEATURES)) is not None:
+            return f"numba does not compile, since {wrong}"
         cpu_target.target_context.refresh()  # imports what it compiles with, SciPy too, as the first compilation would
     except Exception as error:
         return _no_numba(error)

@@ -1,6 +1,6 @@
 """Files of any name: its ``~`` is replaced, and a pipe, a device or a folder is refused, never waited for.
 
-What is written is there whole or not at all, and what cannot be written or read is named.
+What cannot be written or read is named. To write a file whole or not at all is `minidl.writing`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import secrets
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -159,90 +156,6 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that its path holds either what it held before or all of `data`, whenever the machine stops.
-
-    Raises
-    ------
-    NoFileError
-        If a pipe or a device has this name: it stays.
-    OSError
-        If it cannot be written, or a folder has this name.
-    """
-    write_together({path: data})
-
-
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write files that belong together, each as `write_atomic` does; what fails leaves all of them as they were.
-
-    Each is written whole under another name before the first gets its own. Where one does not get its own, those
-    before it get back what they held.
-
-    Raises
-    ------
-    NoFileError, OSError
-        As `write_atomic`.
-    """
-    for path in files:
-        if path.exists() and not path.is_file():
-            raise (
-                IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-                if path.is_dir()
-                else NoFileError(errno.EINVAL, "is no file", str(path))
-            )
-    at_work, written = Path(), {path: _beside(path) for path in files}
-    before: dict[Path, Path] = {}  # what the files held, where several are written
-    replaced: list[Path] = []
-    try:
-        for at_work, temporary in written.items():
-            with temporary.open("xb") as file:
-                file.write(files[at_work])
-                file.flush()
-                os.fsync(file.fileno())
-        for at_work in files if len(files) > 1 else ():
-            if os.path.lexists(at_work):
-                before[at_work] = _beside(at_work)
-                _keep(at_work, before[at_work])
-        for at_work, temporary in written.items():
-            os.replace(temporary, at_work)
-            replaced.append(at_work)
-    except BaseException as error:
-        for path in replaced:
-            with suppress(OSError):
-                os.replace(before[path], path) if path in before else path.unlink()
-        if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(at_work)  # which is what the caller knows of
-        raise
-    finally:
-        for temporary in (*written.values(), *before.values()):
-            with suppress(OSError):  # where its folder is a file, it is not even looked for
-                temporary.unlink(missing_ok=True)
-    for folder in {path.parent for path in files}:
-        sync_folder(folder)
-
-
-def _beside(path: Path) -> Path:
-    """Return a name of one's own beside a file: `remove_half_written` knows it."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _keep(path: Path, other: Path) -> None:
-    """Have what is at a path, a link itself, under another name too: the same file, else a copy."""
-    try:
-        os.link(path, other, follow_symlinks=False)
-    except (OSError, NotImplementedError):
-        shutil.copyfile(path, other, follow_symlinks=False)
-
-
-def remove_half_written(folder: Path, names: re.Pattern[str]) -> None:
-    """Remove what `write_atomic` left of files of such names in a process that was killed; no other may write them."""
-    for left in folder.glob(".*.tmp"):
-        name, dot, token = left.name[1:-4].rpartition(".")
-        if dot and names.fullmatch(name) and re.fullmatch(r"[0-9a-f]{8}", token):
-            with suppress(OSError):  # a folder of that name, or one that forbids it: it does no harm
-                left.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidl.files import no_folder, open_file, parse_json, read_file, write_atomic
+from minidl.files import no_folder, open_file, parse_json, read_file
+from minidl.writing import write_atomic
 
 _OF_A_RUN = ("checkpoints", "metrics.jsonl", "losses.jsonl", "summary.json")
 _RECORD = "config.json"

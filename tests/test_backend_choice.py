@@ -124,7 +124,7 @@ def test_auto_takes_numba_before_numpy_and_says_so_and_why_not_the_gpu_that_is_t
     fake_cupy(monkeypatch, available=False)
     monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
     fake = ModuleType("numba")
-    fake.__dict__.update(njit=None, config=SimpleNamespace(DISABLE_JIT=0))
+    fake.__dict__.update(njit=None, config=SimpleNamespace(DISABLE_JIT=0, CPU_NAME=None, CPU_FEATURES=None))
     registry = SimpleNamespace(cpu_target=SimpleNamespace(target_context=SimpleNamespace(refresh=lambda: None)))
     for name, module in (("numba", fake), ("numba.core", fake), ("numba.core.registry", registry)):
         monkeypatch.setitem(sys.modules, name, module)

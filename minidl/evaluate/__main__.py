@@ -16,9 +16,10 @@ from ..backend import of_commands
 from ..command_line import Parser, as_path, changed_code, complain, corrupt, exit_status, say, whole
 from ..data import TASKS
 from ..extras import missing
-from ..files import make_folder, make_own, parse_json, write_together
+from ..files import make_folder, make_own, parse_json
 from ..outputs import check_folder
 from ..printable import one_line
+from ..writing import complete, write_together
 from .confusion import Confusion
 
 FILES = ("evaluation.json", "classes.csv", "confusion.csv", "confusion.png")
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files="choose another --out or make it writable",
         memory="close other programs, or take fewer images",
         interrupted="interrupted; nothing was written",
+        when_free=lambda: ", then run it again",
     )
 
 
@@ -58,6 +60,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.out:
         own = net.config.data_dir if not asked else None
         check_outside("--out", args.out, asked.get("task", net.config.task), asked.get("data_dir", own))
+        complete(args.out)
         check_folder("--out", args.out, FILES, _is_evaluation)
     data = find_data(net, args.run, asked, args.corrupt)
     for line in data.task.describe() if not args.quiet else ():
@@ -137,9 +140,7 @@ def _write(out: Path, confusion: Confusion, result: dict[str, Any], title: str) 
     except Exception as error:  # of matplotlib, of what it finds of fonts and settings
         what = missing(error) or " ".join(f"{type(error).__name__}: {error}".split())
         log.warn("minidl.evaluate", f"the picture could not be drawn ({what}); the numbers are whole")
-    write_together({out / name: content for name, content in files.items()})
-    if "confusion.png" not in files:
-        (out / "confusion.png").unlink(missing_ok=True)  # that of another evaluation
+    write_together({out / name: files.get(name) for name in FILES})  # without a picture, that of another goes
     return list(files)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +14,7 @@ from ..backend import use_backend
 from ..command_line import Parser, as_path, changed_code, complain, exit_status, say
 from ..outputs import ONNX, SAFETENSORS, TORCH, check_outputs
 from ..trained import Classifier, load
+from ..writing import write_together
 
 EPILOG = """\
 examples:
@@ -39,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda: _export(args),
         files="choose another file",
         memory="close other programs",
-        interrupted="interrupted; the files that were named are whole",
+        interrupted="interrupted; the files of a folder are all as before, or all new",
+        when_free=lambda: ", then run it again",
     )
 
 
@@ -49,29 +53,40 @@ def _export(args: argparse.Namespace) -> None:
         [("--onnx", args.onnx, ONNX), ("--safetensors", args.safetensors, SAFETENSORS), ("--torch", args.torch, TORCH)],
         read=args.run,
     )
+    for path in (args.onnx, args.safetensors, args.torch):
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}; make its folder first", str(path))
     with use_backend("numpy"):
         _write(args, load(args.run, backend="numpy", check_code=not args.changed_code))
 
 
 def _write(args: argparse.Namespace, trained: Classifier) -> None:
-    """Write each file that is asked for, and say what it is."""
-    from ..interchange import export_onnx, to_torch_state, write_state
+    """Write the files that are asked for, those of a folder together, and say what each is."""
+    from ..interchange import to_torch_state
+    from ..interchange.files import state_bytes
+    from ..interchange.onnx_export import onnx_bytes
     from ..interchange.onnx_graph import OPSET
 
     net = trained.network
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (trained.mean, trained.std))
+    files, lines = {}, []
     if args.onnx:
         facts = {"mean": trained.mean.tolist(), "std": trained.std.tolist(), "class_names": trained.class_names}
-        export_onnx(net, args.onnx, trained.shape, {name: json.dumps(value) for name, value in facts.items()})
+        files[args.onnx] = onnx_bytes(net, trained.shape, {name: json.dumps(value) for name, value in facts.items()})
         shape = ", ".join(map(str, trained.shape))
-        say(f"{args.onnx}: ONNX, opset {OPSET}, input x (N, {shape}), output y, the logits")
+        lines.append(f"{args.onnx}: ONNX, opset {OPSET}, input x (N, {shape}), output y, the logits")
     if args.safetensors:
-        write_state(args.safetensors, to_torch_state(net) if args.torch_names else net.state())
-        say(f"{args.safetensors}: safetensors, {'PyTorch' if args.torch_names else 'minidl'}'s names")
+        files[args.safetensors] = state_bytes(
+            args.safetensors, to_torch_state(net) if args.torch_names else net.state()
+        )
+        lines.append(f"{args.safetensors}: safetensors, {'PyTorch' if args.torch_names else 'minidl'}'s names")
     if args.torch:
-        write_state(args.torch, to_torch_state(net))
-        say(f"{args.torch}: for torch.load(path, weights_only=True), PyTorch's names")
-    say(f"x is (pixel/255 - mean)/std with mean {mean} and std {std}")
+        files[args.torch] = state_bytes(args.torch, to_torch_state(net))
+        lines.append(f"{args.torch}: for torch.load(path, weights_only=True), PyTorch's names")
+    for folder in dict.fromkeys(path.parent for path in files):
+        write_together({path: content for path, content in files.items() if path.parent == folder})
+    for line in (*lines, f"x is (pixel/255 - mean)/std with mean {mean} and std {std}"):
+        say(line)
 
 
 def make_parser() -> argparse.ArgumentParser:

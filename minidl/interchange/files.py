@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minidl.files import NoFileError, open_file, read_file, write_atomic
+from minidl.files import NoFileError, open_file, read_file
 from minidl.interchange.errors import StateError
 from minidl.interchange.torch_file import read_torch, torch_bytes, widened
+from minidl.writing import write_atomic
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 _SAFETENSORS = {
@@ -85,13 +86,16 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -
     ...     read_state(path)["bias"]
     array([1., 1., 1.])
     """
-    path = Path(path)
-    if path.suffix in TORCH_SUFFIXES:
-        write_atomic(path, torch_bytes(state))
-        return
+    write_atomic(Path(path), state_bytes(path, state))
+
+
+def state_bytes(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> bytes:
+    """Return what `write_state` writes to a file of this name."""
+    if Path(path).suffix in TORCH_SUFFIXES:
+        return torch_bytes(state)
     from safetensors.numpy import save
 
-    write_atomic(path, save({name: np.array(value, order="C") for name, value in state.items()}))
+    return save({name: np.array(value, order="C") for name, value in state.items()})
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

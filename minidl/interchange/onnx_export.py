@@ -14,11 +14,11 @@ import numpy as np
 from minidl.arguments import shown
 from minidl.backend import to_device
 from minidl.classifier import Classifier
-from minidl.files import write_atomic
 from minidl.interchange.errors import StateError
 from minidl.interchange.onnx_graph import Graph, Value
 from minidl.interchange.onnx_layers import write
 from minidl.layers.base import Layer
+from minidl.writing import write_atomic
 
 
 def export_onnx(

@@ -25,6 +25,7 @@ from minidl.reproduce.report import refuse_others, table_files, write_table
 from minidl.reproduce.runs import jobs_of, run_jobs
 from minidl.reproduce.store import Data, ReproduceError, Store
 from minidl.train.describe import describe_data
+from minidl.writing import complete
 
 JOBS_ON_A_GPU = 3
 
@@ -157,6 +158,7 @@ def _make(folder: Path) -> None:
     make_folder(folder)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    complete(folder)
 
 
 def _train(planned: Sequence[Run], store: Store, data: Data, side_by_side: int) -> list[str]:

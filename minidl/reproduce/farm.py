@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from minidl.distributed.launch import LaunchError, launched
 from minidl.files import make_folder
-from minidl.reproduce.run_process import BusyError, RunProcess
+from minidl.reproduce.run_process import BusyError, RunProcess, why_not_started
 from minidl.starting import SIGNALS
 from minidl.train.config import Config
 from minidl.train.signals import StopSignal
@@ -111,7 +111,7 @@ def train(config: Config, path: Path) -> tuple[int, str]:
     try:
         child = RunProcess(config, path)
     except (BusyError, OSError) as error:
-        return 1, str(error)
+        return 1, why_not_started(error)
     try:
         with StopSignal() as stop:
             while (status := child.status()) is None:

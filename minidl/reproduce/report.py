@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from minidl.files import make_folder, read_file, write_together
+from minidl.files import make_folder, read_file
 from minidl.outputs import OutputError
 from minidl.reproduce import provenance
 from minidl.reproduce.csv_output import cell_rows, run_rows, to_csv
@@ -16,6 +16,7 @@ from minidl.reproduce.markdown import main_tables, table_markdown
 from minidl.reproduce.plan import Run, Table
 from minidl.reproduce.results import Results
 from minidl.reproduce.store import Data, ReproduceError, Store, StoredRun
+from minidl.writing import write_together
 
 _COMMAND = b"python -m minidl.reproduce "
 

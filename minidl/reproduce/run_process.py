@@ -2,24 +2,28 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import minidl
+from minidl.command_line import file_error
 from minidl.distributed.launch import unlaunched
-from minidl.files import make_folder, open_own
+from minidl.files import make_folder, naming, open_own
 from minidl.reproduce.provenance import git_commit
 from minidl.train.config import NEWER_FIELDS, Config
 from minidl.train.lock import HANDED_DOWN, BusyError, FolderLock
 from minidl.train.recipes import recipe
 
-__all__ = ["BusyError", "RunProcess", "train_arguments"]
+__all__ = ["BusyError", "RunProcess", "train_arguments", "why_not_started"]
 
+AGAIN = ", then run the same command again"
 LENGTHS = {"e": "--epochs", "u": "--updates"}
 
 
@@ -73,9 +77,13 @@ class RunProcess:
             if (path / "config.json").exists():
                 command.append("--resume")
             self._log_file = path / "log.txt"
-            with _added_to(path / "starts.jsonl") as file:
+            starts = path / "starts.jsonl"
+            with naming(starts), _added_to(starts) as file:
                 file.write(json.dumps(_start_of(config)) + "\n")
-            with _added_to(self._log_file) as log:
+            with naming(self._log_file):
+                log = _added_to(self._log_file)
+            try:
+                self._log_start = os.fstat(log.fileno()).st_size
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -85,6 +93,9 @@ class RunProcess:
                     pass_fds=(lock,) if os.name == "posix" else (),
                     process_group=0 if os.name == "posix" else None,  # a Ctrl-C reaches it through `stop` alone
                 )
+            finally:
+                with suppress(OSError):  # nothing was written here; the process is at work by now
+                    log.close()
         finally:
             folder_lock.release()  # the process holds it now
 
@@ -107,9 +118,16 @@ class RunProcess:
         status = self.status() or 0
         if status < 0:
             return f"ended by {signal.Signals(-status).name}; the same command continues from its last checkpoint"
-        lines = self._log_file.read_text(errors="replace").split("\n")
-        words = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
-        return words.removeprefix("minidl.train: ")
+        log = self._log_file.read_bytes()[self._log_start :].decode(errors="replace")
+        words = next((line for line in reversed(log.split("\n")) if line.strip()), "")
+        if not words.startswith("minidl") and "Traceback (most recent call last)" not in log:  # it went on before
+            return f"exit status {status}, and its log does not say why, as on a full disk; free some space{AGAIN}"
+        return re.sub(", then (--resume|run it again)$", AGAIN, words.removeprefix("minidl.train: "))
+
+
+def why_not_started(error: Exception) -> str:
+    """Return why a `RunProcess` could not be started, and the cure, in one line."""
+    return file_error(error, f"make it writable{AGAIN}", AGAIN) if isinstance(error, OSError) else str(error)
 
 
 def _added_to(path: Path) -> IO[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from minidl.reproduce.farm import AtWork, Start, hired
 from minidl.reproduce.plan import Run
 from minidl.reproduce.provenance import duration
-from minidl.reproduce.run_process import BusyError
+from minidl.reproduce.run_process import BusyError, why_not_started
 from minidl.reproduce.show import Show
 from minidl.reproduce.store import Data, Store, StoredRun, run_hash
 from minidl.train.build import make_plan
@@ -124,7 +124,7 @@ class _Pool:
         try:
             self.processes[self._start_run(job.run.config, job.path)] = job
         except (BusyError, OSError) as error:
-            self._fail(job, str(error))
+            self._fail(job, why_not_started(error))
         else:
             self.show.say(f"{'resuming' if job.state == 'resume' else 'starting'} {job.run.label}: {job.path}")
 
@@ -132,7 +132,7 @@ class _Pool:
         if process.status() == 0:
             self._finished(job)
         elif not self._stopping:
-            self._fail(job, process.last_words())
+            self._fail(job, f"{process.last_words()} ({job.path / 'log.txt'})")
 
     def _finished(self, job: Job) -> None:
         self.unfinished.remove(job)
@@ -145,7 +145,7 @@ class _Pool:
         )
 
     def _fail(self, job: Job, why: str) -> None:
-        self.failures.append(f"{job.run.label} failed: {why} ({job.path / 'log.txt'})")
+        self.failures.append(f"{job.run.label} failed: {why}")
         self.show.say(self.failures[-1])
 
     def _update(self) -> None:

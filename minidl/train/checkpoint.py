@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import log
-from ..files import NoFileError, make_own, open_file, remove_half_written, write_atomic
+from ..files import NoFileError, make_own, open_file
+from ..half_written import remove_half_written
+from ..writing import write_atomic
 
 KEPT = 2
 _BLANK = "0" * 64

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import shown
-from ..files import write_atomic
+from ..writing import write_atomic
 from .record import RunError, read_metrics
 
 NAMED = 24  # lines up to which each mode of each layer is named under the panel

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import shown
-from ..files import NoHomeError, expanded, make_folder, no_folder, remove_half_written, write_atomic
+from ..files import NoHomeError, expanded, make_folder, no_folder
+from ..half_written import remove_half_written
+from ..writing import write_atomic
 from . import checkpoint
 from .lock import BusyError, FolderLock
 from .record import RunError, append_lines, as_lines, going_on, pretty, read_config, read_losses, read_metrics

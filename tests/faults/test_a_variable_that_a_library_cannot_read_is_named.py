@@ -3,17 +3,22 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import minidl
 from minidl.command_line import complain, exit_status
 
 TINY = ["lenet", "mnist", "--sample", "--norm", "none", "--batch-size", "8", "--updates", "2", "--eval-every", "2"]
 
+LIBRARIES = ("NPY_", "NUMPY_", "SOURCE_", "NUMBA_CPU_")  # whose variables are set here
+
 
 def command(folder, *arguments, **variables):
     """Return status and stderr of a command with these variables, without those of a library that are set here."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("NPY_", "NUMPY_", "SOURCE_"))}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(LIBRARIES)}
+    ours["PYTHONPATH"] = str(Path(minidl.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         env={**ours, **variables},
@@ -42,6 +47,66 @@ def test_numba_that_compiles_with_a_library_that_fails_is_refused_and_auto_takes
     assert err.startswith("minidl: backend auto: numpy, since ")
     assert err.endswith(f"{why}\n")
     assert err.count("\n") == 1
+
+
+NO_PROCESSORS = [
+    ("NUMBA_CPU_NAME", "warp9", "NUMBA_CPU_NAME is 'warp9', no processor of this kind that LLVM knows"),
+    ("NUMBA_CPU_NAME", "help", "NUMBA_CPU_NAME is 'help', no processor of this kind that LLVM knows"),
+    ("NUMBA_CPU_NAME", "x" * 999, f"NUMBA_CPU_NAME is '{'x' * 60}', no processor of this kind that LLVM knows"),
+    ("NUMBA_CPU_FEATURES", "warp", "NUMBA_CPU_FEATURES has 'warp', which begins with neither + nor -"),
+    ("NUMBA_CPU_FEATURES", ",+warp9", "NUMBA_CPU_FEATURES has '+warp9', which LLVM does not know"),
+    ("NUMBA_CPU_FEATURES", "-warp9,+warp8", "NUMBA_CPU_FEATURES has '-warp9', which LLVM does not know"),
+    ("NUMBA_CPU_FEATURES", "+help", "NUMBA_CPU_FEATURES has '+help', which LLVM does not know"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "why"), NO_PROCESSORS, ids=[each[1][:9] for each in NO_PROCESSORS])
+def test_a_processor_that_llvm_does_not_know_is_one_line_and_none_of_llvms(tmp_path, name, value, why):
+    pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
+    run = ["minidl.train", *TINY, "--quiet", "--out", "R"]
+    why = f"numba does not compile, since {why}; correct it, or unset it"
+    refused = f"minidl.train: backend numba cannot be used: {why}\n"
+    assert command(tmp_path, *run, "--backend", "numba", **{name: value}) == (1, refused)
+    assert not (tmp_path / "R").exists()
+    status, err = command(tmp_path, *run, "--backend", "auto", CUDA_VISIBLE_DEVICES="", **{name: value})
+    assert status == 0
+    assert err.startswith("minidl: backend auto: numpy, since ")
+    assert err.endswith(f"{why}\n")
+    assert err.count("\n") == 1
+
+
+def test_what_this_processor_lacks_is_refused_and_what_it_has_is_taken(monkeypatch):
+    binding = pytest.importorskip("llvmlite.binding", reason="Numba's compiler: pip install 'minidl[fast]'")
+    from minidl import processor
+
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"plain": True, "wide": False})
+    monkeypatch.setattr(processor, "_is_known", lambda name, features: pytest.fail("it asks for what is known"))
+    assert processor.why_not_for(None, "+plain,-wide,-plain") is None
+    assert processor.why_not_for(None, "+plain,+wide") == (
+        "NUMBA_CPU_FEATURES has '+wide', which this processor lacks; correct it, or unset it"
+    )
+
+
+@pytest.mark.parametrize(("name", "features"), [(None, None), ("", ""), ("generic", ""), ("here", "here")])
+def test_a_processor_that_llvm_knows_is_taken(name, features):
+    binding = pytest.importorskip("llvmlite.binding", reason="Numba's compiler: pip install 'minidl[fast]'")
+    from minidl.processor import why_not_for
+
+    if name == "here":
+        name = binding.get_host_cpu_name()
+        features = ",".join(f"{'-+'[has]}{each}" for each, has in binding.get_host_cpu_features().items())
+    assert why_not_for(name, features) is None
+
+
+def test_where_llvm_cannot_be_asked_the_variables_are_taken(monkeypatch):
+    pytest.importorskip("llvmlite.binding", reason="Numba's compiler: pip install 'minidl[fast]'")
+    from minidl.processor import _is_known, why_not_for
+
+    for executable in ("", "/no such/python"):
+        _is_known.cache_clear()
+        monkeypatch.setattr(sys, "executable", executable)
+        assert why_not_for("warp9", None) is None
+    _is_known.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["minidl", "minidl.train", "minidl.check"])
