@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numba
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
@@ -20,7 +21,10 @@ from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic, overload
 
 BYTES = 64
-WIDE = bool(dict(get_host_cpu_features()).get("avx512f"))  # 32 registers of 64 bytes; else 16, half as long, or fewer
+_FEATURES = numba.config.CPU_FEATURES  # what Numba is told to compile for; None is this processor
+WIDE = (  # 32 registers of 64 bytes; else 16, half as long, or fewer
+    bool(dict(get_host_cpu_features()).get("avx512f")) if _FEATURES is None else "+avx512f" in _FEATURES
+)
 
 
 class VectorType(types.Type):
