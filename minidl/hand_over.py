@@ -67,7 +67,7 @@ class Sign:
             if queue.empty():
                 if self._rests < 0:
                     self._rests = int(self.rest / (_rest_ns or _measured()))
-                if awake(BOARD, self.place, seen, self._rests, helper) and processor:
+                if awake(BOARD, self.place, seen, self._rests, helper if _cells[CODE] else 0) and processor:
                     go_elsewhere(processor())
                 self._waits += 1
                 if self._waits % _LOOKS == 0 and _cells[self.place] != seen:
@@ -96,6 +96,11 @@ def helps(helpers: int) -> bool:
 def forget() -> None:
     """Clear what threads wrote to the board, in a new process that has one."""
     board[:CODE] = 0
+
+
+def is_prepared() -> bool:
+    """Tell whether the board has the code that an engine gave: else no pass may be given out by it."""
+    return write_code is None or _cells[CODE] != 0
 
 
 def prepare() -> None:

@@ -211,7 +211,7 @@ def _loop(helper: int) -> None:
 def _start(helpers: int) -> bool:
     """Have at least `helpers` worker threads; False where threads cannot start (a browser)."""
     global _started, _processors
-    if _started < helpers:
+    if _started < helpers or not hand_over.is_prepared():  # an engine may come after the threads of another
         hand_over.prepare()
         _processors = available_threads()
     try:

@@ -117,6 +117,27 @@ def test_a_thread_that_was_woken_waits_awake(awake):
             assert time.monotonic() < deadline
 
 
+def test_threads_that_another_engine_started_are_given_passes_once_there_is_code_for_it():
+    program = """
+import time
+import numpy as np
+from minidl import hand_over, parallel, threads
+parallel.available_threads = lambda: 2  # else nobody waits awake where there is one processor
+with threads(2):
+    parallel.run(lambda i: None, 2)
+    from minidl.engines.numba.compose import add
+    x = np.ones((64, 16, 16, 16), np.float32)
+    until = time.monotonic() + 300
+    while not hand_over.helps(1):
+        add(x, x)
+        parallel.run(lambda i: None, 2)
+        assert time.monotonic() < until
+    for _ in range(200):
+        assert (add(x, x) == 2).all()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=400)
+
+
 def test_threads_are_woken_once_in_a_while(monkeypatch):
     given = queue.SimpleQueue()
     monkeypatch.setattr(parallel, "_jobs", given)
