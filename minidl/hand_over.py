@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -141,7 +142,8 @@ processor = _find_processor()
 
 def go_elsewhere(here: int) -> None:
     """Let this thread go to another processor: systems leave two threads on one for long, another one idle."""
-    allowed = os.sched_getaffinity(0)
-    if len(allowed) > 1:
-        os.sched_setaffinity(0, allowed - {here})
-        os.sched_setaffinity(0, allowed)
+    with suppress(OSError):  # a system that forbids it, or has just taken the other processors away
+        allowed = os.sched_getaffinity(0)
+        if len(allowed) > 1:
+            os.sched_setaffinity(0, allowed - {here})
+            os.sched_setaffinity(0, allowed)

@@ -135,11 +135,11 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
 
 def _share(task: Task, blocks: int, helpers: int) -> None:
     job = _Job(task, blocks)
-    for _ in range(helpers):
-        _jobs.put(job)
-    _GIVEN.change()
-    _here.busy = True
     try:
+        _here.busy = True
+        for _ in range(helpers):
+            _jobs.put(job)
+        _GIVEN.change()
         left = blocks - job.work(job.todo.popleft)
         while left:
             left -= _DONE.take(job.done, helpers < _processors)

@@ -1,5 +1,8 @@
 """A thread that sees a change rests until the other one lets the GIL go."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -24,3 +27,13 @@ def test_a_rest_has_a_bound_however_long_the_gil_is_kept():
     for _ in range(100):
         sign.learn(int(sign.rest) + SLEPT)
     assert sign.rest == hand_over._MOST
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a processor")
+def test_a_thread_stays_where_it_is_where_the_system_forbids_to_choose_a_processor(monkeypatch):
+    def forbid(process, processors):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    hand_over.go_elsewhere(0)

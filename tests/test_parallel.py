@@ -130,6 +130,31 @@ def test_the_exception_of_a_task_is_raised_and_the_threads_go_on(n):
     assert sorted(done) == list(range(9))
 
 
+def test_an_exception_from_outside_while_a_job_is_given_out_lets_the_blocks_under_way_end_first(monkeypatch):
+    begun, go_on, ended = threading.Event(), threading.Event(), []
+
+    def task(i):
+        begun.set()
+        go_on.wait(300)
+        ended.append(i)
+
+    def change():
+        assert begun.wait(300)
+        raise KeyboardInterrupt  # as where Ctrl-C comes just then
+
+    with threads(2):
+        parallel.run(lambda i: None, 2)  # the threads have started
+        with monkeypatch.context() as patch:
+            patch.setattr(parallel._GIVEN, "change", change)
+            patch.setattr(parallel.time, "sleep", lambda seconds: go_on.set())  # `leave` waits so
+            with pytest.raises(KeyboardInterrupt):
+                parallel.run(task, 5)
+        go_on.set()
+        assert ended == [4]
+        barrier = threading.Barrier(2, timeout=300)
+        parallel.run(lambda i: barrier.wait(), 2)
+
+
 def test_two_callers_at_once_get_their_own_results():
     def caller(k):
         total = np.zeros(50)
