@@ -35,7 +35,7 @@ UNUSED = 2  # references to the owner of `aligned` memory that nobody uses: from
 RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memory is asked for again
 
 _num_threads: Scoped[int] = Scoped()
-_blas_lock, _blas_blocks = threading.Lock(), 0
+_blas_lock, _blas_blocks = threading.RLock(), 0  # a signal's handler may open a block while one is being opened
 _blas_before: list[tuple[Any, int]] = []
 _jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
@@ -243,7 +243,7 @@ def _woken_up(block: int) -> None:
 
 def _after_fork() -> None:
     global _started, _jobs, _blas_lock
-    _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.Lock()
+    _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.RLock()
     hand_over.forget()
 
 

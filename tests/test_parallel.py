@@ -209,6 +209,38 @@ def test_blas_has_one_thread_inside_the_block():
     assert of_blas() == before
 
 
+def test_a_signals_handler_may_open_a_block_while_one_is_being_opened_or_closed():
+    program = """
+import faulthandler
+from threadpoolctl import threadpool_info
+from minidl import parallel, threads
+faulthandler.dump_traceback_later(60, exit=True)  # ends what hangs
+
+def blas():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+def handler():
+    with threads(3):
+        assert parallel.get_num_threads() == 3
+        assert all(n == 1 for n in blas())
+
+def interrupted(library, n):
+    parallel._set_threads = set_threads
+    handler()
+    set_threads(library, n)
+
+set_threads, before = parallel._set_threads, blas()
+parallel._set_threads = interrupted
+with threads(2):
+    assert parallel.get_num_threads() == 2
+    assert all(n == 1 for n in blas())
+    parallel._set_threads = interrupted
+assert parallel._set_threads is set_threads or not before
+assert blas() == before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
 def test_threads_work_without_threadpoolctl(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     done = []
