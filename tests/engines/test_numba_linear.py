@@ -96,3 +96,13 @@ def test_the_bits_are_the_same_on_any_number_of_threads(n):
             with helpers(others):
                 for one, other in zip(both(), want, strict=True):
                     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("n", [4, 64])
+@pytest.mark.parametrize("step", [2, -1])
+def test_a_bias_that_is_a_view_with_steps_counts_as_its_copy(n, step):
+    x, weight, bias, _ = draw(n, 70, 60, "float32")
+    view = np.repeat(bias, 2)[::2] if step == 2 else bias[::-1].copy()[::-1]
+    NUMBA(linear)
+    with use_backend("numba"):
+        np.testing.assert_array_equal(compiled.forward(x, weight, view), compiled.forward(x, weight, bias))

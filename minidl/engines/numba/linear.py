@@ -28,7 +28,7 @@ def forward(x: Array, weight: Array, bias: Array | None) -> Array:
         y: Array = linear.linear(x, weight, bias)
         return y
     if bias is not None:
-        bias = bias.astype(weight.dtype, copy=False)
+        bias = np.ascontiguousarray(bias, weight.dtype)
     if _few(x, weight):
         yt = np.empty((len(weight), len(x)), weight.dtype)
         _forward(np.ascontiguousarray(x), weight, zeros(len(weight), weight.dtype) if bias is None else bias, yt)

@@ -28,7 +28,7 @@ _WORTH_WAKING = 1 << 22  # multiplications that are worth the time to wake a thr
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> None:
     """Set out (rows, columns) to A B + bias, or to A B; BLAS does what does not fit here.
 
-    `out` is contiguous, and bias (rows,) is of its dtype.
+    `out` is contiguous; so is bias (rows,), and of its dtype.
     """
     (rows, taps), columns = a.shape, b.shape[1]
     work = rows * columns * taps
