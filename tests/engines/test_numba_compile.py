@@ -101,6 +101,17 @@ def test_code_on_disk_is_out_of_date_when_a_file_that_it_calls_has_changed(loade
     assert loaded() == (15, 1)
 
 
+def test_code_on_disk_is_out_of_date_when_the_places_of_the_board_have_changed(loaded, tmp_path, monkeypatch):
+    places = tmp_path / "elsewhere" / "hand_over.py"
+    places.parent.mkdir()
+    places.write_text("CODE = 56\n")
+    monkeypatch.setattr(kept, "_PLACES", places)
+    assert loaded() == (6, 1)
+    assert loaded() == (6, 0)
+    places.write_text("CODE = 57\n")
+    assert loaded() == (6, 1)
+
+
 DAMAGE = {
     "empty": lambda content: b"",
     "cut": lambda content: content[: len(content) // 2],

@@ -14,9 +14,10 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
-from minidl import log
+from minidl import hand_over, log
 from minidl.files import open_file
 
+_PLACES = Path(hand_over.__file__)  # it has the places of the board, which compiled code has as numbers
 _said: set[str] = set()
 
 
@@ -35,7 +36,7 @@ def cache_of(function: Callable[..., Any]) -> Any:
 
 
 class _Kept(FunctionCache):  # type: ignore[misc]
-    """Code is out of date when any file beside the function's has changed, and dropped when it cannot be read."""
+    """Code is out of date when any file beside the function's or `_PLACES` has changed; unreadable, it is dropped."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -95,9 +96,9 @@ def _digest(name: str, content: bytes) -> bytes:
 
 @lru_cache
 def _sources(folder: Path) -> bytes:
-    """Return a digest of all source files of a folder: a function may call those of any of them."""
+    """Return a digest of all source files of a folder, and `_PLACES`: a function may use what is in any of them."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in (*sorted(folder.glob("*.py")), _PLACES):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()
 
