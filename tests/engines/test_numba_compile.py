@@ -112,6 +112,40 @@ def test_code_on_disk_is_out_of_date_when_the_places_of_the_board_have_changed(l
     assert loaded() == (6, 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_is_forked_while_another_thread_compiles_compiles_too(tmp_path):
+    (tmp_path / "outer.py").write_text(
+        """
+import os, signal, threading, time, warnings
+from numba.core.compiler_lock import global_compiler_lock
+from minidl.engines.numba.compile import jit
+warnings.simplefilter("ignore")  # newer Pythons warn of forking with threads: that is what is tried here
+compiles = threading.Event()
+
+@jit
+def f(x):
+    return 2 * x
+
+def compile():
+    with global_compiler_lock:
+        compiles.set()
+        time.sleep(1)  # the longer, the surer is what this test finds
+
+thread = threading.Thread(target=compile)
+thread.start()
+compiles.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(120)  # ends what hangs
+    os._exit(f(3) != 6)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert f(3) == 6
+thread.join()
+"""
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    subprocess.run([sys.executable, tmp_path / "outer.py"], check=True, timeout=400, env=environment)
+
+
 DAMAGE = {
     "empty": lambda content: b"",
     "cut": lambda content: content[: len(content) // 2],

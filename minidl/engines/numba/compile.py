@@ -18,6 +18,7 @@ The rules for the functions that are compiled here:
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -26,6 +27,7 @@ from typing import Any, TypeVar, overload
 import numba
 from numba.core import event
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 
 from minidl import log
 from minidl.engines.numba.kept import cache_of
@@ -139,3 +141,6 @@ class _Announcer(event.Listener):  # type: ignore[misc]
 
 
 event.register("numba:compile", _Announcer())
+if hasattr(os, "register_at_fork"):  # else a child that is forked while another thread compiles waits for it for ever
+    _lock = global_compiler_lock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
