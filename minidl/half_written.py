@@ -110,10 +110,12 @@ def _lefts(folder: Path) -> list[tuple[Path, str, str]]:
 @cache
 def _machine() -> str:
     """Return eight digits for the machine, since it was started, and the container in which this process counts."""
-    known = [platform.node(), str(uuid.getnode())]
+    known = [platform.node()]
     with suppress(OSError):
         known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
         known.append(os.readlink("/proc/self/ns/pid"))
+    if len(known) == 1 and not (address := uuid.getnode()) >> 40 & 1:  # else each process draws an address by lot
+        known.append(str(address))
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:8]
 
 

@@ -229,3 +229,18 @@ def test_a_set_that_waits_to_be_completed_does_not_take_the_place_of_what_is_wri
     complete(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "n.safetensors"]
     assert (tmp_path / "n.safetensors").read_bytes() != (tmp_path / "b").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("proc", [True, False], ids=["as it is", "without /proc"])
+def test_processes_of_one_machine_know_each_other_where_each_draws_a_network_address_by_lot(proc, monkeypatch):
+    def refused(*arguments, **options):
+        raise FileNotFoundError
+
+    if not proc:
+        monkeypatch.setattr(Path, "read_text", refused)
+        monkeypatch.setattr(os, "readlink", refused)
+    found = set()
+    for address in (0x01_00_00_00_00_01, 0x8F_00_12_34_56_78):  # of the kind that no network card has
+        monkeypatch.setattr(half_written.uuid, "getnode", lambda address=address: address)
+        found.add(half_written._machine.__wrapped__())
+    assert len(found) == 1
