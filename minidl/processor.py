@@ -28,8 +28,11 @@ def why_not_for(name: str | None, features: str | None) -> str | None:
         return (
             f"NUMBA_CPU_NAME is {name[:_SHOWN]!r}, no processor of this kind that LLVM knows; correct it, or unset it"
         )
+    named = list(filter(None, (features or "").split(",")))
+    if not named:  # LLVM is not asked: a thread that asks has its lock, which a child that is forked then never gets
+        return None
     here, asked = _features_here(), []
-    for feature in filter(None, (features or "").split(",")):
+    for feature in named:
         if feature[0] not in "+-":
             return _wrong(feature, "begins with neither + nor -")
         if feature[0] == "+" and here.get(feature[1:]) is False:

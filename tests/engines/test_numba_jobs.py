@@ -205,6 +205,22 @@ def test_a_forked_child_begins_with_an_empty_board(monkeypatch):
     assert (board[hand_over.CODE :] == np.arange(hand_over.CODE, 64)).all()  # code is where it was
 
 
+def test_llvm_is_asked_for_the_code_under_the_lock_that_a_fork_waits_for(monkeypatch):
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler_lock import global_compiler_lock
+
+    locked, ask = [], JITCodeLibrary.get_pointer_to_function
+
+    def asked(self, name):
+        locked.append(global_compiler_lock.is_locked())
+        return ask(self, name)
+
+    monkeypatch.setattr(JITCodeLibrary, "get_pointer_to_function", asked)
+    new_board()
+    assert locked
+    assert all(locked)
+
+
 # -- whether to share --------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,15 @@ def test_a_processor_that_llvm_knows_is_taken(name, features):
     assert why_not_for(name, features) is None
 
 
+@pytest.mark.parametrize("features", [None, "", ","])
+def test_llvm_is_not_asked_where_the_variables_say_nothing(monkeypatch, features):
+    pytest.importorskip("numba", reason="LLVM comes with Numba")
+    from minidl import processor
+
+    monkeypatch.setattr(processor, "_features_here", lambda: pytest.fail("it asks"))
+    assert processor.why_not_for(None, features) is None
+
+
 def test_where_llvm_cannot_be_asked_the_variables_are_taken(monkeypatch):
     pytest.importorskip("llvmlite.binding", reason="Numba's compiler: pip install 'minidl[fast]'")
     from minidl.processor import _is_known, why_not_for

@@ -21,6 +21,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
@@ -129,7 +130,8 @@ def write_code(board: np.ndarray) -> None:
     numbers = (types.int64,) * 5
     dispatcher.compile(numbers)
     found = dispatcher.overloads[numbers]
-    board[_GIVE] = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+    with global_compiler_lock:  # no other thread forks meanwhile: its child would wait for LLVM's lock for ever
+        board[_GIVE] = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
 # -- compiled beside each pass: the function that Python calls in its place, and the one that `_give` calls ------------
