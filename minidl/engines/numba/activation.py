@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minidl import memory
@@ -17,11 +19,7 @@ def relu(x: Array) -> Array:
     """y = max(x, 0); NaN stays NaN."""
     if x.dtype.itemsize < 4:
         return NUMPY(activation.relu)(x)
-    t = memory.batch_last(np, x)
-    y = memory.empty(np, t.shape, x.dtype)
-    flat, out = planes(t), planes(y)
-    share(flat.shape[1], flat.size, _relu, flat, out)
-    return memory.batch_first(y)
+    return each_value(_relu, x)
 
 
 @NUMBA.twin(activation.relu_backward)
@@ -29,14 +27,19 @@ def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where y > 0, else 0."""
     if dy.dtype != y.dtype or y.dtype.itemsize < 4:
         return NUMPY(activation.relu_backward)(dy, y)
-    dyt, yt = memory.batch_last(np, dy), memory.batch_last(np, y)
-    dx = memory.empty(np, dyt.shape, dy.dtype)
-    flat, kept, out = map(planes, (dyt, yt, dx))
-    share(flat.shape[1], flat.size, _relu_backward, flat, kept, out)
-    return memory.batch_first(dx)
+    return each_value(_relu_backward, dy, y)
 
 
-def planes(t: Array) -> Array:
+def each_value(kernel: Any, *arrays: Array) -> Array:
+    """Return what a pass that takes each value for itself writes, for arrays of one shape and dtype."""
+    ts = [memory.batch_last(np, array) for array in arrays]
+    y = memory.empty(np, ts[0].shape, ts[0].dtype)
+    flat = [_planes(t) for t in (*ts, y)]
+    share(flat[0].shape[1], y.size, kernel, *flat)
+    return memory.batch_first(y)
+
+
+def _planes(t: Array) -> Array:
     """View (C, H, W, N) as (C, H·W·N), and anything else as one row."""
     return t.reshape(len(t) if t.ndim == 4 else 1, -1)
 

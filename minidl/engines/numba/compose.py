@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from minidl import memory
 from minidl.backend import Array
 from minidl.engine import NUMBA, NUMPY
-from minidl.engines.numba.activation import planes
+from minidl.engines.numba.activation import each_value
 from minidl.engines.numba.jobs import shared
-from minidl.engines.numba.share import share
 from minidl.layers import compose
 
 
@@ -18,11 +14,7 @@ def add(one: Array, other: Array) -> Array:
     """y = one + other."""
     if one.ndim != 4 or one.dtype != other.dtype or one.dtype.char not in "fd":
         return NUMPY(compose.add)(one, other)
-    a, b = memory.batch_last(np, one), memory.batch_last(np, other)
-    y = memory.empty(np, a.shape, a.dtype)
-    flat, second, out = map(planes, (a, b, y))
-    share(flat.shape[1], flat.size, _add, flat, second, out)
-    return memory.batch_first(y)
+    return each_value(_add, one, other)
 
 
 # -- compiled: (channels, pixels and samples) --------------------------------------------------------------------------

@@ -23,10 +23,10 @@ class Workspace(NamedTuple):
 
 
 def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -> None:
-    """Call kernel(*arguments, start, stop, on) on one part of range(length) per thread, or on all of a small work.
+    """Call kernel(*arguments, start, stop, thread) on one part of range(length) per thread, or on all of a small work.
 
     `work` is the number of values in all. The values must not depend on the cut. See `minidl.engines.numba.jobs` for
-    `on` and for how such a kernel begins.
+    `thread`.
     """
     pieces = min(parallel.get_num_threads(), length) if work >= _WORTH else 1
     if pieces <= 1:
@@ -38,10 +38,10 @@ def share(length: int, work: int, kernel: Callable[..., Any], *arguments: Any) -
 def share_pieces(
     pieces: int, length: int, wakes: bool, space: Workspace | None, kernel: Callable[..., Any], *arguments: Any
 ) -> None:
-    """Call kernel(*arguments, start, stop, on) on so many near-equal pieces of range(length), in any order.
+    """Call kernel(*arguments, start, stop, thread) on so many near-equal pieces of range(length), in any order.
 
     `wakes` says whether it is worth the time to wake a thread. A kernel that needs a workspace has it as its first
-    argument, that of thread `on` from `on` times its size on.
+    argument, that of a thread from its number times the size on.
     """
     helpers = min(parallel.get_num_threads(), pieces, MOST_HELPERS + 1) - 1
     if helpers > 0 and pieces <= MOST_PIECES and hand_over.helps(helpers):
