@@ -35,8 +35,8 @@ BOARD = 4096  # threads have lesser numbers, and no memory lies at a lesser addr
 MOST_PIECES, MOST_HELPERS = 4095, 61
 
 # places of the board; those of `hand_over.Sign` are 0 and 8
-_WORD, _RUN, _FRAME, _PIECES, _LENGTH, _PROCESSOR = 16, 24, 25, 26, 27, 28
-_DONE, _WRONG, _TAKEN, _GIVE = 32, 33, 40, hand_over.CODE
+_WORD, _RUN, _FRAME, _PIECES, _LENGTH, _PROCESSOR, _DONE, _WRONG = range(16, 24)  # in one cache line
+_TAKEN, _GIVE = 24, hand_over.CODE
 
 _FIRST, _HELPERS, _NUMBER = 12, 24, 30  # bits of the word before each; the last piece comes first
 _NUMBERS = (1 << 63 - _NUMBER) - 1
@@ -85,15 +85,18 @@ def _give(run, frame, pieces, length, on):
         store(board, _DONE, 0)
         store(board, _WRONG, 0)
         number = (load(board, _WORD) >> _NUMBER) + 1 & _NUMBERS
-        store(board, _WORD, number << _NUMBER | helpers << _HELPERS | pieces)
+        store(board, _WORD, number << _NUMBER | helpers << _HELPERS | 1 << _FIRST | pieces)  # the first piece is taken
+        piece = 0
         while True:
+            wrong |= _run(run, frame, piece * length // pieces, (piece + 1) * length // pieces, 0)
+            own += 1
             word = load(board, _WORD)
             piece = word >> _FIRST & MOST_PIECES
+            while piece != word & MOST_PIECES and not swap(board, _WORD, word, word + (1 << _FIRST)):
+                word = load(board, _WORD)
+                piece = word >> _FIRST & MOST_PIECES
             if piece == word & MOST_PIECES:
                 break
-            if swap(board, _WORD, word, word + (1 << _FIRST)):
-                own += 1
-                wrong |= _run(run, frame, piece * length // pieces, (piece + 1) * length // pieces, 0)
         looks = 0
         while load(board, _DONE) != pieces - own:
             rest()
