@@ -11,6 +11,7 @@ pytest.importorskip("numba", reason="the compiled engine needs Numba: pip instal
 
 from minidl import Layer, Linear, MaxPool2d, ReLU, Sequential, norm_factory, threads, use_backend
 from minidl.engines.numba import fused
+from minidl.engines.numba import norm as passes
 
 Array = Any
 BEHIND = {"ReLU": (), "pool, ReLU": ((2,),), "overlapping pool, ReLU": ((3, 2, 1),)}
@@ -21,6 +22,14 @@ SHAPES = [(1, 4, 6, 4), (3, 4, 4, 10), (5, 4, 5, 7), (16, 4, 6, 8), (37, 4, 2, 2
 def numba_backend():
     with use_backend("numba"):
         yield
+
+
+@pytest.fixture(params=["in one part", "in two parts"])
+def cut(request, monkeypatch):
+    """Sums run over the pixels, or over two parts of them and then over the parts, as of many pixels."""
+    if request.param == "in two parts":
+        monkeypatch.setattr(passes, "_MANY", 2)
+        monkeypatch.setattr(passes, "_LARGE", 1)
 
 
 def network(norm: str, behind: str, dtype: str = "float32") -> Sequential:
@@ -52,6 +61,7 @@ def went_together(net: Sequential) -> bool:
     return net.layers[0]._kept[1][1].behind is not None
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("behind", ["ReLU", "pool, ReLU"])

@@ -16,6 +16,7 @@ from minidl import memory, parallel
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
 
+from engines.helped import helpers
 from minidl import losses
 from minidl.engines.numba import activation, loss, norm, optim, pool
 from minidl.layers import activation as written_activation
@@ -30,6 +31,14 @@ def draw(seed: int, *shape: int, dtype: str = "float32", mean: float = 0.5) -> A
     """Return normal numbers, the batch innermost in memory."""
     n, *rest = shape
     return memory.batch_first((np.random.default_rng(seed).standard_normal((*rest, n)) + mean).astype(dtype))
+
+
+@pytest.fixture(params=["in one part", "in two parts"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums run over the pixels, or over two parts of them and then over the parts, as of many pixels."""
+    if request.param == "in two parts":
+        monkeypatch.setattr(norm, "_MANY", 2)
+        monkeypatch.setattr(norm, "_LARGE", 1)
 
 
 def passes(module: Any, x: Array, dy: Array) -> dict[str, Array]:
@@ -50,6 +59,7 @@ def close(found: dict[str, Array], expected: dict[str, Array], tolerance: float)
         assert_close(found[name], value, tolerance * scale, name)
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_passes_of_a_norm_give_what_the_written_ones_give(shape: tuple[int, ...], dtype: str) -> None:
@@ -67,6 +77,7 @@ def test_the_passes_of_a_norm_give_what_the_written_ones_give(shape: tuple[int, 
     close(found, exact, tolerance)
 
 
+@pytest.mark.usefixtures("cut")
 def test_strides_do_not_matter() -> None:
     x, dy = draw(1, 6, 4, 8, 10), draw(2, 6, 4, 8, 10)
     expected = passes(norm, x[::2, ::-1, ::2], dy[::2, ::-1, ::2])
@@ -98,6 +109,7 @@ def test_a_large_image_with_a_large_mean_keeps_its_variance(mean: float) -> None
     assert_close(du[0, 0], wide.sum(), blocks(np.abs(wide).sum()))
 
 
+@pytest.mark.usefixtures("cut")
 def test_the_variance_does_not_suffer_from_a_first_block_unlike_the_rest() -> None:
     x = draw(1, 3, 2, 400, 40, mean=0)
     x[:, :, :20] += 1e4
@@ -106,6 +118,7 @@ def test_the_variance_does_not_suffer_from_a_first_block_unlike_the_rest() -> No
     assert_close(v, want, blocks(want))
 
 
+@pytest.mark.usefixtures("cut")
 def test_squares_may_be_beyond_the_range_of_float32() -> None:
     x = draw(1, 3, 2, 40, 40) * np.float32(1e25)
     _, v, _ = norm.moments(x)
@@ -118,6 +131,7 @@ def test_one_value_has_no_variance() -> None:
     assert not v.any()
 
 
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [0, 150, 298])
 def test_nan_and_infinity_reach_what_they_reach_in_the_written_passes(value: float, where: int) -> None:
@@ -137,6 +151,16 @@ def same_for_any_number_of_threads(run: Callable[[], Any], monkeypatch: pytest.M
         with minidl.threads(n):
             results.append([a.tobytes() for a in run()])
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.usefixtures("cut")
+def test_helpers_do_not_change_a_bit_of_a_norm() -> None:
+    x, dy = draw(1, 5, 7, 19, 8), draw(2, 5, 7, 19, 8)
+    alone = passes(norm, x, dy)
+    for n in (1, 2):
+        with helpers(n):
+            for name, value in passes(norm, x, dy).items():
+                np.testing.assert_array_equal(value, alone[name], err_msg=name)
 
 
 def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:

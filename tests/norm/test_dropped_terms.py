@@ -27,7 +27,7 @@ BACKWARDS = {  # all that a backward calls of the small arrays; the passes over 
     ),
     "ModeGroupNorm": (mode_group.mode_group_norm_backward,),
 }
-PLACES = set("abcijknp") | {"at", "end", "lanes", "pixels", "start", "stop", "stop_at", "_BLOCK"}  # of compiled passes
+PLACES = set("abcijknp") | set("at end lanes pixels rows part parts start stop stop_at _BLOCK".split())  # of compiled passes
 BELOW_ROUNDING = "first[i] + rest[i] -> first[i]"  # a mean, and what its rounding to float64 left
 
 
@@ -70,6 +70,13 @@ def test_each_dropped_term_of_a_written_backward_is_found(norm, library, monkeyp
     assert not missed(BACKWARDS[norm], [(holds,)], monkeypatch)
 
 
+def counted(done, c, parts):
+    """Do as `norm_loops.is_last`, on one thread."""
+    if parts > 1:
+        done[c] += 1
+    return parts == 1 or done[c] == parts
+
+
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Return a function that has the engine run these compiled functions as Python does, and returns them."""
@@ -100,11 +107,19 @@ def test_each_dropped_term_of_a_compiled_backward_is_found(norm, uncompiled, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_dropped_term_of_a_compiled_backward_over_the_pixels_is_found(norm, uncompiled, monkeypatch):
-    """In rows of two pixels, so that small images go through the loops over pairs of rows and over what is left."""
+    """In rows of two pixels, so that small images go through the loops over pairs of rows and over what is left.
+
+    Sums run over two parts of the rows.
+    """
     from minidl.engines.numba import norm as passes
+    from minidl.engines.numba import norm_loops
 
     monkeypatch.setattr(passes, "_layout", lambda shape: (math.prod(shape[1:-1]), min(2, math.prod(shape[1:-1]))))
+    monkeypatch.setattr(passes, "_MANY", 2)
+    monkeypatch.setattr(passes, "_LARGE", 1)
+    monkeypatch.setattr(norm_loops, "is_last", counted)
     checks = (in_ci(norm),), (far_mean, "BatchNorm")  # which sees the rest of a mean: in float32 it matters
     assert not found(*checks)
-    functions = uncompiled(passes, "_dot", "_sums", "backward_rows", "_back", "_backward")
+    functions = uncompiled(norm_loops, "_dot", "add_up", "backward_rows", "_back")
+    functions += uncompiled(passes, "write_sums", "write_backward")
     assert not missed(functions, checks, monkeypatch, whole=PLACES)

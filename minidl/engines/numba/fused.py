@@ -19,7 +19,8 @@ from minidl.backend import Array
 from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.jobs import shared
-from minidl.engines.numba.norm import Centred, backward_rows, rows, scale_shift_rows
+from minidl.engines.numba.norm import Centred, counts, parts, rows
+from minidl.engines.numba.norm_loops import add_up, backward_rows, is_last, scale_shift_rows
 from minidl.engines.numba.share import share
 from minidl.layers import compose
 from minidl.layers.activation import ReLU
@@ -153,9 +154,10 @@ def _backward(norm: Any, behind: Sequence[Layer], dy: Array) -> Array:
     training, (on, centred, s, kept) = norm.take_kept()
     x, m0, delta, shape, (p, pixels), (y, won, winners) = centred
     dyt, yt = memory.batch_last(np, dy).reshape(-1), memory.batch_last(np, y).reshape(-1)
-    sums, dx = np.empty((2, *m0.shape)), memory.empty(np, shape, x.dtype)
-    share(len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, pixels)
-    ds, du = sums
+    some = parts(x.size, winners.size // m0.size, pixels)
+    sums = np.empty((some, 2, *m0.shape))
+    share(some * len(m0), x.size, _sums_where, dyt, yt, winners, m0, delta, sums, counts(some, len(m0)), pixels)
+    (ds, du), dx = sums[0], memory.empty(np, shape, x.dtype)
     dm, dv = norm.scale_and_shift_backward(on, ds.T, du.T, training, kept)
     small = m0, delta, rows(s), du, rows(dm), rows(dv)
     if won is None:
@@ -223,20 +225,22 @@ def _scale_pool_relu(x, m0, delta, s, u, y, won, winners, h, w, start, stop, thr
 
 
 @shared(in_order=True, apart=True)
-def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, thread):
-    """Write ds and du (2, C, N): the sums of dy·(x − m) and of dy where y > 0."""
-    channels, n = m0.shape
+def _sums_where(dy, y, x, m0, delta, out, done, pixels, start, stop, thread):
+    """Do as `write_sums` for the sums of dy·(x − m0) and of dy where y > 0."""
+    parts, (channels, n) = len(out), m0.shape
     lanes, zero = np.uint64(pixels * n), x.dtype.type(0)
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    size = np.uint64(len(dy) // channels)
-    for c in range(start, stop):
+    p = len(dy) // (channels * n)
+    rows = p // pixels
+    for unit in range(start, stop):
+        part, c = unit // channels, unit % channels
         for i in range(n):
             m[i] = m0[c, i]
-            out[0, c, i] = out[1, c, i] = 0
+            out[part, 0, c, i] = out[part, 1, c, i] = 0
         for i in range(n, lanes):
             m[i] = m[i - n]
-        a = np.uint64(c) * size
-        end = a + size
+        a = np.uint64((c * p + part * rows // parts * pixels) * n)
+        end = np.uint64((c * p + (p if part == parts - 1 else (part + 1) * rows // parts * pixels)) * n)
         while a < end:
             for j in range(lanes):
                 first[j] = second[j] = 0
@@ -250,10 +254,10 @@ def _sums_where(dy, y, x, m0, delta, out, pixels, start, stop, thread):
             a = until
             for k in range(0, lanes, n):
                 for i in range(n):
-                    out[0, c, i] += first[k + i]
-                    out[1, c, i] += second[k + i]
-        for i in range(n):
-            out[0, c, i] -= delta[c, i] * out[1, c, i]
+                    out[part, 0, c, i] += first[k + i]
+                    out[part, 1, c, i] += second[k + i]
+        if is_last(done, c, parts):
+            add_up(out, delta, c)
 
 
 @shared(in_order=True, apart=True)
