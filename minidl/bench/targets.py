@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minidl.bench import processes
+from minidl.bench import cores, processes
 from minidl.bench.cases import Settings, batch_of, network, own_step
 from minidl.bench.record import Norm, Record, ratio_fields, record
 from minidl.bench.timing import Rounds, interleave
@@ -45,7 +45,19 @@ MEMORY = Goal(1.1, 0.8, most=True)
 
 
 def targets(settings: Settings) -> Iterator[Record]:
-    """Yield one record for each target, for the norms and batches asked for; deep networks have half the rounds."""
+    """Yield one record for each target, for the norms and batches asked for; deep networks have half the rounds.
+
+    On several threads each says how near two cores were before it was measured and after it, in ns: see `cores`.
+    """
+    rows, near = _rows(settings), settings.threads > 1
+    before = cores.exchange_ns() if near else None
+    for row in rows:
+        after = cores.exchange_ns() if near else None
+        yield row | ({"core_to_core_ns": [before, after]} if near else {})
+        before = after
+
+
+def _rows(settings: Settings) -> Iterator[Record]:
     for model, norms, batches, goal in STEPS:
         for norm, n in _asked(settings, norms, batches):
             yield from _step(settings, model, norm, n, goal)

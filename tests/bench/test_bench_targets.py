@@ -1,7 +1,9 @@
 """The targets of a CPU: each measured beside what it should be, and the Markdown that documentation takes."""
 
+import pytest
+
 from minidl.bench import __main__ as command
-from minidl.bench import record, table, targets
+from minidl.bench import cores, record, table, targets
 
 
 def test_a_goal_is_a_least_or_a_most():
@@ -21,6 +23,32 @@ def test_targets_are_measured_for_the_norms_and_batches_asked_for(tmp_path, caps
         ("lenet step", "bn", 16),
     ]
     assert all("met" not in row for row in rows)  # without PyTorch there is no ratio to judge
+
+
+def test_on_several_threads_each_target_says_how_near_the_cores_were_before_and_after(tmp_path, capsys, monkeypatch):
+    times = iter([57.0, 262.0, None])
+    monkeypatch.setattr(cores, "exchange_ns", lambda: next(times))
+    file = tmp_path / "bench.json"
+    choice = ["--only", "targets", "--norms", "bn", "--batch", "4,16", "--quick", "--threads", "2"]
+    assert command.main([*choice, "--json", str(file)]) == 0
+    assert [row["core_to_core_ns"] for row in record.load(file)[1:]] == [[57.0, 262.0], [262.0, None]]
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lenet step")]
+    assert [line.partition("core to core ")[2] for line in shown] == ["57 and 262 ns", "262 ns"]
+
+
+@pytest.mark.skipif(cores.available_threads() < 2, reason="one processor alone has no other")
+def test_what_one_core_writes_reaches_another_in_some_time():
+    pytest.importorskip("numba", reason="numbers are exchanged in compiled code: pip install 'minidl[fast]'")
+    found = [cores.exchange_ns() for _ in range(3)]
+    assert all(time is None or time > 0 for time in found)
+
+
+def test_one_processor_exchanges_nothing_and_a_thread_that_nobody_answers_gives_up(monkeypatch):
+    monkeypatch.setattr(cores, "available_threads", lambda: 1)
+    assert cores.exchange_ns() is None
+    monkeypatch.setattr(cores, "available_threads", lambda: 2)
+    monkeypatch.setattr(cores, "_compiled", lambda: lambda *arguments: False)
+    assert cores.exchange_ns() is None
 
 
 def test_a_run_without_a_choice_leaves_the_targets_out(tmp_path, monkeypatch, capsys):
