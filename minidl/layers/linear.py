@@ -10,12 +10,13 @@ from minidl import init
 from minidl.arguments import arithmetic, generator, whole
 from minidl.backend import Array, array_module, gemm
 from minidl.layers.base import Layer, compute_dtype
+from minidl.memory import batch_last
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     """y = x Wᵀ + b, for x (N, I), weight (O, I), bias (O,) -> y (N, O)."""
     xp = array_module(x=x, weight=weight)
-    y = gemm(xp, weight, x.T).T  # the batch stays innermost in memory
+    y = gemm(xp, weight, batch_last(xp, x)).T  # the batch stays innermost in memory
     if bias is not None:
         y += bias
     return y
@@ -24,8 +25,9 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
     xp = array_module(dy=dy, x=x, weight=weight)
-    dx = gemm(xp, weight.T, dy.T).T if needs_dx else None  # (N, I), the batch innermost in memory
-    return dx, gemm(xp, dy.T, x), dy.sum(axis=0)
+    xt, dyt = batch_last(xp, x), batch_last(xp, dy)  # a product's bits may hang on the order in memory
+    dx = gemm(xp, weight.T, dyt).T if needs_dx else None  # (N, I), the batch innermost in memory
+    return dx, gemm(xp, dyt, xt.T), dyt.sum(axis=1)
 
 
 class Linear(Layer):

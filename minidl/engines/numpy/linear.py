@@ -16,10 +16,11 @@ from minidl.layers import linear
 def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -> tuple[Array | None, Array, Array]:
     """dx = dy W, dW = dyᵀ x, db = sum_n dy."""
     dweight = memory.empty(np, weight.shape, weight.dtype)
-    tasks: list[Callable[[], object]] = [lambda: gemm(np, dy.T, x, out=dweight)]
+    xt, dyt = memory.batch_last(np, x), memory.batch_last(np, dy)
+    tasks: list[Callable[[], object]] = [lambda: gemm(np, dyt, xt.T, out=dweight)]
     dx = None
     if needs_dx:
         dx = memory.images(np, x.shape, weight.dtype)  # (N, I), the batch innermost
-        tasks.append(lambda: gemm(np, weight.T, dy.T, out=dx.T))
+        tasks.append(lambda: gemm(np, weight.T, dyt, out=dx.T))
     parallel.run(lambda i: tasks[i](), len(tasks), products=weight.size * len(dy))
-    return dx, dweight, dy.sum(axis=0)
+    return dx, dweight, dyt.sum(axis=1)
