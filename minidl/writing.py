@@ -209,7 +209,10 @@ class _Set:
                 beside(path, self.token).unlink(missing_ok=True)
 
     def _is_begun(self) -> bool:
-        there = _read(self.record)
+        try:
+            there = _parsed(self.record)
+        except (FileNotFoundError, NoFileError):
+            return False
         return there is not None and there.token == self.token
 
     def end(self) -> None:
@@ -244,13 +247,21 @@ def _records(folder: Path) -> list[_Set]:
 
 
 def _read(record: Path) -> _Set | None:
+    """Return what a record says; None where it is none, or cannot be read."""
+    with suppress(OSError):
+        return _parsed(record)
+    return None
+
+
+def _parsed(record: Path) -> _Set | None:
     """Return what a record says; None where it is none."""
+    if record.is_symlink():
+        return None
+    with open_file(record) as file:
+        data = file.read(_LARGEST)
     try:
-        if record.is_symlink():
-            return None
-        with open_file(record) as file:
-            content = parse_json(file.read(_LARGEST))
-    except (OSError, ValueError):
+        content = parse_json(data)
+    except ValueError:
         return None
     if not isinstance(content, dict) or not is_token(content.get("token")):
         return None
