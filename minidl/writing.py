@@ -315,5 +315,5 @@ def _digest_of(path: Path) -> str | None:
     try:
         with open_file(path) as file:
             return _digest(file.read())
-    except OSError:
+    except (FileNotFoundError, NoFileError):
         return None

@@ -184,6 +184,22 @@ def test_where_nothing_can_be_renamed_any_more_the_next_completes_it(tmp_path, m
         assert hidden(tmp_path) == []
 
 
+def test_a_file_that_has_its_name_and_cannot_be_read_is_not_called_gone(stopped, monkeypatch):
+    opened = os.open
+
+    def refuse(path, *how, **options):
+        if os.fspath(path) == str(stopped / "a.json"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path, *how, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(OSError, match=r"Input/output error: .*a\.json'$"):
+            complete(stopped)
+    complete(stopped)
+    assert shown(stopped) == WHOLE
+
+
 def test_a_part_that_is_gone_is_named_and_nothing_is_mixed(stopped):
     (gone,) = [path for path in stopped.iterdir() if path.name.startswith(".b.csv.") and ".old" not in path.name]
     gone.unlink()
