@@ -63,8 +63,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_together(files: Mapping[Path, bytes | None]) -> None:
     """Write files of one folder that belong together; what fails leaves all of them as they were.
 
-    One file alone is written as by `write_atomic`. If the process is killed, the folder has files of one set alone,
-    maybe not all of them, and `complete` gives all of the new ones their names.
+    One file alone is written as by `write_atomic`. If the process is killed, or to put them back fails too, the folder
+    has files of one set alone, maybe not all of them, and `complete` gives all of the new ones their names.
 
     Parameters
     ----------
