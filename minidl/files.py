@@ -158,13 +158,20 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
     return descriptor
 
 
-def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk: a rename, or a file's making, lasts then."""
+def sync_folder(path: Path, of: Path | None = None) -> None:
+    """Wait until the names in a folder are on the disk: a rename, or a file's making, lasts then.
+
+    Parameters
+    ----------
+    path : Path
+    of : Path, optional
+        What an OSError names, such as what was made there; the folder by default.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with naming(path):
+        with naming(of or path):
             os.fsync(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that has no such thing
@@ -189,7 +196,7 @@ def no_folder(path: str | os.PathLike[str]) -> str | None:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
-    """Make a folder, and those above it, where they are missing.
+    """Make a folder, and those above it, where they are missing; they last then, as after `sync_folder`.
 
     Raises
     ------
@@ -215,6 +222,8 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
                 for mine in reversed(made):
                     os.rmdir(mine)
                 raise UmaskError(_closed(each))
+            with suppress(PermissionError):  # a folder above that may be written to, and not listed
+                sync_folder(each.parent, each)
 
 
 def make_own(folder: str | os.PathLike[str]) -> None:

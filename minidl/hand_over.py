@@ -144,6 +144,7 @@ def go_elsewhere(here: int) -> None:
     """Let this thread go to another processor: systems leave two threads on one for long, another one idle."""
     with suppress(OSError):  # a system that forbids it, or has just taken the other processors away
         allowed = os.sched_getaffinity(0)
-        if len(allowed) > 1:
-            os.sched_setaffinity(0, allowed - {here})
-            os.sched_setaffinity(0, allowed)
+        if others := allowed - {here}:
+            os.sched_setaffinity(0, others)
+            if os.sched_getaffinity(0) == others:  # else somebody has chosen for this thread meanwhile
+                os.sched_setaffinity(0, allowed)

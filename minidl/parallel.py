@@ -35,8 +35,9 @@ UNUSED = 2  # references to the owner of `aligned` memory that nobody uses: from
 RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memory is asked for again
 
 _num_threads: Scoped[int] = Scoped()
-_blas_lock, _blas_blocks = threading.RLock(), 0  # a signal's handler may open a block while one is being opened
-_blas_before: list[tuple[Any, int]] = []
+_blas_lock = threading.RLock()  # a signal's handler may open a block while one is being opened
+_blas_open: set[object] = set()  # one for each block
+_blas_before: list[tuple[Any, int]] = []  # the libraries and their threads; empty where BLAS is not held
 _jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
 _here = threading.local()
@@ -87,27 +88,35 @@ def threads(n: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread while any such block is open, of whatever thread."""
-    global _blas_blocks, _blas_before
+    """Hold BLAS to one thread while any such block is open, of whatever thread.
+
+    A signal's handler may open a block of its own meanwhile. What the libraries had before is kept until they have it
+    again: where the exception of a handler keeps one block from that, the next one does it.
+    """
+    global _blas_before
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         yield
         return
-    with _blas_lock:
-        if _blas_blocks == 0:
-            libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-            _blas_before = [(library, library.num_threads) for library in libraries]
-        _blas_blocks += 1
-        for library, _ in _blas_before:
-            _set_threads(library, 1)
+    own = object()
     try:
+        with _blas_lock:
+            _blas_open.add(own)
+            if not _blas_before:
+                libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+                before = [(library, library.num_threads) for library in libraries]
+                _blas_before = _blas_before or before
+            for library, _ in _blas_before:
+                _set_threads(library, 1)
         yield
     finally:
         with _blas_lock:
-            _blas_blocks -= 1
-            for library, before in _blas_before if _blas_blocks == 0 else ():
-                _set_threads(library, before)
+            _blas_open.discard(own)
+            if not _blas_open:
+                for library, n in _blas_before:
+                    _set_threads(library, n)
+                _blas_before = []
 
 
 def _set_threads(library: Any, n: int) -> None:
@@ -136,13 +145,19 @@ def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
 def _share(task: Task, blocks: int, helpers: int) -> None:
     job = _Job(task, blocks)
     try:
-        _here.busy = True
+        _here.busy = job
         for _ in range(helpers):
             _jobs.put(job)
         _GIVEN.change()
         left = blocks - job.work(job.todo.popleft)
         while left:
-            left -= _DONE.take(job.done, helpers < _processors)
+            done = _DONE.take(job.done, helpers < _processors)
+            if not done:
+                raise RuntimeError(
+                    "this process was forked by a signal's handler within a parallel pass, whose threads it lacks; "
+                    "let the handler end it with os._exit, or fork outside of one"
+                )
+            left -= done
     except BaseException:
         job.leave()
         raise
@@ -160,7 +175,7 @@ class _Job:
     def __init__(self, task: Task, blocks: int) -> None:
         self.task = task
         self.todo = deque(range(blocks))  # taken from under the GIL
-        self.done: SimpleQueue[int] = SimpleQueue()  # how many blocks a helper did
+        self.done: SimpleQueue[int] = SimpleQueue()  # how many blocks a helper did; 0 where they will not be done
         self.errors: list[BaseException] = []
         self.helping: list[None] = []  # one for each thread that helps now
         self.processor = hand_over.processor() if hand_over.processor else None  # of the thread that gives it out
@@ -193,6 +208,11 @@ class _Job:
         if did:
             self.done.put(did)
             _DONE.change()
+
+    def forked(self) -> None:
+        """Tell who gave the job out, in a forked child, that what helpers had begun is never done."""
+        self.helping.clear()
+        self.done.put(0)
 
     def leave(self) -> None:
         """Let no further block begin, and wait for those under way."""
@@ -245,6 +265,8 @@ def _after_fork() -> None:
     global _started, _jobs, _blas_lock
     _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.RLock()
     hand_over.forget()
+    if isinstance(job := getattr(_here, "busy", None), _Job):
+        job.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -26,7 +26,7 @@ class Scoped(Generic[Value]):
     """
 
     def __init__(self) -> None:
-        self._open: list[tuple[Value]] = []  # of all threads, the latest last
+        self._open: list[tuple[Value, object]] = []  # of all threads, the latest last
         self._here = threading.local()
 
     def value(self, otherwise: Value) -> Value:
@@ -36,18 +36,19 @@ class Scoped(Generic[Value]):
         own = getattr(self._here, "own", None)
         if own is not None:
             return own[0]  # type: ignore[no-any-return]
-        for value, *_ in self._open[-1:]:  # a slice: another thread may close its block meanwhile
+        for value, _ in self._open[-1:]:  # a slice: another thread may close its block meanwhile
             return value
         return otherwise
 
     @contextmanager
     def to(self, value: Value) -> Iterator[None]:
         """Set the value inside the ``with`` block."""
-        before, own = getattr(self._here, "own", None), (value,)
-        self._here.own = own
-        self._open.append(own)
+        before, own = getattr(self._here, "own", None), (value, object())  # equal to no other
         try:
+            self._here.own = own
+            self._open.append(own)
             yield
         finally:
             self._here.own = before
-            self._open.remove(own)  # or one that is equal, which does as well
+            if own in self._open:  # else an interrupt came before
+                self._open.remove(own)

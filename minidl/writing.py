@@ -63,8 +63,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_together(files: Mapping[Path, bytes | None]) -> None:
     """Write files of one folder that belong together; what fails leaves all of them as they were.
 
-    One file alone is written as by `write_atomic`. If the process is killed, the folder has files of one set alone,
-    maybe not all of them, and `complete` gives all of the new ones their names.
+    One file alone is written as by `write_atomic`. If the process is killed, or to put them back fails too, the folder
+    has files of one set alone, maybe not all of them, and `complete` gives all of the new ones their names.
 
     Parameters
     ----------
@@ -209,7 +209,10 @@ class _Set:
                 beside(path, self.token).unlink(missing_ok=True)
 
     def _is_begun(self) -> bool:
-        there = _read(self.record)
+        try:
+            there = _parsed(self.record)
+        except (FileNotFoundError, NoFileError):
+            return False
         return there is not None and there.token == self.token
 
     def end(self) -> None:
@@ -244,13 +247,21 @@ def _records(folder: Path) -> list[_Set]:
 
 
 def _read(record: Path) -> _Set | None:
+    """Return what a record says; None where it is none, or cannot be read."""
+    with suppress(OSError):
+        return _parsed(record)
+    return None
+
+
+def _parsed(record: Path) -> _Set | None:
     """Return what a record says; None where it is none."""
+    if record.is_symlink():
+        return None
+    with open_file(record) as file:
+        data = file.read(_LARGEST)
     try:
-        if record.is_symlink():
-            return None
-        with open_file(record) as file:
-            content = parse_json(file.read(_LARGEST))
-    except (OSError, ValueError):
+        content = parse_json(data)
+    except ValueError:
         return None
     if not isinstance(content, dict) or not is_token(content.get("token")):
         return None
@@ -304,5 +315,5 @@ def _digest_of(path: Path) -> str | None:
     try:
         with open_file(path) as file:
             return _digest(file.read())
-    except OSError:
+    except (FileNotFoundError, NoFileError):
         return None

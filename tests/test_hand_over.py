@@ -37,3 +37,20 @@ def test_a_thread_stays_where_it_is_where_the_system_forbids_to_choose_a_process
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
     hand_over.go_elsewhere(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a processor")
+@pytest.mark.parametrize(("chosen", "left"), [(None, {0, 1, 2}), ({2}, {2})], ids=["by nobody", "by somebody"])
+def test_what_processors_are_chosen_for_a_thread_while_it_goes_elsewhere_are_left_to_it(monkeypatch, chosen, left):
+    now, sets = {0, 1, 2}, []
+
+    def choose(process, processors):
+        nonlocal now
+        sets.append(processors)
+        now = chosen if chosen and len(sets) == 1 else processors  # as taskset does just then
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: now)
+    monkeypatch.setattr(os, "sched_setaffinity", choose)
+    hand_over.go_elsewhere(1)
+    assert sets[0] == {0, 2}
+    assert now == left

@@ -1,5 +1,7 @@
 """Blocks run once each on however many threads, and the numbers do not depend on how many."""
 
+import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, parallel, threads
+from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, parallel, scoped, threads
 
 NORMS = ("bn", "in", "ln", "gn", "mn", "mgn", "none")
 
@@ -239,6 +241,96 @@ assert parallel._set_threads is set_threads or not before
 assert blas() == before
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+WHERE = [parallel.__file__, scoped.__file__, contextlib.__file__, __file__]
+
+
+class Libraries:
+    """A BLAS library on four threads, as threadpoolctl shows those of a process."""
+
+    def __init__(self):
+        self.num_threads = 4
+        self.lib_controllers = [self]
+
+    def select(self, user_api):
+        return self
+
+    def set_num_threads(self, n):
+        self.num_threads = n
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    libraries = Libraries()
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: libraries)
+    monkeypatch.setattr(parallel, "_num_threads", scoped.Scoped())
+    return libraries
+
+
+def block_with_a_signal(blas, moment, handler):
+    """Open and close a block, and call the handler once in between; return BLAS's threads within, and whether it was.
+
+    The moments are those at which Python itself calls a signal's handler: where a function begins, and after a call.
+    Where the handler raises KeyboardInterrupt, as for Ctrl-C, the threads may be None.
+    """
+    within, left = None, moment
+
+    def look(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename in WHERE and event in ("call", "c_return"):
+            left -= 1
+            if not left:
+                handler()
+
+    looked = sys.getprofile()
+    try:
+        sys.setprofile(look)
+        with threads(2):
+            within = blas.num_threads
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(looked)
+    return within, left <= 0
+
+
+def test_an_interrupt_at_any_moment_of_a_block_that_opens_leaves_all_as_it_was(blas):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    for moment in itertools.count(1):
+        within, _ = block_with_a_signal(blas, moment, interrupt)
+        if within is not None:  # it came while the block was closed
+            break
+        assert (blas.num_threads, parallel.get_num_threads()) == (4, 1), moment
+    assert within == 1
+    assert moment > 10
+
+
+def test_a_handler_may_open_a_block_at_any_moment_of_another(blas):
+    def handler():
+        with threads(3):
+            assert (blas.num_threads, parallel.get_num_threads()) == (1, 3)
+
+    for moment in itertools.count(1):
+        within, called = block_with_a_signal(blas, moment, handler)
+        assert (within, blas.num_threads, parallel.get_num_threads()) == (1, 4, 1), moment
+        if not called:
+            break
+    assert moment > 20
+
+
+def test_where_blas_could_not_be_let_go_of_the_next_block_does_it(blas, monkeypatch):
+    def interrupted(n):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), threads(2):
+        patch.setattr(blas, "set_num_threads", interrupted)
+    with threads(2):
+        assert blas.num_threads == 1
+    assert blas.num_threads == 4
 
 
 def test_threads_work_without_threadpoolctl(monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -117,8 +118,6 @@ def test_twenty_killed_writers_leave_whole_checkpoints_alone(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_a_file_system_whose_folders_cannot_be_synced_is_no_obstacle(tmp_path, monkeypatch, number):
-    import stat
-
     fsync = os.fsync
 
     def picky(descriptor):
@@ -129,6 +128,25 @@ def test_a_file_system_whose_folders_cannot_be_synced_is_no_obstacle(tmp_path, m
     monkeypatch.setattr(os, "fsync", picky)
     checkpoint.write_atomic(tmp_path / "a", b"1")
     assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="the system cannot sync a folder")
+@pytest.mark.usefixtures("_tiny_model", "no_curves")
+def test_with_its_first_checkpoint_the_names_of_all_that_a_run_made_are_on_the_disk(tmp_path, monkeypatch):
+    lasting, fsync = {}, os.fsync  # what each folder held when it was synced last
+
+    def noted(descriptor):
+        fsync(descriptor)
+        if stat.S_ISDIR((of := os.fstat(descriptor)).st_mode):
+            lasting[of.st_ino] = set(os.listdir(descriptor))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    run = tmp_path / "new" / "run"
+    train(run, until=4)  # a line of losses.jsonl came before
+    for folder in (tmp_path, run.parent, run, run / "checkpoints"):
+        there = {each.name for each in folder.iterdir()} - {".lock"}
+        assert there
+        assert there <= lasting.get(folder.stat().st_ino, set()), folder
 
 
 @pytest.mark.usefixtures("_tiny_model", "no_curves")

@@ -151,14 +151,23 @@ def test_a_kill_of_what_completes_is_completed_too(tmp_path, monkeypatch):
             assert shown(folder) == WHOLE
 
 
-def test_where_nothing_can_be_renamed_any_more_the_next_completes_it(tmp_path, monkeypatch):
-    replace = os.replace
+@pytest.mark.parametrize("unread", [False, True], ids=["renamed", "renamed or opened"])
+def test_where_nothing_can_be_renamed_any_more_the_next_completes_it(tmp_path, monkeypatch, unread):
+    replace, opened = os.replace, os.open
+
+    def refuse(path, *how, **options):
+        if os.fspath(path).endswith(".unfinished"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, *how, **options)
+
     for failing in range(1, 7):
         write_together({tmp_path / name: OLD.get(name) for name in NEW})
         calls = iter(range(failing))
 
         def until(source, target, calls=calls):
             if next(calls, None) is None:
+                if unread:
+                    monkeypatch.setattr(os, "open", refuse)
                 raise OSError(errno.EIO, "Input/output error")
             replace(source, target)
 
@@ -166,12 +175,29 @@ def test_where_nothing_can_be_renamed_any_more_the_next_completes_it(tmp_path, m
             patch.setattr(os, "replace", until)
             with pytest.raises(OSError, match="Input/output error"):
                 write_together({tmp_path / name: data for name, data in NEW.items()})
+        monkeypatch.setattr(os, "open", opened)
         there = shown(tmp_path)
         assert there.pop("a.json.unfinished")
         assert there.items() <= OLD.items() or there.items() <= WHOLE.items()
         complete(tmp_path)
         assert shown(tmp_path) == WHOLE
         assert hidden(tmp_path) == []
+
+
+def test_a_file_that_has_its_name_and_cannot_be_read_is_not_called_gone(stopped, monkeypatch):
+    opened = os.open
+
+    def refuse(path, *how, **options):
+        if os.fspath(path) == str(stopped / "a.json"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path, *how, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(OSError, match=r"Input/output error: .*a\.json'$"):
+            complete(stopped)
+    complete(stopped)
+    assert shown(stopped) == WHOLE
 
 
 def test_a_part_that_is_gone_is_named_and_nothing_is_mixed(stopped):

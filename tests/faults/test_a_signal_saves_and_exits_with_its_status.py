@@ -68,6 +68,19 @@ def test_a_signal_after_the_last_evaluation_lets_the_run_finish(tmp_path, uninte
     assert result(tmp_path / "run") == uninterrupted
 
 
+@pytest.mark.parametrize("signum", starting.SIGNALS)
+def test_a_signal_that_the_process_ignores_as_a_job_in_the_background_does_stops_nothing(
+    tmp_path, uninterrupted, signum
+):
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        run_until_signal(tmp_path / "run", 3, signum)
+        assert signal.getsignal(signum) is signal.SIG_IGN
+    finally:
+        signal.signal(signum, before)
+    assert result(tmp_path / "run") == uninterrupted
+
+
 def test_a_second_sigint_leaves_at_once_and_what_was_saved_stays_whole(tmp_path, uninterrupted):
     with pytest.raises(KeyboardInterrupt):
         run_until_signal(tmp_path / "run", 8, signal.SIGINT, signal.SIGINT)

@@ -1,5 +1,6 @@
 """Promise 3: a checkpoint that is damaged, renamed or no file is named, and the one before it is used."""
 
+import errno
 import os
 import random
 import shutil
@@ -145,10 +146,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, unin
     assert result(tmp_path / "run") == uninterrupted
 
 
-@pytest.mark.parametrize("newest", ["a folder", "a dangling link", "a pipe", "a sparse giant", "another's content"])
-def test_a_newest_checkpoint_that_is_no_file_lets_the_older_one_be_used(tmp_path, capsys, uninterrupted, newest):
+def close_to_us(monkeypatch, path):
+    """Let a file be opened as one of another user is, to whom alone it is open."""
+    opened = os.open
+
+    def guarded(file, *how, **options):
+        if os.fspath(file) == str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(file, *how, **options)
+
+    monkeypatch.setattr(os, "open", guarded)
+
+
+NO_CHECKPOINT = ["a folder", "a dangling link", "a pipe", "a sparse giant", "another's content", "another's own"]
+
+
+@pytest.mark.parametrize("newest", NO_CHECKPOINT)
+def test_a_newest_checkpoint_that_is_none_or_may_not_be_read_lets_the_older_one_be_used(
+    tmp_path, monkeypatch, capsys, uninterrupted, newest
+):
     train(tmp_path / "run", until=10)
     path = checkpoint.list_steps(tmp_path / "run" / "checkpoints")[-1]
+    whole = path.read_bytes()
     path.unlink()
     if newest == "a folder":
         path.mkdir()
@@ -160,6 +179,9 @@ def test_a_newest_checkpoint_that_is_no_file_lets_the_older_one_be_used(tmp_path
         with path.open("wb") as file:
             file.write((2).to_bytes(8, "little") + b"{}")
             file.truncate(40 << 30)
+    elif newest == "another's own":
+        path.write_bytes(whole)
+        close_to_us(monkeypatch, path)
     else:
         path.write_bytes(os.urandom(1000))
     trainer = Trainer(tiny_config(), tmp_path / "run", resume=True, quiet=True, task=tiny_task())

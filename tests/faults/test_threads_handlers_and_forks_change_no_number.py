@@ -212,6 +212,52 @@ else:
     )
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["a helper has begun a block", "no helper has"])
+def test_a_child_that_a_handler_forks_within_a_parallel_pass_and_returns_to_ends_it_or_says_why_not(tmp_path, taken):
+    python(
+        tmp_path,
+        f"""
+import threading
+from minidl import parallel, threads
+begun, go_on, done, children = threading.Event(), threading.Event(), [], []
+
+def handler(signum, frame):
+    children.append(os.fork())
+    go_on.set()
+
+def task(i):
+    if i == 0:  # the first block is its giver's, the last a helper's
+        assert not {taken} or begun.wait(300)
+        signal.raise_signal(signal.SIGUSR1)
+    elif threading.current_thread() is not threading.main_thread():
+        begun.set()
+        go_on.wait(300)
+    done.append(i)
+
+signal.signal(signal.SIGUSR1, handler)
+with threads(2):
+    parallel.run(lambda i: None, 2)  # the threads have started
+    help = parallel._Job.help
+    if not {taken}:
+        parallel._Job.help = lambda self: None
+    try:
+        parallel.run(task, 3)
+    except RuntimeError as error:
+        assert children == [0] and {taken}, error
+        assert "was forked by a signal's handler within a parallel pass" in str(error)
+    else:
+        assert sorted(done) == [0, 1, 2] and (children != [0] or not {taken})
+    del done[:]
+    parallel._Job.help = help
+    parallel.run(done.append, 9)
+    assert sorted(done) == list(range(9))
+if children == [0]:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+""",
+    )
+
+
 class LeavingError(Exception):
     pass
 
