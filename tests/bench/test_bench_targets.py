@@ -41,6 +41,7 @@ def test_on_several_threads_each_target_says_how_near_the_cores_were_before_and_
     assert [row["core_to_core_ns"] for row in record.load(file)[1:]] == [[57.0, 262.0], [262.0, None]]
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lenet step")]
     assert [line.partition("core to core ")[2] for line in shown] == ["57 and 262 ns", "262 ns"]
+    assert not any(";" in line for line in shown)  # no ratio, nothing before it to part it from
 
 
 @pytest.mark.skipif(cores.available_threads() < 2, reason="one processor alone has no other")
