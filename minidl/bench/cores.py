@@ -38,17 +38,16 @@ def exchange_ns() -> float | None:
 
 def _once(take_turns: Any) -> float | None:
     boards = np.zeros((2, 64), np.int64)
-    addresses = [board.ctypes.data for board in boards]
 
     def answer() -> None:
-        for address, times in zip(addresses, (_MEET, _TIMES), strict=True):
-            take_turns(address, 16, 0, False, times)
+        for board, times in zip(boards, (_MEET, _TIMES), strict=True):  # kept where an interrupt ends `_once`
+            take_turns(board.ctypes.data, 16, 0, False, times)
 
     other = threading.Thread(target=answer, daemon=True)
     other.start()
-    met = take_turns(addresses[0], 0, 16, True, _MEET)
+    met = take_turns(boards[0].ctypes.data, 0, 16, True, _MEET)
     start = time.perf_counter_ns()
-    met = take_turns(addresses[1], 0, 16, True, _TIMES) and met
+    met = take_turns(boards[1].ctypes.data, 0, 16, True, _TIMES) and met
     taken = time.perf_counter_ns() - start
     other.join()
     return taken / (2 * _TIMES) if met else None

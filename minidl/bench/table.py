@@ -59,7 +59,8 @@ def _markdown_row(record: Record) -> str:
     if record["ratio"] is not None:
         ratio = f"**{record['ratio']:.2f}** ({record['ratio_low']:.2f}–{record['ratio_high']:.2f})"
     goal = record.get("target", ""), f"{record['aim']:g}" if "aim" in record else ""
-    verdict = {True: "met", False: "missed", None: ""}[record.get("met")] + _between_cores(record)
+    verdict = {True: "met", False: "missed", None: ""}[record.get("met")]
+    verdict = "; ".join(filter(None, (verdict, _between_cores(record))))
     what = " ".join(filter(None, (record["what"], record.get("pass"))))
     cells = (what, label(record), _number(record["batch"]), *times, ratio, record["ratio_is"] or "", *goal, verdict)
     return f"| {' | '.join(map(str, cells))} |"
@@ -69,10 +70,10 @@ def _between_cores(record: Record) -> str:
     """Say how long what one core writes took to reach another, before and after the measurement.
 
     >>> _between_cores({"core_to_core_ns": [57.3, 261.8]})
-    '; core to core 57 and 262 ns'
+    'core to core 57 and 262 ns'
     """
     times = [f"{time:.0f}" for time in record.get("core_to_core_ns", ()) if time]
-    return f"; core to core {' and '.join(times)} ns" if times else ""
+    return f"core to core {' and '.join(times)} ns" if times else ""
 
 
 def _row(record: Record) -> str:
@@ -87,7 +88,7 @@ def _row(record: Record) -> str:
         note = f"{record['images_per_second']} images/s"
     if "target" in record:
         note = f"{note}, {record['target']}: {'met' if record['met'] else 'missed'}"
-    note += _between_cores(record)
+    note = "; ".join(filter(None, (note, _between_cores(record))))
     if "numpy_ms" in record:
         note = f"{note} (import numpy: {_number(record['numpy_ms'])} ms)".strip()
     columns = (

@@ -106,3 +106,17 @@ def test_a_bias_that_is_a_view_with_steps_counts_as_its_copy(n, step):
     NUMBA(linear)
     with use_backend("numba"):
         np.testing.assert_array_equal(compiled.forward(x, weight, view), compiled.forward(x, weight, bias))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("n", [1, 5, 33, 300])
+def test_the_order_in_memory_of_x_and_dy_changes_no_bit(n: int, backend: str) -> None:
+    x, _, _, dy = draw(n, 129, 513, "float32")
+    results = []
+    for own_x, own_dy in ((x, dy), (np.ascontiguousarray(x), dy), (x, np.ascontiguousarray(dy)), (x[::-1][::-1], dy)):
+        layer = Linear(513, 129, rng=0)
+        with use_backend(backend):
+            results.append((layer(own_x), layer.backward(own_dy), layer.grads["weight"], layer.grads["bias"]))
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(found, expected)

@@ -126,6 +126,14 @@ def test_squares_may_be_beyond_the_range_of_float32() -> None:
     assert_close(v, want, blocks(want))
 
 
+@pytest.mark.usefixtures("cut")
+def test_sums_may_be_beyond_the_range_of_float32_where_nothing_varies() -> None:
+    x = np.full((3, 2, 40, 40), 2.0**127, np.float32)
+    mean, v, _ = norm.moments(x)
+    np.testing.assert_array_equal(mean.value(), x[:, :, 0, 0])
+    assert not v.any()
+
+
 def test_one_value_has_no_variance() -> None:
     _, v, _ = norm.moments(draw(1, 5, 3))
     assert not v.any()

@@ -34,7 +34,7 @@ def forward(x: Array, weight: Array, bias: Array | None) -> Array:
         _forward(np.ascontiguousarray(x), weight, zeros(len(weight), weight.dtype) if bias is None else bias, yt)
         return yt.T
     yt = memory.recycled((len(weight), len(x)), weight.dtype)
-    matmul(weight, x.T, bias, yt)
+    matmul(weight, memory.batch_last(np, x), bias, yt)  # a product's bits hang on the order in memory
     return yt.T
 
 
@@ -51,7 +51,8 @@ def linear_backward(dy: Array, x: Array, weight: Array, needs_dx: bool = True) -
             _input_gradient(dyt, weight, dxt)
             dx = dxt.T
         return dx, dweight, dbias
-    matmul(dyt, x, None, dweight)
+    dyt = memory.batch_last(np, dy)
+    matmul(dyt, memory.batch_last(np, x).T, None, dweight)
     if needs_dx:
         dxt = memory.recycled(weight.shape[1:] + dy.shape[:1], weight.dtype)
         matmul(weight.T, dyt, None, dxt)

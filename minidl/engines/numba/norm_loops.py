@@ -160,8 +160,9 @@ def _finish(x, sums, widest, p, pixels, c):
         spread = square / p - total * total
         out[0, c, i] = mean
         out[1, c, i] = (o - mean) + total
-        if not spread < np.inf:  # squares beyond the range of float32, or what is in x
+        if not spread < np.inf:  # squares or sums beyond the range of float32, or what is in x
             spread = _wide_variance(x, c * p * n + i, p, n)
+            widest[c] = np.inf  # the mean is no number where a sum was beyond
         out[2, c, i] = 0.0 if spread < 0 else spread
         if not spread <= widest[c]:
             widest[c] = spread if spread == spread else np.inf
