@@ -93,30 +93,54 @@ def _one_blas_thread() -> Iterator[None]:
     A signal's handler may open a block of its own meanwhile. What the libraries had before is kept until they have it
     again: where the exception of a handler keeps one block from that, the next one does it.
     """
-    global _blas_before
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         yield
         return
     own = object()
+
+    def begin() -> None:
+        global _blas_before
+        _blas_open.add(own)
+        if not _blas_before:
+            libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+            before = [(library, library.num_threads) for library in libraries]
+            _blas_before = _blas_before or before
+        for library, _ in _blas_before:
+            _set_threads(library, 1)
+
+    def end() -> None:
+        global _blas_before
+        _blas_open.discard(own)
+        if not _blas_open:
+            for library, n in _blas_before:
+                _set_threads(library, n)
+            _blas_before = []
+
     try:
-        with _blas_lock:
-            _blas_open.add(own)
-            if not _blas_before:
-                libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-                before = [(library, library.num_threads) for library in libraries]
-                _blas_before = _blas_before or before
-            for library, _ in _blas_before:
-                _set_threads(library, 1)
+        _one_thread_alone(begin)
         yield
     finally:
-        with _blas_lock:
-            _blas_open.discard(own)
-            if not _blas_open:
-                for library, n in _blas_before:
-                    _set_threads(library, n)
-                _blas_before = []
+        _one_thread_alone(end)
+
+
+def _one_thread_alone(change: Callable[[], object]) -> None:
+    """Call it while no other thread is in here; a handler of this thread may come in once more, or raise, anywhere.
+
+    Not by ``with``: from Python 3.14 on a handler may raise between the lock's `__enter__` and the block.
+    """
+    within: bool = _blas_lock._is_owned()  # type: ignore[attr-defined]
+    try:
+        if not within:
+            _blas_lock.acquire()
+        change()
+    finally:
+        if not within:
+            try:  # noqa: SIM105  a handler may raise in `suppress`, too
+                _blas_lock.release()
+            except RuntimeError:  # it raised before the lock was taken
+                pass
 
 
 def _set_threads(library: Any, n: int) -> None:

@@ -266,6 +266,9 @@ def blas(monkeypatch):
     libraries = Libraries()
     monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: libraries)
     monkeypatch.setattr(parallel, "_num_threads", scoped.Scoped())
+    monkeypatch.setattr(parallel, "_blas_lock", threading.RLock())
+    monkeypatch.setattr(parallel, "_blas_open", set())
+    monkeypatch.setattr(parallel, "_blas_before", [])
     return libraries
 
 
@@ -305,6 +308,7 @@ def test_an_interrupt_at_any_moment_of_a_block_that_opens_leaves_all_as_it_was(b
         if within is not None:  # it came while the block was closed
             break
         assert (blas.num_threads, parallel.get_num_threads()) == (4, 1), moment
+        assert not parallel._blas_lock._is_owned(), moment  # other threads would wait for ever
     assert within == 1
     assert moment > 10
 
