@@ -25,6 +25,20 @@ def _plain_log() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_without_a_word() -> Iterator[None]:
+    """Leave out the line about compiling: said once in a process, it would come in whichever test compiles first."""
+    warn = log.warn
+
+    def warn_of_the_rest(name: str, line: str) -> None:
+        if not line.startswith("compiling for this processor"):
+            warn(name, line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "warn", warn_of_the_rest)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def library(request: pytest.FixtureRequest) -> Iterator[str]:
     """Make parameters with this library, or compute with this engine, during the test."""
