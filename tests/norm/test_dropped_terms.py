@@ -121,6 +121,6 @@ def test_each_dropped_term_of_a_compiled_backward_over_the_pixels_is_found(norm,
     checks = (in_ci(norm),), (far_mean, "BatchNorm")  # which sees the rest of a mean: in float32 it matters
     assert not found(*checks)  # and all is compiled
     monkeypatch.setattr(norm_loops, "is_last", counted)
-    functions = uncompiled(norm_loops, "_dot", "add_up", "backward_rows", "_back")
+    functions = uncompiled(norm_loops, "_dot", "begin_sums", "add_block", "add_up", "backward_rows", "_back")
     functions += uncompiled(passes, "write_sums", "write_backward")
     assert not missed(functions, checks, monkeypatch, whole=PLACES)

@@ -20,7 +20,7 @@ from minidl.engine import NUMBA
 from minidl.engines.numba.compile import jit
 from minidl.engines.numba.jobs import shared
 from minidl.engines.numba.norm import Centred, counts, parts, rows
-from minidl.engines.numba.norm_loops import add_up, backward_rows, is_last, scale_shift_rows
+from minidl.engines.numba.norm_loops import add_block, add_up, backward_rows, begin_sums, is_last, scale_shift_rows
 from minidl.engines.numba.share import share
 from minidl.layers import compose
 from minidl.layers.activation import ReLU
@@ -234,11 +234,7 @@ def _sums_where(dy, y, x, m0, delta, out, done, pixels, start, stop, thread):
     rows = p // pixels
     for unit in range(start, stop):
         part, c = unit // channels, unit % channels
-        for i in range(n):
-            m[i] = m0[c, i]
-            out[part, 0, c, i] = out[part, 1, c, i] = 0
-        for i in range(n, lanes):
-            m[i] = m[i - n]
+        begin_sums(out[part], m, m0, c)
         a = np.uint64((c * p + part * rows // parts * pixels) * n)
         end = np.uint64((c * p + (p if part == parts - 1 else (part + 1) * rows // parts * pixels)) * n)
         while a < end:
@@ -252,10 +248,7 @@ def _sums_where(dy, y, x, m0, delta, out, done, pixels, start, stop, thread):
                     second[j] += g
                 a += lanes
             a = until
-            for k in range(0, lanes, n):
-                for i in range(n):
-                    out[part, 0, c, i] += first[k + i]
-                    out[part, 1, c, i] += second[k + i]
+            add_block(out[part], first, second, c)
         if is_last(done, c, parts):
             add_up(out, delta, c)
 

@@ -244,6 +244,27 @@ def _dot(first, second, m, dy, x, at, end):
         a += lanes
 
 
+@jit(inner=True, in_order=True)
+def begin_sums(out, m, m0, c):
+    """Set the sums of channel c (2, C, N) to 0, and m to m0, sample by sample, as often as the rows have room."""
+    n = m0.shape[1]
+    for i in range(n):
+        m[i] = m0[c, i]
+        out[0, c, i] = out[1, c, i] = 0
+    for i in range(n, len(m)):
+        m[i] = m[i - n]
+
+
+@jit(inner=True, in_order=True)
+def add_block(out, first, second, c):
+    """Add a block's sums at each place of a row to those of channel c (2, C, N), sample by sample."""
+    n = out.shape[2]
+    for k in range(0, len(first), n):
+        for i in range(n):
+            out[0, c, i] += first[k + i]
+            out[1, c, i] += second[k + i]
+
+
 @shared(in_order=True)
 def write_sums(dy, x, m0, delta, out, done, p, pixels, start, stop, thread):
     """Sum up the units start to stop, as `write_moments`: (parts, 2, C, N) has sum dy·(x − m0) and sum dy.
@@ -255,21 +276,14 @@ def write_sums(dy, x, m0, delta, out, done, p, pixels, start, stop, thread):
     m, first, second = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     for unit in range(start, stop):
         part, c = unit // channels, unit % channels
-        for i in range(n):
-            m[i] = m0[c, i]
-            out[part, 0, c, i] = out[part, 1, c, i] = 0
-        for i in range(n, lanes):
-            m[i] = m[i - n]
+        begin_sums(out[part], m, m0, c)
         at, end = (c * p + part * rows // parts * pixels) * n, (c * p + (part + 1) * rows // parts * pixels) * n
         if part == parts - 1:
             end = (c + 1) * p * n
         while at < end:
             stop_at = min(at + _BLOCK * lanes, end)
             _dot(first, second, m, dy, x, at, stop_at)
-            for k in range(0, lanes, n):
-                for i in range(n):
-                    out[part, 0, c, i] += first[k + i]
-                    out[part, 1, c, i] += second[k + i]
+            add_block(out[part], first, second, c)
             at = stop_at
         if is_last(done, c, parts):
             add_up(out, delta, c)
