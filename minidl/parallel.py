@@ -1,4 +1,4 @@
-"""CPU threads over independent blocks of work, with BLAS kept to one thread inside them.
+"""CPU threads over independent blocks of work.
 
 The partition into blocks is the caller's, and must depend only on shapes: then the results are the same to the last
 bit for every number of threads. NumPy releases the GIL inside its loops and inside BLAS, so plain threads are enough.
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import hand_over
+from minidl import blas, hand_over
 from minidl.arguments import whole
 from minidl.hand_over import Sign
 from minidl.scoped import Scoped
@@ -35,9 +35,6 @@ UNUSED = 2  # references to the owner of `aligned` memory that nobody uses: from
 RELEASE_ON_MEMORY_ERROR: list[Callable[[], None]] = []  # called, then the memory is asked for again
 
 _num_threads: Scoped[int] = Scoped()
-_blas_lock = threading.RLock()  # a signal's handler may open a block while one is being opened
-_blas_open: set[object] = set()  # one for each block
-_blas_before: list[tuple[Any, int]] = []  # the libraries and their threads; empty where BLAS is not held
 _jobs: SimpleQueue[_Job] = SimpleQueue()
 _started = 0
 _here = threading.local()
@@ -82,70 +79,8 @@ def threads(n: int | None = None) -> Iterator[None]:
     """
     if n is not None:
         n = whole(n, "threads: n", cure="leave it out to use every core")
-    with _num_threads.to(n or available_threads()), _one_blas_thread():
+    with _num_threads.to(n or available_threads()), blas.one_thread():
         yield
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread while any such block is open, of whatever thread.
-
-    A signal's handler may open a block of its own meanwhile. What the libraries had before is kept until they have it
-    again: where the exception of a handler keeps one block from that, the next one does it.
-    """
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        yield
-        return
-    own = object()
-
-    def begin() -> None:
-        global _blas_before
-        _blas_open.add(own)
-        if not _blas_before:
-            libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-            before = [(library, library.num_threads) for library in libraries]
-            _blas_before = _blas_before or before
-        for library, _ in _blas_before:
-            _set_threads(library, 1)
-
-    def end() -> None:
-        global _blas_before
-        _blas_open.discard(own)
-        if not _blas_open:
-            for library, n in _blas_before:
-                _set_threads(library, n)
-            _blas_before = []
-
-    try:
-        _one_thread_alone(begin)
-        yield
-    finally:
-        _one_thread_alone(end)
-
-
-def _one_thread_alone(change: Callable[[], object]) -> None:
-    """Call it while no other thread is in here; a handler of this thread may come in once more, or raise, anywhere.
-
-    Not by ``with``: from Python 3.14 on a handler may raise between the lock's `__enter__` and the block.
-    """
-    within: bool = _blas_lock._is_owned()  # type: ignore[attr-defined]
-    try:
-        if not within:
-            _blas_lock.acquire()
-        change()
-    finally:
-        if not within:
-            try:  # noqa: SIM105  a handler may raise in `suppress`, too
-                _blas_lock.release()
-            except RuntimeError:  # it raised before the lock was taken
-                pass
-
-
-def _set_threads(library: Any, n: int) -> None:
-    """Set a BLAS library's threads; threadpoolctl itself lets one Python thread alone, the first, do so."""
-    getattr(library, "_real_set_num_threads", library.set_num_threads)(n)
 
 
 def run(task: Task, blocks: int, products: int = _WORTH_PRODUCTS) -> None:
@@ -286,8 +221,8 @@ def _woken_up(block: int) -> None:
 
 
 def _after_fork() -> None:
-    global _started, _jobs, _blas_lock
-    _started, _jobs, _blas_lock = 0, SimpleQueue(), threading.RLock()
+    global _started, _jobs
+    _started, _jobs = 0, SimpleQueue()
     hand_over.forget()
     if isinstance(job := getattr(_here, "busy", None), _Job):
         job.forked()

@@ -199,7 +199,6 @@ def test_a_forked_child_begins_with_an_empty_board(monkeypatch):
     monkeypatch.setattr(hand_over, "board", board)
     monkeypatch.setattr(parallel, "_started", parallel._started)
     monkeypatch.setattr(parallel, "_jobs", parallel._jobs)
-    monkeypatch.setattr(parallel, "_blas_lock", parallel._blas_lock)
     parallel._after_fork()
     assert not board[: hand_over.CODE].any()
     assert (board[hand_over.CODE :] == np.arange(hand_over.CODE, 64)).all()  # code is where it was
