@@ -114,7 +114,7 @@ def test_what_is_asked_of_the_lessons_together_is_more_than_four_of_five(name, e
 @pytest.fixture
 def plain_pyplot(monkeypatch):
     """No window, and the lessons' modules beside this one's."""
-    plt = pytest.importorskip("matplotlib.pyplot", reason="pip install -e '.[lessons]'")
+    plt = pytest.importorskip("matplotlib.pyplot", reason="pip install -e '.[train]'")
     monkeypatch.setattr(plt, "show", lambda *args, **options: plt.close("all"))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     with warnings.catch_warnings():
