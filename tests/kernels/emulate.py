@@ -128,7 +128,8 @@ def compile(
         *(("-ffp-contract=fast", "-mfma") if contract else ("-ffp-contract=off",)),
         *flags,
     )
-    library = ctypes.PyDLL(str(_library(HEADER.read_text("utf-8") + source + "".join(visits), options)))  # holds the GIL
+    whole = HEADER.read_text("utf-8") + source + "".join(visits)
+    library = ctypes.PyDLL(str(_library(whole, options)))  # holds the GIL
     return {name: Kernel(name, of, getattr(library, f"visit_{name}")) for name, of in kernels.items()}
 
 

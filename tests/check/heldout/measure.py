@@ -199,7 +199,8 @@ def digest() -> str:
 
 def as_frozen(path: Path) -> str:
     """The sha256 of a file of the third set as it was frozen: before its imports named this package."""
-    text = path.read_text("utf-8").replace("from heldout.third import ", "import ").replace("from heldout.third.", "from ")
+    text = path.read_text("utf-8")
+    text = text.replace("from heldout.third import ", "import ").replace("from heldout.third.", "from ")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
