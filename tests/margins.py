@@ -166,7 +166,7 @@ def report(out: Path, rows: int) -> None:
         print(f"| {margin:.3g} | `{test.removeprefix('tests/')}` | {place} | {where} |")
     print(f"\n{len(table)} test functions compare; {sum(row[0] > 1 / 3 for row in table)} with a margin above 1/3")
     for log in sorted(out.glob("*/*.log")):
-        for line in log.read_text().splitlines():
+        for line in log.read_text("utf-8").splitlines():
             if line.startswith(("FAILED", "ERROR ")):
                 print(f"{log.parent.name}: {line}")
 

@@ -25,7 +25,7 @@ def apply_baseline(reports: Sequence[Report], path: Path) -> list[str]:
         known = set(names)
         notes = [f"{path}: written, with {len(names)} known failures"]
     else:
-        lines = (line.strip() for line in path.read_text().splitlines())
+        lines = (line.strip() for line in path.read_text("utf-8").splitlines())
         known = {line for line in lines if line and not line.startswith("#")}
         ran = {f"{report.title} {result.case.id}" for report in reports for result in report.results}
         mended = sorted((known & ran) - set(names))

@@ -111,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     verdicts = [kill(variant, suite) if variant.correct else name(variant) for variant in variants]
     text = table(verdicts)
     if args.file:
-        args.file.write_text(text)
+        args.file.write_text(text, "utf-8")
         print(text.split("**")[1])
     else:
         print(text)

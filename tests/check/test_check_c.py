@@ -53,7 +53,7 @@ def test_a_planted_bug_is_named(tmp_path, bug, layer, name):
 
 
 def test_the_recipe_of_the_guide_accepts_a_right_program_word_for_word(tmp_path):
-    guide = (Path(__file__).parents[2] / "docs" / "check-your-layer.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "check-your-layer.md").read_text("utf-8")
     lines = [line[2:] for line in guide.partition("## Another language")[2].splitlines() if line.startswith("$ ")]
     assert [line.split()[0] for line in lines[:4]] == ["python", "mkdir", "for", "python"]
     program = tmp_path / "my_program"

@@ -105,7 +105,7 @@ def test_a_baseline_lets_known_failures_pass_and_new_ones_fail(tmp_path, capsys)
     assert main(command) == 0
     assert "written, with 2 known failures" in capsys.readouterr().out
     assert main(command) == 0
-    known.write_text("\n".join(known.read_text().splitlines()[:-1]) + "\n")
+    known.write_text("\n".join(known.read_text("utf-8").splitlines()[:-1]) + "\n")
     assert main(command) == 1
     junit = tmp_path / "junit.xml"
     assert main([*command, "--junit", str(junit)]) == 1

@@ -33,7 +33,7 @@ def test_the_index_that_is_shipped_is_the_one_of_these_cases_and_of_what_they_fi
     cases = all_cases()
     names = [f"{case.layer}/{case.id}.safetensors" for case in cases]
     made = generate.index_of(cases, {name: (VECTORS / name).read_bytes() for name in names})
-    assert (VECTORS / "index.json").read_text() == made, "python -m minidl.check.generate writes it anew"
+    assert (VECTORS / "index.json").read_text("utf-8") == made, "python -m minidl.check.generate writes it anew"
 
 
 def test_the_index_lists_the_cases_as_they_are_defined():

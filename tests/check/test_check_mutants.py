@@ -35,7 +35,7 @@ def test_the_diagnosis_names_the_variant(variant):
 
 
 def test_the_page_of_mutants_is_up_to_date_and_nine_of_ten_are_named():
-    text = PAGE.read_text()
+    text = PAGE.read_text("utf-8")
     for variant in VARIANTS:
         assert f"| {variant.name} |" in text, f"run python -m minidl.check.mutants {PAGE}"
     wrong, killed, named = map(int, re.findall(r"(\d+) known-wrong variants: (\d+) killed .*?, (\d+) named", text)[0])
@@ -50,7 +50,7 @@ def test_one_layer_is_measured_by_itself_and_written(tmp_path, monkeypatch, caps
     )
     assert main([str(tmp_path / "page.md"), "--layer", "linear"]) == 0
     assert "2 known-wrong variants: 2 killed by two cases or more" in capsys.readouterr().out
-    assert (tmp_path / "page.md").read_text().count("\n## ") == 1
+    assert (tmp_path / "page.md").read_text("utf-8").count("\n## ") == 1
 
 
 @pytest.mark.parametrize("command", [main, generate.main])

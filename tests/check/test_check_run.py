@@ -221,7 +221,7 @@ def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):
 
 def test_the_command_runs_lists_shows_and_exports(capsys, tmp_path):
     assert main(["run", FAST, "--layer", "linear", "--layer", "conv2d", "--json", str(tmp_path / "r.json")]) == 0
-    reports = json.loads((tmp_path / "r.json").read_text())
+    reports = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert [report["grade"] for report in reports] == ["accurate", "accurate"]
     assert main(["relations", FAST, "--layer", "mode_norm"]) == 0
     assert main(["list", "--layer", "mode_norm"]) == 0

@@ -36,7 +36,7 @@ from minidl.check.suite import VECTORS, open_suite  # noqa: E402
 # no case showed it at the first run
 SHOWN_SINCE = {"n3-sce-max-from-zero": "softmax_cross_entropy-seeded-far-below-float32-01"}
 FIRST_RUN = {
-    which: json.loads((HERE / "heldout" / which / "first_run.json").read_text())
+    which: json.loads((HERE / "heldout" / which / "first_run.json").read_text("utf-8"))
     for which in ("third", "fourth", "fifth", "sixth", "seventh")
 }
 CASES = {
@@ -273,7 +273,7 @@ def test_the_set_is_of_the_size_and_spread_that_it_claims(bugs):
 
 
 def test_every_bug_has_a_judgement():
-    accepted = json.loads((HERE / "heldout" / "judgement.json").read_text())
+    accepted = json.loads((HERE / "heldout" / "judgement.json").read_text("utf-8"))
     assert list(accepted) == sorted(bug.id for bug in BUGS)
     assert sorted(ANSWERS) == sorted(bug.id for bug in second.BUGS)
     for patterns in accepted.values():
@@ -284,7 +284,7 @@ def test_every_bug_has_a_judgement():
 
 def test_the_second_set_is_as_it_was_frozen():
     page = HERE.parents[1] / "docs" / "check-measured.md"
-    assert digest() in page.read_text()
+    assert digest() in page.read_text("utf-8")
 
 
 def case_named(layer, dtype, name):
@@ -297,24 +297,24 @@ def case_named(layer, dtype, name):
 
 def test_the_third_set_is_as_it_was_frozen():
     folder = HERE / "heldout" / "third"
-    lines = (folder / "FROZEN").read_text().splitlines()
+    lines = (folder / "FROZEN").read_text("utf-8").splitlines()
     frozen = dict(reversed(line.split("  ", 1)) for line in lines[1:-1])
     held = {path.name for path in folder.glob("*.py")} - {"__init__.py", "collected.py"}
     assert held == {name for name in frozen if re.match("[nt]|correct|registry", name)}
     assert {name: as_frozen(folder / name) for name in held} == {name: frozen[name] for name in held}
     whole = hashlib.sha256("".join(f"{line}\n" for line in lines[1:-1]).encode()).hexdigest()
     assert whole in lines[-1]
-    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("which", ["fourth", "fifth", "sixth", "seventh"])
 def test_a_later_set_is_as_it_was_frozen(which):
     folder = HERE / "heldout" / which
-    lines = (folder / "FROZEN").read_text().splitlines()
+    lines = (folder / "FROZEN").read_text("utf-8").splitlines()
     frozen = dict(reversed(line.split("  ", 1)) for line in lines[1:])
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")} == frozen
     whole = hashlib.sha256("".join(f"{line}\n" for line in lines[1:]).encode()).hexdigest()
-    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+    assert whole in (HERE.parents[1] / "docs" / "check-measured.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_later_set_is_as_it_was_frozen(which):
     ids=["third", "fourth", "fifth", "sixth", "seventh"],
 )
 def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
-    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
+    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text("utf-8"))
     runs = FIRST_RUN[which]
     assert sorted(answers) == sorted(runs)
     assert {bug.id for bug in bugs} <= set(runs)
@@ -362,7 +362,7 @@ def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
         judged = judge(answers[name], run["verdict"] != "missed", run["named"])
         assert judged == run["verdict"] or (run["verdict"] in ("half", "wrong") and judged in ("wrong", "mixed"))
     assert Counter(run["verdict"] for run in runs.values()) == counts
-    assert row in (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+    assert row in (HERE.parents[1] / "docs" / "check-measured.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_the_judgement_of_a_later_set_adds_up(which, bugs, counts, row):
     ids=["fourth", "fifth", "sixth", "seventh"],
 )
 def test_bugs_of_a_later_set_that_an_earlier_set_had_are_of_the_same_layer(which, same, others, rows):
-    alike = json.loads((HERE / "heldout" / which / "alike.json").read_text())
+    alike = json.loads((HERE / "heldout" / which / "alike.json").read_text("utf-8"))
     sets = (BUGS, second.BUGS, third.BUGS, fourth.BUGS, fifth.BUGS, sixth.BUGS, seventh.BUGS)
     layers = {bug.id: bug.layer for bugs in sets for bug in bugs}
     runs = FIRST_RUN[which]
@@ -405,15 +405,15 @@ def test_bugs_of_a_later_set_that_an_earlier_set_had_are_of_the_same_layer(which
         assert [layers[new] for new in alike] == [layers[old] for old in alike.values()]
     assert Counter(runs[name]["verdict"] for name in alike) == same
     assert Counter(run["verdict"] for name, run in runs.items() if name not in alike) == others
-    page = (HERE.parents[1] / "docs" / "check-measured.md").read_text()
+    page = (HERE.parents[1] / "docs" / "check-measured.md").read_text("utf-8")
     for row in rows:
         assert row in page
 
 
 @pytest.mark.parametrize("which", ["second", "third", "fourth", "fifth", "sixth", "seventh"])
 def test_names_that_came_later_are_of_bugs_of_the_set(which):
-    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text())
-    assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text())) <= set(answers)
+    answers = json.loads((HERE / "heldout" / which / "answers.json").read_text("utf-8"))
+    assert set(json.loads((HERE / "heldout" / f"{which}_later.json").read_text("utf-8"))) <= set(answers)
     assert set(accepted_of(which)) == set(answers)
 
 

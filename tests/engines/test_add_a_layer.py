@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "add-a-layer.md"
 
 def code(after: str) -> str:
     """Return the block of Python below a marker of the page."""
-    found = re.search(rf"<!-- {re.escape(after)} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.search(rf"<!-- {re.escape(after)} -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert found, f"no block after <!-- {after} -->"
     return found.group(1)
 
@@ -58,7 +58,7 @@ def test_its_backward_is_the_slope_of_its_forward():
 
 @pytest.mark.usefixtures("page")
 def test_its_lines_in_the_package_train_with_it(monkeypatch, tmp_path):
-    source = Path(norm.__file__).read_text()
+    source = Path(norm.__file__).read_text("utf-8")
     for marker, before in (
         ("import", "from minidl.norm.mode import"),
         ("name", '    "none": "no'),

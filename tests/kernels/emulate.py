@@ -128,7 +128,8 @@ def compile(
         *(("-ffp-contract=fast", "-mfma") if contract else ("-ffp-contract=off",)),
         *flags,
     )
-    library = ctypes.PyDLL(str(_library(HEADER.read_text() + source + "".join(visits), options)))  # holds the GIL
+    whole = HEADER.read_text("utf-8") + source + "".join(visits)
+    library = ctypes.PyDLL(str(_library(whole, options)))  # holds the GIL
     return {name: Kernel(name, of, getattr(library, f"visit_{name}")) for name, of in kernels.items()}
 
 
@@ -164,7 +165,8 @@ def _library(code: str, options: tuple[str, ...]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as here:
             made = Path(here) / "kernels.so"
             command = ["g++", *options, "-x", "c++", "-", "-o", str(made)]
-            done = subprocess.run(command, input=code, capture_output=True, text=True)
+            english = {**os.environ, "LC_ALL": "C"}  # what it says is looked at
+            done = subprocess.run(command, input=code, capture_output=True, encoding="utf-8", env=english)
             if done.returncode:
                 raise SyntaxError(f"g++ does not take the source:\n{done.stderr}")
             made.replace(library)

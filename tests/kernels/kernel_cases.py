@@ -232,7 +232,7 @@ class Device:
     def module(self, code: str, options: tuple[str, ...]) -> Any:
         """Stand in for RawModule."""
         defined = dict(option.removeprefix("-D").split("=") for option in options if option.startswith("-D"))
-        self.sources |= {source for source in SOURCES if (FOLDER / f"{source}.cu").read_text() == code}
+        self.sources |= {source for source in SOURCES if (FOLDER / f"{source}.cu").read_text("utf-8") == code}
         index = self.index or defined["INDEX"]
         real = {value: key for key, value in emulate.REAL.items()}[defined["REAL"]]
         of_source = emulate.compile(self.change(code), real, index, self.contract, self.flags)

@@ -246,7 +246,7 @@ TESTS = [
 
 @pytest.mark.parametrize(("source", "case", "old", "new"), TESTS)
 def test_a_wrong_kernel_is_found_out(source, case, old, new):
-    text = (FOLDER / f"{source}.cu").read_text()
+    text = (FOLDER / f"{source}.cu").read_text("utf-8")
     assert old in text
     mutant = text.replace(old, new, 1)
     device = Device(flags=("-O0", "-Wno-error"), change=lambda code: mutant if code == text else code)

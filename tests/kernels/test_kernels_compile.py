@@ -65,7 +65,7 @@ def test_this_nvrtc_compiles_for_every_gpu_that_is_wanted():
 @pytest.mark.parametrize("real", REAL.values())
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_compiles_for_every_gpu_without_stack_or_spills(source, real):
-    text = (FOLDER / f"{source}.cu").read_text()
+    text = (FOLDER / f"{source}.cu").read_text("utf-8")
     for architecture in architectures() if real == "float" else WANTED:
         check(text, architecture, real)
     check(text, 90, real, index="long long")

@@ -61,7 +61,7 @@ def test_every_kernel_of_every_source_is_in_the_table():
     device = Device()
     for name in CASES:
         on_device(name, "float32", device)
-    texts = [(FOLDER / f"{source}.cu").read_text() for source in SOURCES]
+    texts = [(FOLDER / f"{source}.cu").read_text("utf-8") for source in SOURCES]
     assert device.launched == {name for text in texts for name in re.findall(r"__global__ void (\w+)", text)}
     assert device.sources == {*SOURCES}
     assert {path.suffix for path in FOLDER.iterdir() if path.is_file()} == {".py", ".cu"}
@@ -69,14 +69,14 @@ def test_every_kernel_of_every_source_is_in_the_table():
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_kernel_shares_no_memory_between_threads_and_names_its_twin(source):
-    text = (FOLDER / f"{source}.cu").read_text()
+    text = (FOLDER / f"{source}.cu").read_text("utf-8")
     for word in ("atomic", "__shared__", "__sync", "#include", "float ", "\t"):
         assert word not in text
     said = re.search(r"// A twin of ([\w., ]+) in (minidl/[\w/]+\.py)", text)
     assert said, "no line that says // A twin of ... in minidl/..."
     names, path = said.groups()
     for name in re.split(r", | and |\.", names):
-        assert re.search(rf"(def|class) {name}\b", (FOLDER.parents[2] / path).read_text()), name
+        assert re.search(rf"(def|class) {name}\b", (FOLDER.parents[2] / path).read_text("utf-8")), name
 
 
 # -- the values, from other sides --------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_no_kernel_reads_or_writes_outside_of_its_arrays():
     ],
 )
 def test_a_wrong_index_is_found_out(old, new, what):
-    assert any(old in (FOLDER / f"{source}.cu").read_text() for source in SOURCES)
+    assert any(old in (FOLDER / f"{source}.cu").read_text("utf-8") for source in SOURCES)
     done = sanitized(old, new)
     assert done.returncode != 0
     assert what in done.stderr, done.stderr[-3000:]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase
 from layer_cases import EACH_LIBRARY
 from test_mutations import far_mean, mutants
-from test_norm_gradients import property_of
+from test_norm_gradients import check_plain, property_of
 
 from minidl import ModeNorm, engine, use_backend
 from minidl.engine import WRITTEN
@@ -33,8 +33,14 @@ BELOW_ROUNDING = "first[i] + rest[i] -> first[i]"  # a mean, and what its roundi
 
 
 def in_ci(norm):
-    """Return the property of a norm with the examples that CI draws: they follow from its source."""
-    return property_of(norm, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False)
+    """Return the property of a norm with what CI tries: plain settings, and examples that follow from its source."""
+    drawn = property_of(norm, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False)
+
+    def holds():
+        check_plain(norm)
+        drawn()
+
+    return holds
 
 
 def found(*checks):

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from tolerance import FACTOR, TRIALS, assert_close, rounding, terms, unit
 from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device, use_backend
 from minidl.norm.gate_entropy import gate_entropy
 
-EXAMPLES = 40  # a norm, in CI and where test_dropped_terms.py proves that they suffice
+EXAMPLES = 40  # a norm, beside the plain ones; test_dropped_terms.py proves that they suffice
 SLOPES = 4  # an array with more elements is tried along so many random lines
 CLEAR = 100  # the largest slope of an array is so many times its error, or the setting is refused
 
@@ -323,9 +324,30 @@ PROPERTIES = {
 }
 
 
+# Each form of a norm once: in 40 examples of some versions of hypothesis no setting has pixels, channels and modes.
+PLAIN = {
+    norm: [Setting(norm, (3, 4, 5), modes=3, **dict(zip(forms, of, strict=True))) for of in product(*forms.values())]
+    for norm, forms in {
+        "ModeNorm": {"training": (True, False), "per_mode_affine": (False, True)},
+        "ModeGroupNorm": {"moments": ("spatial", "pooled")},
+        "BatchNorm": {"training": (True, False), "running": ("unbiased", "second_moment")},
+        "GroupNorm": {"groups": (2,)},
+        "LayerNorm": {},
+        "InstanceNorm": {},
+    }.items()
+}
+
+
+def check_plain(norm: str) -> None:
+    """Check the plain settings of a norm."""
+    for setting in PLAIN[norm]:
+        check(setting)
+
+
 @EACH_ENGINE
 @pytest.mark.parametrize("norm", PROPERTIES)
 def test_every_gradient_is_the_slope_of_the_forward(norm):
+    check_plain(norm)
     PROPERTIES[norm]()
 
 

@@ -186,7 +186,7 @@ def all_dots(dy, d0, ld, d_step, x, ta, tb, tc, x_step, count, columns, sums, s0
         p += 1
 
 
-@jit
+@jit(in_order=True)  # where it may regroup the sum of products with 0, LLVM 14 (Numba 0.60) loses a NaN
 def add_up(sums, total):
     """Write to (kernels, o, c, columns) the sums of all tasks; return 0, or NaN where one is not finite.
 

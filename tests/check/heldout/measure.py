@@ -105,10 +105,10 @@ def raised(report: check.Report, accepted: list[str]) -> list[str]:
 def accepted_of(which: str) -> dict[str, list[str]]:
     """The patterns of the names that count as right, for each bug of a set."""
     if which == "first":
-        given: dict[str, list[str]] = json.loads((HERE / "judgement.json").read_text())
+        given: dict[str, list[str]] = json.loads((HERE / "judgement.json").read_text("utf-8"))
         return given
     answers, later = (  # the second: names of causes that the set brought in
-        json.loads(path.read_text()) if path.exists() else {}
+        json.loads(path.read_text("utf-8")) if path.exists() else {}
         for path in (HERE / which / "answers.json", HERE / f"{which}_later.json")
     )
     return {name: old + [f"^{re.escape(new)}$" for new in later.get(name, ())] for name, old in answers.items()}
@@ -199,7 +199,8 @@ def digest() -> str:
 
 def as_frozen(path: Path) -> str:
     """The sha256 of a file of the third set as it was frozen: before its imports named this package."""
-    text = path.read_text().replace("from heldout.third import ", "import ").replace("from heldout.third.", "from ")
+    text = path.read_text("utf-8")
+    text = text.replace("from heldout.third import ", "import ").replace("from heldout.third.", "from ")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -260,12 +261,12 @@ def main() -> None:
     print(text)
     if options.output:
         target = Path(options.output)
-        target.write_text(text + "\n")
+        target.write_text(text + "\n", "utf-8")
         rows_json = [
             {"id": r.bug.id, "detected": r.detected, "named": r.named, "first": r.first, "verdict": r.verdict}
             for r in rows
         ]
-        target.with_suffix(".json").write_text(json.dumps(rows_json, indent=1, ensure_ascii=False) + "\n")
+        target.with_suffix(".json").write_text(json.dumps(rows_json, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
