@@ -113,6 +113,7 @@ ENDS = {
 }
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize(("status", "end"), [(status, end) for status, ends in ENDS.items() for end in ends])
 def test_training_ends_with_its_status_and_one_line_of_error(tmp_path, status, end):
     got, _, err = end(tmp_path)
