@@ -34,9 +34,8 @@ def test_sigterm_lets_every_rank_save_what_it_trains(tmp_path):
     words = command(3, *TABLE1, "--only", "BN", "LN", "--out", tmp_path, runner=FUTURES)
     job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/config.json"))) < 2:
-        time.sleep(0.1)
-    time.sleep(1)
+    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/losses.jsonl"))) < 2:
+        time.sleep(0.1)  # until both have done an update: before it there is nothing to save
     job.send_signal(signal.SIGTERM)
     _, said = job.communicate(timeout=300)
     assert job.returncode != 0
