@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour == "stall":
             self.wfile.write(content[:1000])
             self.wfile.flush()
-            if not self.server.over.wait(10):
+            if not self.server.over.wait(60):
                 self.server.events.append("waited in vain")
             return
         if behaviour == "drip":
@@ -98,9 +98,16 @@ def _no_proxy(monkeypatch):
 @pytest.fixture
 def server(monkeypatch, _no_proxy):
     monkeypatch.setattr(download, "PAUSE", 0.01)
-    monkeypatch.setattr(download, "TIMEOUT", (2.0, 0.5))
-    monkeypatch.setattr(download, "SLOWEST", 1.5)
-    server = Server()
+    server, retrieve = Server(), download._retrieve
+
+    def hurried(*given):
+        """Wait for little time where nothing will come; else as long as a machine with other work may take."""
+        comes = server.behaviours[:1]
+        monkeypatch.setattr(download, "TIMEOUT", (60.0, 0.5 if comes == ["stall"] else 60.0))
+        monkeypatch.setattr(download, "SLOWEST", 1.5 if comes == ["drip"] else 60.0)
+        retrieve(*given)
+
+    monkeypatch.setattr(download, "_retrieve", hurried)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
