@@ -123,7 +123,7 @@ def test_training_ends_with_its_status_and_one_line_of_error(tmp_path, status, e
 
 
 def test_the_page_lists_these_statuses_and_no_others():
-    section = PAGE.read_text().split("## Exit statuses")[1].split("\n## ")[0]
+    section = PAGE.read_text("utf-8").split("## Exit statuses")[1].split("\n## ")[0]
     listed = [int(n) for row in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for n in row.split(",")]
     assert sorted(listed) == sorted(ENDS)
 
