@@ -5,6 +5,7 @@ it makes and moves with minidl is then of that library. Marked `EACH_ENGINE` it 
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
             yield name
     else:
         yield "numpy"
+
+
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """Take signals as in the foreground of a terminal: under `nohup`, or with `&` in a script, some are ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [signum for signum in usual if signal.getsignal(signum) is signal.SIG_IGN]
+    for signum in ignored:
+        signal.signal(signum, usual[signum])
+    yield
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tolerance import assert_close, terms
 
 import minidl
 from minidl.bench import __main__ as command
-from minidl.bench import record
+from minidl.bench import processes, record
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 FIELDS = {
@@ -153,10 +154,17 @@ def test_the_loader_is_measured_with_and_without_augmentation(tmp_path, capsys):
         assert row["images_per_second"] == pytest.approx(64e3 / row["minidl_ms"], abs=1)
 
 
-def test_the_import_is_measured_over_an_empty_python_and_beside_numpy(tmp_path, capsys):
+def test_the_import_is_measured_over_an_empty_python_and_beside_numpy(tmp_path, capsys, monkeypatch):
+    now, start = [0.0], processes._python
+
+    def timed(option, program):
+        start(option, program)
+        now[0] += {"pass": 1.0, "import numpy": 3.0, "import minidl": 4.5}[program]  # seconds
+
+    monkeypatch.setattr(processes, "_python", timed)
+    monkeypatch.setattr(processes, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     (row,), _ = quick(capsys, tmp_path, "--only", "import")
-    assert row["minidl_ms"] > 0
-    assert row["numpy_ms"] > 0
+    assert (row["minidl_ms"], row["numpy_ms"]) == (3500, 2000)
 
 
 def test_what_was_measured_before_an_interrupt_is_saved(tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ more than a second of the processor's time, or more than 64 MB over the size of 
 """
 
 import argparse
+import atexit
 import hashlib
 import json
 import lzma
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from functools import cached_property
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -39,11 +41,17 @@ def documented():
 
 
 class Files:
-    """A file of each name, in memory where the system has such a folder, written anew for each input."""
+    """A file of each name, in memory where the system has such a folder, written anew for each input.
 
-    def __init__(self):
-        shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        self.folder = Path(tempfile.mkdtemp(prefix="minidl-fuzz-", dir=shared))
+    The folder is made for the first file, and is gone when the process ends.
+    """
+
+    @cached_property
+    def folder(self):
+        shared = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+        self._kept = tempfile.TemporaryDirectory(prefix="minidl-fuzz-", dir=shared)
+        atexit.register(self._kept.cleanup)
+        return Path(self._kept.name)
 
     def __call__(self, name, content):
         path = self.folder / name

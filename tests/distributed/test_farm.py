@@ -29,13 +29,13 @@ def test_ranks_train_a_run_each_and_rank_0_writes_the_table(tmp_path):
     assert not list(tmp_path.glob("runs/*/.orders"))
 
 
+@pytest.mark.usefixtures("foreground")
 def test_sigterm_lets_every_rank_save_what_it_trains(tmp_path):
     words = command(3, *TABLE1, "--only", "BN", "LN", "--out", tmp_path, runner=FUTURES)
     job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/config.json"))) < 2:
-        time.sleep(0.1)
-    time.sleep(1)
+    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/losses.jsonl"))) < 2:
+        time.sleep(0.1)  # until both have done an update: before it there is nothing to save
     job.send_signal(signal.SIGTERM)
     _, said = job.communicate(timeout=300)
     assert job.returncode != 0
@@ -70,6 +70,7 @@ def test_rank_0_reaches_the_rank_that_trains_by_a_file(tmp_path):
     assert (other.status(), other.last_words()) == (3, "the loss is nan")
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize(("order", "status"), [("stop", 143), ("kill", -9)])
 def test_an_order_stops_or_ends_a_run(tmp_path, order, status, monkeypatch):
     monkeypatch.setenv("MINIDL_BACKEND", "numpy")

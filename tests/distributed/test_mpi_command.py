@@ -101,6 +101,7 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_last_checkpoint_is_whole(tmp
         assert not os.path.exists(f"/proc/{rank}")
 
 
+@pytest.mark.usefixtures("foreground")
 def test_sigterm_saves_and_ends_all_ranks_with_one_line(tmp_path):
     process = started(tmp_path / "run", 2)
     process.send_signal(signal.SIGTERM)

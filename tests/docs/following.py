@@ -2,13 +2,15 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-COMMANDS = {"python": sys.executable, "minidl": f"{sys.executable} -m minidl"}
+PYTHON = shlex.quote(sys.executable)
+COMMANDS = {"python": PYTHON, "minidl": f"{PYTHON} -m minidl"}
 
 
 def files_of(page):

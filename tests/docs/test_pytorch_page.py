@@ -27,7 +27,9 @@ def test_the_pages_commands_give_what_it_says(tmp_path):
     env = {**os.environ, "PYTHONPATH": package, "MINIDL_BACKEND": "numpy", "MINIDL_DATA": str(tmp_path / "cache")}
     said = {}
     for command in re.findall(r"^\$ (.*)$", PAGE, re.M):
-        words = command.replace("python", sys.executable, 1).split()
+        python, *rest = command.split()
+        assert python == "python"
+        words = [sys.executable, *rest]
         done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         said[command] = done.stdout

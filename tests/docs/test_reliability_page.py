@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "reliability.md").read_text()
+PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 
 
 def rows():
@@ -23,4 +23,4 @@ def test_each_promise_has_files_of_tests_and_each_file_one_promise():
 def test_each_file_says_which_promise_it_keeps():
     for number, files in rows():
         for file in files:
-            assert (ROOT / "tests" / "faults" / file).read_text().startswith(f'"""Promise {number}: ')
+            assert (ROOT / "tests" / "faults" / file).read_text("utf-8").startswith(f'"""Promise {number}: ')

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from minidl.train import StoppedError, Trainer, checkpoint
 from minidl.train.__main__ import main
 from minidl.train.signals import StopSignal
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("no_curves", "foreground")
 
 
 def run_until_signal(out, forward_calls, *signums):
@@ -127,13 +128,18 @@ def test_handlers_from_before_are_restored():
 SLOW = "import os, sys, time\nos.write(1, b'importing\\n')\ntime.sleep(60)\n"
 
 
+@contextmanager
 def python(folder, *arguments, path=""):
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*([path] if path else []), str(Path(minidl.__file__).parents[1])]),
     }
     command = [sys.executable, *arguments]
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # where it waits still
 
 
 SCRIPT = "import sys\nfrom minidl.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
@@ -202,7 +208,7 @@ def callback():
         pass
 
 callback()  # what the signal raises in there, Python prints and drops
-time.sleep(60)
+time.sleep(600)  # longer than the test waits: the signal alone ends it
 """
 WITH_NUMBA = {
     "train": ["lenet", "mnist", "--sample", "--backend", "numba", "--out", "R"],
@@ -218,7 +224,7 @@ WITH_NUMBA = {
 def test_a_signal_within_a_callback_of_a_library_that_is_loaded(tmp_path, command, name):
     (tmp_path / "numba.py").write_text(NUMBA.format(name=name))
     with python(tmp_path, "-m", f"minidl.{command}", *WITH_NUMBA[command], path=str(tmp_path)) as process:
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + getattr(signal, name)
     assert (out, err.count(b"\n")) == (b"", 1), err
     assert err.startswith(f"minidl.{command}: ".encode())

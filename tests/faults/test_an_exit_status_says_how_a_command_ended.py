@@ -113,6 +113,7 @@ ENDS = {
 }
 
 
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize(("status", "end"), [(status, end) for status, ends in ENDS.items() for end in ends])
 def test_training_ends_with_its_status_and_one_line_of_error(tmp_path, status, end):
     got, _, err = end(tmp_path)
@@ -122,7 +123,7 @@ def test_training_ends_with_its_status_and_one_line_of_error(tmp_path, status, e
 
 
 def test_the_page_lists_these_statuses_and_no_others():
-    section = PAGE.read_text().split("## Exit statuses")[1].split("\n## ")[0]
+    section = PAGE.read_text("utf-8").split("## Exit statuses")[1].split("\n## ")[0]
     listed = [int(n) for row in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for n in row.split(",")]
     assert sorted(listed) == sorted(ENDS)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,14 @@ from tiny_run import train
 import minidl
 from minidl.train import plots
 
+PYTHON = shlex.quote(sys.executable)
 RUN = "lenet mnist --sample --norm none --updates 3 --eval-every 1 --batch-size 8 --threads 1"
 
 
 def shell(folder, command, **environment):
     """Run a line of bash in a folder; `T` in it is the training command."""
     env = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1]), **environment}
-    line = command.replace("T ", f"{sys.executable} -m minidl.train ", 1)
+    line = command.replace("T ", f"{PYTHON} -m minidl.train ", 1)
     return subprocess.run(
         ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=300
     )
@@ -48,10 +50,10 @@ LISTINGS = ["minidl", "minidl.train --list", "minidl.reproduce table1 --help", "
 @pytest.mark.parametrize("what", LISTINGS)
 def test_a_listing_that_cannot_be_printed_is_one_line_and_one_that_nobody_reads_is_none(tmp_path, what):
     status = 2 if what == "minidl.check list" else 1
-    done = shell(tmp_path, f"{sys.executable} -m {what} > /dev/full")
+    done = shell(tmp_path, f"{PYTHON} -m {what} > /dev/full")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
     assert done.stderr.endswith("standard output: No space left on device; free some space\n")
-    done = shell(tmp_path, f"{sys.executable} -m {what} | true; exit ${{PIPESTATUS[0]}}")
+    done = shell(tmp_path, f"{PYTHON} -m {what} | true; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -60,14 +60,16 @@ def test_a_handler_that_evaluates_another_network_changes_nothing(library, n):
         before = signal.signal(signal.SIGALRM, handler)
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.0005)
-            got = steps(12)
+            for _ in range(100):  # a fast machine takes the steps between a few signals
+                assert_same(steps(12), wanted)
+                if count > 5:
+                    break
         finally:
             over = True  # first: else a last signal would set the timer again, and end the process
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert count > 5, "the handler came in between"
     assert wrong == []
-    assert_same(got, wanted)
 
 
 @BACKENDS
@@ -302,7 +304,10 @@ def test_an_interrupt_within_a_parallel_pass_leaves_nothing_half_written(library
                 time.sleep(0.002)  # a worker that still wrote would be seen
                 for one, other in zip(values, net.state().values(), strict=True):
                     np.testing.assert_array_equal(one, other)
-                for one, other in zip(gradients(), wanted, strict=True):
+                begun = time.perf_counter()
+                again = gradients()
+                step = time.perf_counter() - begun  # anew: one of them may take long on a machine with other work
+                for one, other in zip(again, wanted, strict=True):
                     np.testing.assert_array_equal(one, other)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

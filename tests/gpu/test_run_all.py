@@ -38,6 +38,8 @@ def player(tmp_path):
     path = tmp_path / "python"
     path.write_text(PLAYER)
     path.chmod(0o755)
+    if not os.access(path, os.X_OK):
+        pytest.skip("nothing in the folder of temporary files may be run here")
     return str(path)
 
 
@@ -86,14 +88,22 @@ def test_all_parts_passed_is_a_dated_report_with_versions_and_exit_status_0(tmp_
 
 
 def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
-    status, _, _ = run(tmp_path, "report.md", PYTHON=player, TESTS="5", PARITY="1", BENCH="20", LIMIT="1")
+    status, _, _ = run(tmp_path, "report.md", PYTHON=player, TESTS="5", PARITY="1")
     assert status == 1
     report = (tmp_path / "report.md").read_text()
     assert "| gpu tests | FAILED: exit status 5 |" in report
     assert "| parity with NumPy | FAILED: exit status 1 |" in report
-    assert "| bench against PyTorch | FAILED: not done after 1 s |" in report
+    assert "| bench against PyTorch | passed |" in report
     assert "| Table 1, seeds: 1 | passed |" in report
     assert report.index("tests ran") < report.index("values within") < report.index("ratios")
+
+
+def test_a_part_that_takes_too_long_is_named_and_does_not_stop_the_next(tmp_path, player):
+    status, _, _ = run(tmp_path, "report.md", PYTHON=player, BENCH="600", LIMIT="1")
+    assert status == 1
+    report = (tmp_path / "report.md").read_text()
+    assert "| bench against PyTorch | FAILED: not done after 1 s |" in report
+    assert "\n## Table 1, seeds: 1\n" in report
 
 
 def test_an_unknown_argument_is_refused(tmp_path):

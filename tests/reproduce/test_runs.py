@@ -109,6 +109,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(trained, c
     assert len((folder / "starts.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypatch, capsys):
     process = start(tmp_path, "table1", "--sample", "--seeds", "2", "--jobs", "1", "--out", "out")
     wait_for(lambda: list(tmp_path.glob("out/runs/*/checkpoints/step*")))
