@@ -1,11 +1,12 @@
 """How far rounding may move a result: what follows from the arithmetic, and from no machine, kernel or seed.
 
-Four tolerances, and one comparison that takes any:
+Five tolerances, and one comparison that takes any:
 
 - `rounding` measures a function's condition: how far its results move when every input moves by a unit roundoff, its
   own operations rounded anew each time. It serves where the size of the terms that cancel is not at hand.
 - `terms` counts: so many operations on terms of that size err by no more than their number of unit roundoffs.
 - `sums` is `terms` for long sums, whose roundings cancel: it grows as the root of their number.
+- `cancelled_gates` is `sums` for gradients of gates that are 0.
 - `draws` is no rounding, but how far the mean of random draws lies from what is expected, whatever the seed.
 
     from tolerance import assert_close, draws, rounding, sums, terms
@@ -113,6 +114,18 @@ def draws(number: int, deviation: float) -> float:
     0.2
     """
     return float(LAMBDA * deviation / np.sqrt(number))
+
+
+def cancelled_gates(dy: Array, y: Array, x: Array, bias: Any) -> dict[str, float]:
+    """Return what rounding leaves of the gradients of the gates where they are 0: with one mode, or one sample.
+
+    Their terms, each no more than |dy| (|y| + 2 |β|), and times |x| for the weight, are there and cancel.
+    """
+    size = 2 * (np.abs(dy) * (np.abs(y) + 2 * np.abs(bias).max())).sum(dtype=float)
+    return {
+        "dgate_weight": float(sums(2 * dy.size, size * np.abs(x).max(), x.dtype)),
+        "dgate_bias": float(sums(2 * dy.size, size, x.dtype)),
+    }
 
 
 def assert_close(got: Any, want: Any, tolerance: Any, what: str = "") -> None:
