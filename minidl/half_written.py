@@ -112,7 +112,7 @@ def _machine() -> str:
     """Return eight digits for the machine, since it was started, and the container in which this process counts."""
     known = [platform.node()]
     with suppress(OSError):
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
         known.append(os.readlink("/proc/self/ns/pid"))
     if len(known) == 1 and not (address := uuid.getnode()) >> 40 & 1:  # else each process draws an address by lot
         known.append(str(address))

@@ -90,7 +90,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write "margin,test,place" lines, the worst first."""
-    with open(session.config.getoption("--margins"), "w", newline="") as file:
+    with open(session.config.getoption("--margins"), "w", encoding="utf-8", newline="") as file:
         worst = sorted(_worst.items(), key=lambda x: -x[1])
         csv.writer(file).writerows((f"{margin:.3g}", *where) for where, margin in worst)
 
@@ -148,7 +148,7 @@ def sweep(out: Path, paths: list[str], seeds: list[int], threads: list[int], ker
         options = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", "-p", "margins"]
         command = [sys.executable, "-m", "pytest", *options, f"--margins={part}", f"--other-draws={seed}", path]
         print(done, flush=True)
-        with open(done.with_suffix(".log"), "w") as log:
+        with open(done.with_suffix(".log"), "w", encoding="utf-8") as log:
             subprocess.run(command, cwd=HERE.parent, env=env, stdout=log, stderr=log, check=False)
         if part.exists():
             part.rename(done)

@@ -43,7 +43,7 @@ def main(side: str, norm: str, n: str, threads: str) -> None:
 def _restart_peak() -> float:
     """Let the peak begin anew from what is resident now, where the system can; return that."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return _peak()
 
 
@@ -53,7 +53,7 @@ def _peak() -> float:
     On Linux from the process itself: getrusage also counts what the process held before it became this program.
     """
     if STATUS.exists():
-        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines())
         return int(lines["VmHWM"].split()[0]) / 1024
     import resource
 

@@ -150,7 +150,7 @@ def generate(folder: Path, cases: list[Case]) -> int:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw)
-    (folder / "index.json").write_text(index_of(cases, files))
+    (folder / "index.json").write_text(index_of(cases, files), "utf-8")
     return sum(len(raw) for raw in files.values())
 
 

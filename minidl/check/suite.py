@@ -56,7 +56,7 @@ def open_suite(folder: str | Path = VECTORS) -> Suite:
     """Read a folder's index.json."""
     path = Path(folder) / "index.json"
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text("utf-8"))
         if index["schema"] != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}, got {index['schema']}")
         entries = [Entry(**{key: entry[key] for key in Entry.__dataclass_fields__}) for entry in index["cases"]]

@@ -132,7 +132,7 @@ def why_not_started(error: Exception) -> str:
 
 def _added_to(path: Path) -> IO[str]:
     """Open a file of a run's folder to add to it; NoFileError if it is a link or a pipe."""
-    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a")
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
 
 
 def _start_of(config: Config) -> dict[str, Any]:

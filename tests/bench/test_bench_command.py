@@ -65,7 +65,7 @@ def test_a_run_against_pytorch_prints_a_table_and_leaves_records_and_a_chart(tmp
     ]
     status, out, err = run(tmp_path, *args, "--json", "bench.json", "--plot", "bench.png")
     assert (status, "Traceback" in err) == (0, False), err
-    about, *rows = json.loads((tmp_path / "bench.json").read_text())
+    about, *rows = json.loads((tmp_path / "bench.json").read_text("utf-8"))
     assert {"python", "numpy", "torch", "blas"} <= about["versions"].keys()
     assert about["command"].startswith("python -m minidl.bench --against torch --quick")
     assert {"cpu", "cores", "date", "threads", "rounds"} <= about.keys()

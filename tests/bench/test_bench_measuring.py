@@ -114,7 +114,7 @@ def saved(path):
 
 def test_records_are_read_back_as_they_were_saved(tmp_path):
     records = saved(tmp_path / "bench.json")
-    assert json.loads((tmp_path / "bench.json").read_text()) == json.loads(json.dumps(records))
+    assert json.loads((tmp_path / "bench.json").read_text("utf-8")) == json.loads(json.dumps(records))
     assert record.load(tmp_path / "bench.json") == json.loads(json.dumps(records))
 
 

@@ -263,7 +263,7 @@ def fuzz(target, state, seconds):
             (corpus / f"seed-{number}").write_bytes(content)
     allowed = documented()
     count = folder / "count"
-    done = int(count.read_text()) if count.exists() else 0
+    done = int(count.read_text("utf-8")) if count.exists() else 0
     tracemalloc.start()
 
     def one_input(data):
@@ -288,7 +288,7 @@ def write_count(path, number):
 
 def total(state):
     """Return the inputs of each target, and the findings."""
-    counts = {path.parent.name: int(path.read_text()) for path in sorted(Path(state).glob("*/count"))}
+    counts = {path.parent.name: int(path.read_text("utf-8")) for path in sorted(Path(state).glob("*/count"))}
     findings = sum(1 for _ in Path(state).glob("*/finding-*"))
     return {"inputs": sum(counts.values()), "of": counts, "findings": findings}
 

@@ -97,7 +97,9 @@ class Campaign:
         self.state = Path(state)
         self.state.mkdir(parents=True, exist_ok=True)
         self.log = self.state / "rounds.jsonl"
-        self.rounds = [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        self.rounds = (
+            [json.loads(line) for line in self.log.read_text("utf-8").splitlines()] if self.log.exists() else []
+        )
         self.random = random.Random(len(self.rounds))
 
     def totals(self):
@@ -127,7 +129,7 @@ class Campaign:
                 raise SystemExit(f"the undisturbed run failed: {settings}")
             checkpoint, log = result(folder)
             kept.write_text(json.dumps({"seconds": time.monotonic() - began, "end": [checkpoint.hex(), log]}))
-        content = json.loads(kept.read_text())
+        content = json.loads(kept.read_text("utf-8"))
         return content["end"], content["seconds"]
 
     def round(self):

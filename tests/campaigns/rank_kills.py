@@ -44,7 +44,7 @@ def ranks_of(job):
     children = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_text("utf-8").rpartition(")")[2].split()
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
@@ -75,7 +75,7 @@ def one_round(state, number, chance):
     kept = state / f"seconds-{number % len(SETTINGS)}"
     if not kept.exists():
         kept.write_text(str(time.monotonic() - began))
-    seconds = float(kept.read_text())
+    seconds = float(kept.read_text("utf-8"))
     folder = state / "run"
     shutil.rmtree(folder, ignore_errors=True)
     kills = tries = 0
@@ -107,7 +107,7 @@ def main():
     args = parser.parse_args()
     args.state.mkdir(parents=True, exist_ok=True)
     log, end = args.state / "rounds.jsonl", time.monotonic() + args.seconds
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
     while time.monotonic() < end and sum(one["kills"] for one in done) < args.kills:
         done.append(one_round(args.state, len(done), random.Random(len(done))))
         with log.open("a") as file:

@@ -89,7 +89,7 @@ def resident() -> int:
     """Return the bytes of memory that this process has."""
     import resource
 
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * resource.getpagesize()
 
 
 def look(setting: dict[str, str], updates: int, marks: int = MARKS) -> dict[str, list[float]]:
@@ -153,7 +153,7 @@ def main() -> None:
         if not kept.exists():
             command = [sys.executable, __file__, "--state", str(args.state), "--updates", str(updates), "--only", key]
             subprocess.run(command, check=True)
-        found = summary(json.loads(kept.read_text()))
+        found = summary(json.loads(kept.read_text("utf-8")))
         print(json.dumps({"setting": key, "updates": updates, **{k: round(v, 3) for k, v in found.items()}}))
         grown += [] if is_flat(found) else [key]
     if grown:

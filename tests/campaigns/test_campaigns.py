@@ -111,7 +111,7 @@ def test_a_few_kills_end_as_no_kill_does(tmp_path):
 def test_another_end_is_noticed(tmp_path):
     assert run("kills.py", "--state", tmp_path, "--kills", 0, "--seconds", 0.1).returncode == 0
     (kept,) = tmp_path.glob("*.json")
-    content = json.loads(kept.read_text())
+    content = json.loads(kept.read_text("utf-8"))
     content["end"][1] = content["end"][1].replace('"step": 7', '"step": 8')
     kept.write_text(json.dumps(content))
     (tmp_path / "rounds.jsonl").unlink()
@@ -131,7 +131,7 @@ def test_a_few_steps_are_looked_at(tmp_path):
     done = run("steps.py", "--state", tmp_path, "--updates", 60, "--only", "residual-numpy")
     assert done.returncode == 0, done.stderr
     (kept,) = tmp_path.glob("*.json")
-    assert {len(values) for values in json.loads(kept.read_text()).values()} == {steps.MARKS}
+    assert {len(values) for values in json.loads(kept.read_text("utf-8")).values()} == {steps.MARKS}
 
 
 @pytest.fixture

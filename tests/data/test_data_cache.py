@@ -72,7 +72,7 @@ def flip(path, at, size):
 
 
 def change_a_fact(path, at, size):
-    path.write_text(re.sub(r'("mean": \[\s*)0', r"\g<1>1", path.read_text()))
+    path.write_text(re.sub(r'("mean": \[\s*)0', r"\g<1>1", path.read_text("utf-8")))
 
 
 @example(damage=change_a_fact, file=0, share=0.0)

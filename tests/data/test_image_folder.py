@@ -299,10 +299,10 @@ def test_a_network_is_trained_on_the_files_and_resumed(folder, tmp_path, capsys)
     last = capsys.readouterr().out
     assert "test error" in last
     assert "top-5" not in last  # of three classes
-    before = (out / "metrics.jsonl").read_text()
+    before = (out / "metrics.jsonl").read_text("utf-8")
     (out / "summary.json").unlink()
     assert train("--out", out, "--resume") == 0
-    assert (out / "metrics.jsonl").read_text() == before
+    assert (out / "metrics.jsonl").read_text("utf-8") == before
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(folder, tmp_path, capsys):

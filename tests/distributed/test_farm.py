@@ -61,9 +61,9 @@ def test_rank_0_reaches_the_rank_that_trains_by_a_file(tmp_path):
     assert pool.call[0] is train
     assert run.status() is None
     run.stop()
-    assert (tmp_path / "run" / ".orders").read_text() == "stop"
+    assert (tmp_path / "run" / ".orders").read_text("utf-8") == "stop"
     run.kill()
-    assert (tmp_path / "run" / ".orders").read_text() == "kill"
+    assert (tmp_path / "run" / ".orders").read_text("utf-8") == "kill"
     other = Elsewhere(pool, Config(), tmp_path / "run")
     assert not (tmp_path / "run" / ".orders").exists()
     pool.future.set_result((3, "the loss is nan"))

@@ -36,10 +36,10 @@ def test_a_run_on_two_ranks_says_and_writes_everything_once(two_ranks):
     assert done.stderr == ""
     assert [line.split(":")[0] for line in done.stdout.splitlines()].count("last") == 1
     assert "2 processes" in done.stdout
-    content = json.loads((out / "config.json").read_text())["config"]
+    content = json.loads((out / "config.json").read_text("utf-8"))["config"]
     assert (content["ranks"], content["sync_norm"]) == (2, True)
-    assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [3, 6]
-    assert json.loads((out / "summary.json").read_text())["machine"]["ranks"] == 2
+    assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()] == [3, 6]
+    assert json.loads((out / "summary.json").read_text("utf-8"))["machine"]["ranks"] == 2
 
 
 def test_as_many_ranks_give_the_same_bytes_again(two_ranks, tmp_path):
@@ -58,7 +58,7 @@ def test_the_same_command_again_is_done_already_and_one_process_goes_on_longer(t
     )  # fmt: skip
     assert longer.returncode == 0, longer.stderr
     assert "goes on with 1 process after update 6, 2 processes before" in longer.stderr
-    assert json.loads((out / "config.json").read_text())["went_on"] == [{"after_update": 6, "ranks": 1}]
+    assert json.loads((out / "config.json").read_text("utf-8"))["went_on"] == [{"after_update": 6, "ranks": 1}]
 
 
 def started(out, ranks):
@@ -79,7 +79,7 @@ def ranks_of(process):
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents[int(stat.parent.name)] = int(stat.read_text("utf-8").rpartition(")")[2].split()[1])
     below = [process.pid]
     for pid in below:  # grows on the way
         below += [child for child, parent in parents.items() if parent == pid]

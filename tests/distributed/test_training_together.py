@@ -99,12 +99,12 @@ def test_a_run_goes_on_under_another_number_of_ranks(tmp_path, before, after, mo
     changes = {"norm": "mn", "sync_norm": True}
     trained(before, tmp_path / "run", until=7, **changes)
     trained(after, tmp_path / "run", until=None, resume=True, **changes)
-    content = json.loads((tmp_path / "run" / "config.json").read_text())
+    content = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
     assert content["config"]["ranks"] == before
     assert content["config"]["sync_norm"] is True
     assert content["went_on"] == [{"after_update": 7, "ranks": after}]
     assert going_on(content) == {"backend": "numpy", "ranks": after}
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert steps == [5, 10, 14]
 
 

@@ -48,10 +48,10 @@ def test_a_wrong_sign_is_found(followed, tmp_path):
 
 def test_lenet_learns_with_it(followed):
     folder, _ = followed
-    summary = json.loads((folder / "runs" / "renorm" / "summary.json").read_text())
+    summary = json.loads((folder / "runs" / "renorm" / "summary.json").read_text("utf-8"))
     assert summary["status"] == "finished"
     assert summary["best"]["test_error"] < 85  # of 40 classes
-    code = json.loads((folder / "runs" / "renorm" / "config.json").read_text())["code"]
+    code = json.loads((folder / "runs" / "renorm" / "config.json").read_text("utf-8"))["code"]
     assert code["norm"]["name"] == "my_norm:BatchRenorm"
     assert len(code["norm"]["sha256"]) == 64
 
@@ -70,7 +70,7 @@ def test_it_is_compared_with_batch_norm_over_the_seeds(followed):
 
 def test_the_norm_that_is_no_function_of_the_moments_is_right(followed):
     folder, _ = followed
-    assert json.loads((folder / "runs" / "l1" / "summary.json").read_text())["status"] == "finished"
+    assert json.loads((folder / "runs" / "l1" / "summary.json").read_text("utf-8"))["status"] == "finished"
     scope = {}
     exec(files_of(PAGE.read_text("utf-8"))["my_l1.py"], scope)
 

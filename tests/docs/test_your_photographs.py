@@ -58,7 +58,7 @@ def test_training_ends_with_the_lines_that_the_page_shows(followed):
         shown = rf"^{kind}: epoch \d+, update \d+: test error \d+\.\d\d %$"
         assert re.match(shown, line)
         assert re.search(shown, PAGE.read_text("utf-8"), re.M)
-    config = json.loads((folder / "runs/shapes/config.json").read_text())
+    config = json.loads((folder / "runs/shapes/config.json").read_text("utf-8"))
     assert (config["code"]["norm"]["name"], len(config["code"]["norm"]["sha256"])) == ("rms_norm:RMSNorm", 64)
     assert config["dataset"]["train_images_by_class"] == {"circle": 32, "square": 32, "triangle": 32}
     assert {"metrics.jsonl", "losses.jsonl", "curves.png"} <= {path.name for path in (folder / "runs/shapes").iterdir()}
@@ -178,8 +178,8 @@ def test_the_run_is_made_longer_and_another_starts_from_it(followed):
     folder, printed = followed
     extended = printed["minidl train --out runs/shapes --resume --epochs 60"]
     assert "extended from 30e to 60e after update 180" in extended
-    assert json.loads((folder / "runs/shapes/summary.json").read_text())["step"] == 360
-    there = json.loads((folder / "runs/others/config.json").read_text())
+    assert json.loads((folder / "runs/shapes/summary.json").read_text("utf-8"))["step"] == 360
+    there = json.loads((folder / "runs/others/config.json").read_text("utf-8"))
     assert (there["from"]["step"], there["from"]["as_drawn"]) == (360, ["13.bias", "13.weight"])
 
 

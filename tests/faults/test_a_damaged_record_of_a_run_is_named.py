@@ -41,7 +41,7 @@ PARTS = {
 def test_a_part_of_the_config_that_is_missing_or_of_another_kind_is_named(tmp_path, stopped, part, use):
     shutil.copytree(stopped, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    content = json.loads(path.read_text()) | {part: PARTS[part]}
+    content = json.loads(path.read_text("utf-8")) | {part: PARTS[part]}
     if PARTS[part] is None:
         del content[part]
     path.write_text(json.dumps(content))
@@ -71,7 +71,7 @@ WITHIN = [
 def test_a_field_of_the_config_that_no_run_writes_is_named(tmp_path, stopped, part, value, what):
     shutil.copytree(stopped, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     content[part] = value if isinstance(value, list) else content[part] | value
     path.write_text(json.dumps(content))
     with pytest.raises(RunError, match=rf"config.json is damaged \({what}.*\); start again with another") as error:
@@ -83,7 +83,7 @@ def test_a_field_of_the_config_that_no_run_writes_is_named(tmp_path, stopped, pa
 def test_a_config_without_its_data_set_says_so(tmp_path, stopped):
     shutil.copytree(stopped, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     del content["dataset"]
     path.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"another run than .*config.json, which has no dataset"):
@@ -101,7 +101,7 @@ def test_a_config_that_an_editor_saved_with_a_byte_order_mark_is_read(tmp_path, 
 def test_a_damaged_line_of_the_log_is_named(tmp_path, stopped, line):
     shutil.copytree(stopped, tmp_path / "run")
     log = tmp_path / "run" / "metrics.jsonl"
-    log.write_text(log.read_text() + line + "\n")
+    log.write_text(log.read_text("utf-8") + line + "\n")
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 3; mend or remove that line"):
         train(tmp_path / "run", resume=True)
 
@@ -110,7 +110,7 @@ def test_a_damaged_line_of_the_log_is_named(tmp_path, stopped, line):
 def test_an_evaluation_without_its_seconds_is_a_damaged_line(tmp_path, stopped, seconds):
     shutil.copytree(stopped, tmp_path / "run")
     log = tmp_path / "run" / "metrics.jsonl"
-    first, last = map(json.loads, log.read_text().splitlines())
+    first, last = map(json.loads, log.read_text("utf-8").splitlines())
     last["seconds"] = seconds
     if seconds == "none":
         del last["seconds"]
@@ -126,7 +126,7 @@ LOGS = {"metrics.jsonl": "the evaluation after update 5", "losses.jsonl": "the l
 def test_a_log_that_lost_lines_before_its_last_is_not_gone_on_with(tmp_path, stopped, name):
     shutil.copytree(stopped, tmp_path / "run")
     log = tmp_path / "run" / name
-    lines = log.read_text().splitlines(keepends=True)
+    lines = log.read_text("utf-8").splitlines(keepends=True)
     del lines[-2]
     log.write_text("".join(lines))
     with pytest.raises(RunError, match=f"{name} lacks {LOGS[name]}.*; put the file back, or start a new run with"):
@@ -150,7 +150,7 @@ def test_a_log_that_was_lost_is_not_gone_on_with(tmp_path, stopped, name, left):
 def test_a_log_that_lost_its_last_line_is_gone_on_with_where_it_ends(tmp_path, stopped, uninterrupted, capsys, name):
     shutil.copytree(stopped, tmp_path / "run")
     log = tmp_path / "run" / name
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    log.write_text("".join(log.read_text("utf-8").splitlines(keepends=True)[:-1]))
     train(tmp_path / "run", resume=True)
     assert capsys.readouterr().err.count("step-000000011.safetensors does not fit the run") == 1
     assert result(tmp_path / "run") == uninterrupted
@@ -169,7 +169,7 @@ def test_a_damaged_configuration_is_named(tmp_path, name, content):
 def test_a_damaged_log_is_named_by_line(tmp_path):
     train(tmp_path / "run", until=10)
     path = tmp_path / "run" / "metrics.jsonl"
-    path.write_text(path.read_text().replace('{"step": 10', '"step": 10'))
+    path.write_text(path.read_text("utf-8").replace('{"step": 10', '"step": 10'))
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 2; mend or remove that line"):
         train(tmp_path / "run", resume=True)
 

@@ -227,7 +227,7 @@ def test_a_network_of_a_negative_variance_is_not_loaded(tmp_path, stopped, monke
 def test_a_summary_is_written_whatever_the_log_of_a_run_held(tmp_path, stopped, line):
     run, _ = copied(stopped, tmp_path)
     log = run / "metrics.jsonl"
-    lines = log.read_text().splitlines()
+    lines = log.read_text("utf-8").splitlines()
     lines[0 if line == "best" else -1] = lines[-1].replace('"touches": 40', '"touches": NaN')
     log.write_text("\n".join(lines) + "\n")
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line"):

@@ -80,7 +80,7 @@ def test_a_home_that_no_shell_replaced_is_the_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train("~/run", until=2, tensorboard="~/events")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events", "run"]
-    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    record = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
     assert record["config"]["tensorboard"] == str(tmp_path / "events")
     assert train("~/run", resume=True, tensorboard="~/events", start_from=None).step == TOTAL
     assert minidl.load("~/run").step == TOTAL

@@ -120,7 +120,7 @@ def test_a_rate_that_is_too_high_ends_with_3_and_every_file_is_strict_json(tmp_p
         raise AssertionError(text)
 
     for path in tmp_path.rglob("*.json*"):
-        for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+        for text in path.read_text("utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]:
             json.loads(text, parse_constant=refuse)
 
 

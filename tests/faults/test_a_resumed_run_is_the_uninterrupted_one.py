@@ -55,7 +55,7 @@ def test_a_resume_keeps_checkpoint_every_and_threads(tmp_path, monkeypatch):
 
 def test_threads_that_were_not_given_are_those_of_the_machine_again(tmp_path):
     train(tmp_path / "run", until=2, threads=None)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["threads"] is None
+    assert json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]["threads"] is None
 
 
 @pytest.mark.parametrize("stop", range(1, TOTAL + 1))
@@ -82,7 +82,7 @@ def test_checkpoint_every_and_resuming_do_not_change_the_summary(tmp_path):
     train(tmp_path / "a")
     train(tmp_path / "b", until=7, checkpoint_every=3)
     train(tmp_path / "b", resume=True)
-    first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab")
+    first, second = (json.loads((tmp_path / name / "summary.json").read_text("utf-8")) for name in "ab")
     for name in ("status", "step", "best", "parameters", "machine"):
         assert json.dumps(first[name]) == json.dumps(second[name])
 

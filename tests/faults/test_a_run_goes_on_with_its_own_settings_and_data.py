@@ -156,7 +156,7 @@ def misrecorded(lenet, tmp_path, shape, alone=False):
     (path,) = checkpoint.list_steps(tmp_path / "run" / "checkpoints")
     if not alone:
         file = tmp_path / "run" / "config.json"
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8"))
         content["input"]["shape"] = shape
         file.write_text(json.dumps(content))
         return tmp_path / "run"
@@ -210,7 +210,7 @@ def test_inputs_that_do_not_fit_the_weights_are_one_line_of_every_command(tmp_pa
 def test_a_record_of_other_inputs_is_not_gone_on_with(tmp_path, name, value, what):
     train(tmp_path / "run", until=2)
     file = tmp_path / "run" / "config.json"
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text("utf-8"))
     content["input"][name] = value
     file.write_text(json.dumps(content))
     with pytest.raises(RunError, match=rf"config.json is damaged \({what}.*; put back the one that the run wrote$"):

@@ -113,7 +113,7 @@ def test_a_pipe_in_the_way_of_a_checkpoint_is_put_aside(tmp_path, stopped, unint
 def result_of_files(run):
     """Return the result of a run, with folders put aside left out."""
     for path in (run / "checkpoints").glob("*.aside"):
-        assert (path / "mine").read_text() == "precious"
+        assert (path / "mine").read_text("utf-8") == "precious"
         shutil.rmtree(path)
     return result(run)
 

@@ -29,7 +29,7 @@ def shell(folder, command, **environment):
 
 
 def finished(folder):
-    return json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    return json.loads((folder / "summary.json").read_text("utf-8"))["status"] == "finished"
 
 
 def test_a_run_whose_reader_left_goes_on_to_its_end(tmp_path):

@@ -86,7 +86,7 @@ def test_two_that_start_at_once_do_not_share_a_folder(tmp_path):
     slow = Slow(task.name, task.num_classes, task.class_names, task.train, task.test, ())
     with pytest.raises(RunError, match="already holds a run"):
         Trainer(tiny_config(lr=0.02), tmp_path / "run", quiet=True, task=slow)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["lr"] == 0.01
+    assert json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]["lr"] == 0.01
 
 
 OTHER = {
@@ -118,12 +118,12 @@ def test_a_temporary_file_of_another_process_is_not_touched(tmp_path):
     planted.write_text("precious")
     (tmp_path / ".config.json.tmp").symlink_to(planted)
     write_atomic(tmp_path / "config.json", b"{}")
-    assert planted.read_text() == "precious"
+    assert planted.read_text("utf-8") == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"target", ".config.json.tmp", "config.json"}
 
 
 def lines(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def test_the_log_has_each_step_once_although_the_process_died_between_log_and_checkpoint(

@@ -139,7 +139,7 @@ def test_a_link_is_removed_and_not_followed(tmp_path, write):
     left[1].symlink_to("folder")
     write(tmp_path / "a", b"1")
     assert hidden(tmp_path) == []
-    assert (tmp_path / "mine").read_text() == (tmp_path / "folder" / "mine").read_text() == "mine"
+    assert (tmp_path / "mine").read_text("utf-8") == (tmp_path / "folder" / "mine").read_text("utf-8") == "mine"
 
 
 @pytest.mark.parametrize("of", ["another machine", "an earlier version"])

@@ -252,10 +252,10 @@ def test_what_is_no_folder_and_has_the_name_of_one_to_be_written_is_named_at_onc
 
     make, what = NO_FOLDERS[kind]
     monkeypatch.chdir(tmp_path)
-    Path("own").write_text("mine")
+    Path("own").write_text("mine", encoding="utf-8")
     assert main([*SHORT, "--out", "run"]) == 0
     make(Path("R"))
-    before = sorted(path.name for path in tmp_path.iterdir()), Path("own").read_text()
+    before = sorted(path.name for path in tmp_path.iterdir()), Path("own").read_text("utf-8")
     capsys.readouterr()
     monkeypatch.setattr("minidl.train.build.load_task", lambda *args, **more: pytest.fail("it read the data before"))
     monkeypatch.setattr("minidl.evaluate.data.find_data", lambda *args: pytest.fail("it read the data before"))
@@ -267,7 +267,7 @@ def test_what_is_no_folder_and_has_the_name_of_one_to_be_written_is_named_at_onc
         assert command(args) == status
         out, err = capsys.readouterr()
         assert (out, err.partition(": ")[2]) == ("", cure.format(what=what) + "\n")
-    assert (sorted(path.name for path in tmp_path.iterdir()), Path("own").read_text()) == before
+    assert (sorted(path.name for path in tmp_path.iterdir()), Path("own").read_text("utf-8")) == before
 
 
 def test_a_folder_below_a_file_or_a_link_to_nothing_is_not_made(tmp_path):
@@ -386,6 +386,6 @@ def test_what_is_written_whole_goes_where_a_link_leads(tmp_path):
     (tmp_path / "link.json").symlink_to("target.json")
     write_output(tmp_path / "link.json", "[]")
     assert (tmp_path / "link.json").is_symlink()
-    assert (tmp_path / "target.json").read_text() == "[]"
+    assert (tmp_path / "target.json").read_text("utf-8") == "[]"
     write_atomic(tmp_path / "a", b"1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "link.json", "target.json"]

@@ -126,7 +126,7 @@ def test_a_link_in_the_folder_of_a_new_run_leaves_its_target_as_it_is(tmp_path, 
     (tmp_path / "run" / name).symlink_to(target)
     with pytest.raises(RunError, match=f"{name} is .*; remove it, or give another --out"):
         train(tmp_path / "run")
-    assert target.read_text() == "precious"
+    assert target.read_text("utf-8") == "precious"
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -148,7 +148,7 @@ def test_a_lock_that_is_somebodys_file_is_not_written_to(tmp_path):
     (tmp_path / ".lock").write_text("my own notes")
     with pytest.raises(RunError, match=r"\.lock is not minidl's; remove it"):
         train(tmp_path)
-    assert (tmp_path / ".lock").read_text() == "my own notes"
+    assert (tmp_path / ".lock").read_text("utf-8") == "my own notes"
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])

@@ -75,7 +75,7 @@ def test_without_a_gpu_it_ends_with_one_line_that_names_the_cure(tmp_path):
 def test_all_parts_passed_is_a_dated_report_with_versions_and_exit_status_0(tmp_path, player):
     status, out, err = run(tmp_path, "new/report.md", PYTHON=player, SAMPLE="1", SEEDS="2")
     assert (status, err) == (0, "")
-    report = (tmp_path / "new" / "report.md").read_text()
+    report = (tmp_path / "new" / "report.md").read_text("utf-8")
     assert re.search(r"^- date: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", report, re.M)
     assert "- GPU: played\n" in report
     assert "- driver: " in report
@@ -90,7 +90,7 @@ def test_all_parts_passed_is_a_dated_report_with_versions_and_exit_status_0(tmp_
 def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
     status, _, _ = run(tmp_path, "report.md", PYTHON=player, TESTS="5", PARITY="1")
     assert status == 1
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text("utf-8")
     assert "| gpu tests | FAILED: exit status 5 |" in report
     assert "| parity with NumPy | FAILED: exit status 1 |" in report
     assert "| bench against PyTorch | passed |" in report
@@ -101,7 +101,7 @@ def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
 def test_a_part_that_takes_too_long_is_named_and_does_not_stop_the_next(tmp_path, player):
     status, _, _ = run(tmp_path, "report.md", PYTHON=player, BENCH="600", LIMIT="1")
     assert status == 1
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text("utf-8")
     assert "| bench against PyTorch | FAILED: not done after 1 s |" in report
     assert "\n## Table 1, seeds: 1\n" in report
 

@@ -181,4 +181,4 @@ def _version() -> str:
 def can_contract() -> bool:
     """Tell whether this processor has fused multiply-adds."""
     cpu = Path("/proc/cpuinfo")
-    return cpu.exists() and " fma " in cpu.read_text()
+    return cpu.exists() and " fma " in cpu.read_text("utf-8")

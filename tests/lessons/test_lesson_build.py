@@ -24,7 +24,7 @@ def texts(notebook, kind="code"):
 
 
 def test_the_stub_asks_for_each_solution_and_shows_it_folded(built):
-    notebook = json.loads((built / "02_tiny.ipynb").read_text())
+    notebook = json.loads((built / "02_tiny.ipynb").read_text("utf-8"))
     code = "\n".join(texts(notebook))
     assert code.count("raise NotImplementedError") == 3
     for name in ("double", "Square.forward", "Square.backward"):
@@ -70,7 +70,7 @@ def test_the_build_is_the_same_every_time_and_has_no_outputs(built):
 
 
 def test_another_text_in_one_cell_leaves_the_ids_of_the_others(built):
-    before = json.loads((built / "02_tiny.ipynb").read_text())
+    before = json.loads((built / "02_tiny.ipynb").read_text("utf-8"))
     tiny_lesson.lesson(built, ("# One.", "# First."))
     after = notebooks.build(read(built / "src" / "02_tiny.py"))
     changed = {cell["id"] for cell in before["cells"]} ^ {cell["id"] for cell in after["cells"]}
@@ -79,7 +79,7 @@ def test_another_text_in_one_cell_leaves_the_ids_of_the_others(built):
 
 def test_jupyter_finds_the_notebook_valid_and_saves_it_unchanged(built):
     nbformat = pytest.importorskip("nbformat", reason="pip install -e '.[lessons]'")
-    text = (built / "02_tiny.ipynb").read_text()
+    text = (built / "02_tiny.ipynb").read_text("utf-8")
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     assert nbformat.writes(notebook).rstrip("\n") == text.rstrip("\n")
@@ -89,7 +89,7 @@ def test_check_passes_on_the_build_and_names_what_differs(built, capsys):
     check = ["--check", "--folder", str(built)]
     assert command.main(check) == 0
     path = built / "02_tiny.ipynb"
-    path.write_text(path.read_text().replace("One.", "One!"))
+    path.write_text(path.read_text("utf-8").replace("One.", "One!"))
     before = path.read_bytes()
     assert command.main(check) == 1
     assert f"{path} is not what " in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_one_lesson_can_be_built_alone(built, capsys):
 
 
 def worked_in(path, change):
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text("utf-8"))
     change(notebook)
     path.write_text(json.dumps(notebook))
     return path.read_bytes()
@@ -187,13 +187,13 @@ def test_an_older_build_in_which_nobody_worked_is_brought_up_to_date(built):
     # Opening and saving in Jupyter adds metadata, and no work.
     worked_in(path, lambda notebook: notebook["metadata"]["language_info"].update(version="3.11.7"))
     assert command.main(["--folder", str(built)]) == 0
-    assert "First." in path.read_text()
+    assert "First." in path.read_text("utf-8")
 
 
 def test_solved_notebooks_go_elsewhere(built, capsys):
     before = (built / "02_tiny.ipynb").read_bytes()
     assert command.main(["--solved", str(built / "out"), "--folder", str(built)]) == 0
-    assert "two = 2" in (built / "out" / "02_tiny.ipynb").read_text()
+    assert "two = 2" in (built / "out" / "02_tiny.ipynb").read_text("utf-8")
     for option in ("--solved", "--execute"):
         assert command.main([option, str(built), "--folder", str(built)]) == 1
         assert "holds the learners' notebooks; give another folder" in capsys.readouterr().err

@@ -309,7 +309,7 @@ def test_damaged_vectors_are_named(tmp_path):
     victim = copy / "linear" / "linear-shape-nc-float32-01.safetensors"
     victim.write_bytes(victim.read_bytes()[:-1])
     assert "linear-shape-nc-float32-01.safetensors: its sha256 must be" in selftest.selftest(copy)
-    index = json.loads((copy / "index.json").read_text())
+    index = json.loads((copy / "index.json").read_text("utf-8"))
     index["cases"] = index["cases"][:3]
     (copy / "index.json").write_text(json.dumps(index))
     assert "has no case" in selftest.selftest(copy)

@@ -83,7 +83,7 @@ def test_a_broken_rule_is_one_line_with_its_place(tmp_path, old, new, place, wor
     assert "\n" not in text
     assert words in text
     line = int(re.match(rf"{re.escape(str(path))}:(\d+): ", text)[1])
-    assert path.read_text().splitlines()[line - 1].startswith(place), text
+    assert path.read_text("utf-8").splitlines()[line - 1].startswith(place), text
 
 
 def test_a_header_that_counts_other_checks_than_there_are_is_refused(tmp_path):
@@ -114,6 +114,6 @@ def test_too_many_cells_are_refused(tmp_path):
 def test_jupytext_reads_the_same_cells(tmp_path):
     jupytext = pytest.importorskip("jupytext", reason="pip install -e '.[lessons]'")
     path = tiny_lesson.lesson(tmp_path)
-    theirs = jupytext.reads(path.read_text(), fmt="py:percent").cells
+    theirs = jupytext.reads(path.read_text("utf-8"), fmt="py:percent").cells
     ours = read(path).cells
     assert [(cell.cell_type, cell.source) for cell in theirs] == [(cell.kind, cell.text) for cell in ours]

@@ -33,7 +33,7 @@ def test_the_stand_in_computes_what_numpy_computes(cupy, capsys, tmp_path, dtype
     status = main(args)
     out, err = capsys.readouterr()
     assert (status, err) == (0, ""), out
-    about, *records = json.loads(file.read_text())
+    about, *records = json.loads(file.read_text("utf-8"))
     assert about["device"] == "stand-in 0"
     assert about["versions"]["cupy"] == strict.__version__
     assert {record["group"] for record in records} == set(groups)

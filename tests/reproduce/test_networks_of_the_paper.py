@@ -88,13 +88,13 @@ def test_table_4_of_a_part_says_so_and_is_not_compared_and_the_whole_is(images, 
         summary = Trainer(run.config, store.path_of(run.config, data), quiet=True, task=task).run()
         last[run.column] = summary["last"]
     write_table(table, planned, store, data, "command", Decimal(1), "part")
-    page = (tmp_path / "out" / "part.md").read_text()
+    page = (tmp_path / "out" / "part.md").read_text("utf-8")
     assert page.startswith("# Table 4: ResNet18 on ILSVRC12, on 0.0016 % of imagenet alone: not the paper's\n")
     assert "imagenet: 21 of 1281167 training images, 7 test images" in page
     assert "30.25" not in page
     monkeypatch.setattr(provenance, "ILSVRC12", 21)
     whole, _ = write_table(table, planned, store, data, "command", Decimal(1), "whole")
-    page = (tmp_path / "out" / "whole.md").read_text()
+    page = (tmp_path / "out" / "whole.md").read_text("utf-8")
     assert page.startswith("# Table 4: ResNet18 on ILSVRC12, minidl beside the paper\n")
     assert "| paper, best | 30.25 | 30.07 |" in page
     assert "| paper, best | 10.90 | 10.65 |" in page
@@ -157,7 +157,7 @@ def test_figure_2_of_vgg13_is_drawn_and_measured(tmp_path, monkeypatch):
         f"figure2-vgg13-cifar10{end}" for end in ("-images.png", "-images.csv", ".csv", ".md")
     }
     assert all(path.stat().st_size > 500 for path in files)
-    lines = (tmp_path / "figure2-vgg13-cifar10-images.csv").read_text().splitlines()
+    lines = (tmp_path / "figure2-vgg13-cifar10-images.csv").read_text("utf-8").splitlines()
     assert sum(",conv3-64-1," in line for line in lines) == 20
 
 

@@ -37,7 +37,7 @@ def test_figure_2_draws_the_modes_of_finished_runs(trained, capsys):
         (float(row["gate"]) for row in images[:10]), reverse=True
     )
     assert about["command"] == "python -m minidl.reproduce figure2 --sample --scale 0.1"
-    page = (trained / f"{stem}.md").read_text()
+    page = (trained / f"{stem}.md").read_text("utf-8")
     assert "| MN K=2 | 5 | " in page
     assert "**Shortened: " in page
     assert main(["figure2", *SHORT, "--out", str(trained), "--only", "MN K=2"]) == 0
@@ -55,7 +55,7 @@ def test_overhead_times_every_norm_and_counts_its_parameters(tmp_path, monkeypat
     for row, k in zip(rows, (0, 1, 2, 4, 6, 8, 16), strict=True):
         assert int(row["parameters"]) == int(rows[0]["parameters"]) + k * (6 + 1 + 16 + 1)  # Psi: C weights, a bias
     assert rows[4]["paper_percent"] == "5.0"
-    page = (tmp_path / "overhead-scale0.5.md").read_text()
+    page = (tmp_path / "overhead-scale0.5.md").read_text("utf-8")
     assert "**Shortened: 0.5 of the full number of rounds.**" in page
     assert f"- machine: {about['machine']}" in page
 

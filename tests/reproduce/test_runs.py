@@ -19,7 +19,7 @@ from minidl.train.evaluation import TIME_FIELDS
 
 def log(folder):
     """Return a run's evaluations without their times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return [{name: value for name, value in line.items() if name not in TIME_FIELDS} for line in lines]
 
 
@@ -43,14 +43,14 @@ def config(seed, norm="bn"):
 
 def test_a_run_is_trained_as_planned_on_one_thread(trained):
     folder = next(trained.glob("runs/lenet-multitask-bn-n128-seed1-*"))
-    content = json.loads((folder / "config.json").read_text())
+    content = json.loads((folder / "config.json").read_text("utf-8"))
     assert content["config"] == {**config(1).to_json(), "threads": 1}
     assert [line["step"] for line in log(folder)] == [8, 16, 24]
 
 
 def test_how_each_run_was_started_is_kept(trained):
     for folder in trained.glob("runs/*"):
-        (start_line,) = map(json.loads, (folder / "starts.jsonl").read_text().splitlines())
+        (start_line,) = map(json.loads, (folder / "starts.jsonl").read_text("utf-8").splitlines())
         assert start_line["command"].startswith("python -m minidl.train lenet multitask --updates 24 --norm")
         assert {"date", "minidl", "commit"} < set(start_line)
 
@@ -104,9 +104,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(trained, c
     out = capsys.readouterr().out
     assert "3 done, 1 to be resumed, 0 to be run" in out
     assert "resuming N = 128, BN, seed 0" in out
-    assert re.search(r"resuming .* after update (8|16|24) of 24", (folder / "log.txt").read_text())
+    assert re.search(r"resuming .* after update (8|16|24) of 24", (folder / "log.txt").read_text("utf-8"))
     assert log(folder) == whole
-    assert len((folder / "starts.jsonl").read_text().splitlines()) == 2
+    assert len((folder / "starts.jsonl").read_text("utf-8").splitlines()) == 2
 
 
 @pytest.mark.usefixtures("foreground")
@@ -119,7 +119,7 @@ def test_ctrl_c_stops_the_runs_and_leaves_them_to_be_resumed(tmp_path, monkeypat
     assert "stopped with 4 of 4 runs unfinished, saved; the same command continues" in err
     assert "SIGINT: the runs save and stop" in out
     (folder,) = tmp_path.glob("out/runs/*")
-    assert "saved in" in (folder / "log.txt").read_text()
+    assert "saved in" in (folder / "log.txt").read_text("utf-8")
     monkeypatch.setitem(plan.TABLES, "table1", LONG)
     assert main(["table1", "--sample", "--seeds", "2", "--dry-run", "--out", str(tmp_path / "out")]) == 0
     states = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "N = 128" in line]

@@ -119,7 +119,7 @@ def test_a_run_is_found_by_its_configuration_whatever_its_folder_is_called(tmp_p
 def test_a_run_of_a_version_without_some_setting_is_found(tmp_path):
     write_run(tmp_path / "runs" / "any", BASE)
     file = tmp_path / "runs" / "any" / "config.json"
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text("utf-8"))
     del content["config"]["drop_factor"]
     file.write_text(json.dumps(content))
     assert list(Store(tmp_path).read()) == [run_hash(BASE, DATA)]
@@ -142,7 +142,9 @@ def test_a_partial_summary_is_no_finished_run(tmp_path):
 def test_a_run_of_two_backends_is_no_run_of_a_table(tmp_path):
     write_run(tmp_path / "runs" / "any", BASE)
     file = tmp_path / "runs" / "any" / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "went_on": [{"after_update": 3, "backend": "cupy"}]}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text("utf-8")), "went_on": [{"after_update": 3, "backend": "cupy"}]})
+    )
     with pytest.raises(ReproduceError, match=r"any was trained with two backends; move it away to train the run anew"):
         Store(tmp_path).read()
 

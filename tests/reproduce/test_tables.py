@@ -25,15 +25,15 @@ def summaries(folder):
     """Return {norm: {seed: summary}} straight from the files."""
     found = {}
     for file in folder.glob("runs/*/summary.json"):
-        config = json.loads((file.parent / "config.json").read_text())["config"]
+        config = json.loads((file.parent / "config.json").read_text("utf-8"))["config"]
         column = {"bn": "BN", "mn": "MN K=2"}[config["norm"]]
-        found.setdefault(column, {})[config["seed"]] = json.loads(file.read_text())
+        found.setdefault(column, {})[config["seed"]] = json.loads(file.read_text("utf-8"))
     return found
 
 
 def read_csv(path):
     """Return its rows and its # lines."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8").splitlines()
     about = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
     return list(csv.DictReader(line for line in lines if not line.startswith("# "))), about
 
@@ -74,7 +74,7 @@ def test_mgn_is_paired_with_gn_as_well(trained, monkeypatch):
         other = {"mean": "mean", "low": "high", "high": "low"}[name]
         assert float(rows[2][f"minus_gn_{when}_{name}"]) == -float(rows[1][f"minus_bn_{when}_{other}"]) != 0
         assert rows[0][f"minus_gn_{when}_{name}"] == rows[1][f"minus_gn_{when}_{name}"] == ""
-    section = (trained / f"{STEM}.md").read_text().partition("## Against GN")[2].partition("\n## ")[0]
+    section = (trained / f"{STEM}.md").read_text("utf-8").partition("## Against GN")[2].partition("\n## ")[0]
     assert section.count("| N = 128 |") == section.count("| N = 128 | MGN | 2 |") == 1
     assert "| -2.00 |" in section
 
@@ -93,7 +93,7 @@ def test_each_run_has_its_line(trained):
 
 def test_the_page_has_ours_under_the_papers(trained):
     there = summaries(trained)
-    page = (trained / f"{STEM}.md").read_text()
+    page = (trained / f"{STEM}.md").read_text("utf-8")
     assert "| N = 128 | BN | MN K=2 |" in page
     assert "| paper, best | 26.91 ± 1.08 | 23.16 ± 1.23 |" in page
     for when in ("best", "last"):
@@ -108,7 +108,7 @@ def test_the_entropy_of_a_single_mode_is_left_out(monkeypatch, tmp_path):
     columns = {name: plan.MODES[name] for name in ("BN", "MN K=1, 2")}
     monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, columns=columns, paper={}))
     assert main(["table1", *SHORT, "--seeds", "1", "--out", str(tmp_path)]) == 0
-    use = (tmp_path / f"{STEM}.md").read_text().partition("## Use of the modes")[2]
+    use = (tmp_path / f"{STEM}.md").read_text("utf-8").partition("## Use of the modes")[2]
     first, second = (line.split(" | ")[3:] for line in use.splitlines() if line.startswith("| N = 128 "))
     assert first == ["1.00", "–", "– |"]
     assert len(second[0].split()) == 2
@@ -116,7 +116,7 @@ def test_the_entropy_of_a_single_mode_is_left_out(monkeypatch, tmp_path):
 
 
 def test_every_output_says_where_it_comes_from_and_that_it_is_short(trained):
-    page = (trained / f"{STEM}.md").read_text()
+    page = (trained / f"{STEM}.md").read_text("utf-8")
     _, about = read_csv(trained / f"{STEM}.csv")
     _, about_runs = read_csv(trained / f"{STEM}-runs.csv")
     picture = (trained / f"{STEM}.png").read_bytes()
@@ -151,7 +151,7 @@ def test_a_report_needs_no_data_and_says_how_many_seeds_each_cell_has(trained, c
     for file in trained.glob(f"{STEM}*"):
         file.unlink()
     assert main(["table1", "--scale", "0.1", "--seeds", "3", "--report-only", "--out", str(trained)]) == 0
-    page = (trained / f"{STEM}.md").read_text()
+    page = (trained / f"{STEM}.md").read_text("utf-8")
     assert "**Incomplete: 3 of 6 runs are missing.**" in page
     assert "| seeds | 1 | 2 |" in page
     rows, about = read_csv(trained / f"{STEM}.csv")
@@ -165,7 +165,7 @@ def test_rows_without_a_run_are_named_and_left_out(trained, monkeypatch):
     rows = {"N = 128": {"batch_size": 128}, "N = 7": {"batch_size": 7}, "N = 9": {"batch_size": 9}}
     monkeypatch.setitem(plan.TABLES, "table1", replace(TINY, rows=rows))
     assert main(["table1", "--scale", "0.1", "--seeds", "2", "--report-only", "--out", str(trained)]) == 0
-    page = (trained / f"{STEM}.md").read_text()
+    page = (trained / f"{STEM}.md").read_text("utf-8")
     assert "**Incomplete: 8 of 12 runs are missing, all those of N = 7 and N = 9.**" in page
     assert page.count("N = 7") == page.count("N = 9") == 1
     rows, _ = read_csv(trained / f"{STEM}.csv")
@@ -177,11 +177,11 @@ def test_rows_without_a_run_are_named_and_left_out(trained, monkeypatch):
 def test_a_report_of_runs_from_a_gpu_needs_no_gpu(trained, monkeypatch):
     monkeypatch.setattr("minidl.backend.why_no_cupy", lambda: "there is none")
     for file in trained.glob("runs/*/config.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8"))
         file.write_text(json.dumps(content | {"config": content["config"] | {"backend": "cupy"}}))
     command = ["table1", "--scale", "0.1", "--seeds", "2", "--backend", "cupy", "--out", str(trained)]
     assert main([*command, "--report-only"]) == 0
-    assert "| seeds | 2 | 2 |" in (trained / f"{STEM}.md").read_text()
+    assert "| seeds | 2 | 2 |" in (trained / f"{STEM}.md").read_text("utf-8")
     assert main(command) == 1
 
 

@@ -50,7 +50,7 @@ def forget():
 
 
 def rewrite(folder, old, new):
-    text = (folder / "my_scale.py").read_text()
+    text = (folder / "my_scale.py").read_text("utf-8")
     assert old in text
     (folder / "my_scale.py").write_text(text.replace(old, new))
     forget()

@@ -85,12 +85,12 @@ def test_a_device_finds_the_modes_that_numpy_finds(by):
 
 def test_the_number_of_modes_of_each_layer_is_logged_at_every_evaluation(tmp_path):
     train(tmp_path / "run", **auto("prune"))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == [5, 10, 14]
     for line in lines:
         assert line["modes"] == {"2": len(line["gates"]["2"]["usage"])}
     train(tmp_path / "fixed")
-    assert "modes" not in (tmp_path / "fixed" / "metrics.jsonl").read_text()
+    assert "modes" not in (tmp_path / "fixed" / "metrics.jsonl").read_text("utf-8")
 
 
 def finished(tmp_path, by="prune", model="lenet"):
@@ -105,7 +105,7 @@ def finished(tmp_path, by="prune", model="lenet"):
 @pytest.mark.parametrize("by", WAYS)
 def test_a_network_with_different_modes_a_layer_is_loaded_evaluated_and_exported(tmp_path, capsys, by):
     out = finished(tmp_path, by)
-    last = json.loads((out / "summary.json").read_text())["last"]
+    last = json.loads((out / "summary.json").read_text("utf-8"))["last"]
     net = minidl.load(out)
     found = {path: layer.num_modes for path, layer in mode_norms(net.network).items()}
     assert found == last["modes"]
@@ -134,7 +134,7 @@ def test_a_network_with_different_modes_a_layer_is_loaded_evaluated_and_exported
 
 def test_a_run_starts_from_one_that_found_its_modes(tmp_path):
     out = finished(tmp_path)
-    found = json.loads((out / "summary.json").read_text())["last"]["modes"]
+    found = json.loads((out / "summary.json").read_text("utf-8"))["last"]["modes"]
     config = replace(recipe("lenet", "mnist"), sample=True, length="1u", batch_size=16, threads=1, start_from=out)
     config = replace(config, **auto("prune", max_modes=4))
     trainer = Trainer(config, quiet=True)
@@ -240,7 +240,7 @@ def test_the_command_finds_modes_and_resumes(tmp_path, capsys):
     assert main([*args, *flags, "--out", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().out.count(" %; modes 3 3") == 3, "at the evaluation, of the last and of the best"
     assert main(["--resume", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]
     assert (config["modes"], config["auto_window"], config["gate_temperature"]) == ("auto", "2u", 2.0)
     with pytest.raises(SystemExit):
         main([*args, "--modes", "many"])

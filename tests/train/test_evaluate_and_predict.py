@@ -30,15 +30,15 @@ def test_evaluate_gives_the_error_of_training_and_the_confusion_matrix_behind_it
     last = trainer.history[-1]
     assert f"test error {last['test_error']:.2f} % (" in printed
     assert "after update 14, on folder, the run's own test set" in printed
-    result = json.loads((out / "evaluation" / "evaluation.json").read_text())
+    result = json.loads((out / "evaluation" / "evaluation.json").read_text("utf-8"))
     assert (result["test_error"], result["test_loss"]) == (last["test_error"], last["test_loss"])
     assert result["own_test_set"] is True
-    rows = list(csv.reader((out / "evaluation" / "confusion.csv").read_text().splitlines()))
+    rows = list(csv.reader((out / "evaluation" / "confusion.csv").read_text("utf-8").splitlines()))
     assert rows[0][1:] == [row[0] for row in rows[1:]] == list(CLASSES)
     counts = np.array([row[1:] for row in rows[1:]], int)
     assert counts.sum(axis=1).tolist() == [2, 2, 2]
     assert_close(100 * (counts.sum() - np.trace(counts)) / counts.sum(), last["test_error"], terms(4, 100))
-    classes = list(csv.DictReader((out / "evaluation" / "classes.csv").read_text().splitlines()))
+    classes = list(csv.DictReader((out / "evaluation" / "classes.csv").read_text("utf-8").splitlines()))
     assert [int(row["wrong"]) for row in classes] == (counts.sum(axis=1) - np.diag(counts)).tolist()
     assert (out / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
@@ -48,7 +48,7 @@ def test_evaluate_takes_all_images_of_another_folder_under_the_networks_labels(r
     put(tmp_path / "more", {"cat": 3, "ant": 2}, start=1)
     assert evaluate(["run", "--data-dir", "more", "--quiet"]) == 0
     assert "on folder, not the run's test set" in capsys.readouterr().out
-    rows = list(csv.reader((out / "evaluation-more" / "confusion.csv").read_text().splitlines()))
+    rows = list(csv.reader((out / "evaluation-more" / "confusion.csv").read_text("utf-8").splitlines()))
     assert np.array([row[1:] for row in rows[1:]], int).sum(axis=1).tolist() == [2, 0, 3]
     net = minidl.load(out)
     expected = net.predict(sorted((tmp_path / "more").rglob("*.png"))).labels

@@ -19,12 +19,12 @@ LONGER = "23u"
 
 
 def record(out):
-    return json.loads((out / "config.json").read_text())
+    return json.loads((out / "config.json").read_text("utf-8"))
 
 
 def rates(out):
     """Return {update: the rate that its evaluation logged}."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
     return {line["step"]: line["lr"] for line in lines}
 
 
@@ -78,7 +78,7 @@ def test_an_extension_is_recorded_with_the_plan_before_it(tmp_path):
     ]
     assert there["stages"][0]["plan"] == before["plan"]
     assert sorted(rates(tmp_path / "run")) == [5, 10, 14, 15, 20, 23, 25, 27]
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 27
+    assert json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))["step"] == 27
     assert train(tmp_path / "run", resume=True, length="27u").step == 27  # and is found again
 
 

@@ -140,7 +140,7 @@ def test_a_home_folder_that_is_not_there_is_said():
 def test_a_run_that_did_not_record_its_inputs_is_loaded_with_its_data(run, folder):
     out, trainer = run
     expected = minidl.load(out).predict(trainer.task.test.images).probabilities
-    record = json.loads((out / "config.json").read_text())
+    record = json.loads((out / "config.json").read_text("utf-8"))
     del record["input"], record["dataset"]
     (out / "config.json").write_text(json.dumps(record))
     np.testing.assert_array_equal(minidl.load(out).predict(trainer.task.test.images).probabilities, expected)
@@ -172,7 +172,7 @@ def test_a_checkpoint_alone_whose_record_is_anything_else_gets_one_line(run, tmp
 )
 def test_a_record_that_is_damaged_gets_one_line(run, part, value):
     out, _ = run
-    record = json.loads((out / "config.json").read_text())
+    record = json.loads((out / "config.json").read_text("utf-8"))
     record["input"][part] = value
     (out / "config.json").write_text(json.dumps(record))
     with pytest.raises(RunError, match="run: its record is damaged: it does not say what the network takes; train it"):

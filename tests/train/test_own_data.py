@@ -31,7 +31,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def record(out):
-    return json.loads((out / "config.json").read_text())
+    return json.loads((out / "config.json").read_text("utf-8"))
 
 
 def test_a_run_on_a_folder_records_classes_counts_split_and_the_hash_of_the_whole_data(tmp_path, photos):

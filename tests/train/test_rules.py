@@ -157,7 +157,7 @@ COMMAND = ["lenet", "mnist", "--sample", "--updates", "4", "--batch-size", "8", 
 def test_the_command_takes_what_usually_goes_with_an_optimiser(tmp_path, monkeypatch, flags, expected):
     monkeypatch.chdir(tmp_path)
     assert main([*COMMAND, *flags]) == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]
     assert {name: config[name] for name in expected} == expected
     assert main(["--resume", "--out", "run", "--quiet"]) == 0
 
@@ -165,7 +165,7 @@ def test_the_command_takes_what_usually_goes_with_an_optimiser(tmp_path, monkeyp
 def test_a_run_from_before_these_settings_resumes(tmp_path, uninterrupted):
     train(tmp_path / "run", until=7)
     path = tmp_path / "run" / "config.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     for name in ("optimiser", "nesterov", "betas", "eps", "schedule", "warmup", "label_smoothing"):
         del content["config"][name]
     path.write_text(json.dumps(content))

@@ -102,7 +102,7 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
     rewrite(
         folder, "        weight, bias = self._affine()", "        weight, bias = self._affine()\n        self.late()"
     )
-    (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text() + LATE)
+    (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text("utf-8") + LATE)
     assert train("--updates", "40", "--checkpoint-every", "2") == 1
     assert (
         "minidl.train: --norm my_scale:Scale: in update 8: KeyError: 'x' (my_scale.py, line 26), in code of your own; "
@@ -114,7 +114,7 @@ def test_an_error_that_comes_later_is_one_line_and_the_checkpoints_stay(folder, 
 def test_a_run_that_an_error_ended_goes_on_with_the_mended_file_as_the_line_says(folder, capsys):
     first = "        weight, bias = self._affine()"
     rewrite(folder, first, f"{first}\n        self.late()")
-    (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text() + LATE)
+    (folder / "my_scale.py").write_text((folder / "my_scale.py").read_text("utf-8") + LATE)
     assert train("--updates", "12", "--checkpoint-every", "2") == 1
     cure = said(capsys).split("mend it and go on by ")[1].split(";")[0]
     rewrite(folder, "Scale.calls > 15", "Scale.calls < 0")

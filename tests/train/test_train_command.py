@@ -32,7 +32,7 @@ def test_a_run_says_what_data_it_found_and_ends_with_the_last_and_best_error(fin
     for name, total in (("mnist", 60000), ("cifar-10", 50000), ("svhn", 73257), ("fashion-mnist", 60000)):
         assert f"{name}: 1150 of {total} training images, 290 of" in out
     *_, last, best, where = out.splitlines()
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
     for line, kind in ((last, "last"), (best, "best")):
         assert line.startswith(f"{kind}: epoch")
         assert f"test error {summary[kind]['test_error']:.2f} % (mnist " in line
@@ -51,11 +51,11 @@ def test_a_run_leaves_configuration_log_summary_curves_and_checkpoints(finished)
         "curves.png",
         "checkpoints",
     }
-    content = json.loads((folder / "config.json").read_text())
+    content = json.loads((folder / "config.json").read_text("utf-8"))
     assert content["config"]["length"] == "6u"
     assert content["plan"]["lr_drops_after_updates"] == [5, 6]
     assert "5/7 and 6/7" in content["note"]
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == [4, 6]
     assert set(lines[0]["gates"]) == {"1", "5"}
     for line in lines:
@@ -156,7 +156,7 @@ def test_every_flag_of_the_recipe_reaches_the_configuration(tmp_path, monkeypatc
         )
         == 0
     )
-    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["config"]
     expected = {**flags, "model": "lenet", "task": "mnist", "length": "14", "lr_drops": ["1u", "0.5e"], "sample": True}
     newer = {
         "max_modes": 8,
@@ -188,4 +188,4 @@ def test_drops_can_be_left_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = ["lenet", "mnist", "--sample", "--updates", "2", "--batch-size", "8", "--out", "run", "--quiet"]
     assert main([*args, "--lr-drops", "none"]) == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["plan"]["lr_drops_after_updates"] == []
+    assert json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["plan"]["lr_drops_after_updates"] == []

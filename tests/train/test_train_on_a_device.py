@@ -129,7 +129,7 @@ def test_a_run_goes_on_with_another_backend_where_it_stood_and_says_so(cupy, tmp
     other.run()
     train(run, resume=True, backend=then, dtype="float64")
     assert capsys.readouterr().err == ""
-    content = json.loads((run / "config.json").read_text())
+    content = json.loads((run / "config.json").read_text("utf-8"))
     assert content["went_on"] == [{"after_update": 7, "backend": then}]
     assert content["config"]["backend"] == first
     whole = train(tmp_path / "whole", backend=first, dtype="float64")
@@ -166,7 +166,7 @@ def test_the_command_says_which_backend_and_gpu_it_took_and_the_summary_keeps_it
     out, err = capsys.readouterr()
     assert "; cupy on device 1, stand-in 1\n" in out
     assert err == ""
-    machine = json.loads((tmp_path / "run" / "summary.json").read_text())["machine"]
+    machine = json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))["machine"]
     assert (machine["backend"], machine["device"], machine["cupy"]) == ("cupy", "stand-in 1", strict.__version__)
 
 
@@ -174,7 +174,7 @@ def test_the_summary_keeps_the_version_of_numba_that_computed(tmp_path, monkeypa
     numba = pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install 'minidl[fast]'")
     monkeypatch.chdir(tmp_path)
     assert main([*COMMAND, "--backend", "numba", "--quiet"]) == 0
-    machine = json.loads((tmp_path / "run" / "summary.json").read_text())["machine"]
+    machine = json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))["machine"]
     assert (machine["backend"], machine["numba"]) == ("numba", numba.__version__)
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def lines(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def test_metrics_hold_the_evaluations_and_the_best_has_the_lowest_test_error(tmp_path):
@@ -27,7 +27,7 @@ def test_metrics_hold_the_evaluations_and_the_best_has_the_lowest_test_error(tmp
     assert [line["touches"] for line in trainer.history] == [20, 40, 56]
     assert [line["epoch"] for line in trainer.history] == [5 / 6, 10 / 6, 14 / 6]
     assert trainer.best["test_error"] == min(line["test_error"] for line in trainer.history)
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text("utf-8"))
     assert summary["last"] == lines(tmp_path / "run")[-1]
     assert summary["best"]["step"] == trainer.best["step"]
 

@@ -42,7 +42,7 @@ def test_what_makes_a_network_gets_the_weights_stream_and_a_network_is_taken_as_
 
 def test_the_record_has_names_and_hashes_and_other_parts_are_refused(tmp_path):
     trainer(tmp_path / "run").run(until=2)
-    code = json.loads((tmp_path / "run" / "config.json").read_text())["code"]
+    code = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["code"]
     assert code["model"]["name"] == "tiny_run:make_tiny"
     assert code["optimiser"]["name"].endswith(":adamw")
     assert all(len(part["sha256"]) == 64 for part in code.values())
@@ -118,7 +118,7 @@ def test_where_a_run_is_kept_must_be_a_folder(tmp_path):
     ):
         with pytest.raises(RunError, match=message):
             Trainer(tiny_config(norm="none"), out, quiet=True, task=tiny_task())
-    assert file.read_text() == "mine"
+    assert file.read_text("utf-8") == "mine"
 
 
 def test_a_network_of_pytorch_is_refused():

@@ -71,7 +71,7 @@ def train(out, until=None, resume=False, task=None, **changes):
 
 def result(out):
     """Return all that must repeat: the last checkpoint's bytes, and the logs without times."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
     log = [{name: value for name, value in line.items() if name not in TIME_FIELDS} for line in lines]
-    losses = (out / "losses.jsonl").read_text()
+    losses = (out / "losses.jsonl").read_text("utf-8")
     return max((out / "checkpoints").iterdir()).read_bytes(), json.dumps([log, losses])

@@ -42,7 +42,7 @@ def launch(xp: ModuleType, source: str, name: str, size: int, *args: Array | flo
 
 @cache
 def _module(xp: ModuleType, source: str, real: Any, index: Any) -> Any:
-    with open(os.path.join(os.path.dirname(__file__), f"{source}.cu")) as file:
+    with open(os.path.join(os.path.dirname(__file__), f"{source}.cu"), encoding="utf-8") as file:
         code = file.read()
     types = {np.float32: "float", np.float64: "double", np.int32: "int", np.int64: "long long"}
     return xp.RawModule(code=code, options=("-std=c++17", f"-DREAL={types[real]}", f"-DINDEX={types[index]}"))
