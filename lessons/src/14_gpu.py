@@ -542,7 +542,7 @@ lesson.check(
 # loop's rounds come one after the other.
 
 # %%
-print(Path(cuda.__file__).with_name("col2im.cu").read_text("utf-8"))
+print(Path(cuda.__file__).with_name("col2im.cu").read_text())
 print(inspect.getsource(conv.col2im))
 
 # %% [markdown]
