@@ -100,8 +100,10 @@ class Case:
         if "dbias" in allowed:  # a long sum, of which few trials may be lucky
             summed = np.abs(dy).sum(axis=(0, *range(2, dy.ndim))).max()
             allowed["dbias"] = max(allowed["dbias"], float(sums(2 * (dy.size // dy.shape[1]), summed)))
-        least = cancelled_gates(dy, forward(**arguments, **self.constants), x, arguments.get("bias", 0.0))
-        return allowed | {key: max(allowed[key], least[key]) for key in self.vanishing(layer.training)}
+        if vanishing := self.vanishing(layer.training):
+            least = cancelled_gates(dy, forward(**arguments, **self.constants), x, arguments["bias"])
+            allowed |= {key: max(allowed[key], least[key]) for key in vanishing}
+        return allowed
 
     def vanishing(self, training: bool) -> list[str]:
         """Return the names of the gradients that are 0."""
@@ -167,12 +169,10 @@ def layer_rounding(layer: Layer, x: Array, dy: Array, trials: int = TRIALS) -> d
 def gate_rounding(layer: Layer, x: Array, y: Array, dy: Array) -> dict[str, float]:
     """Return what rounding leaves of gradients that vanish by cancelling, as those through a gate at 0 or 1 do.
 
-    The slope of a gate's logarithm is a sum of terms dy · (y − bias), over the samples and channels that a gate of 0 or
-    1, or a single one, makes cancel; gate.bias takes it as it is, gate.weight times x, and x times gate.weight.
+    It is `cancelled_gates`, and for dx what passes through gate.weight of it.
     """
-    terms = (np.abs(dy) * (np.abs(y) + 2 * np.abs(host(layer.params["bias"])).max())).sum()
-    sizes = {"dgate_bias": 1.0, "dgate_weight": np.abs(x).max(), "dx": np.abs(host(layer.params["gate.weight"])).max()}
-    return {name: float(sums(2 * x.size, 2 * size * terms)) for name, size in sizes.items()}
+    least = cancelled_gates(dy, y, x.astype(float), host(layer.params["bias"]))
+    return least | {"dx": least["dgate_bias"] * float(np.abs(host(layer.params["gate.weight"])).max())}
 
 
 def host(array: Any) -> Array:
@@ -198,9 +198,6 @@ def _value(layer: Layer, name: str, seed: int) -> Array:
     if kind == "running_mean":
         return draw(seed, *shape, mean=0.0)
     return draw(seed, *shape, mean=-0.7 if kind == "bias" else 0.8, std=0.5)
-
-
-# -- reference functions of what is too small to be in minidl.reference ------------------------------------------------
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -117,9 +117,10 @@ def draws(number: int, deviation: float) -> float:
 
 
 def cancelled_gates(dy: Array, y: Array, x: Array, bias: Any) -> dict[str, float]:
-    """Return what rounding leaves of the gradients of the gates where they are 0: with one mode, or one sample.
+    """Return what rounding leaves of gates' gradients that are 0: with one mode, one sample, or a gate at 0 or 1.
 
-    Their terms, each no more than |dy| (|y| + 2 |β|), and times |x| for the weight, are there and cancel.
+    The slope of a gate's logarithm is a sum of terms dy · (y − β), which are there and cancel; the gates' bias takes it
+    as it is, their weight times x.
     """
     size = 2 * (np.abs(dy) * (np.abs(y) + 2 * np.abs(bias).max())).sum(dtype=float)
     return {

@@ -87,10 +87,15 @@ def test_all_parts_passed_is_a_dated_report_with_versions_and_exit_status_0(tmp_
     assert out.endswith(f"report: {tmp_path}/new/report.md\n")
 
 
-def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
-    status, _, _ = run(tmp_path, "report.md", PYTHON=player, TESTS="5", PARITY="1")
+def report_of_failures(folder, **environment):
+    """Play the parts, of which some fail; return the report."""
+    status, _, _ = run(folder, "report.md", **environment)
     assert status == 1
-    report = (tmp_path / "report.md").read_text("utf-8")
+    return (folder / "report.md").read_text("utf-8")
+
+
+def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
+    report = report_of_failures(tmp_path, PYTHON=player, TESTS="5", PARITY="1")
     assert "| gpu tests | FAILED: exit status 5 |" in report
     assert "| parity with NumPy | FAILED: exit status 1 |" in report
     assert "| bench against PyTorch | passed |" in report
@@ -99,9 +104,7 @@ def test_failing_parts_are_named_and_do_not_stop_the_others(tmp_path, player):
 
 
 def test_a_part_that_takes_too_long_is_named_and_does_not_stop_the_next(tmp_path, player):
-    status, _, _ = run(tmp_path, "report.md", PYTHON=player, BENCH="600", LIMIT="1")
-    assert status == 1
-    report = (tmp_path / "report.md").read_text("utf-8")
+    report = report_of_failures(tmp_path, PYTHON=player, BENCH="600", LIMIT="1")
     assert "| bench against PyTorch | FAILED: not done after 1 s |" in report
     assert "\n## Table 1, seeds: 1\n" in report
 
