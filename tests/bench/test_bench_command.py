@@ -151,7 +151,7 @@ def test_the_loader_is_measured_with_and_without_augmentation(tmp_path, capsys):
     rows, _ = quick(capsys, tmp_path, "--only", "loader", "--batch", "64")
     assert [row["what"].split(",")[0] for row in rows] == ["plain", "flip and crop"]
     for row in rows:
-        assert row["images_per_second"] == pytest.approx(64e3 / row["minidl_ms"], abs=1)
+        assert row["images_per_second"] == round(64e3 / row["minidl_ms"])
 
 
 def test_the_import_is_measured_over_an_empty_python_and_beside_numpy(tmp_path, capsys, monkeypatch):
