@@ -1,6 +1,6 @@
 """Settings for the whole suite: hypothesis repeats the same examples in CI, and looks for new ones elsewhere.
 
-A test that is marked `layer_cases.EACH_LIBRARY` runs once on NumPy and once on `strict`, the stand-in for CuPy: what
+A test that is marked `layer_runs.EACH_LIBRARY` runs once on NumPy and once on `strict`, the stand-in for CuPy: what
 it makes and moves with minidl is then of that library. Marked `EACH_ENGINE` it runs on the compiled engine besides.
 """
 

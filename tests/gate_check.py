@@ -5,7 +5,7 @@ from gate_check import check_entropy, check_fold
 
 import numpy as np
 from gradients import assert_gradients
-from layer_cases import draw
+from layer_runs import draw
 
 from minidl.norm.gate_entropy import gate_entropy, gate_entropy_backward
 from minidl.norm.gate_input import Input, batch_input, fold, fold_backward

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gradients import STEPS, assert_gradients, slope
-from layer_cases import CASES, Array, draw, parameters, run
+from layer_cases import CASES
+from layer_runs import Array, draw, parameters, run
 from tolerance import rounding
 
 from minidl import memory, parallel, use_backend

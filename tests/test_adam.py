@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from layer_cases import EACH_ENGINE, host
+from layer_runs import EACH_ENGINE, host
 from tolerance import assert_close, terms
 
 from minidl import Adam, AdamW, Layer, to_device

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, NORMS, run
+from layer_cases import NORMS
+from layer_runs import EACH_LIBRARY, run
 
 from minidl import ModeNorm, SoftmaxCrossEntropy, Tanh, to_device
 

@@ -6,7 +6,7 @@ import strict
 from gradients import assert_gradients, complex_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_ENGINE, draw
+from layer_runs import EACH_ENGINE, draw
 from tolerance import assert_close, terms
 
 from minidl import SoftmaxCrossEntropy, reference, to_device, to_host

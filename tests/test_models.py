@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gradients import STEPS, slope
-from layer_cases import EACH_LIBRARY, draw, parameters
+from layer_runs import EACH_LIBRARY, draw, parameters
 from tolerance import assert_close, draws, rounding
 
 from minidl import (

@@ -14,8 +14,9 @@ from types import CodeType
 import numpy as np
 import pytest
 from gate_check import check_entropy, check_fold
-from layer_cases import CASES, draw, run
+from layer_cases import CASES
 from layer_check import check_slopes, poison
+from layer_runs import draw, run
 from tolerance import assert_close, terms
 
 from minidl import use_backend

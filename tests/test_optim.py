@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_LIBRARY, host
+from layer_runs import EACH_LIBRARY, host
 from tolerance import assert_close, terms
 
 from minidl import to_device

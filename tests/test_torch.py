@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import draw, gate_rounding, layer_rounding, parameters, run
+from layer_runs import draw, gate_rounding, layer_rounding, parameters, run
 from tolerance import assert_close, rounding, sums, terms
 
 import minidl

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import strict
-from layer_cases import draw, host
+from layer_runs import draw, host
 from tolerance import assert_close, rounding
 
 from minidl import SGD, LeNet, SoftmaxCrossEntropy, norm_factory, to_device, to_host, use_backend

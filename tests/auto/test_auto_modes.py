@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import strict
 from gradients import slope
-from layer_cases import EACH_ENGINE, EACH_LIBRARY, draw, host
+from layer_runs import EACH_ENGINE, EACH_LIBRARY, draw, host
 from tolerance import assert_close, rounding
 
 from minidl import SGD, Dropout, Linear, ModeNorm, ReLU, Sequential, SoftmaxCrossEntropy, to_device

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import strict
-from layer_cases import as_float64
+from layer_runs import as_float64
 from tolerance import assert_close, rounding
 
 from minidl import use_backend

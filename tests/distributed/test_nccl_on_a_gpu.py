@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import draw, gradients, host, layer_rounding, run
+from layer_runs import draw, gradients, host, layer_rounding, run
 from tolerance import assert_close
 
 from minidl import SGD, BatchNorm, Linear, Sequential, Tanh, to_device, to_host, use_backend

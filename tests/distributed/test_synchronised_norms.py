@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from layer_cases import EACH_ENGINE
+from layer_runs import EACH_ENGINE
 from threaded import Ranks
 from tolerance import assert_close, rounding, terms
 

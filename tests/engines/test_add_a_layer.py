@@ -7,8 +7,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from layer_cases import CASES, Case, run
+from layer_cases import CASES, Case
 from layer_check import check_slopes
+from layer_runs import run
 from tolerance import assert_close, unit
 
 from engines import test_engines

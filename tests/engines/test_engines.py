@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from kernels import kernel_cases, needs
-from layer_cases import CASES, draw, host, parameters, run
+from layer_cases import CASES
+from layer_runs import draw, host, parameters, run
 from tolerance import assert_close, unit
 
 from minidl import SGD, Adam, AdamW, Layer, Linear, SoftmaxCrossEntropy, engine, norm_factory, to_device, use_backend

@@ -8,7 +8,7 @@ import importlib
 
 import numpy as np
 import pytest
-from layer_cases import draw
+from layer_runs import draw
 from tolerance import assert_close, sums, terms
 
 from minidl import threads

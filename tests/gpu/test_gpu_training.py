@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from layer_cases import as_float64
+from layer_runs import as_float64
 from on_a_gpu import ON_A_GPU
 from run_rounding import numbers, run_rounding
 from tolerance import assert_close, rounding, sums

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, EACH_LIBRARY, NORMS, draw
+from layer_cases import CASES, NORMS
+from layer_runs import EACH_LIBRARY, draw
 from tolerance import assert_close, rounding, terms
 
 from minidl import BatchNorm, Conv2d, LeNet, LeNet1989, Linear, ModeNorm, ReLU, ResNet20, Sequential

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import strict
-from layer_cases import draw
+from layer_runs import draw
 from strict.raw import RawKernel
 from tolerance import assert_close, terms
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, draw
+from layer_runs import EACH_LIBRARY, draw
 from tolerance import assert_close, draws
 
 from minidl import Dropout, ReLU, to_device, to_host, use_backend

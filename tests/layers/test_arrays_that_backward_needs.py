@@ -5,7 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from layer_cases import CASES, EACH_ENGINE, NORMS, run
+from layer_cases import CASES, NORMS
+from layer_runs import EACH_ENGINE, run
 
 from minidl import Conv2d, Dropout, Linear, ReLU, Tanh, use_backend
 from minidl.layers.unchanged import Unchanged

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, EACH_ENGINE, gradients, host, run
+from layer_cases import CASES
+from layer_runs import EACH_ENGINE, gradients, host, run
 
 from minidl import BatchNorm, LeNet, ModeNorm, norm_factory, to_device, to_host
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import draw
+from layer_runs import draw
 from tolerance import assert_close, sums
 
 from minidl import Conv2d, threads

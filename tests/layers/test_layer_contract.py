@@ -2,18 +2,9 @@
 
 import numpy as np
 import pytest
-from layer_cases import (
-    CASES,
-    EACH_CASE_AND_LIBRARY,
-    EACH_LIBRARY,
-    draw,
-    each_with_each_library,
-    gradients,
-    host,
-    parameters,
-    run,
-)
+from layer_cases import CASES, EACH_CASE_AND_LIBRARY, each_with_each_library
 from layer_check import poison
+from layer_runs import EACH_LIBRARY, draw, gradients, host, parameters, run
 from tolerance import assert_close, terms
 
 from minidl import parallel, threads, to_device, to_host

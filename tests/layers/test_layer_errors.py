@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 import strict
-from layer_cases import CASES, EACH_ENGINE, EACH_LIBRARY
+from layer_cases import CASES
+from layer_runs import EACH_ENGINE, EACH_LIBRARY
 from tolerance import assert_close, terms
 
 from minidl import (

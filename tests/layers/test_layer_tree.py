@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, EACH_LIBRARY, NORMS, draw, host
+from layer_cases import CASES, NORMS
+from layer_runs import EACH_LIBRARY, draw, host
 
 from minidl import (
     BatchNorm,

@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from layer_cases import CASES, EACH_LIBRARY, draw, host, run
+from layer_cases import CASES
+from layer_runs import EACH_LIBRARY, draw, host, run
 from tolerance import assert_close, cancelled_gates
 
 from minidl import to_device, use_backend

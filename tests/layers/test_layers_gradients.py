@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from gradients import VacuousCheckError
-from layer_cases import CASES, EACH_LIBRARY
+from layer_cases import CASES
 from layer_check import check_slopes
+from layer_runs import EACH_LIBRARY
 
 EACH = pytest.mark.parametrize(
     ("name", "training"),

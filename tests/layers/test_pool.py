@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_ENGINE, EACH_LIBRARY, draw
+from layer_runs import EACH_ENGINE, EACH_LIBRARY, draw
 from tolerance import assert_close, sums, terms
 
 from minidl import AvgPool2d, GlobalAvgPool2d, MaxPool2d, reference, to_device, to_host

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, draw
+from layer_runs import EACH_LIBRARY, draw
 from tolerance import assert_close, sums
 
 from minidl import to_device, to_host

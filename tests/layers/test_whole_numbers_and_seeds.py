@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, parameters
+from layer_runs import EACH_LIBRARY, parameters
 
 from minidl import (
     AvgPool2d,

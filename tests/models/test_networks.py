@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, draw
+from layer_runs import EACH_LIBRARY, draw
 
 from minidl import BatchNorm, ModeNorm, norm_factory, to_device, to_host
 from minidl.interchange import from_torch_state, to_torch_state

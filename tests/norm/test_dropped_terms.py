@@ -8,7 +8,7 @@ import math
 
 import pytest
 from hypothesis import Phase
-from layer_cases import EACH_LIBRARY
+from layer_runs import EACH_LIBRARY
 from test_mutations import far_mean, mutants
 from test_norm_gradients import check_plain, property_of
 

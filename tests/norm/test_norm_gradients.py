@@ -18,8 +18,8 @@ import pytest
 from gradients import VacuousCheckError, slope
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_ENGINE, host, layer_rounding, run
-from layer_cases import gradients as gradients_of
+from layer_runs import EACH_ENGINE, host, layer_rounding, run
+from layer_runs import gradients as gradients_of
 from tolerance import FACTOR, TRIALS, assert_close, rounding, terms, unit
 
 from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device, use_backend

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import EACH_LIBRARY, gate_rounding, host, layer_rounding, run
+from layer_runs import EACH_LIBRARY, gate_rounding, host, layer_rounding, run
 from tolerance import FACTOR, TRIALS, assert_close, rounding, sums, terms, unit
 
 from minidl import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, ModeGroupNorm, ModeNorm, to_device

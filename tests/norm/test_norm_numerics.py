@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, NORMS, draw, gate_rounding, host, layer_rounding, run
+from layer_cases import NORMS
+from layer_runs import EACH_LIBRARY, draw, gate_rounding, host, layer_rounding, run
 from tolerance import assert_close, rounding, sums, terms
 
 from minidl import InstanceNorm, ModeGroupNorm, ModeNorm, reference, to_device, to_host

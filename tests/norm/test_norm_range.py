@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_ENGINE, NORMS, draw, run
+from layer_cases import NORMS
+from layer_runs import EACH_ENGINE, draw, run
 from tolerance import assert_close, terms
 
 NAMES = ("BatchNorm", "InstanceNorm", "LayerNorm", "GroupNorm", "ModeNorm", "ModeGroupNorm")

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_cases import EACH_LIBRARY, NORMS, draw, host, run
+from layer_cases import NORMS
+from layer_runs import EACH_LIBRARY, draw, host, run
 from tolerance import assert_close, rounding, terms
 
 from minidl import BatchNorm, ModeNorm, reference, to_device, to_host

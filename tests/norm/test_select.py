@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from layer_cases import EACH_ENGINE, EACH_LIBRARY, draw, host, layer_rounding, run
+from layer_runs import EACH_ENGINE, EACH_LIBRARY, draw, host, layer_rounding, run
 from tolerance import assert_close, terms
 
 from minidl import SGD, Adam, AdamW, ModeNorm, Sequential, to_device, use_backend
