@@ -23,6 +23,7 @@ from minidl.scoped import Scoped
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share an interface, not a base class
 
 NAMES = ("numpy", "numba", "cupy", "auto")
+VARIABLE = "MINIDL_BACKEND"
 
 _library_of: dict[type, ModuleType] = {np.ndarray: np}
 _default: Scoped[str | None] = Scoped()
@@ -121,9 +122,9 @@ def use_backend(name: str) -> Iterator[ModuleType]:
 
 def resolve(name: str | None = None) -> str:
     """Return the name of a backend for a name or "auto"; None asks the ``MINIDL_BACKEND`` variable, then numpy."""
-    name = name or os.environ.get("MINIDL_BACKEND") or "numpy"
+    name = name or os.environ.get(VARIABLE) or "numpy"
     if name not in NAMES:
-        raise BackendError(f"backend must be one of {', '.join(NAMES)}, got {name!r}; choose one of them")
+        raise BackendError(f"{named_by(name)} must be one of {', '.join(NAMES)}, got {name!r}; choose one of them")
     if name == "numpy":
         return name
     reasons: list[str] = []
@@ -143,6 +144,11 @@ def resolve(name: str | None = None) -> str:
     return "numpy"
 
 
+def named_by(name: str) -> str:
+    """Return who named an unknown backend, as a message begins with: the variable or the argument."""
+    return VARIABLE if name == os.environ.get(VARIABLE) else "backend"
+
+
 def _say_auto(taken: str, reasons: list[str]) -> None:
     log.note("minidl", f"backend auto: {taken}" + (f", since {'; and '.join(reasons)}" if reasons else ""))
 
@@ -154,7 +160,7 @@ def has_gpu() -> bool:
 
 def of_commands() -> str:
     """Return the backend that a command takes where none is named: the variable's, then "auto"."""
-    return os.environ.get("MINIDL_BACKEND") or "auto"
+    return os.environ.get(VARIABLE) or "auto"
 
 
 def why_no_cupy() -> str | None:

@@ -57,6 +57,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and this message."""
         more = hint(self, message, getattr(self, "_given", ()))
+        for python, plain in (
+            ("invalid int value:", "must be a whole number, got"),
+            ("invalid float value:", "must be a number, got"),
+        ):
+            message = message.replace(f": {python}", f": {plain}", 1)
         self.exit(complain(self._command, 2, f"{message}{more} (--help lists the arguments)"))
 
 

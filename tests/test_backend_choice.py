@@ -12,6 +12,7 @@ import pytest
 import strict
 
 from minidl import BackendError, Linear, backend, use_backend
+from minidl.train import Config, ConfigError
 
 PIP = "pip install 'minidl[cuda12x]' (or cuda13x, to match the driver)"
 
@@ -56,8 +57,14 @@ def test_the_variable_is_asked_where_nobody_says_otherwise(monkeypatch):
     monkeypatch.setenv("MINIDL_BACKEND", "nonsense")
     assert backend.default_module() is cupy  # read once, when first needed
     backend._of_environment.cache_clear()
-    with pytest.raises(BackendError, match="'nonsense'"):
+    with pytest.raises(BackendError, match=r"^MINIDL_BACKEND must be one of numpy, .* got 'nonsense'"):
         backend.default_module()
+    with pytest.raises(BackendError, match=r"^backend must be one of numpy, .* got 'torch'"):
+        backend.resolve("torch")
+    with pytest.raises(ConfigError, match=r"^unknown backend 'nonsense'; .*; MINIDL_BACKEND names it$"):
+        Config(backend="nonsense")
+    with pytest.raises(ConfigError, match=r"^unknown backend 'gpu'; choose from numpy, numba, cupy, auto$"):
+        Config(backend="gpu")
 
 
 def test_use_backend_holds_inside_the_block_alone(monkeypatch):

@@ -38,6 +38,7 @@ MOST_CLASSES = 100_000
 MOST_SIZE = 65_536
 _CURE = "give uint8, such as np.round(255 * x).astype(np.uint8) for x in [0, 1]"
 _FEWER = "number the classes that there are from 0"
+_TWO = "give images of another class, and no name twice"
 _UNREADABLE = (
     ValueError,
     OSError,
@@ -301,7 +302,9 @@ def _named(
             )
         numbers = labels.astype(np.int64)
     if len(names) < 2 or len(set(names)) < len(names):
-        raise DataError(f"{where}: there must be two classes or more, each with a name of its own, got {names!s:.200}")
+        raise DataError(
+            f"{where}: there must be two classes or more, each with a name of its own, got {names!s:.200}; {_TWO}"
+        )
     return names, numbers
 
 

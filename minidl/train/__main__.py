@@ -326,8 +326,10 @@ def _length(suffix: str) -> Callable[[str], str]:
         if comma := re.fullmatch(r"(\d+),(\d+)([kM]?)", text):
             cure = f"write it with a point, {comma[1]}.{comma[2]}{comma[3]}"
             raise argparse.ArgumentTypeError(f"must be a number, got {text!r}; {cure}")
-        if suffix and not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE]\+?\d+)?", text.strip()):
-            raise argparse.ArgumentTypeError(f"must be a plain number, got {text!r}")
+        if re.match(r"-[\d.]", text.strip()):
+            raise argparse.ArgumentTypeError(f"must be positive, got {text!r}")
+        if suffix and not re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)([eE]\+?\d+)?", text.strip()):
+            raise argparse.ArgumentTypeError(f"must be a plain number, such as 15, got {text!r}")
         return text + suffix
 
     return read

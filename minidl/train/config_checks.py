@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import shown
 from ..auto import WAYS
 from ..backend import NAMES as BACKENDS
+from ..backend import VARIABLE, named_by
 from ..data import TASKS
 from ..data.image_files import CORRUPT
 from ..data.multitask import OWN
@@ -249,6 +250,8 @@ def _unknown(what: str, name: str, known: Iterable[str | None]) -> str:
     own = f"; one of your own is my_module:My{'Norm' if what == 'norm' else 'Net'}" if what in ("norm", "model") else ""
     if what == "task" and os.path.exists(name):
         own = f"; your own images are the task folder, with --data-dir {name}"
+    if what == "backend" and named_by(name) == VARIABLE:
+        own = f"; {VARIABLE} names it"
     return f"unknown {what} {shown(name)}; {hint} from {', '.join(names)}{own}"
 
 

@@ -9,14 +9,14 @@ causes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from minidl.check.conventions import Conventions
 from minidl.check.diagnosis.causes import causes_of
 from minidl.check.diagnosis.consequences import mark_consequences
-from minidl.check.diagnosis.evidence import Bench, Tensor, is_backward, kind_of
+from minidl.check.diagnosis.evidence import Bench, Tensor, is_backward, kind_of, quantity_of
 from minidl.check.diagnosis.shapes import by_shape
 from minidl.check.diagnosis.symptoms import (
     by_size,
@@ -74,12 +74,13 @@ def diagnose(results: Sequence[CaseResult], layer: str, dtype: str, conventions:
             open_cases = {i for i, _ in left}
     solved = len(cases - open_cases) / len(cases)
     if solved >= SHARE or trusted(causes, wrong, left):
-        lines[:0] = [sentence(cause, bench) for cause in causes]
+        lines[:0] = [sentence(cause, bench, left) for cause in causes]
         for cause in causes:
             settle(cause, bench)
     else:
         doubts = causes + doubts
-    return lines + (unknown(bench, left, doubts) if left else [])
+        causes = []
+    return lines + (unknown(bench, left, causes, doubts) if left else [])
 
 
 def trusted(causes: Sequence[Cause], wrong: set[Tensor], left: set[Tensor]) -> bool:
@@ -101,11 +102,12 @@ def settle(cause: Cause, bench: Bench) -> None:
         result.cause = f"{result.cause} + {cause.name}" if other else cause.name
 
 
-def sentence(cause: Cause, bench: Bench) -> str:
-    """One line of the diagnosis."""
+def sentence(cause: Cause, bench: Bench, left: set[Tensor]) -> str:
+    """One line of the diagnosis; it says which outputs the cause explains, where others of these cases are left."""
     first = cause.rivals[0].variant
-    count = len({i for i, _ in cause.hits})
-    text = f"{cause.name}: {first.says} (explains {count} of {len(bench.failing)} failing cases)"
+    cases = {i for i, _ in cause.hits}
+    part = f"{quantities(bench, cause.hits)} in " if any(i in cases for i, _ in left) else ""
+    text = f"{cause.name}: {first.says} (explains {part}{len(cases)} of {len(bench.failing)} failing cases)"
     if len({rival.variant.name for rival in cause.rivals}) > 1:
         text += "; these cases cannot tell them apart"
     if first.seen:
@@ -113,15 +115,28 @@ def sentence(cause: Cause, bench: Bench) -> str:
     return text
 
 
-def unknown(bench: Bench, left: set[Tensor], doubts: Sequence[Cause]) -> list[str]:
-    """What no variant explains: the first wrong output with its pattern, and the nearest causes as questions."""
+def quantities(bench: Bench, outputs: set[Tensor]) -> str:
+    """The quantities of these outputs, in the order in which a case has them."""
+    cases = sorted({i for i, _ in outputs})
+    names = [name for i in cases for t in bench.results[i].tensors if (i, name := t.name) in outputs]
+    return ", ".join(dict.fromkeys(quantity_of(kind_of(name)) for name in names))
+
+
+def unknown(bench: Bench, left: set[Tensor], causes: Sequence[Cause], doubts: Sequence[Cause]) -> list[str]:
+    """What no variant explains: the first wrong output with its pattern, and the nearest causes as questions.
+
+    A cause that is named is not asked for; where it explains other outputs of these cases, those that are left are
+    named.
+    """
     i = min(left)[0]
     result = bench.results[i]
     tensor = next((t for t in result.failed if (i, t.name) in left), None)
-    text = f"unknown: no known variant explains {len({i for i, _ in left})} of {len(bench.failing)} failing cases"
+    cases = {i for i, _ in left}
+    part = f"{quantities(bench, left)} in " if any(i in cases for cause in causes for i, _ in cause.hits) else ""
+    text = f"unknown: no known variant explains {part}{len(cases)} of {len(bench.failing)} failing cases"
     if tensor is not None:
         text += f"; the first wrong output is {tensor.name} of {result.case.id}"
         text += "".join(f"; {pattern}" for pattern in tensor.patterns)
-    asked = dict.fromkeys(name for cause in doubts for name in [cause.name])
-    near: Mapping[str, None] = dict.fromkeys(list(asked)[:2])
-    return [text] + [f"perhaps {name}?" for name in near]
+    named = {rival.variant.name for cause in causes for rival in cause.rivals}
+    near = dict.fromkeys(d.name for d in doubts if not {rival.variant.name for rival in d.rivals} <= named)
+    return [text] + [f"perhaps {name}?" for name in list(near)[:2]]
