@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl import log
-from minidl.backend import NAMES, on_gpu, resolve
+from minidl.backend import NAMES, VARIABLE, on_gpu, resolve
 from minidl.command_line import say
 from minidl.data import Task, load_task
 from minidl.files import make_folder, no_folder
@@ -123,7 +123,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _backend(args: argparse.Namespace) -> str:
     """Return where the runs compute; what trains nothing needs no device of theirs."""
-    named = args.backend or os.environ.get("MINIDL_BACKEND")
+    named = args.backend or os.environ.get(VARIABLE)
     trains = not (args.dry_run or vars(args).get("report_only"))
     return resolve(args.backend) if trains or named not in {*NAMES} - {"auto"} else named
 

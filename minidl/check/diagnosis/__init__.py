@@ -106,7 +106,7 @@ def sentence(cause: Cause, bench: Bench, left: set[Tensor]) -> str:
     """One line of the diagnosis; it says which outputs the cause explains, where others of these cases are left."""
     first = cause.rivals[0].variant
     cases = {i for i, _ in cause.hits}
-    part = f"{quantities(bench, cause.hits)} in " if any(i in cases for i, _ in left) else ""
+    part = quantities(bench, cause.hits) if any(i in cases for i, _ in left) else ""
     text = f"{cause.name}: {first.says} (explains {part}{len(cases)} of {len(bench.failing)} failing cases)"
     if len({rival.variant.name for rival in cause.rivals}) > 1:
         text += "; these cases cannot tell them apart"
@@ -116,10 +116,11 @@ def sentence(cause: Cause, bench: Bench, left: set[Tensor]) -> str:
 
 
 def quantities(bench: Bench, outputs: set[Tensor]) -> str:
-    """The quantities of these outputs, in the order in which a case has them."""
+    """The quantities of these outputs as a sentence begins with them, "y, dx in ", or nothing where there are none."""
     cases = sorted({i for i, _ in outputs})
     names = [name for i in cases for t in bench.results[i].tensors if (i, name := t.name) in outputs]
-    return ", ".join(dict.fromkeys(quantity_of(kind_of(name)) for name in names))
+    listed = ", ".join(dict.fromkeys(quantity_of(kind_of(name)) for name in names))
+    return listed and f"{listed} in "
 
 
 def unknown(bench: Bench, left: set[Tensor], causes: Sequence[Cause], doubts: Sequence[Cause]) -> list[str]:
@@ -132,7 +133,7 @@ def unknown(bench: Bench, left: set[Tensor], causes: Sequence[Cause], doubts: Se
     result = bench.results[i]
     tensor = next((t for t in result.failed if (i, t.name) in left), None)
     cases = {i for i, _ in left}
-    part = f"{quantities(bench, left)} in " if any(i in cases for cause in causes for i, _ in cause.hits) else ""
+    part = quantities(bench, left) if any(i in cases for cause in causes for i, _ in cause.hits) else ""
     text = f"unknown: no known variant explains {part}{len(cases)} of {len(bench.failing)} failing cases"
     if tensor is not None:
         text += f"; the first wrong output is {tensor.name} of {result.case.id}"

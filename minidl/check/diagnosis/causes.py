@@ -51,7 +51,8 @@ def causes_of(bench: Bench, wrong: set[Tensor], layer: str) -> tuple[list[Cause]
             break
         first = chosen.rivals[0]
         only_ended = first.misses and {i for i, _ in chosen.hits} <= first.ended  # all that is seen of it is NaN
-        few = len(chosen.hits) < SECOND and any(name != "must raise" for _, name in chosen.hits)  # of which one is all
+        raises_not = all(name == "must raise" for _, name in chosen.hits)  # one case is enough for that
+        few = len(chosen.hits) < SECOND and not raises_not
         if causes and (only_ended or few or not clear(first, bench, wrong)):
             near.insert(0, chosen)  # a cause beside another must be clearer than one alone
             weighed = [h for h in weighed if h not in chosen.rivals]
